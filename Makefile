@@ -1,0 +1,48 @@
+# make demo | make test | make camvid | make check | make docs | make lock      (make demo SEEDS=3, make camvid CAMVID=path)
+
+PYTHON ?= python3
+VENV   ?= .venv
+CORES  ?= all
+SEEDS  ?= 1
+CAMVID ?= ../shared/camvid
+WEIGHTS ?= ../shared/weights/mobilenet_v2-imagenet.pth
+
+BIN := $(CURDIR)/$(VENV)/bin
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
+SEED_LIST := [$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
+
+.PHONY: setup demo camvid test check docs lock
+
+setup: $(VENV)/ready
+
+$(VENV)/ready: envs/requirements-dev.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+demo: setup  ## the whole pipeline on the embedded demo
+	$(SNAKEMAKE) --config 'seeds=$(SEED_LIST)'
+	@echo; cat results/demo/table.txt; echo; echo "All of it is in results/demo/"
+
+camvid: setup  ## the whole pipeline on CamVid, 1/8 of the labels, on a CPU
+	$(SNAKEMAKE) --configfile experiments/camvid-cpu.yaml --config 'seeds=$(SEED_LIST)' \
+	    'data={"root": "$(CAMVID)"}' 'network={"weights": "$(WEIGHTS)"}'
+	@echo; cat results/camvid-cpu/table.txt; echo; echo "All of it is in results/camvid-cpu/"
+
+test: setup check  ## everything that is checked before a change lands
+	$(BIN)/python -m pytest
+
+check: setup  ## formatting, lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/mypy
+	$(BIN)/snakemake --lint
+
+docs: setup  ## the generated part of the documentation
+	$(BIN)/stpp config reference > docs/config.md
+	$(BIN)/stpp config schema > docs/config.schema.json
+
+lock: setup  ## pin what is installed now
+	$(BIN)/python envs/lock.py

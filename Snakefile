@@ -1,0 +1,29 @@
+# ST++: semi-supervised semantic segmentation by selective self-training.
+#
+# A configuration and a data set are expanded into a graph of stages; each stage is one `stpp` command that turns
+# files into files; Snakemake runs the graph. Where files go:
+#
+#   results/data/                   manifests: which image is labeled, unlabeled, val, test
+#   results/stages/<stage>/<name>/  the artifacts of each stage; the name ends in the digest of all that decides them
+#   results/<config's name>/        what people look at: the table, and links from experiments to their stages
+#
+# `snakemake --cores all` runs the demo in config.yaml; `--configfile experiments/X.yaml` runs another configuration.
+
+
+include: "rules/common.smk"
+
+
+rule all:
+    input:
+        stage_files(),
+    message:
+        f"All is there: see {RESULTS}/{SETTINGS.name}/"
+
+
+include: "rules/train.smk"
+include: "rules/predict.smk"
+include: "rules/score.smk"
+include: "rules/select.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+include: "rules/targets.smk"

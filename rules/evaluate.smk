@@ -1,0 +1,25 @@
+# mIoU of the models on val and test, and of pseudo-labels where true masks happen to exist.
+
+
+rule evaluate:
+    input:
+        reads("evaluate"),
+    output:
+        f"{STAGES}/evaluate/{{stage}}/metrics.json",
+        f"{STAGES}/evaluate/{{stage}}/images.csv",
+        f"{STAGES}/evaluate/{{stage}}/stage.json",
+    log:
+        f"{LOGS}/evaluate/{{stage}}.log",
+    benchmark:
+        f"{LOGS}/evaluate/{{stage}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: RUNTIME.predict.threads
+    resources:
+        **computes(RUNTIME.predict),
+    params:
+        options=PREDICT,
+    message:
+        "Evaluating {wildcards.stage}"
+    shell:
+        "stpp evaluate {STAGES:q}/evaluate/{wildcards.stage} {params.options} >{log:q} 2>&1"

@@ -1,0 +1,74 @@
+# Masks of unlabeled images: of the K checkpoints for the stability score, and the pseudo-labels. With `shards: N` the
+# images are spread over N jobs, whose parts are joined; the result does not depend on N.
+
+PREDICT = f"--device {RUNTIME.device} --threads {RUNTIME.predict.threads}"
+
+if RUNTIME.shards == 1:
+
+    rule predict:
+        input:
+            reads("predict"),
+        output:
+            f"{STAGES}/predict/{{stage}}/masks.h5",
+            f"{STAGES}/predict/{{stage}}/stage.json",
+        log:
+            f"{LOGS}/predict/{{stage}}.log",
+        benchmark:
+            f"{LOGS}/predict/{{stage}}.tsv"
+        conda:
+            "../envs/environment.yaml"
+        threads: RUNTIME.predict.threads
+        resources:
+            **computes(RUNTIME.predict),
+        params:
+            options=PREDICT,
+        message:
+            "Predicting {wildcards.stage}"
+        shell:
+            "stpp predict {STAGES:q}/predict/{wildcards.stage} {params.options} >{log:q} 2>&1"
+
+else:
+
+    rule predict_shard:
+        input:
+            reads("predict"),
+        output:
+            temp(f"{STAGES}/predict/{{stage}}/parts/{{shard}}-of-{{shards}}.h5"),
+        log:
+            f"{LOGS}/predict/{{stage}}-{{shard}}-of-{{shards}}.log",
+        benchmark:
+            f"{LOGS}/predict/{{stage}}-{{shard}}-of-{{shards}}.tsv"
+        conda:
+            "../envs/environment.yaml"
+        threads: RUNTIME.predict.threads
+        resources:
+            **computes(RUNTIME.predict),
+        params:
+            options=PREDICT,
+        message:
+            "Predicting {wildcards.stage}, part {wildcards.shard} of {wildcards.shards}"
+        shell:
+            "stpp predict {STAGES:q}/predict/{wildcards.stage} {params.options}"
+            " --shard {wildcards.shard} --shards {wildcards.shards} >{log:q} 2>&1"
+
+    rule join_shards:
+        input:
+            [f"{STAGES}/predict/{{stage}}/parts/{shard}-of-{RUNTIME.shards}.h5" for shard in range(RUNTIME.shards)],
+        output:
+            f"{STAGES}/predict/{{stage}}/masks.h5",
+            f"{STAGES}/predict/{{stage}}/stage.json",
+        log:
+            f"{LOGS}/predict/{{stage}}.log",
+        benchmark:
+            f"{LOGS}/predict/{{stage}}.tsv"
+        conda:
+            "../envs/environment.yaml"
+        resources:
+            mem_mb=2000,
+            runtime=60,
+        params:
+            shards=RUNTIME.shards,
+        message:
+            "Joining the parts of {wildcards.stage}"
+        shell:
+            "stpp predict {STAGES:q}/predict/{wildcards.stage} --join --shards {params.shards} >{log:q} 2>&1"

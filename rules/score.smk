@@ -1,0 +1,22 @@
+# The stability of the K masks of each unlabeled image.
+
+
+rule score:
+    input:
+        reads("score"),
+    output:
+        f"{STAGES}/score/{{stage}}/scores.csv",
+        f"{STAGES}/score/{{stage}}/stage.json",
+    log:
+        f"{LOGS}/score/{{stage}}.log",
+    benchmark:
+        f"{LOGS}/score/{{stage}}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    message:
+        "Scoring {wildcards.stage}"
+    shell:
+        "stpp score {STAGES:q}/score/{wildcards.stage} >{log:q} 2>&1"

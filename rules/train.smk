@@ -1,0 +1,43 @@
+# Teachers and students. K differs between experiments, and with it the files that a teacher writes, so there is one
+# rule for each set of files. The initial weights are fetched where there is internet: on the submit host.
+
+for variant, files in variants().items():
+
+    rule:
+        name:
+            f"train_{variant.replace('-', '_')}"
+        input:
+            reads("train"),
+        output:
+            [f"{STAGES}/train/{{stage}}/{file}" for file in files],
+        log:
+            f"{LOGS}/train/{{stage}}.log",
+        benchmark:
+            f"{LOGS}/train/{{stage}}.tsv"
+        wildcard_constraints:
+            stage=f"{variant}-[^/]+",
+        conda:
+            "../envs/environment.yaml"
+        threads: RUNTIME.train.threads + RUNTIME.train.workers
+        resources:
+            **computes(RUNTIME.train),
+        params:
+            options=f"--device {RUNTIME.device} --threads {RUNTIME.train.threads} --workers {RUNTIME.train.workers}",
+        message:
+            "Training {wildcards.stage}"
+        shell:
+            "stpp train {STAGES:q}/train/{wildcards.stage} {params.options} >{log:q} 2>&1"
+
+
+rule weights:
+    output:
+        f"{RESULTS}/weights/{{backbone}}-{stpp_workflow.TORCHVISION_WEIGHTS}.pth",
+    log:
+        f"{LOGS}/weights/{{backbone}}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    message:
+        "Fetching ImageNet weights of {wildcards.backbone}"
+    shell:
+        "stpp weights {wildcards.backbone} {output:q} >{log:q} 2>&1"

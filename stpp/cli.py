@@ -1,0 +1,271 @@
+"""The command line: one sub-command a stage, and the commands for people."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from stpp.errors import StppError
+
+Handler = Callable[[argparse.Namespace], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `stpp`; a user's mistake is one message on stderr and exit code 1."""
+    options = parser().parse_args(arguments)
+    try:
+        options.handler(options)
+    except StppError as error:
+        print(f"stpp: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser with all sub-commands; each stores its handler in `handler`."""
+    top = argparse.ArgumentParser(
+        prog="stpp",
+        description="ST++: semi-supervised semantic segmentation by selective self-training. "
+        "The workflow calls the stage commands; run it with `snakemake --cores all`.",
+        epilog="example: stpp index config.yaml",
+    )
+    commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
+    _add_index(commands)
+    _add_plan(commands)
+    _add_weights(commands)
+    for kind, what in STAGES.items():
+        _add_stage(commands, kind, what)
+    _add_masks(commands)
+    _add_demo(commands)
+    _add_config(commands)
+    _add_stamp(commands)
+    return top
+
+
+# --- stages -----------------------------------------------------------------------------------------------------------
+
+STAGES = {
+    "train": "train a teacher or a student",
+    "predict": "predict the masks of unlabeled images",
+    "score": "score the stability of the checkpoints' masks",
+    "select": "split the unlabeled images into reliable and unreliable ones",
+    "evaluate": "measure mIoU of a model or of pseudo-labels",
+    "report": "gather the numbers of all experiments in a table",
+}
+
+
+def _add_stage(commands: Any, kind: str, what: str) -> None:
+    command = _command(
+        commands,
+        kind,
+        what,
+        f"{what.capitalize()}. The stage is a folder with a recipe.json, which the workflow writes; "
+        "the results go to the same folder.",
+        f"stpp {kind} results/stages/{kind}/SLUG-1a2b3c4d",
+        lambda options: _run_stage(kind, options),
+    )
+    command.add_argument("folder", type=Path, help="folder of the stage")
+    if kind in ("train", "predict", "evaluate"):
+        command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
+        command.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads; default: %(default)s")
+    if kind == "train":
+        command.add_argument("--workers", type=int, default=0, metavar="N", help="loader processes; default: 0")
+    if kind == "predict":
+        command.add_argument("--shard", type=int, default=0, metavar="I", help="which part, from 0; default: 0")
+        command.add_argument("--shards", type=int, default=1, metavar="N", help="number of parts; default: 1")
+        command.add_argument("--join", action="store_true", help="join the parts that N shards wrote")
+
+
+def _run_stage(kind: str, options: argparse.Namespace) -> None:
+    from importlib import import_module
+
+    from stpp.code import MODULES
+    from stpp.stage import Runtime, Stage
+
+    given = {key: value for key, value in vars(options).items() if key in Runtime.__dataclass_fields__}
+    stage = Stage(options.folder, kind)
+    module = import_module(MODULES[kind])
+    (module.join if getattr(options, "join", False) else module.run)(stage, Runtime(**given))
+
+
+# --- before the stages ------------------------------------------------------------------------------------------------
+
+
+def _add_index(commands: Any) -> None:
+    command = _command(
+        commands,
+        "index",
+        "check the data and write the manifests",
+        "Read every header and every mask, report all problems at once, and write one manifest and one fingerprint "
+        "a subset.",
+        "stpp index experiments/camvid-cpu.yaml",
+        _index,
+    )
+    command.add_argument("config", type=Path, help="configuration file")
+    command.add_argument("--verify", action="store_true", help="compare the contents of unlabeled images, too")
+
+
+def _index(options: argparse.Namespace) -> None:
+    from stpp.configfile import read
+    from stpp.data.index import index
+
+    config = read(options.config)
+    found = index(
+        config.data.model_dump(mode="json"),
+        Path(config.results),
+        batch_size=config.training.teacher.batch_size,
+        need_unlabeled=False,
+        verify=options.verify,
+    )
+    for subset, entry in found["subsets"].items():
+        print(f"{subset:10} {entry['count']:7} images  {entry['fingerprint'][:8]}  {entry['manifest']}")
+
+
+def _add_plan(commands: Any) -> None:
+    command = _command(
+        commands,
+        "plan",
+        "list the stages of a configuration and write their recipes",
+        "Expand a configuration into its stages, say which are done, and write the recipes of all.",
+        "stpp plan config.yaml",
+        _plan,
+    )
+    command.add_argument("config", type=Path, help="configuration file")
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from stpp.configfile import read
+    from stpp.workflow import prepare, write
+
+    config, plan = prepare(read(options.config).model_dump(exclude_unset=True), print)
+    write(config, plan)
+    for folder in plan.stages:
+        path = Path(config.results) / "stages" / folder
+        print(f"{'done' if (path / 'stage.json').exists() else 'to do':6} {path}")
+
+
+def _add_weights(commands: Any) -> None:
+    command = _command(
+        commands,
+        "weights",
+        "fetch ImageNet weights of a backbone",
+        "Fetch torchvision's ImageNet weights (needs the internet) and save them as a state dict.",
+        "stpp weights resnet50 results/weights/resnet50.pth",
+        _weights,
+    )
+    command.add_argument("backbone", help="resnet18, resnet34, resnet50, resnet101 or mobilenet_v2")
+    command.add_argument("out", type=Path, help="file to write")
+
+
+def _weights(options: argparse.Namespace) -> None:
+    import torch
+
+    from stpp.files import replacing
+    from stpp.models.weights import torchvision_weights
+
+    state = torchvision_weights(options.backbone)
+    with replacing(options.out) as path, path.open("wb") as file:
+        torch.save(state, file)
+
+
+# --- for people -------------------------------------------------------------------------------------------------------
+
+
+def _add_masks(commands: Any) -> None:
+    command = _command(
+        commands,
+        "masks",
+        "write stored masks as palette PNGs",
+        "Write the masks of a mask store as palette PNGs, one a file, in folders as the image ids say.",
+        "stpp masks results/demo/experiments/stpp/seed0/labels1/masks.h5 --out pngs",
+        _masks,
+    )
+    command.add_argument("store", type=Path, help="a masks.h5")
+    command.add_argument("--out", type=Path, required=True, help="folder to write into")
+
+
+def _masks(options: argparse.Namespace) -> None:
+    from stpp.masks import MaskStore, write_palette_png
+
+    with MaskStore(options.store) as store:
+        for id, mask in store:
+            path = options.out / f"{id}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_palette_png(mask, store.palette, path)
+        print(f"{len(store)} masks in {options.out}")
+
+
+def _add_demo(commands: Any) -> None:
+    command = _command(
+        commands,
+        "demo",
+        "draw a preview of the demo scenes",
+        "Draw a sheet of the procedural demo scenes and their masks.",
+        "stpp demo --preview sheet.png",
+        _demo,
+    )
+    command.add_argument("--preview", type=Path, required=True, metavar="PNG", help="picture to write")
+    command.add_argument("--seed", type=int, default=0, help="seed of the scenes; default: 0")
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from stpp.data.demo import preview_sheet
+
+    preview_sheet(options.preview, seed=options.seed)
+    print(options.preview)
+
+
+def _add_config(commands: Any) -> None:
+    command = _command(
+        commands,
+        "config",
+        "print the reference or the JSON schema of the configuration",
+        "Print every setting with its default, range, unit and meaning.",
+        "stpp config reference",
+        _config,
+    )
+    command.add_argument("what", choices=("reference", "schema"), help="Markdown reference, or JSON schema")
+
+
+def _config(options: argparse.Namespace) -> None:
+    from stpp.configdoc import reference, schema
+
+    print(reference() if options.what == "reference" else schema(), end="")
+
+
+def _add_stamp(commands: Any) -> None:
+    command = _command(
+        commands,
+        "stamp",
+        "for developers: record the code of the stages",
+        "After a change of code: record it in stages.lock, as giving the same result (cached stages stay valid) or "
+        "as a new version (they run again).",
+        "stpp stamp --same-result train predict",
+        _stamp,
+    )
+    command.add_argument("stages", nargs="+", choices=tuple(STAGES), help="stages whose modules changed")
+    choice = command.add_mutually_exclusive_group(required=True)
+    choice.add_argument("--same-result", action="store_true", help="the results are the same, byte for byte")
+    choice.add_argument("--new-version", action="store_true", help="the results differ")
+
+
+def _stamp(options: argparse.Namespace) -> None:
+    from stpp.code import stamp
+
+    for stage in options.stages:
+        print(f"{stage}: version {stamp(stage, options.same_result)}")
+
+
+def _command(
+    commands: Any, name: str, summary: str, description: str, example: str, handler: Handler
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=description, epilog=f"example: {example}"
+    )
+    command.set_defaults(handler=handler)
+    return command
+
+
+if __name__ == "__main__":
+    sys.exit(main())

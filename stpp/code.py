@@ -1,0 +1,116 @@
+"""The code of a stage as a part of its identity.
+
+A stage's code is the module that runs it and all modules of the package that this one imports, directly or not. As
+long as their syntax trees are those that `stages.lock` records, the stage counts as its released version, so a
+release runs again only what it changed; otherwise it counts as the hash of the trees, so whoever edits the code gets
+new results beside the old ones. Comments, docstrings and formatting do not count.
+
+`stages.lock` also records, for the bytes of each module, the hash of its tree and what it imports. That spares parsing
+at every start, and makes a release count as itself under any version of Python, whose syntax trees differ.
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).parent
+LOCK = PACKAGE / "stages.lock"
+
+MODULES = {
+    "train": "stpp.train",
+    "predict": "stpp.predict",
+    "score": "stpp.score",
+    "select": "stpp.select",
+    "evaluate": "stpp.evaluate",
+    "report": "stpp.report.table",
+}
+"""The module that runs each stage."""
+
+
+def code_identity(stage: str) -> str:
+    """`v<version>` where the code of `stage` is the recorded one, else the first 12 hex digits of its hash."""
+    recorded = _lock()["stages"].get(stage, {})
+    digest = code_hash(stage)
+    return f"v{recorded['version']}" if recorded.get("code") == digest else digest[:12]
+
+
+def code_hash(stage: str) -> str:
+    """SHA-256 (hex) over the names and syntax trees of all modules of `stage`."""
+    digest = hashlib.sha256()
+    for module in sorted(modules_of(stage)):
+        digest.update(f"{module} {_module(module)['tree']}\n".encode())
+    return digest.hexdigest()
+
+
+def modules_of(stage: str) -> set[str]:
+    """The modules of the package that `stage` runs: the import closure of its own module."""
+    found: set[str] = set()
+    waiting = [MODULES[stage]]
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            waiting += _module(module)["imports"]
+    return found
+
+
+def stamp(stage: str, same_result: bool) -> int:
+    """Record the current code of `stage`; its version is kept where the result is the same, else raised.
+
+    Returns the version.
+    """
+    stages = dict(_lock()["stages"])
+    version = stages.get(stage, {"version": 1 if same_result else 0})["version"] + (not same_result)
+    stages[stage] = {"version": version, "code": code_hash(stage)}
+    modules = {module: _module(module) for kind in MODULES for module in modules_of(kind)}
+    lock = {"stages": dict(sorted(stages.items())), "modules": dict(sorted(modules.items()))}
+    LOCK.write_text(json.dumps(lock, indent=1) + "\n")
+    _lock.cache_clear()
+    return version
+
+
+@cache
+def _lock() -> dict[str, Any]:
+    lock: dict[str, Any] = json.loads(LOCK.read_text()) if LOCK.exists() else {"stages": {}, "modules": {}}
+    return lock
+
+
+@cache
+def _module(module: str) -> dict[str, Any]:
+    """The digest of a module's bytes, that of its syntax tree without docstrings, and the modules that it imports."""
+    source = _file(module).read_bytes()
+    digest = hashlib.sha256(source).hexdigest()
+    recorded: dict[str, Any] = _lock()["modules"].get(module, {})
+    if recorded.get("bytes") == digest:
+        return recorded
+    tree = ast.parse(source)
+    imports = sorted(set(_imports(tree)))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [child for child in node.body if not _is_text(child)]
+    return {"bytes": digest, "tree": hashlib.sha256(ast.dump(tree).encode()).hexdigest(), "imports": imports}
+
+
+def _is_text(node: ast.stmt) -> bool:
+    """A docstring, of a function or of the name above it."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] == "stpp" and name != "stpp" and _file(name).exists())
+
+
+def _file(module: str) -> Path:
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")

@@ -1,0 +1,121 @@
+"""From what stands in a YAML file to a checked configuration, with one message for all its problems."""
+
+import copy
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from stpp.config import OVERRIDABLE, Config, Experiment, Section
+from stpp.errors import Problems, StppError
+
+
+def read(path: Path) -> Config:
+    """The configuration in a YAML file. Raises StppError if there is none, Problems if it is wrong."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise StppError(f"cannot read the configuration {path}: {error}") from None
+    return load(raw)
+
+
+def load(raw: Any) -> Config:
+    """Validate a configuration as it came from YAML, with the overrides of every experiment.
+
+    Raises Problems, with every problem in one message.
+    """
+    if not isinstance(raw, Mapping):
+        raise Problems("configuration", [f"expected keys and values, but got {type(raw).__name__}"])
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        raise Problems("configuration", _sentences(error)) from None
+    problems = []
+    for name in config.experiments:
+        try:
+            resolved(config, name)
+        except ValidationError as error:
+            problems += [f"experiments.{name}: {sentence}" for sentence in _sentences(error)]
+    if problems:
+        raise Problems("configuration", problems)
+    return config
+
+
+def resolved(config: Config, experiment: str) -> Config:
+    """`config` with the overrides of `experiment` applied; its own `experiments` holds that one's method alone.
+
+    Raises pydantic.ValidationError where an override does not fit.
+    """
+    raw = config.model_dump(exclude_unset=True)
+    chosen = raw["experiments"][experiment]
+    changes = {key: chosen[key] for key in OVERRIDABLE if key in chosen}
+    return Config.model_validate(_merged({**raw, "experiments": {experiment: {"method": chosen["method"]}}}, changes))
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` applied, nested mappings key by key; everything else is replaced."""
+    result = dict(copy.deepcopy(dict(base)))
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = _merged(result[key], value) if both else copy.deepcopy(value)
+    return result
+
+
+UNION_BRANCH = re.compile(r"(int|float|str|bool|none)$|(literal|list|dict|constrained|function)[\[-]")
+"""Parts of pydantic's locations that name an alternative of a type, not a key."""
+
+
+def _sentences(error: ValidationError) -> list[str]:
+    """Each problem as a sentence: where, what was found, what was expected."""
+    expectations: dict[tuple[str, str], list[str]] = {}
+    for detail in error.errors(include_url=False):
+        location = [str(part) for part in detail["loc"] if not UNION_BRANCH.match(str(part))]
+        where = ".".join(location)
+        found = repr(detail["input"])
+        but = f", but got {found if len(found) <= 80 else found[:77] + '...'}"
+        match detail["type"]:
+            case "extra_forbidden":
+                message, but = _unknown_key(location), ""
+            case "missing":
+                message, but = "this setting is required", ""
+            case "value_error":
+                message, but = str(detail["ctx"]["error"]), ""
+            case _:
+                message = detail["msg"]
+        expectations.setdefault((where, but), []).append(message)
+    return [
+        f"{where}: {' or '.join(messages)}{but}" if where else f"{' or '.join(messages)}{but}"
+        for (where, but), messages in expectations.items()
+    ]
+
+
+def _unknown_key(location: list[str]) -> str:
+    section: Any = Config
+    for part in location[:-1]:
+        section = _section_at(section, part)
+    known = list(section.model_fields) if section else []
+    near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.0)
+    return f"unknown setting; did you mean {near[0]!r}?" if near else "unknown setting"
+
+
+class _Experiments(Section):
+    """Stands for the mapping of experiments while an unknown key is explained."""
+
+
+def _section_at(section: Any, key: str) -> type[Section] | None:
+    """The section that the field `key` of `section` holds; for `experiments.NAME` the experiment."""
+    if section is None:
+        return None
+    if section is Config and key == "experiments":
+        return _Experiments
+    if section is _Experiments:
+        return Experiment
+    field = section.model_fields.get(key)
+    for candidate in (field.annotation, *getattr(field.annotation, "__args__", ())) if field else ():
+        if isinstance(candidate, type) and issubclass(candidate, Section):
+            return candidate
+    return None

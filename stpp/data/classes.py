@@ -1,0 +1,148 @@
+"""Names and colours of the classes, and what the values in mask files mean, from the data settings."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stpp.data.lists import locate
+from stpp.data.record import stamp
+from stpp.masks import voc_palette
+
+Colour = list[int]
+
+VOC_CLASSES = [
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+]
+
+# Names and colours of the 19 classes that count, in the order of their training ids (Cityscapes scripts).
+CITYSCAPES = {
+    "road": [128, 64, 128],
+    "sidewalk": [244, 35, 232],
+    "building": [70, 70, 70],
+    "wall": [102, 102, 156],
+    "fence": [190, 153, 153],
+    "pole": [153, 153, 153],
+    "traffic light": [250, 170, 30],
+    "traffic sign": [220, 220, 0],
+    "vegetation": [107, 142, 35],
+    "terrain": [152, 251, 152],
+    "sky": [70, 130, 180],
+    "person": [220, 20, 60],
+    "rider": [255, 0, 0],
+    "car": [0, 0, 142],
+    "truck": [0, 0, 70],
+    "bus": [0, 60, 100],
+    "train": [0, 80, 100],
+    "motorcycle": [0, 0, 230],
+    "bicycle": [119, 11, 32],
+}
+
+
+class Classes(NamedTuple):
+    """The classes of a data set: names and [r, g, b] in label order, and the `encoding` that masks are read with.
+
+    `files` that this rests on come with their `record.stamp`; `problems` are sentences.
+    """
+
+    names: list[str]
+    palette: list[Colour]
+    encoding: dict[str, Any]
+    files: dict[str, list[int]]
+    problems: list[str]
+
+
+def classes_of(data: Mapping[str, Any]) -> Classes:
+    """The classes from `classes`, else from `classes_file`, else those of the layout; colours likewise.
+
+    A classes file has one name a line, with a colour `#rrggbb` behind it where wanted; blank lines and lines that begin
+    with "#" are skipped. Without colours those of PASCAL VOC serve.
+    """
+    problems: list[str] = []
+    files: dict[str, list[int]] = {}
+    names, colours = list(data.get("classes") or []), [_colour(text) for text in data.get("colors") or []]
+    from_file = data.get("classes_file") if not names else None
+    if from_file is not None:
+        path = locate(from_file, Path(data["root"]).expanduser())
+        if path is None:
+            problems.append(f"There is no classes file {from_file}, seen from the working directory or from `root`.")
+        else:
+            files[str(path)] = stamp(path)
+            names, in_file = _read(path)
+            colours = colours or in_file
+            if not names:
+                problems.append(f"The classes file {path} has no names; expected one class name a line.")
+    elif not names and data["layout"] == "voc":
+        names = list(VOC_CLASSES)
+    elif not names and data["layout"] == "cityscapes":
+        names = list(CITYSCAPES)
+        colours = colours or list(CITYSCAPES.values())
+
+    if not names and not problems:
+        problems.append("The classes are not known: give `classes` (a list of names) or `classes_file`.")
+    if names and not 2 <= len(names) <= 255:
+        problems.append(f"There are {len(names)} classes; expected 2 to 255 (255 itself means ignore in masks).")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        problems.append(f"Class names must differ from each other, but {_quoted(twice)} occur more than once.")
+    if 0 < len(colours) < len(names):
+        problems.append(f"There are {len(colours)} colours for {len(names)} classes; give one for each, or none.")
+    palette = colours[: len(names)] if len(colours) >= len(names) else voc_palette(len(names))
+
+    encoding = {
+        "classes": len(names) if names else 255,  # unknown: then the labels themselves are not what to complain about
+        "ignore_value": data.get("ignore_value"),
+        "label_map": {str(raw): class_ for raw, class_ in (data.get("label_map") or {}).items()} or None,
+        "palette_map": {raw.lower(): class_ for raw, class_ in (data.get("palette_map") or {}).items()} or None,
+    }
+    problems += _encoding_problems(encoding)
+    return Classes(names, palette, encoding, files, problems)
+
+
+def _encoding_problems(encoding: Mapping[str, Any]) -> Iterable[str]:
+    for name in ("label_map", "palette_map"):
+        for raw, class_ in (encoding[name] or {}).items():
+            if class_ != "ignore" and not (isinstance(class_, int) and 0 <= class_ < encoding["classes"]):
+                last = encoding["classes"] - 1
+                yield f"{name} maps {raw} to {class_!r}; expected a class index from 0 to {last}, or `ignore`."
+    if encoding["label_map"] and encoding["palette_map"]:
+        yield "label_map and palette_map are both given: masks are read by value or by colour; keep one of them."
+
+
+def _read(path: Path) -> tuple[list[str], list[Colour]]:
+    names: list[str] = []
+    colours: list[Colour] = []
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    for line in (line.strip() for line in text.splitlines()):
+        if line and not line.startswith("#"):
+            name, colour = re.fullmatch(r"(.*?)[\s,]*(#[0-9a-fA-F]{6})?", line).groups()  # type: ignore[union-attr]
+            names.append(name)
+            colours += [_colour(colour)] if colour else []
+    return names, colours
+
+
+def _colour(text: str) -> Colour:
+    return [int(text[at : at + 2], 16) for at in (1, 3, 5)]
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

@@ -1,0 +1,101 @@
+"""The images of one training: labeled and pseudo-labeled rows, over-sampled, shuffled and augmented."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from stpp.data.augmentation import augment, sample_rng
+from stpp.data.images import read_image, read_mask
+from stpp.data.manifest import Row
+from stpp.masks import MaskStore
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One entry of an epoch: an image, and where its mask comes from (a file, or a pseudo-label store)."""
+
+    row: Row
+    store: MaskStore | None
+
+
+def samples_of(
+    role: str, labeled: Sequence[Row], unlabeled: Sequence[Row], stores: Sequence[Path], repeat: int | None
+) -> list[Sample]:
+    """The list of an epoch: each labeled image `repeat` times, then every pseudo-labeled image once.
+
+    Default of `repeat`, the authors': for the teacher 2 below 200 labeled images, else 1; for a student
+    ceil(pseudo-labeled / labeled). The pseudo-labeled images are those of `unlabeled` that occur in a store, in the
+    order of `unlabeled`.
+    """
+    opened = [MaskStore(path) for path in stores]
+    where = {id: store for store in opened for id in store.ids}
+    pseudo = [Sample(row, where[row.id]) for row in unlabeled if row.id in where]
+    if repeat is None:
+        repeat = (2 if len(labeled) < 200 else 1) if role == "teacher" else max(1, -(-len(pseudo) // len(labeled)))
+    return [Sample(row, None) for row in labeled] * repeat + pseudo
+
+
+class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
+    """Augmented samples, addressed by (epoch, index), so that a sample is a function of these and the seed alone.
+
+    An item is the image, uint8 (crop, crop, 3) RGB, and the mask, uint8 (crop, crop), 255 = ignore.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        encoding: Mapping[str, Any],
+        augmentation: Mapping[str, Mapping[str, Any]],
+        *,
+        crop: int,
+        base_size: int,
+        seed: int,
+        role: str,
+    ) -> None:
+        self.samples = samples
+        self.encoding = encoding
+        self.augmentation = augmentation
+        self.how = {"crop": crop, "base_size": base_size, "seed": seed}
+        self.role = role
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        epoch, index = key
+        row, store = self.samples[index].row, self.samples[index].store
+        image = read_image(row.image)
+        mask = read_mask(row.mask, self.encoding) if store is None else store[row.id]
+        settings = self.augmentation["labeled" if store is None else "unlabeled"]
+        pixels, labels = augment(image, mask, settings, **self.how, role=self.role, epoch=epoch, index=index)
+        return torch.from_numpy(pixels), torch.from_numpy(labels)
+
+
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """The batches of a whole training, epoch after epoch; an epoch's last incomplete batch is dropped.
+
+    One sampler for all epochs, so that the workers never wait at an epoch's end. The order of an epoch is a function
+    of (seed, role, epoch).
+    """
+
+    def __init__(self, size: int, batch_size: int, epochs: int, seed: int, role: str) -> None:
+        self.size, self.batch_size, self.epochs, self.seed, self.role = size, batch_size, epochs, seed, role
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return self.size // self.batch_size
+
+    def __len__(self) -> int:
+        return self.batches_per_epoch * self.epochs
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for epoch in range(self.epochs):
+            order = sample_rng(self.seed, self.role, epoch, 0, "order").permutation(self.size)
+            for batch in np.split(order[: len(order) // self.batch_size * self.batch_size], self.batches_per_epoch):
+                yield [(epoch, int(index)) for index in batch]

@@ -1,0 +1,283 @@
+"""The demo data set: procedural scenes of textured, shaded, occluding shapes.
+
+Every scene is a pure function of (seed, index). Only random bits, +, -, *, /, square roots and roundings are used (all
+of them exact or correctly rounded under IEEE 754), so the pixels are the same on every machine.
+
+What makes a scene worth a semi-supervised method: a class is a *shape*; colour and texture are typical for it but not
+reliable, the background is full of pieces in the same colours and textures, and the light of a scene runs from clear
+to hazy, dim and noisy. A network learns the clear scenes from a few labels and needs many scenes for the others.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from stpp.errors import StppError
+
+CLASSES: list[str] = ["background", "disc", "ring", "square", "cross", "triangle", "star"]
+
+# The colours of Okabe and Ito, told apart under the common colour vision deficiencies.
+PALETTE: list[list[int]] = [
+    [32, 32, 36],
+    [230, 159, 0],
+    [86, 180, 233],
+    [0, 158, 115],
+    [240, 228, 66],
+    [0, 114, 178],
+    [213, 94, 0],
+]
+
+SUBSETS: tuple[str, ...] = ("labeled", "unlabeled", "val", "test")
+SETTINGS_FILE = "demo.json"
+# Raised whenever the pixels of a scene change: an older folder is then not taken for the same data.
+SCENES_VERSION = 1
+
+Plane = NDArray[np.float64]
+Colour = NDArray[np.float64]
+Shape = Callable[[Plane, Plane], Plane]
+
+# Unit normals of the regular triangle and pentagon, in decimals: no library's sine is asked.
+TRIANGLE = ((0.0, 1.0), (0.8660254037844386, -0.5), (-0.8660254037844386, -0.5))
+PENTAGON = (
+    (0.0, 1.0),
+    (0.9510565162951535, 0.3090169943749474),
+    (0.5877852522924731, -0.8090169943749475),
+    (-0.5877852522924731, -0.8090169943749475),
+    (-0.9510565162951535, 0.3090169943749474),
+)
+
+
+# --- shapes: signed distances (negative inside), of about unit radius ------------------------------------------------
+
+
+def _radius(u: Plane, v: Plane) -> Plane:
+    return np.sqrt(u * u + v * v)
+
+
+def _disc(u: Plane, v: Plane) -> Plane:
+    return _radius(u, v) - 0.92
+
+
+def _ring(u: Plane, v: Plane) -> Plane:
+    return np.abs(_radius(u, v) - 0.70) - 0.28
+
+
+def _square(u: Plane, v: Plane) -> Plane:
+    return np.maximum(np.abs(u), np.abs(v)) - 0.80
+
+
+def _cross(u: Plane, v: Plane) -> Plane:
+    a, b = np.abs(u), np.abs(v)
+    return np.minimum(np.maximum(a - 1.0, b - 0.40), np.maximum(a - 0.40, b - 1.0))
+
+
+def _triangle(u: Plane, v: Plane) -> Plane:
+    return np.max([u * x + v * y for x, y in TRIANGLE], axis=0) - 0.62
+
+
+def _star(u: Plane, v: Plane) -> Plane:
+    # A pentagram is where at most one of the five half planes of its pentagon is left: the second largest distance.
+    return np.partition([u * x + v * y for x, y in PENTAGON], 3, axis=0)[3] - 0.42
+
+
+def _bar(u: Plane, v: Plane) -> Plane:
+    return np.maximum(np.abs(u) - 1.4, np.abs(v) - 0.17)
+
+
+def _crescent(u: Plane, v: Plane) -> Plane:
+    return np.maximum(_radius(u, v) - 0.9, 0.85 - _radius(u - 0.45, v))
+
+
+def _corner(u: Plane, v: Plane) -> Plane:
+    return np.maximum(np.maximum(np.abs(u), np.abs(v)) - 0.8, 0.45 - np.minimum(u, v) - 0.8)
+
+
+SHAPES: tuple[Shape, ...] = (_disc, _ring, _square, _cross, _triangle, _star)
+CLUTTER: tuple[Shape, ...] = (_bar, _crescent, _corner)
+
+
+# --- colours and textures --------------------------------------------------------------------------------------------
+
+
+def _hsv(hue: float, saturation: float, value: float) -> Colour:
+    """An RGB colour, shape (3,), in [0, 1]; the hue is cyclic with period 1."""
+    ramps = [abs((hue * 6 + shift) % 6 - 3) - 1 for shift in (0.0, 4.0, 2.0)]
+    return np.array([value * (1 - saturation + saturation * min(max(ramp, 0.0), 1.0)) for ramp in ramps])
+
+
+def _wave(x: Plane) -> Plane:
+    """A triangle wave in [0, 1] with period 1, zero at the integers."""
+    return np.abs(x - np.floor(x + 0.5)) * 2
+
+
+def _step(x: Plane) -> Plane:
+    """A softened threshold at 0.5, so that a texture does not alias."""
+    return np.clip((x - 0.5) * 4 + 0.5, 0.0, 1.0)
+
+
+def _texture(kind: int, u: Plane, v: Plane, frequency: float) -> Plane:
+    """A pattern in [0, 1] of the kinds plain, rings, stripes, checks, dots and waves."""
+    x, y = u * frequency, v * frequency
+    if kind == 0:
+        return np.zeros_like(u)
+    if kind == 1:
+        return _step(_wave(_radius(x, y)))
+    if kind == 2:
+        return _step(_wave(x))
+    if kind == 3:
+        return _step(np.abs(_wave(x) + _wave(y) - 1.0) + 0.25)
+    if kind == 4:
+        return _step(_wave(x) * _wave(y) * 1.6)
+    return _step(_wave(x + _wave(y * 0.5)))
+
+
+def _noise(rng: np.random.Generator, size: int, cells: int) -> Plane:
+    """Smooth noise in [0, 1]: a random grid of `cells` squares a side, interpolated bilinearly."""
+    grid = rng.random((cells + 1, cells + 1))
+    position = np.arange(size) * (cells / size)
+    cell = position.astype(np.intp)
+    part = position - cell
+    rows = grid[cell] * (1 - part)[:, None] + grid[cell + 1] * part[:, None]
+    return rows[:, cell] * (1 - part) + rows[:, cell + 1] * part
+
+
+# --- one scene -------------------------------------------------------------------------------------------------------
+
+
+def _between(rng: np.random.Generator, low: float, high: float) -> float:
+    return low + (high - low) * float(rng.random())
+
+
+def _direction(rng: np.random.Generator) -> tuple[float, float]:
+    """A unit vector of any direction, by the rational parametrisation of the circle."""
+    t = _between(rng, -1.0, 1.0)
+    sign = 1.0 if rng.random() < 0.5 else -1.0
+    return sign * (1 - t * t) / (1 + t * t), sign * 2 * t / (1 + t * t)
+
+
+class _Canvas:
+    """Pictures and labels under construction; pieces are painted one over another."""
+
+    def __init__(self, size: int, light: tuple[float, float]) -> None:
+        self.size, self.light = size, light
+        self.unit = size / 96
+        self.picture = np.zeros((size, size, 3))
+        self.mask = np.zeros((size, size), np.uint8)
+
+    def paint(
+        self,
+        rng: np.random.Generator,
+        shape: Shape,
+        *,
+        label: int | None,
+        centre: tuple[float, float],
+        radius: float,
+        colours: tuple[Colour, Colour],
+        texture: int,
+        relief: float,
+    ) -> None:
+        """Draw one piece with its shadow; `label` None leaves the mask alone (clutter)."""
+        unit, size = self.unit, self.size
+        cos, sin = _direction(rng)
+        squeeze = _between(rng, 0.72, 1.0)
+        frequency = _between(rng, 1.6, 2.6)
+        # Only the window that the piece and its shadow can reach is computed.
+        reach = radius * 1.55 + 4 * unit
+        top, left = max(int(centre[1] - reach), 0), max(int(centre[0] - reach), 0)
+        bottom, right = min(int(centre[1] + reach) + 1, size), min(int(centre[0] + reach) + 1, size)
+        if top >= bottom or left >= right:
+            return
+        window = (slice(top, bottom), slice(left, right))
+        x = np.arange(left, right)[None, :] + 0.5 - centre[0]
+        y = np.arange(top, bottom)[:, None] + 0.5 - centre[1]
+
+        def local(dx: float, dy: float) -> tuple[Plane, Plane]:
+            a, b = (x - dx) / radius, (y - dy) / radius
+            return (a * cos + b * sin) + 0 * b, (b * cos - a * sin) / squeeze
+
+        offset = 2.5 * unit * relief
+        shadow = shape(*local(self.light[0] * offset, self.light[1] * offset)) * radius * squeeze
+        u, v = local(0.0, 0.0)
+        distance = shape(u, v) * radius * squeeze
+        under = self.picture[window]
+        under *= (1 - 0.45 * relief * np.clip(0.5 - shadow / (3 * unit), 0.0, 1.0))[..., None]
+        pattern = _texture(texture, u, v, frequency)[..., None]
+        surface = colours[0] * (1 - pattern) + colours[1] * pattern
+        slope = (x * self.light[0] + y * self.light[1]) / radius
+        rim = np.clip(1 + distance / (3.5 * unit), 0.0, 1.0)
+        surface = surface * (1 - relief * (0.30 * slope + 0.25 * rim * rim))[..., None]
+        cover = np.clip(0.5 - distance / unit, 0.0, 1.0)[..., None]
+        under += (surface - under) * cover
+        if label is not None:
+            self.mask[window][distance < 0] = label
+
+
+def _colours(rng: np.random.Generator, hue: float) -> tuple[Colour, Colour]:
+    """The two colours of a texture: one hue, and a neighbour of it that is clearly lighter or darker."""
+    saturation, value = _between(rng, 0.45, 0.95), _between(rng, 0.55, 1.0)
+    second = value * _between(rng, 0.45, 0.65) if rng.random() < 0.5 else value * 0.35 + 0.65
+    return _hsv(hue, saturation, value), _hsv(hue + _between(rng, -0.08, 0.08), saturation * 0.7, second)
+
+
+def scene(seed: int, index: int, size: int = 96) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Scene `index` of the endless series `seed`: (image (S, S, 3) RGB, mask (S, S) of classes 0..6), both uint8.
+
+    A pure function of its arguments; larger sizes show the same kind of scene in more detail.
+    """
+    rng = np.random.default_rng([seed, index])
+    canvas = _Canvas(size, _direction(rng))
+    unit = canvas.unit
+    difficulty = float(rng.random())
+
+    # Ground: two muted colours mixed by soft noise.
+    mix = (0.65 * _noise(rng, size, 3) + 0.35 * _noise(rng, size, 12))[..., None]
+    ground = [_hsv(float(rng.random()), _between(rng, 0.05, 0.35), _between(rng, 0.25, 0.8)) for _ in range(2)]
+    canvas.picture[:] = ground[0] * (1 - mix) + ground[1] * mix
+
+    # Clutter: pieces of no class, in the colours and textures of the classes.
+    for _ in range(6 + int(rng.random() * 6)):
+        centre = (_between(rng, 0, size), _between(rng, 0, size))
+        canvas.paint(
+            rng,
+            CLUTTER[int(rng.random() * len(CLUTTER))],
+            label=None,
+            centre=centre,
+            radius=_between(rng, 5, 13) * unit,
+            colours=_colours(rng, float(rng.random())),
+            texture=int(rng.random() * 6),
+            relief=_between(rng, 0.2, 0.8),
+        )
+
+    # Objects: colour and texture lean towards the class, the shape decides.
+    for _ in range(3 + int(rng.random() * 5)):
+        kind = int(rng.random() * len(SHAPES))
+        hue = kind / 6 + _between(rng, -0.06, 0.06) + _between(rng, -0.06, 0.06)
+        texture = kind if rng.random() < 0.85 else int(rng.random() * 6)
+        centre = (_between(rng, 0.06, 0.94) * size, _between(rng, 0.06, 0.94) * size)
+        canvas.paint(
+            rng,
+            SHAPES[kind],
+            label=kind + 1,
+            centre=centre,
+            radius=_between(rng, 13, 28) * unit,
+            colours=_colours(rng, hue),
+            texture=texture,
+            relief=_between(rng, 0.6, 1.0),
+        )
+
+    # Weather: haze, exposure, a cast of the light, and grain.
+    haze = 0.6 * difficulty * _between(rng, 0.3, 1.0) * (0.5 + 0.5 * _noise(rng, size, 2))[..., None]
+    fog = _hsv(float(rng.random()), 0.15, _between(rng, 0.55, 0.9))
+    picture = canvas.picture * (1 - haze) + fog * haze
+    picture = picture * (1 - 0.5 * difficulty * float(rng.random())) * (1 - 0.25 * difficulty * rng.random(3))
+    grain = rng.random((size, size, 3)) + rng.random((size, size, 3)) - 1
+    picture = picture + grain * (0.02 + 0.10 * difficulty * float(rng.random()))
+    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8), canvas.mask

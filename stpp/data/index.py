@@ -1,0 +1,146 @@
+"""`stpp index`: from the data settings to manifests with fingerprints, after a look at every file."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stpp.data.classes import Classes, classes_of
+from stpp.data.images import IGNORE, class_of
+from stpp.data.inspection import Inspector, Kind, Look
+from stpp.data.lint import lint, lint_counts
+from stpp.data.manifest import SUBSETS, Row, write_manifest
+from stpp.data.record import FORMAT, index_path
+from stpp.data.sources import Entry, Sources, resolve
+from stpp.errors import Problems
+from stpp.files import write_text
+
+
+def index(
+    data: Mapping[str, Any],
+    results: Path,
+    *,
+    batch_size: int,
+    need_unlabeled: bool,
+    verify: bool = False,
+    log: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Look at all files of the data set that `data` describes, write its manifests, and record and return its index.
+
+    The index has, by subset that is not empty, `fingerprint`, `count` and `manifest` (a path); the names of the
+    `classes` and their `palette` ([r, g, b]); `warnings`; and what `record.load_fresh` has to `watch`.
+    A fingerprint is the SHA-256 of the rows in their order: for labeled, val and test of the ids and the digests of
+    image and mask, for unlabeled and truth of the ids and the file sizes. It depends neither on where the data lie nor
+    on times. `verify` reads the content of all files again and warns where that of unlabeled images is not what it was.
+    Raises Problems, with all that is wrong, before anything is written.
+    """
+    source = _with_demo(data) if data["layout"] == "demo" else data
+    inspector = Inspector(results / "data" / "cache.json", verify=verify)
+    classes = classes_of(source)
+    mask_kind: Kind = "coloured mask" if classes.encoding["palette_map"] else "mask"
+
+    def labels_of(masks: Sequence[str]) -> dict[str, frozenset[int]]:
+        looks = inspector.look(mask_kind, masks, content=True)
+        found = {mask: {class_of(raw, classes.encoding) for raw in look.values} for mask, look in looks.items()}
+        return {
+            mask: frozenset(class_ for class_ in some if class_ not in (None, IGNORE)) for mask, some in found.items()
+        }
+
+    sources = resolve(source, labels_of)
+    unlabeled = [entry for entry in sources.entries if entry.subset == "unlabeled"]
+    others = [entry for entry in sources.entries if entry.subset != "unlabeled"]
+    truth = [entry.mask for entry in unlabeled if entry.mask is not None and Path(entry.mask).exists()]
+    images = inspector.look("image", [entry.image for entry in others], content=True)
+    images |= inspector.look("image", [entry.image for entry in unlabeled], content=False)
+    masks = inspector.look(mask_kind, truth, content=False)
+    masks |= inspector.look(mask_kind, [entry.mask for entry in others if entry.mask is not None], content=True)
+
+    warnings = _check(sources, classes, images, masks, batch_size, need_unlabeled)
+    if changed := sorted(inspector.changed & {*truth, *(entry.image for entry in unlabeled)}):
+        warnings.append(
+            f"{len(changed)} unlabeled files have another content than when they were last read, under the same size, "
+            f"for example {changed[0]}. Their fingerprint does not show it, as it counts names and sizes: results made "
+            "from them are out of date. Give changed images new names, or remove the stages made from them."
+        )
+
+    rows = _rows(sources.entries, images, masks)
+    subsets = {}
+    for subset, members in rows.items():
+        fingerprint = _fingerprint(members, images, masks)
+        path = results / "data" / f"{subset}-{fingerprint[:8]}.csv"
+        write_manifest(path, members)
+        subsets[subset] = {"fingerprint": fingerprint, "count": len(members), "manifest": str(path)}
+        log(f"{subset}: {len(members):,} images")
+    for warning in warnings:
+        log(f"Warning: {warning}")
+
+    watched = {entry.image: images[entry.image] for entry in others}
+    watched |= {entry.mask: masks[entry.mask] for entry in others if entry.mask is not None}
+    files = {**classes.files, **sources.files, **{path: [look.size, look.mtime_ns] for path, look in watched.items()}}
+    record = {
+        "format": FORMAT,
+        "subsets": subsets,
+        "classes": classes.names,
+        "palette": classes.palette,
+        "warnings": warnings,
+        "watch": {"files": files, "folders": sources.folders},
+    }
+    write_text(index_path(results, data), json.dumps(record) + "\n")
+    inspector.save()
+    return record
+
+
+def _with_demo(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the demo as those of lists, after its scenes were generated where they are not yet."""
+    from stpp.data.demo import generate
+
+    root = Path(data["root"]).expanduser()
+    generate(root, **data["demo"])
+    lists = {subset: str(root / f"{subset}.txt") for subset in SUBSETS if data["demo"].get(subset)}
+    lists = {subset: path for subset, path in lists.items() if data.get(subset) is None}
+    return {**data, "layout": "lists", "classes_file": str(root / "classes.txt"), **lists}
+
+
+def _check(
+    sources: Sources,
+    classes: Classes,
+    images: Mapping[str, Look],
+    masks: Mapping[str, Look],
+    batch_size: int,
+    need_unlabeled: bool,
+) -> list[str]:
+    """The warnings; raises Problems if there are any."""
+    found = lint(sources.entries, images, masks, classes.encoding, classes.names, classes.palette)
+    problems = [*classes.problems, *sources.problems, *found.problems]
+    counts = lint_counts(Counter(entry.subset for entry in sources.entries), batch_size, need_unlabeled=need_unlabeled)
+    if not sources.problems:  # which explain why images are missing
+        problems += counts.problems
+    if problems:
+        raise Problems("The data set cannot be used", problems)
+    return [*sources.warnings, *found.warnings, *counts.warnings]
+
+
+def _rows(entries: Iterable[Entry], images: Mapping[str, Look], masks: Mapping[str, Look]) -> dict[str, list[Row]]:
+    """The rows of each subset that is not empty, in the order of the entries."""
+    rows: dict[str, list[Row]] = {}
+    for id_, subset, image, mask, _ in entries:
+        look = images[image]
+        row = Row(id_, subset, image, mask, look.height, look.width)
+        if subset == "unlabeled":
+            true = masks.get(mask or "", Look())
+            if (true.height, true.width) == (look.height, look.width):
+                rows.setdefault("truth", []).append(row._replace(subset="truth"))
+            row = row._replace(mask=None)
+        rows.setdefault(subset, []).append(row)
+    return {subset: rows[subset] for subset in SUBSETS if subset in rows}
+
+
+def _fingerprint(rows: Iterable[Row], images: Mapping[str, Look], masks: Mapping[str, Look]) -> str:
+    digest = hashlib.sha256()
+    for row in rows:
+        image, mask = images[row.image], masks.get(row.mask or "", Look())
+        known = {"unlabeled": [str(image.size)], "truth": [str(mask.size)]}.get(row.subset, [image.sha256, mask.sha256])
+        digest.update("\0".join([row.id, *known]).encode() + b"\n")
+    return digest.hexdigest()

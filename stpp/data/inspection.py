@@ -1,0 +1,170 @@
+"""A look at every file of a data set: size, digest, labels. What was seen is remembered by size and time of change."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
+
+from stpp.data.images import ImageError, is_coloured, open_image, open_mask, raw_labels, unreadable, upright_size
+from stpp.data.record import stamp
+from stpp.files import write_text
+
+FORMAT = 1  # of the cache file
+THREADS = 8
+GROUP = 32  # files a task: with one, handing out tasks would cost more than many a look
+MAX_LABELS = 4096  # distinct labels in one mask
+
+Kind = Literal["image", "mask", "coloured mask"]
+
+
+class Look(NamedTuple):
+    """What a file turned out to be. Of a file with an `error` nothing else is known.
+
+    `size` in bytes, `mtime_ns` before it was read; `height`, `width` once upright. `sha256` of the bytes, and for masks
+    `values` (raw value "17" or colour "#80ff00" -> number of pixels), where its content was looked at, else empty.
+    """
+
+    size: int = 0
+    mtime_ns: int = 0
+    sha256: str = ""
+    height: int = 0
+    width: int = 0
+    values: Mapping[str, int] = {}
+    error: ImageError | None = None
+
+
+class Inspector:
+    """Looks at files, several at a time, and no more closely than it must.
+
+    A file whose size and time of change are those of an earlier look is not opened again; with `verify` it is, if its
+    content matters. `changed` gathers the paths whose content is not what it was under the same size.
+    """
+
+    def __init__(self, cache: Path, *, verify: bool = False) -> None:
+        self.cache = cache
+        self.verify = verify
+        self.changed: set[str] = set()
+        self._remembered = _load(cache)
+        self._seen: dict[tuple[str, str], Look] = {}
+
+    def look(self, kind: Kind, paths: Iterable[str], *, content: bool) -> dict[str, Look]:
+        """A look at each of the files: at its header alone, or at its `content` as well.
+
+        A file whose content is known is looked at as closely again when it was touched. Masks are "coloured" where
+        their palettes and not their values count.
+        """
+        wanted = dict.fromkeys(paths)
+        content = content or self.verify
+        missing = [path for path in wanted if not self._known(kind, path, content)]
+        groups = [missing[start : start + GROUP] for start in range(0, len(missing), GROUP)]
+
+        def look_at(group: list[str]) -> list[Look]:
+            return [self._look(kind, path, content) for path in group]
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            for group, looks in zip(groups, pool.map(look_at, groups)):
+                self._seen.update({(kind, path): look for path, look in zip(group, looks)})
+        return {path: self._seen[kind, path] for path in wanted}
+
+    def save(self) -> None:
+        """Remember what was seen, beside what earlier runs saw of other files."""
+        for (kind, path), look in self._seen.items():
+            if look.error is None:
+                self._remembered.setdefault(kind, {})[path] = look[:-1]
+            else:
+                self._remembered.get(kind, {}).pop(path, None)
+        write_text(self.cache, json.dumps({"format": FORMAT, **self._remembered}, separators=(",", ":")))
+
+    def _known(self, kind: Kind, path: str, content: bool) -> bool:
+        look = self._seen.get((kind, path))
+        return look is not None and (look.error is not None or bool(look.sha256) or not content)
+
+    def _look(self, kind: Kind, path: str, content: bool) -> Look:
+        before = self._remembered.get(kind, {}).get(path)
+        earlier = Look(*before) if before else Look()
+        try:
+            size, mtime_ns = stamp(path)
+            if earlier[:2] == (size, mtime_ns) and not self.verify and (earlier.sha256 or not content):
+                return earlier
+            data = Path(path).read_bytes() if content or earlier.sha256 else None
+            digest = "" if data is None else hashlib.sha256(data).hexdigest()
+            height, width, values = _measure(kind, path, data)
+        except ImageError as error:
+            return Look(error=error)
+        except OSError as error:
+            return Look(error=unreadable(path, error))
+        if earlier.sha256 and earlier.size == size and earlier.sha256 != digest:
+            self.changed.add(path)
+        return Look(size, mtime_ns, digest, height, width, values)
+
+
+def _measure(kind: Kind, path: str, data: bytes | None = None) -> tuple[int, int, dict[str, int]]:
+    """Height, width and, where the bytes of a mask are given, its labels. Raises ImageError."""
+    if kind == "image":
+        with open_image(path, data) as image:
+            size = upright_size(image)
+            if not _seems_whole(image):
+                image.load()  # which says for sure
+            return *size, {}
+    with open_mask(path, data) as image:
+        size = upright_size(image)
+        return *size, {} if data is None else _count_labels(path, image, by_colour=kind == "coloured mask")
+
+
+def _count_labels(path: str, image: Image.Image, *, by_colour: bool) -> dict[str, int]:
+    """How many pixels have each raw value or colour. Raises ImageError if these are too many to be labels."""
+    labels: dict[str, int] = {}
+    if is_coloured(image, by_colour):
+        image.load()
+        image.info.pop("transparency", None)
+        colours = image.convert("RGB").getcolors(MAX_LABELS) or []
+        labels = {f"#{r:02x}{g:02x}{b:02x}": count for count, (r, g, b) in colours}  # type: ignore[misc]
+    else:
+        raw = raw_labels(image, by_colour=False)
+        if raw.dtype == np.uint8:
+            counts = np.bincount(raw.ravel())
+            values = np.flatnonzero(counts)
+            labels = {str(value): int(counts[value]) for value in values}
+        else:
+            values, counts = np.unique(raw, return_counts=True)
+            if len(values) <= MAX_LABELS:
+                labels = {str(value): int(count) for value, count in zip(values.tolist(), counts)}
+    if not labels:
+        remedy = "Give label masks: grey, palette or RGB images with one value or colour for each class"
+        raise ImageError(path, f"more than {MAX_LABELS} different labels, so a picture and not a mask", remedy)
+    return labels
+
+
+def _seems_whole(image: Image.Image) -> bool:
+    """Whether an opened file reaches as far as files of its format do; one that does not may still be whole."""
+    stream = getattr(image, "fp", None)
+    if stream is None:
+        return image.format == "WEBP"  # which is read to its end when it is opened
+    position = stream.tell()
+    end = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, end - 16))
+    tail: bytes = stream.read()
+    stream.seek(position)
+    if image.format == "PNG":
+        return b"IEND" in tail
+    if isinstance(image, TiffImageFile):
+        tags = image.tag_v2  # offsets and lengths of strips, or of tiles
+        offsets, lengths = (tags.get(strips, tags.get(tiles, ())) for strips, tiles in ((273, 324), (279, 325)))
+        return len(offsets) > 0 and max(map(sum, zip(offsets, lengths))) <= end
+    return tail.rstrip(b"\0").endswith(b"\xff\xd9")
+
+
+def _load(cache: Path) -> dict[str, dict[str, Any]]:
+    """What the cache file remembers: kind -> path -> fields of a Look; nothing where it is missing or foreign."""
+    try:
+        remembered = json.loads(cache.read_text(encoding="utf-8"))
+        return remembered if remembered.pop("format") == FORMAT else {}
+    except (OSError, ValueError, KeyError, AttributeError):
+        return {}

@@ -1,0 +1,285 @@
+"""What is wrong with a data set, all at once, in sentences that say what, where, what was expected, what to do."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from stpp.data.images import IGNORE, class_of, expected
+from stpp.data.inspection import Look
+from stpp.data.sources import Entry
+
+SHOWN = 5  # files named for each kind of problem
+SUGGESTED = 24  # colours written out in a suggested palette map
+
+
+class Findings(NamedTuple):
+    """Sentences: `problems` keep the data from being used, `warnings` do not."""
+
+    problems: list[str]
+    warnings: list[str]
+
+
+def lint(
+    entries: Sequence[Entry],
+    images: Mapping[str, Look],
+    masks: Mapping[str, Look],
+    encoding: Mapping[str, Any],
+    names: Sequence[str],
+    palette: Sequence[Sequence[int]],
+) -> Findings:
+    """All problems of the images `entries`, given a look at each image and mask by its path.
+
+    Masks of labeled, val and test images must have been looked at with their labels. Masks of unlabeled images may be
+    missing from `masks`; what is wrong with them is a warning, as they only serve to report quality.
+    A class without a labeled pixel is a warning; labels of a single class are a problem, as nothing can be learned.
+    """
+    with_labels = [entry for entry in entries if entry.subset != "unlabeled"]
+    truth = [entry for entry in entries if entry.subset == "unlabeled" and entry.mask in masks]
+    strange = [*_values(with_labels, masks, encoding, names, palette)]
+    problems = [
+        *_names(entries),
+        *_repeated(entries),
+        *_unusable(entries, images, masks={}),
+        *_unusable(with_labels, {}, masks),
+        *_sizes(with_labels, images, masks),
+        *strange,
+    ]
+    warnings = [
+        f"{text} (Used for reports only.)" for text in (*_unusable(truth, {}, masks), *_sizes(truth, images, masks))
+    ]
+    missing, single = _coverage([entry for entry in entries if entry.subset == "labeled"], masks, encoding, names)
+    return Findings(problems + ([] if strange else single), warnings + ([] if strange else missing))
+
+
+def lint_counts(counts: Mapping[str, int], batch_size: int, *, need_unlabeled: bool) -> Findings:
+    """Whether there are enough images, given how many each subset has."""
+    problems, warnings = [], []
+    labeled = counts.get("labeled", 0)
+    if labeled == 0:
+        problems.append(
+            "There is no labeled image: name some in the list `labeled`, or give masks to some of the training images."
+        )
+    elif labeled < batch_size:
+        warnings.append(
+            f"There are {labeled} labeled images, fewer than the batch of {batch_size}: a batch holds some of them "
+            "twice, or an epoch not even one batch; choose a smaller batch_size or a larger labeled_repeat."
+        )
+    if need_unlabeled and counts.get("unlabeled", 0) == 0:
+        problems.append(
+            "There is no unlabeled image, but self-training needs some: give a list `unlabeled`, images without masks, "
+            "or a `partition` of the labeled ones."
+        )
+    return Findings(problems, warnings)
+
+
+# --- single files -----------------------------------------------------------------------------------------------------
+
+
+def _unusable(entries: Iterable[Entry], images: Mapping[str, Look], masks: Mapping[str, Look]) -> Iterable[str]:
+    """Files that are missing, damaged or of a wrong kind, by what is wrong."""
+    groups: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for entry in entries:
+        for kind, path, looks in (("image", entry.image, images), ("mask", entry.mask, masks)):
+            if path is not None and (look := looks.get(path)) is not None and (error := look.error) is not None:
+                notes = ", ".join(note for note in (entry.where, error.detail) if note)
+                key = (f"{entry.subset} {kind}", error.what, _remedy(path, error.what, error.remedy))
+                groups[key].append(f"{path} ({notes})" if notes else path)
+    for (kind, what, remedy), files in groups.items():
+        yield f"{_count(files, kind)}: {what}: {_some(files)}. {remedy}."
+
+
+def _remedy(path: str, what: str, remedy: str) -> str:
+    if what == "no such file" and "\\" in path:
+        return 'Lists write "/" between folders, not "\\"'
+    if what == "no such file" and path.endswith("_gtFine_labelTrainIds.png"):
+        return (
+            "Cityscapes comes without these: make them with csCreateTrainIdLabelImgs of the cityscapesscripts package"
+        )
+    return remedy
+
+
+def _sizes(entries: Iterable[Entry], images: Mapping[str, Look], masks: Mapping[str, Look]) -> Iterable[str]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for entry in entries:
+        image, mask = images[entry.image], masks.get(entry.mask or "")
+        if mask is None or image.error or mask.error or (image.height, image.width) == (mask.height, mask.width):
+            continue
+        sizes = f"image {image.width} x {image.height}, mask {mask.width} x {mask.height}"
+        groups[entry.subset].append(f"{entry.mask} ({sizes})")
+    for subset, files in groups.items():
+        yield (
+            f"{_count(files, f'{subset} mask')}: not of the size of the image (width x height, upright as EXIF says): "
+            f"{_some(files)}. Make mask and image the same size."
+        )
+
+
+def _names(entries: Iterable[Entry]) -> Iterable[str]:
+    """Names that cannot be written into text files."""
+    broken, foreign = [], []
+    for entry in entries:
+        path = f"{entry.image}{entry.mask or ''}"
+        if "\n" in path or "\r" in path:
+            broken.append(ascii(entry.image))
+        elif not _is_text(path):
+            foreign.append(ascii(entry.image))
+    if broken:
+        yield f"{_count(broken, 'image')}: a line break in the name: {_some(broken)}. Rename the files."
+    if foreign:
+        yield f"{_count(foreign, 'image')}: a name that is not UTF-8: {_some(foreign)}. Rename the files."
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _repeated(entries: Iterable[Entry]) -> Iterable[str]:
+    """Images that occur twice: in one subset, in two, or as two files with one id."""
+    by_id: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        by_id[entry.id].append(entry)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for id_, same in by_id.items():
+        if len(same) == 1:
+            continue
+        subsets = list(dict.fromkeys(entry.subset for entry in same))
+        files = list(dict.fromkeys(entry.image for entry in same))
+        places = ", ".join(entry.where for entry in same if entry.where)
+        if len(files) > 1:
+            groups["two files differ in their suffix alone. Rename or remove one of them"].append(
+                " and ".join(files[:3])
+            )
+        elif len(subsets) > 1:
+            both = " and ".join(subsets)
+            groups[f"in two subsets, {both}. Take it out of one of them"].append(f"{id_} ({places})" if places else id_)
+        else:
+            what = f"more than once in {subsets[0]}. Take out the repeated lines"
+            groups[what].append(f"{id_} ({places})" if places else id_)
+    for what, found in groups.items():
+        problem, remedy = what.split(". ")
+        yield f"{_count(found, 'image')}: {problem}: {_some(found)}. {remedy}."
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+
+def _values(
+    entries: Iterable[Entry],
+    masks: Mapping[str, Look],
+    encoding: Mapping[str, Any],
+    names: Sequence[str],
+    palette: Sequence[Sequence[int]],
+) -> Iterable[str]:
+    """Masks with values or colours that have no class, or without any labeled pixel."""
+    wrong: list[str] = []
+    coloured: list[str] = []
+    empty: list[str] = []
+    all_values: Counter[str] = Counter()
+    for path in dict.fromkeys(entry.mask for entry in entries if entry.mask is not None):
+        look = masks[path]
+        if look.error is not None:
+            continue
+        all_values.update(look.values)
+        classes = {raw: class_of(raw, encoding) for raw in look.values}
+        if unknown := [raw for raw, class_ in classes.items() if class_ is None]:
+            shown = [f"{raw}: {_count(look.values[raw], 'pixel')}" for raw in unknown]
+            as_colour = unknown[0].startswith("#") and not encoding["palette_map"]
+            (coloured if as_colour else wrong).append(f"{path} ({_some(shown)})")
+        elif set(classes.values()) == {IGNORE}:
+            empty.append(path)
+    if coloured:
+        suggestion = _palette_map(all_values, len(names), palette)
+        yield (
+            f"{_count(coloured, 'mask')}: colours instead of class numbers: {_some(coloured)}. Say which class each "
+            f"colour is, for example (check the numbers): {suggestion}"
+        )
+    if wrong:
+        hint = _value_hint({raw for raw in all_values if not raw.startswith("#")}, encoding)
+        yield f"{_count(wrong, 'mask')}: labels out of range: {_some(wrong)}. Expected {expected(encoding)}. {hint}"
+    if empty:
+        yield (
+            f"{_count(empty, 'mask')}: no labeled pixel, all are ignored: {_some(empty)}. Correct the mask, or make "
+            f"the image an unlabeled one. {_binary_hint(all_values)}"
+        ).rstrip()
+
+
+def _value_hint(found: set[str], encoding: Mapping[str, Any]) -> str:
+    """What to do about labels out of range, given all values of all masks."""
+    if encoding["palette_map"]:
+        return "Add the missing colours to palette_map, as a class index or `ignore`."
+    if encoding["label_map"]:
+        return "Add the missing values to label_map, as a class index or `ignore`."
+    if hint := _binary_hint(found):
+        return hint
+    count = encoding["classes"]
+    labels = {int(raw) for raw in found} - {encoding["ignore_value"]}
+    if labels and min(labels) >= 1 and max(labels) == count:
+        pairs = ", ".join(f"{value}: {value - 1}" for value in range(1, count + 1))
+        return f"The values seem to begin with 1 instead of 0; then write: label_map: {{{pairs}}}"
+    if labels == set(range(count + 1)):
+        return f"There is one value more than the {count} classes: is a name missing in `classes` (the background)?"
+    pairs = ", ".join(f"{value}: ignore" for value in sorted(labels) if not 0 <= value < count)
+    return (
+        "Correct the masks or the number of classes, or give a label_map with a class index or `ignore` for each "
+        f"value; to leave these pixels out, it has: {_shortened(pairs)}"
+    )
+
+
+def _binary_hint(found: Iterable[str]) -> str:
+    """For masks that are drawn in black and white."""
+    if not set(found) <= {"0", "255"} or "255" not in set(found):
+        return ""
+    return "The masks hold nothing but 0 and 255, as if drawn in black and white; then write: label_map: {0: 0, 255: 1}"
+
+
+def _palette_map(found: Mapping[str, int], classes: int, palette: Sequence[Sequence[int]]) -> str:
+    """A palette map to paste: by the colours of the classes where they occur, else by frequency."""
+    colours = sorted((raw for raw in found if raw.startswith("#")), key=lambda raw: (-found[raw], raw))
+    known = {f"#{red:02x}{green:02x}{blue:02x}": class_ for class_, (red, green, blue) in enumerate(palette)}
+    if len(known.keys() & set(colours)) < 2:
+        known = {raw: class_ for class_, raw in enumerate(colours[:classes])}
+    pairs = [f'"{raw}": {known.get(raw, "ignore")}' for raw in colours[:SUGGESTED]]
+    more = len(colours) - len(pairs)
+    return f"palette_map: {{{', '.join(pairs)}}}" + (f" and {more} more colours" if more else "")
+
+
+def _coverage(
+    labeled: Iterable[Entry], masks: Mapping[str, Look], encoding: Mapping[str, Any], names: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """A warning about classes that are never labeled, and a problem if only one class is."""
+    found: Counter[str] = Counter()
+    for entry in labeled:
+        found.update(masks[entry.mask or ""].values)
+    seen = {class_of(raw, encoding) for raw in found} - {IGNORE, None}
+    missing = [f"{name} ({class_})" for class_, name in enumerate(names) if class_ not in seen]
+    if not seen or not missing:
+        return [], []
+    if len(seen) == 1:
+        (only,) = seen
+        text = f"All labeled pixels are of class {only}, so there is nothing to learn. {_binary_hint(found)}"
+        return [], [text.rstrip()]
+    return [
+        f"{_count(missing, 'class')} without a labeled pixel: {_some(missing, 12)}. Nothing can learn these: label "
+        "some, draw the partition with cover_classes: true, or take them out of the classes."
+    ], []
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def _count(items: Sequence[str] | int, what: str) -> str:
+    number = items if isinstance(items, int) else len(items)
+    plural = f"{what}es" if what.endswith("s") else f"{what}s"
+    return f"{number:,} {what if number == 1 else plural}"
+
+
+def _some(items: Sequence[str], shown: int = SHOWN) -> str:
+    more = len(items) - shown
+    return ", ".join(items[:shown]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _shortened(text: str, limit: int = 200) -> str:
+    return text if len(text) <= limit else f"{text[: text.rindex(', ', 0, limit)]}, ..."

@@ -1,0 +1,67 @@
+"""List files: one image a line, `image [mask]`, separated by spaces, a tab, or a comma as in CSV."""
+
+import csv
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
+HEADERS = (["image"], ["image", "mask"])  # a first line such as pandas writes it
+AFTER_IMAGE = re.compile(rf"(?:(?<={')|(?<='.join(map(re.escape, SUFFIXES))}))(?: *, *| +)", re.IGNORECASE)
+
+
+def read_list(path: Path, exists: Callable[[str], bool]) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a list file as (line number, fields); blank lines, `#` comments and a header line are left out.
+
+    UTF-8, with or without a byte order mark, lines end in LF or CRLF. `exists` says whether a field names a file; it
+    is asked only of lines that can be read in more than one way. Raises OSError and UnicodeDecodeError.
+    """
+    first = True
+    text = path.read_bytes().decode("utf-8-sig")
+    for number, line in enumerate(text.split("\n"), start=1):
+        line = line.strip(" \t\r")
+        if not line or line.startswith("#"):
+            continue
+        fields = split_line(line, exists)
+        if not (first and [field.lower() for field in fields] in HEADERS):
+            yield number, fields
+        first = False
+
+
+def split_line(line: str, exists: Callable[[str], bool]) -> list[str]:
+    """The fields of a line.
+
+    A tab always separates. Otherwise a line with spaces, commas or quotes is read in the first of these ways in which
+    all its one or two names exist: fields separated by spaces, then by commas, both with optional double quotes; two
+    names, the first of which ends in the suffix of an image; one name. Where not all exist, a way counts more in which
+    the image does, then one in which its name ends in the suffix of an image.
+    """
+    if "\t" in line:
+        return [re.sub(r'^"(.*)"$', r"\1", field.strip(" ")) for field in line.split("\t")]
+    if not re.search(r'[ ,"]', line):
+        return [line]
+    readings = list(_readings(line))
+    possible = [fields for fields in readings if len(fields) <= 2] or readings
+    whole = next((fields for fields in possible if all(map(exists, fields))), None)
+    return whole or max(possible, key=lambda fields: (exists(fields[0]), is_image(fields[0])))  # the first of equals
+
+
+def is_image(name: str) -> bool:
+    """Whether a name ends in the suffix of a format that is read."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def _readings(line: str) -> Iterator[list[str]]:
+    for delimiter in " ,":
+        fields = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
+        if len(fields) > 1 or '"' in line:
+            yield [field.strip() for field in fields if field.strip()] or [line]
+    for separator in AFTER_IMAGE.finditer(line):
+        if separator.end() < len(line):
+            yield [line[: separator.start()], line[separator.end() :]]
+    yield [line]
+
+
+def locate(name: str, root: Path) -> Path | None:
+    """A list file by its name: seen from the working directory, else from the data root; None if it is in neither."""
+    return next((path for path in (Path(name).expanduser(), root / name) if path.is_file()), None)

@@ -1,0 +1,67 @@
+"""The recorded index of a data set, and whether it is still true. Standard library only: read at every start."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1  # of the recorded index; raised when its layout or the meaning of a field changes
+
+
+def index_path(results: Path, data: Mapping[str, Any]) -> Path:
+    """Where the index of the data set that the settings `data` describe is recorded."""
+    # Through JSON once before sorting, so that the keys 0 and "0" of a label map give one digest.
+    plain = json.loads(json.dumps(data))
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return Path(results) / "data" / f"index-{digest[:8]}.json"
+
+
+def load_fresh(results: Path, data: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The recorded index where nothing that it rests on has changed, else None.
+
+    Compared are size and modification time of the list files and of every labeled, val and test image and mask, the
+    names in scanned folders, and that the manifests exist. Unlabeled images are not looked at: there may be a million.
+    """
+    try:
+        record: dict[str, Any] = json.loads(index_path(results, data).read_text(encoding="utf-8"))
+        if record["format"] != FORMAT:
+            return None
+        manifests_exist = all(Path(subset["manifest"]).is_file() for subset in record["subsets"].values())
+        watch = record["watch"]
+        unchanged = manifests_exist and all(stamp(path) == old for path, old in watch["files"].items())
+        unchanged = unchanged and all(names_digest(listing(path)) == old for path, old in watch["folders"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # missing, or not written by this program: a new index replaces it
+    return record if unchanged else None
+
+
+def stamp(path: str | Path) -> list[int]:
+    """Size in bytes and modification time in nanoseconds of a file."""
+    status = Path(path).stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def listing(folder: str | Path) -> list[str]:
+    """The files below `folder` as sorted relative paths with "/"; hidden files and folders are left out.
+
+    Symbolic links are followed; one that leads back into itself is entered once.
+    """
+    found: list[str] = []
+    entered: set[str] = set()
+    for where, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(where)
+        if real in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = os.path.relpath(where, folder)
+        found += [Path(below, name).as_posix() for name in files if not name.startswith(".")]
+    return sorted(found)
+
+
+def names_digest(names: Iterable[str]) -> str:
+    """SHA-256 (hex) of names, in their order."""
+    return hashlib.sha256("\0".join(names).encode(errors="surrogateescape")).hexdigest()

@@ -1,0 +1,102 @@
+"""mIoU of a network on val or test, and of stored masks against true ones where those happen to exist."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stpp.checkpoint import load_checkpoint
+from stpp.data.images import read_mask
+from stpp.data.manifest import Row
+from stpp.idlist import read_list
+from stpp.inference import pick_device
+from stpp.masks import MaskStore
+from stpp.metrics import confusion_matrix, iou, mean_iou, pixel_accuracy
+from stpp.stage import Runtime, Stage
+from stpp.validation import Confusion, evaluate_network, total
+
+
+def run(stage: Stage, runtime: Runtime) -> None:
+    """Evaluate the checkpoint or the mask stores of `stage`; writes `metrics.json` and `images.csv`."""
+    torch.set_num_threads(runtime.threads)
+    encoding = stage.settings["encoding"]
+    if "checkpoint" in stage.recipe["inputs"]:
+        device = pick_device(runtime.device)
+        model = load_checkpoint(stage.input("checkpoint"), device)
+        classes = list(model.classes)
+        (subset,) = stage.recipe["data"]
+        confusion, images = evaluate_network(
+            model.network, stage.rows(subset), encoding, stage.settings["prediction"], device
+        )
+        report = {"subset": subset, **summary(confusion, classes, len(images))}
+        groups: Mapping[str, str] = {}
+        facts = {"device": str(device), "threads": runtime.threads}
+    else:
+        stores = [MaskStore(path) for path in stage.inputs("masks")]
+        classes = stores[0].classes
+        images = evaluate_stores(stores, stage.rows("truth"), encoding)
+        groups = _groups(stage, images)
+        report = {"subset": "truth", **summary(total(images.values(), len(classes)), classes, len(images))}
+        members = {group: [id for id in images if groups[id] == group] for group in sorted(set(groups.values()))}
+        report["groups"] = {
+            group: summary(total([images[id] for id in ids], len(classes)), classes, len(ids))
+            for group, ids in members.items()
+        }
+        facts = {}
+    with stage.writing("metrics.json") as path:
+        path.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+    with stage.writing("images.csv") as path:
+        write_images(images, groups, path)
+    stage.finish(**facts)
+
+
+def evaluate_stores(
+    stores: Sequence[MaskStore], rows: Sequence[Row], encoding: Mapping[str, Any]
+) -> dict[str, Confusion]:
+    """Confusion matrices by image id, for those images of `rows` whose mask is in one of the stores."""
+    return {
+        row.id: confusion_matrix(store[row.id], read_mask(row.mask, encoding), encoding["classes"])
+        for store in stores
+        for row in rows
+        if row.id in store
+    }
+
+
+def summary(confusion: Confusion, classes: Sequence[str], images: int) -> dict[str, Any]:
+    """What is reported of a confusion matrix: mIoU over the classes that occur, IoU a class, pixel accuracy; in [0, 1].
+
+    A class that occurs neither in masks nor in predictions has no IoU (null).
+    """
+    return {
+        "images": images,
+        "miou": _number(mean_iou(confusion)),
+        "pixel_accuracy": _number(pixel_accuracy(confusion)),
+        "iou": {name: _number(value) for name, value in zip(classes, iou(confusion))},
+        "confusion": confusion.tolist(),
+    }
+
+
+def write_images(images: Mapping[str, Confusion], groups: Mapping[str, str], path: Path) -> None:
+    """CSV: id, mIoU of that image alone, and its group where there are groups."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "miou", *(["group"] if groups else [])])
+        for id, confusion in images.items():
+            value = _number(mean_iou(confusion))
+            writer.writerow([id, "" if value is None else repr(value), *([groups[id]] if groups else [])])
+
+
+def _groups(stage: Stage, images: Mapping[str, Confusion]) -> dict[str, str]:
+    """`reliable` or `unreliable` for each image, where the stage knows the reliable ones."""
+    if "reliable" not in stage.recipe["inputs"]:
+        return {}
+    reliable = set(read_list(stage.input("reliable")))
+    return {id: "reliable" if id in reliable else "unreliable" for id in images}
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,119 @@
+"""From an image to a mask: plain, in tiles, and with test-time augmentation."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from stpp.checkpoint import MEAN, STD
+from stpp.errors import StppError
+from stpp.models.network import SegmentationNetwork
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device for `wanted`: "cpu", "cuda", or "auto", a GPU where there is one.
+
+    Raises StppError if a GPU is wanted and there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise StppError("runtime.device is cuda, but PyTorch sees no GPU here; set it to auto or cpu")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def network_input(images: Tensor, device: torch.device) -> Tensor:
+    """uint8 (N, H, W, 3), RGB -> float32 (N, 3, H, W) in channels_last memory, ImageNet-normalised, on `device`."""
+    values = images.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
+    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (MEAN, STD))
+    return values.sub_(mean).div_(std)
+
+
+def forward(network: SegmentationNetwork, images: Tensor, precision: str) -> Tensor:
+    """Logits float32 (N, C, H, W) for normalised images (N, 3, H, W); `precision` is "fp32" or "bf16"."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        logits: Tensor = network(images)
+    return logits.float()
+
+
+@torch.inference_mode()
+def predict_mask(
+    network: SegmentationNetwork,
+    image: NDArray[np.uint8],
+    device: torch.device,
+    prediction: Mapping[str, Any],
+    tta: Mapping[str, Any] | None = None,
+) -> NDArray[np.uint8]:
+    """The mask uint8 (H, W), values 0 .. C-1, of an RGB image uint8 (H, W, 3).
+
+    `prediction` holds `precision`, `long_side` (px or None: resize the image first, as training does), `tile` (px or
+    None) and `overlap` (px). With `tta`, `scales` and `flip`, the softmax maps of all scales, mirrored or not, are
+    resized to the image and summed before the argmax (the paper's pseudo-labelling). The network is expected in
+    evaluation mode.
+    """
+    height, width = image.shape[:2]
+    x = network_input(torch.from_numpy(_shrunk(image, prediction["long_side"]))[None], device)
+    scores = _logits(network, x, prediction) if tta is None else _augmented(network, x, prediction, tta)
+    scores = _resized(scores, height, width)
+    mask: NDArray[np.uint8] = scores.argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
+    return mask
+
+
+def _shrunk(image: NDArray[np.uint8], long_side: int | None) -> NDArray[np.uint8]:
+    """The image with that long side; resized by Pillow's antialiased bilinear filter, like the training images."""
+    height, width = image.shape[:2]
+    if long_side is None or long_side == max(height, width):
+        return np.array(image, copy=True)  # torch wants memory that it may write to
+    factor = long_side / max(height, width)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+
+def _augmented(
+    network: SegmentationNetwork, x: Tensor, prediction: Mapping[str, Any], tta: Mapping[str, Any]
+) -> Tensor:
+    """Sum of the softmax maps (1, C, H, W) over scales and flips."""
+    height, width = x.shape[-2:]
+    total = torch.zeros((), device=x.device)
+    for scale in tta["scales"]:
+        scaled = _resized(x, max(1, int(height * scale)), max(1, int(width * scale)))
+        for mirrored in (False, True) if tta["flip"] else (False,):
+            # The copy keeps the mirrored image in channels_last memory.
+            image = scaled.flip(3).contiguous(memory_format=torch.channels_last) if mirrored else scaled
+            softmax = _logits(network, image, prediction).softmax(dim=1)
+            total = total + _resized(softmax.flip(3) if mirrored else softmax, height, width)
+    return total
+
+
+def _resized(x: Tensor, height: int, width: int) -> Tensor:
+    if x.shape[-2:] == (height, width):
+        return x
+    return F.interpolate(x, (height, width), mode="bilinear", align_corners=True)
+
+
+def _logits(network: SegmentationNetwork, x: Tensor, prediction: Mapping[str, Any]) -> Tensor:
+    """Logits (1, C, H, W) of one image, whole or as the mean over overlapping tiles."""
+    tile, overlap, precision = prediction["tile"], prediction["overlap"], prediction["precision"]
+    height, width = x.shape[-2:]
+    if tile is None or max(height, width) <= tile:
+        return forward(network, x, precision)
+    total, count = torch.zeros((), device=x.device), torch.zeros(1, 1, height, width, device=x.device)
+    for top in tile_starts(height, tile, overlap):
+        for left in tile_starts(width, tile, overlap):
+            window = (..., slice(top, top + tile), slice(left, left + tile))
+            logits = forward(network, x[window], precision)
+            if total.ndim == 0:
+                total = logits.new_zeros(1, logits.shape[1], height, width)
+            total[window] += logits
+            count[window] += 1
+    return total / count
+
+
+def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
+    """First pixels of the tiles that cover `length` pixels; neighbours overlap by at least `overlap`."""
+    if length <= tile:
+        return [0]
+    return [*range(0, length - tile, tile - overlap), length - tile]

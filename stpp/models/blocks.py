@@ -1,0 +1,58 @@
+"""The few pieces that several networks are made of."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stpp.errors import StppError
+
+
+def conv_bn_relu(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Sequential:
+    """A convolution of stride 1 that keeps the size (odd kernel, no bias), batch norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=dilation * (kernel // 2), dilation=dilation, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def resize(x: Tensor, like: Tensor) -> Tensor:
+    """`x` (N, C, h, w), bilinearly resized to the size of `like` with corners aligned, as everywhere here."""
+    height, width = like.shape[-2:]
+    return F.interpolate(x, size=(height, width), mode="bilinear", align_corners=True)
+
+
+def init_convolutions(module: nn.Module) -> None:
+    """He initialisation (fan out, ReLU) of every convolution, as torchvision's; batch norms stay at 1 and 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+
+def limit_stride(to_16: nn.Module, to_32: nn.Module, output_stride: int) -> None:
+    """Turns a backbone of output stride 32 into one of output stride 8 or 16, in place.
+
+    `to_16` holds all layers between output strides 8 and 16, `to_32` all between 16 and 32. Raises StppError for
+    another output stride.
+    """
+    if output_stride not in (8, 16):
+        raise StppError(f"network: output_stride is {output_stride!r}; expected 8 or 16")
+    if output_stride == 8:
+        _trade_stride_for_dilation(to_16, dilation=1)
+        _trade_stride_for_dilation(to_32, dilation=2)
+    else:
+        _trade_stride_for_dilation(to_32, dilation=1)
+
+
+def _trade_stride_for_dilation(stage: nn.Module, dilation: int) -> None:
+    """Removes the stride of 2 from the head of `stage`, whose input is already dilated by `dilation`.
+
+    The convolution that had the stride still sees its input's grid, thus keeps `dilation`; those after it see a grid
+    twice as fine as before, thus double it. So each kept position holds the very value it held with the stride (this
+    is also torchvision's and the authors' placement).
+    """
+    for conv in stage.modules():
+        if isinstance(conv, nn.Conv2d):
+            rate = dilation if conv.stride == (2, 2) else 2 * dilation
+            conv.stride = (1, 1)
+            if conv.kernel_size == (3, 3):
+                conv.dilation = conv.padding = (rate, rate)

@@ -1,0 +1,28 @@
+"""DeepLabv2 (Chen et al., TPAMI 2018) in the ST++ authors' form: parallel atrous classifiers, summed."""
+
+from collections.abc import Sequence
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+
+PAPER_RATES = (6, 12, 18, 24)
+
+
+class DeepLabV2Head(nn.ModuleList):
+    """Logits at the last features' resolution; the low-level features are not used.
+
+    One 3x3 classifier with bias per rate (None: the paper's 6, 12, 18, 24), weights drawn from N(0, 0.01), biases at
+    torch's default. The list is the module itself so that names are `classifier.0.weight` and so on, as in the
+    authors' COCO-pretrained weights.
+    """
+
+    def __init__(self, channels: int, classes: int, *, rates: Sequence[int] | None = None) -> None:
+        rates = PAPER_RATES if rates is None else rates
+        classifiers = [nn.Conv2d(channels, classes, 3, padding=rate, dilation=rate) for rate in rates]
+        for conv in classifiers:
+            nn.init.normal_(conv.weight, std=0.01)
+        super().__init__(classifiers)
+
+    def forward(self, low: Tensor, last: Tensor) -> Tensor:
+        return reduce(torch.add, (conv(last) for conv in self))

@@ -1,0 +1,69 @@
+"""DeepLabv3+ (Chen et al., ECCV 2018) in the ST++ authors' form: spatial pyramid of dilations, stride-4 decoder."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from stpp.models.blocks import conv_bn_relu, resize
+
+PAPER_RATES = (12, 24, 36)
+
+
+class DeepLabV3PlusHead(nn.Module):
+    """Logits at the low-level features' resolution (stride 4) from those and the last features.
+
+    `rates` None: the paper's 12, 24, 36, meant for output stride 8; `aspp_channels` None: the paper's `channels` / 8.
+    `dropout` multiplies the paper's rates, 0.5 of the ASPP's channels and 0.1 of the decoder's values.
+    Weights start at torch's defaults, as the authors'.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        low_channels: int,
+        classes: int,
+        *,
+        rates: Sequence[int] | None = None,
+        aspp_channels: int | None = None,
+        decoder_channels: int = 256,
+        reduced_channels: int = 48,
+        dropout: float = 1.0,
+    ) -> None:
+        super().__init__()
+        aspp_channels = channels // 8 if aspp_channels is None else aspp_channels
+        self.aspp = ASPP(channels, aspp_channels, PAPER_RATES if rates is None else rates, dropout)
+        self.reduce = conv_bn_relu(low_channels, reduced_channels, 1)
+        self.fuse = nn.Sequential(
+            conv_bn_relu(aspp_channels + reduced_channels, decoder_channels, 3),
+            conv_bn_relu(decoder_channels, decoder_channels, 3),
+            nn.Dropout(0.1 * dropout),
+        )
+        self.score = nn.Conv2d(decoder_channels, classes, 1)
+
+    def forward(self, low: Tensor, last: Tensor) -> Tensor:
+        context = resize(self.aspp(last), low)
+        scores: Tensor = self.score(self.fuse(torch.cat([self.reduce(low), context], dim=1)))
+        return scores
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling: a 1x1 convolution, a 3x3 one per rate and global pooling, each to `outputs`
+    channels, joined and projected to `outputs` channels."""
+
+    def __init__(self, inputs: int, outputs: int, rates: Sequence[int], dropout: float) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            [conv_bn_relu(inputs, outputs, 1), *(conv_bn_relu(inputs, outputs, 3, dilation=rate) for rate in rates)]
+        )
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), conv_bn_relu(inputs, outputs, 1))
+        self.project = nn.Sequential(
+            conv_bn_relu((len(rates) + 2) * outputs, outputs, 1),
+            nn.Dropout2d(0.5 * dropout),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Bilinear resizing of a single value is that value everywhere.
+        everywhere = self.pool(x).expand(-1, -1, *x.shape[-2:])
+        projected: Tensor = self.project(torch.cat([*(branch(x) for branch in self.branches), everywhere], dim=1))
+        return projected

@@ -1,0 +1,76 @@
+"""MobileNetV2 (Sandler et al., CVPR 2018) with torchvision's layout and names: its ImageNet weights load by name.
+
+Written out rather than taken from torchvision because importing that costs every job seconds.
+"""
+
+from torch import Tensor, nn
+
+from stpp.models.blocks import init_convolutions, limit_stride
+from stpp.models.network import Backbone
+
+# Table 2 of the paper: expansion, output channels, number of blocks, stride of the first block.
+SETTINGS = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+
+
+class InvertedResidual(nn.Module):
+    """1x1 expansion (none at factor 1), 3x3 depthwise, linear 1x1; beside the identity where shapes agree."""
+
+    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int) -> None:
+        super().__init__()
+        width = inputs * expansion
+        self.residual = stride == 1 and inputs == outputs
+        self.conv = nn.Sequential(
+            *([_conv_bn_relu6(inputs, width, 1)] if expansion != 1 else []),
+            _conv_bn_relu6(width, width, 3, stride, groups=width),
+            nn.Conv2d(width, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x)
+        return x + y if self.residual else y
+
+
+class MobileNetV2(Backbone):
+    """The 17 inverted residual blocks: low-level features of 24 channels, last features of 320.
+
+    As usual for DeepLab on MobileNetV2, without the final 1x1 convolution to 1280 channels, which serves ImageNet's
+    classifier. Output stride 8 or 16, by dilation of the depthwise convolutions.
+    """
+
+    imagenet_only = ("features.18.", "classifier.")
+    low_channels = 24
+    channels = 320
+
+    def __init__(self, output_stride: int) -> None:
+        super().__init__()
+        inputs = 32
+        layers: list[nn.Module] = [_conv_bn_relu6(3, inputs, 3, stride=2)]
+        for expansion, outputs, blocks, stride in SETTINGS:
+            for index in range(blocks):
+                layers.append(InvertedResidual(inputs, outputs, expansion, stride if index == 0 else 1))
+                inputs = outputs
+        self.features = nn.Sequential(*layers)
+        # Blocks 4, 7 and 14 are the first at strides 8, 16 and 32.
+        limit_stride(self.features[7:14], self.features[14:], output_stride)
+        init_convolutions(self)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        low = self.features[:4](images)
+        return low, self.features[4:](low)
+
+
+def _conv_bn_relu6(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU6(inplace=True),
+    )

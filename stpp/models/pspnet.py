@@ -1,0 +1,33 @@
+"""PSPNet (Zhao et al., CVPR 2017) in the ST++ authors' form: pooling at four scales, no auxiliary loss."""
+
+import torch
+from torch import Tensor, nn
+
+from stpp.models.blocks import conv_bn_relu, resize
+
+BINS = (1, 2, 3, 6)
+
+
+class PSPNetHead(nn.Module):
+    """Logits at the last features' resolution; the low-level features are not used.
+
+    `channels` of each pooled scale and of the last hidden layer; None: the paper's `inputs` / 4. `dropout` multiplies
+    the paper's rate 0.1. Weights start at torch's defaults, as the authors'.
+    """
+
+    def __init__(self, inputs: int, classes: int, *, channels: int | None = None, dropout: float = 1.0) -> None:
+        super().__init__()
+        channels = inputs // 4 if channels is None else channels
+        self.scales = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveAvgPool2d(bins), conv_bn_relu(inputs, channels, 1)) for bins in BINS
+        )
+        self.fuse = nn.Sequential(
+            conv_bn_relu(inputs + len(BINS) * channels, channels, 3),
+            nn.Dropout(0.1 * dropout),
+        )
+        self.score = nn.Conv2d(channels, classes, 1)
+
+    def forward(self, low: Tensor, last: Tensor) -> Tensor:
+        pyramid = torch.cat([last, *(resize(scale(last), last) for scale in self.scales)], dim=1)
+        scores: Tensor = self.score(self.fuse(pyramid))
+        return scores

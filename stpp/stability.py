@@ -1,0 +1,207 @@
+"""How stable the prediction for an image is over the checkpoints of one training (ST++, Algorithm 2).
+
+An image whose predicted mask hardly changes between checkpoints is probably labeled well. Its score compares the masks
+of the earlier checkpoints with that of the last one, K:
+
+    s = sum over j = 1..K-1 of meanIoU(mask_j, mask_K)
+
+Three definitions of the score are known: "sum" (the paper), "mean" (the same divided by K-1, hence the same ranking)
+and "all_pairs" (the mean of meanIoU over all pairs of checkpoints). Checkpoints are counted from 1.
+"""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stpp.errors import StppError
+from stpp.metrics import IGNORE, confusion_matrix, joint_histogram, mean_iou
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from stpp.masks import MaskStore
+
+DEFINITIONS = ("sum", "mean", "all_pairs")
+
+_MOST_BINS = 2**16
+"""Largest joint histogram (3 checkpoints of 39 classes); beyond it, counting pair by pair is faster."""
+
+
+def mask_mean_iou(a: NDArray[np.uint8], b: NDArray[np.uint8], classes: int) -> float:
+    """Mean IoU of two uint8 masks over the classes that are present in either, in [0, 1].
+
+    Pixels that are 255 in either mask are left out; NaN if no pixel remains. Symmetric. ValueError for values outside
+    0..classes-1 and for masks of different shape.
+    """
+    return mean_iou(confusion_matrix(a, np.where(a == IGNORE, a, b), classes))
+
+
+def pairs(checkpoints: int, definition: str) -> list[tuple[int, int]]:
+    """The pairs of checkpoints, counted from 1, that a definition of the score compares.
+
+    "sum" and "mean": (j, K) for every j < K. "all_pairs": (i, j) for every i < j.
+    """
+    if definition not in DEFINITIONS:
+        raise StppError(f"Unknown stability score {definition!r}: use one of {', '.join(DEFINITIONS)}.")
+    if checkpoints < 2:
+        raise StppError(
+            f"A stability score compares checkpoints, so it needs at least 2, and there is {checkpoints}: "
+            "let the teacher save more."
+        )
+    return [
+        (earlier, later)
+        for earlier in range(1, checkpoints)
+        for later in range(earlier + 1, checkpoints + 1)
+        if definition == "all_pairs" or later == checkpoints
+    ]
+
+
+def stability_scores(
+    masks: NDArray[np.uint8], classes: int, pair_list: Sequence[tuple[int, int]]
+) -> NDArray[np.float64]:
+    """`mask_mean_iou` of pairs of the masks (K, H, W) of one image: float64 (len(pair_list),).
+
+    The pixels are counted once, in a joint histogram of all K masks whose marginals are the confusion matrices of all
+    pairs. Values, left-out pixels and errors are those of `mask_mean_iou`.
+    """
+    joint = joint_histogram(list(masks), classes) if (classes + 1) ** len(masks) <= _MOST_BINS else None
+    scores = []
+    for i, j in pair_list:
+        if joint is None:
+            both = joint_histogram([masks[i - 1], masks[j - 1]], classes)
+        else:
+            both = joint.sum(axis=tuple(axis for axis in range(len(masks)) if axis not in (i - 1, j - 1)))
+        # The last bin is for the pixels that are 255 in a mask.
+        scores.append(mean_iou(both[:classes, :classes]))
+    return np.array(scores)
+
+
+def score_table(stores: Sequence["MaskStore"], definition: str) -> "pd.DataFrame":
+    """Score every image from the mask stores of checkpoints 1..K, given in this order.
+
+    Columns: `id`; one `iou_{j}_{k}` for each of `pairs(K, definition)`; `sum` and `mean` of the comparisons with the
+    last checkpoint, whatever the definition; `score`: what the definition says; `rank`: 1 for the most stable image,
+    ties in the order of the list. Rows are in the order of the first store. Memory does not grow with the pixels.
+
+    StppError if the stores differ in classes, images or the size of a mask, or if two masks of an image share no pixel.
+    """
+    import pandas as pd
+
+    compared = pairs(len(stores), definition)
+    _check_alike(stores)
+    rows = np.empty((len(stores[0]), len(compared)))
+    for row, image in enumerate(stores[0].ids):
+        masks = [store[image] for store in stores]
+        for store, mask in zip(stores, masks):
+            if mask.shape != masks[0].shape:
+                raise StppError(
+                    f"The masks of image {image!r} differ in size: {masks[0].shape} in {stores[0].path}, "
+                    f"{mask.shape} in {store.path}. Predict both again from the same images."
+                )
+        rows[row] = stability_scores(np.stack(masks), len(stores[0].classes), compared)
+        if np.isnan(rows[row]).any():
+            raise StppError(
+                f"Image {image!r} cannot be scored: two of its masks in {', '.join(str(s.path) for s in stores)} have "
+                f"no pixel with a class in common (the others are {IGNORE}). Predict them again without ignored pixels."
+            )
+    with_last = [column for column, (_, later) in enumerate(compared) if later == len(stores)]
+    total = rows[:, with_last].sum(axis=1)
+    mean = total / len(with_last)
+    score = {"sum": total, "mean": mean, "all_pairs": rows.mean(axis=1)}[definition]
+    columns = {f"iou_{i}_{j}": rows[:, column] for column, (i, j) in enumerate(compared)}
+    return pd.DataFrame(
+        {"id": stores[0].ids, **columns, "sum": total, "mean": mean, "score": score, "rank": ranks(score)}
+    )
+
+
+def most_stable_first(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Positions of `scores` (N,) from the highest to the lowest, ties in list order: int64 (N,)."""
+    return np.argsort(-scores, kind="stable").astype(np.int64)
+
+
+def ranks(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Rank of each of `scores` (N,), from 1 for the highest, ties in list order: int64 (N,)."""
+    result = np.empty(len(scores), np.int64)
+    result[most_stable_first(scores)] = np.arange(1, len(scores) + 1)
+    return result
+
+
+def write_score_table(table: "pd.DataFrame", path: Path) -> None:
+    """Write a score table as CSV. Numbers are written so that they are read back exactly."""
+    table.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
+
+
+def read_score_table(path: Path) -> "pd.DataFrame":
+    """Read what `write_score_table` wrote, with the same columns, dtypes and values; further columns are kept, as text.
+
+    StppError if the file is missing or no table, a column is missing, an id occurs twice, a number is missing or out of
+    its range, or `rank` is not 1..N.
+    """
+    import pandas as pd
+
+    remedy = "Delete the file and run the scoring stage again."
+    try:
+        # Not by pandas, which guesses types (an image may be called "NA" or "001"), pads short rows and, in some
+        # versions, does not read every float exactly.
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file, strict=True)
+        for number, row in enumerate(rows, start=1):
+            if len(row) != len(header):
+                raise ValueError(f"row {number} has {len(row)} values, the header has {len(header)}")
+        table = pd.DataFrame(rows, columns=header, dtype=str)
+    except FileNotFoundError:
+        raise StppError(f"There is no score table at {path}: run the scoring stage first.") from None
+    except (ValueError, csv.Error) as error:  # no header, not UTF-8, or as raised above
+        raise StppError(f"{path} cannot be read as a score table: {error}. {remedy}") from error
+    compared = [column for column in table.columns if column.startswith("iou_")]
+    missing = [column for column in ("id", "sum", "mean", "score", "rank") if column not in table.columns]
+    if missing or not compared:
+        raise StppError(
+            f"{path} is no score table: it lacks the column {', '.join(missing) or 'iou_1_2 (or another pair)'}. "
+            f"Its columns are {', '.join(table.columns)}. {remedy}"
+        )
+    if table["id"].duplicated().any():
+        twice = table["id"][table["id"].duplicated()].iloc[0]
+        raise StppError(f"{path} holds image {twice!r} more than once; every image needs one score. {remedy}")
+    highest = dict.fromkeys([*compared, "mean"], 1.0) | dict.fromkeys(["sum", "score"], float(len(compared)))
+    for column, limit in highest.items():
+        numbers = table[column].map(_number).astype(np.float64)
+        wrong = ~numbers.between(0, limit)
+        if wrong.any():
+            image, found = table.loc[wrong, ["id", column]].iloc[0]
+            raise StppError(
+                f"{path}: {column} of image {image!r} is {found!r}, expected a number from 0 to {limit:g}. {remedy}"
+            )
+        table[column] = numbers
+    rank = table["rank"].map(_number)
+    if sorted(rank) != list(range(1, len(table) + 1)):
+        raise StppError(f"{path}: the ranks are not 1 to {len(table)}, each once: rows were lost or edited. {remedy}")
+    table["rank"] = rank.astype(np.int64)
+    return table
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _check_alike(stores: Sequence["MaskStore"]) -> None:
+    first = stores[0]
+    for store in stores[1:]:
+        if store.classes != first.classes:
+            raise StppError(
+                f"{first.path} has the classes {', '.join(first.classes)}, {store.path} has "
+                f"{', '.join(store.classes)}. Checkpoints of one training share their classes: predict again."
+            )
+        different = set(store.ids) ^ set(first.ids)
+        if different:
+            raise StppError(
+                f"{first.path} and {store.path} hold different images: {len(different)} are in only one of them, "
+                f"such as {min(different)!r}. Predict the same list of images with every checkpoint."
+            )

@@ -1,0 +1,105 @@
+"""What the Snakefile calls before the graph is built: index the data, expand the plan, write the recipes.
+
+Kept light, because it runs at every start: the code that reads images is imported only when data changed.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from stpp.code import code_identity
+from stpp.config import Config
+from stpp.configfile import load, resolved
+from stpp.data import record
+from stpp.errors import StppError
+from stpp.files import sha256, write_text
+from stpp.plan import Plan, Stage, expand
+
+TORCHVISION_WEIGHTS = "IMAGENET1K_V1"
+
+
+def prepare(raw: Any, log: Callable[[str], None]) -> tuple[Config, Plan]:
+    """Check the configuration, bring the data's index up to date, and expand the graph.
+
+    Writes nothing but the index, and that only if the data changed. Raises StppError.
+    """
+    config = load(raw)
+    results = Path(config.results)
+    needs_unlabeled = any(experiment.method != "suponly" for experiment in config.experiments.values())
+    indexes: dict[str, Mapping[str, Any]] = {}
+
+    def index_of(config: Config) -> Mapping[str, Any]:
+        data = config.data.model_dump(mode="json")
+        key = json.dumps(data, sort_keys=True)
+        if key not in indexes:
+            indexes[key] = record.load_fresh(results, data) or _index(config, data, results, needs_unlabeled, log)
+        return indexes[key]
+
+    return config, expand(config, resolved, index_of, weights_of, cache(code_identity))
+
+
+def _index(
+    config: Config, data: Mapping[str, Any], results: Path, needs_unlabeled: bool, log: Callable[[str], None]
+) -> Mapping[str, Any]:
+    from stpp.data.index import index
+
+    log(f"Indexing the data in {config.data.root} ...")
+    return index(data, results, batch_size=config.training.teacher.batch_size, need_unlabeled=needs_unlabeled, log=log)
+
+
+def weights_of(config: Config) -> dict[str, str]:
+    """Identity and path of the initial weights; no path means random initialisation.
+
+    Raises StppError if a weights file does not exist.
+    """
+    weights, backbone = config.network.weights, config.network.backbone
+    if weights == "none":
+        return {"identity": "none", "path": ""}
+    if weights == "torchvision":
+        path = f"{config.results}/weights/{backbone}-{TORCHVISION_WEIGHTS}.pth"
+        return {"identity": f"torchvision {backbone} {TORCHVISION_WEIGHTS}", "path": path}
+    if not Path(weights).is_file():
+        raise StppError(
+            f"network.weights: no file {weights} (seen from {Path.cwd()}); give the path of a weights file, "
+            "`torchvision` to have ImageNet weights fetched, or `none`"
+        )
+    return {"identity": _digest(weights), "path": weights}
+
+
+@cache
+def _digest(path: str) -> str:
+    return f"sha256 {sha256(Path(path))}"
+
+
+def write(config: Config, plan: Plan) -> None:
+    """Write the recipe of every stage, and the view of the plan that people look at."""
+    results = Path(config.results)
+    for stage in plan.stages.values():
+        _write_recipe(results / "stages" / stage.folder, stage)
+    view = results / plan.name
+    write_text(view / "config.json", config.model_dump_json(indent=2) + "\n")
+    for run in plan.runs:
+        for role, folder in run.stages.items():
+            link(view / "experiments" / run.experiment / f"seed{run.seed}" / role, results / "stages" / folder)
+    for output in plan.stages[plan.report].outputs[:-1]:
+        link(view / output, results / "stages" / plan.report / output)
+
+
+def _write_recipe(folder: Path, stage: Stage) -> None:
+    path = folder / "recipe.json"
+    if path.exists() and json.loads(path.read_text()).get("identity") != stage.identity:
+        raise StppError(f"{folder} belongs to another stage with the same short identity; remove that folder")
+    write_text(path, json.dumps(stage.recipe(), indent=1) + "\n")
+
+
+def link(path: Path, target: Path) -> None:
+    """Make `path` a relative link to `target`, which need not exist yet."""
+    text = os.path.relpath(target, path.parent)
+    if path.is_symlink() and str(path.readlink()) == text:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.symlink_to(text)

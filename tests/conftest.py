@@ -1,0 +1,45 @@
+"""Fixtures: Snakemake as a user runs it, and one finished run that many tests look at."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import fabricate
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+Snakemake = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def snakemake() -> Snakemake:
+    """Runs `snakemake` in a folder with its `config.yaml`, on the project's Snakefile or a copy of the project's."""
+
+    def run(
+        folder: Path, *arguments: str, project: Path = ROOT, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        command = [
+            str(Path(sys.executable).parent / "snakemake"),
+            *("--snakefile", str(project / "Snakefile"), "--configfile", "config.yaml", "--cores", "2"),
+            *arguments,
+        ]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
+        if check:
+            assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemake) -> Path:
+    """A folder in which the tiny configuration has run to its end; do not write into it."""
+    folder = tmp_path_factory.mktemp("finished")
+    fabricate.write_scenes(folder / "scenes")
+    fabricate.write_config(folder, fabricate.TINY)
+    snakemake(folder)
+    return folder

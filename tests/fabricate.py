@@ -1,0 +1,89 @@
+"""Small data sets and configurations for the tests."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+CLASSES = ("background", "left", "right")
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "data": {
+        "layout": "lists",
+        "root": "scenes",
+        "labeled": "labeled.txt",
+        "unlabeled": "unlabeled.txt",
+        "val": "val.txt",
+        "test": "test.txt",
+        "classes": list(CLASSES),
+    },
+    "network": {
+        "backbone": "tiny",
+        "weights": "none",
+        "rates": [1, 2, 3],
+        "head_channels": 8,
+        "decoder_channels": 8,
+        "low_level_channels": 4,
+    },
+    "training": {
+        "teacher": {"epochs": 3, "batch_size": 4, "crop": 24, "base_size": 32, "learning_rate": 0.05},
+        "student": {"epochs": 2, "batch_size": 4, "crop": 24, "base_size": 32, "learning_rate": 0.05},
+    },
+    "labeling": {"scales": [0.5, 1.0]},
+    "runtime": {"train": {"gpu": 0, "memory": 500}, "predict": {"gpu": 0, "memory": 500}},
+    "experiments": {
+        "suponly": {"method": "suponly"},
+        "st": {"method": "st"},
+        "random": {"method": "random"},
+        "st++": {"method": "st++"},
+    },
+}
+"""A configuration that runs in seconds, for the data of `write_scenes`."""
+
+COUNTS = {"labeled": 4, "unlabeled": 6, "val": 2, "test": 2}
+
+
+def write_scenes(root: Path, counts: Mapping[str, int] = COUNTS, seed: int = 0) -> None:
+    """Images of two noisy coloured halves with their masks, of different sizes, and lists in the authors' format."""
+    rng = np.random.default_rng(seed)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for subset, count in counts.items():
+        for i in range(count):
+            write_scene(root, f"{subset}{i}", rng)
+        write_list(root, subset, [f"{subset}{i}" for i in range(count)])
+
+
+def write_scene(root: Path, name: str, rng: np.random.Generator) -> None:
+    """One image and its mask."""
+    height, width = (int(n) for n in rng.integers(24, 40, 2))
+    mask = np.zeros((height, width), np.uint8)
+    edge = int(rng.integers(8, width - 8))
+    mask[4:, :edge], mask[4:, edge:] = 1, 2
+    colours = np.array([[40, 40, 40], [200, 60, 60], [60, 60, 200]])
+    image = np.clip(colours[mask] + rng.normal(0, 30, (height, width, 3)), 0, 255).astype(np.uint8)
+    Image.fromarray(image).save(root / "images" / f"{name}.png")
+    Image.fromarray(mask).save(root / "masks" / f"{name}.png")
+
+
+def write_list(root: Path, subset: str, names: Sequence[str]) -> None:
+    """A list file in the authors' format."""
+    lines = [f"images/{name}.png masks/{name}.png" for name in names]
+    (root / f"{subset}.txt").write_text("\n".join(lines) + "\n")
+
+
+def tiny(**changes: Any) -> dict[str, Any]:
+    """A copy of TINY with top-level keys replaced."""
+    return copy.deepcopy(TINY) | changes
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> Path:
+    """`config.yaml` in `folder`."""
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(dict(config), sort_keys=False))
+    return path

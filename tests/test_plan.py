@@ -1,0 +1,141 @@
+"""The graph: which stages experiments share, and what a stage's identity depends on."""
+
+from typing import Any
+
+import fabricate
+import pytest
+
+from stpp.configfile import load, resolved
+from stpp.plan import Plan, expand
+
+INDEX = {
+    "classes": list(fabricate.CLASSES),
+    "subsets": {
+        subset: {"fingerprint": f"{subset:0<64}", "count": 10}
+        for subset in ("labeled", "unlabeled", "val", "test", "truth")
+    },
+}
+
+
+def plan_of(raw: dict[str, Any], index: dict[str, Any] | None = None, code: str = "v1") -> Plan:
+    """The plan of a configuration over a made-up index."""
+    weights = {"identity": "none", "path": ""}
+    return expand(load(raw), resolved, lambda _: index or INDEX, lambda _: weights, lambda _: code)
+
+
+def roles(plan: Plan, experiment: str, seed: int = 0) -> dict[str, str]:
+    """Role -> folder of one run."""
+    (run,) = [run for run in plan.runs if (run.experiment, run.seed) == (experiment, seed)]
+    return dict(run.stages)
+
+
+def kinds(plan: Plan, kind: str) -> list[str]:
+    """The folders of one kind of stage."""
+    return [folder for folder in plan.stages if folder.startswith(f"{kind}/")]
+
+
+def test_methods_are_graphs_over_the_same_stages() -> None:
+    experiments = {m: {"method": m} for m in ("suponly", "plain", "st", "random", "st++")}
+    plan = plan_of(fabricate.tiny(experiments=experiments))
+    teachers = {roles(plan, method)["teacher"] for method in experiments}
+    assert len(teachers) == 1
+    # plain and st differ in the student alone
+    assert roles(plan, "plain")["labels"] == roles(plan, "st")["labels"]
+    assert roles(plan, "plain")["student"] != roles(plan, "st")["student"]
+    # one teacher; students of plain and st; two phases of random and of st++
+    assert len(kinds(plan, "train")) == 1 + 2 + 2 + 2
+    # K masks; labels of all images; two label sets of random and of st++
+    assert len(kinds(plan, "predict")) == 3 + 1 + 2 + 2
+    assert len(kinds(plan, "score")) == 1
+    assert len(kinds(plan, "select")) == 2
+
+
+def test_stpp_is_algorithm_2() -> None:
+    plan = plan_of(fabricate.tiny(experiments={"st++": {"method": "st++"}}))
+    run = roles(plan, "st++")
+    stage = {role: plan.stages[folder] for role, folder in run.items()}
+    teacher = run["teacher"]
+    assert plan.stages[teacher].outputs[:2] == ("checkpoint-1.pt", "checkpoint-2.pt")
+    assert stage["masks1"].inputs["checkpoint"] == f"{teacher}/checkpoint-1.pt"
+    assert stage["masks3"].inputs["checkpoint"] == f"{teacher}/last.pt"
+    assert all(stage[f"masks{k}"].settings["tta"] is None for k in (1, 2, 3))
+    assert stage["score"].inputs["masks"] == [f"{run[f'masks{k}']}/masks.h5" for k in (1, 2, 3)]
+    assert stage["select"].inputs == {"scores": f"{run['score']}/scores.csv"}
+    assert stage["labels1"].inputs == {
+        "checkpoint": f"{teacher}/last.pt",
+        "images": f"{run['select']}/reliable.txt",
+    }
+    assert stage["labels1"].settings["tta"] == {"scales": [0.5, 1.0], "flip": True}
+    assert stage["phase1"].inputs == {"labels": [f"{run['labels1']}/masks.h5"]}
+    assert stage["labels2"].inputs == {
+        "checkpoint": f"{run['phase1']}/last.pt",
+        "images": f"{run['select']}/unreliable.txt",
+    }
+    assert stage["student"].inputs == {"labels": [f"{run['labels1']}/masks.h5", f"{run['labels2']}/masks.h5"]}
+
+
+def test_plain_self_training_has_no_strong_augmentation() -> None:
+    plan = plan_of(fabricate.tiny(experiments={m: {"method": m} for m in ("plain", "st")}))
+    weak, strong = (
+        plan.stages[roles(plan, m)["student"]].settings["augmentation"]["unlabeled"] for m in ("plain", "st")
+    )
+    assert all(weak[part] is None and strong[part] is not None for part in ("jitter", "grayscale", "blur", "cutout"))
+    assert weak["scale"] == strong["scale"]
+
+
+def test_the_labeling_teacher_may_be_the_best_on_val() -> None:
+    plan = plan_of(fabricate.tiny(labeling={"teacher": "best", "student": "best"}))
+    run = roles(plan, "st++")
+    assert plan.stages[run["labels1"]].inputs["checkpoint"] == f"{run['teacher']}/best.pt"
+    assert plan.stages[run["labels2"]].inputs["checkpoint"] == f"{run['phase1']}/best.pt"
+    assert plan.stages[run["masks3"]].inputs["checkpoint"] == f"{run['teacher']}/last.pt"
+
+
+def test_without_val_there_is_no_best_and_no_dependence_on_val() -> None:
+    subsets = {name: entry for name, entry in INDEX["subsets"].items() if name not in ("val", "test", "truth")}
+    data = {key: value for key, value in fabricate.TINY["data"].items() if key not in ("val", "test")}
+    plan = plan_of(fabricate.tiny(data=data), INDEX | {"subsets": subsets})
+    for folder in kinds(plan, "train"):
+        assert "best.pt" not in plan.stages[folder].outputs
+        assert "val" not in plan.stages[folder].data
+    assert not kinds(plan, "evaluate")
+
+
+def test_seeds_share_nothing_that_is_random() -> None:
+    plan = plan_of(fabricate.tiny(seeds=[0, 1]))
+    assert not set(roles(plan, "st++", 0).values()) & set(roles(plan, "st++", 1).values())
+
+
+def test_speed_settings_are_in_no_identity() -> None:
+    fast = {"device": "cpu", "shards": 7, "train": {"threads": 3, "workers": 5}, "predict": {"threads": 2}}
+    assert set(plan_of(fabricate.tiny(runtime=fast)).stages) == set(plan_of(fabricate.tiny()).stages)
+
+
+def test_every_fingerprint_reaches_exactly_the_stages_that_read_it() -> None:
+    before = plan_of(fabricate.tiny())
+    for subset, unaffected in {
+        "labeled": (),
+        "unlabeled": ("teacher", "teacher-val", "teacher-test"),
+        "val": ("teacher-test-none",),
+        "test": ("teacher", "masks1", "score", "select", "labels1", "phase1", "labels2", "student", "student-val"),
+        "truth": ("teacher", "masks1", "score", "select", "labels1", "phase1", "labels2", "student", "student-test"),
+    }.items():
+        subsets = INDEX["subsets"] | {subset: {"fingerprint": "f" * 64, "count": 10}}
+        after = plan_of(fabricate.tiny(), INDEX | {"subsets": subsets})
+        same = {role for role, folder in roles(before, "st++").items() if roles(after, "st++")[role] == folder}
+        assert same >= {role for role in unaffected if role in roles(before, "st++")}, subset
+        assert len(same) < len(roles(before, "st++")), subset
+
+
+def test_identities_depend_on_the_code() -> None:
+    assert not set(plan_of(fabricate.tiny()).stages) & set(plan_of(fabricate.tiny(), code="v2").stages)
+
+
+@pytest.mark.parametrize("checkpoints", [2, 5])
+def test_checkpoints_are_a_setting(checkpoints: int) -> None:
+    training = fabricate.tiny()["training"]
+    training["teacher"]["epochs"] = 10
+    plan = plan_of(fabricate.tiny(selection={"checkpoints": checkpoints}, training=training))
+    run = roles(plan, "st++")
+    assert sum(role.startswith("masks") for role in run) == checkpoints
+    assert len(plan.stages[run["score"]].inputs["masks"]) == checkpoints
