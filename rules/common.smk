@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
 
 from stpp import workflow as stpp_workflow
 from stpp.configfile import load
@@ -21,17 +22,24 @@ os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.envir
 
 # A configuration has a name; without one, what is given (say `--config seeds=[1,2]`) changes the demo's.
 if "name" not in config:
-    config = {**yaml.safe_load((Path(workflow.basedir) / "config.yaml").read_text()), **config}
+    given, config = config, yaml.safe_load((Path(workflow.basedir) / "config.yaml").read_text())
+    update_config(config, given)
 
 try:
     SETTINGS = load(config)
     PLAN = None
     if workflow.is_main_process:
         SETTINGS, PLAN = stpp_workflow.prepare(config, lambda line: print(line, file=sys.stderr))
-        if not workflow.dryrun:
-            stpp_workflow.write(SETTINGS, PLAN)
+        stpp_workflow.refresh_view(SETTINGS, PLAN)
 except StppError as error:
     raise WorkflowError(str(error)) from None
+
+
+# Not in a dry run, and not if there is nothing to do.
+onstart:
+    if PLAN is not None:
+        stpp_workflow.write(SETTINGS, PLAN)
+
 
 RESULTS = SETTINGS.results
 RUNTIME = SETTINGS.runtime

@@ -62,7 +62,7 @@ def load_checkpoint(path: Path, device: torch.device) -> Model:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        known = isinstance(content, dict) and content["format"] == FORMAT
+        known = isinstance(content, dict) and content.get("format") == FORMAT
         network = build(content["network"], len(content["classes"])) if known else None
         if network is not None:
             network.load_state_dict(content["state_dict"])

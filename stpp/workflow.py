@@ -76,16 +76,33 @@ def _digest(path: str) -> str:
 
 def write(config: Config, plan: Plan) -> None:
     """Write the recipe of every stage, and the view of the plan that people look at."""
-    results = Path(config.results)
     for stage in plan.stages.values():
-        _write_recipe(results / "stages" / stage.folder, stage)
+        _write_recipe(Path(config.results) / "stages" / stage.folder, stage)
+    _write_view(config, plan)
+
+
+def refresh_view(config: Config, plan: Plan) -> None:
+    """Let the view show this plan if all of it is there, so that going back to earlier settings takes no job."""
+    if (Path(config.results) / "stages" / plan.report / "stage.json").exists():
+        _write_view(config, plan)
+
+
+def _write_view(config: Config, plan: Plan) -> None:
+    """`<results>/<name>`: the configuration, and links to the stages of each experiment and to the table."""
+    results = Path(config.results)
     view = results / plan.name
+    links = {
+        view / "experiments" / run.experiment / f"seed{run.seed}" / role: folder
+        for run in plan.runs
+        for role, folder in run.stages.items()
+    }
+    outputs = [output for output in plan.stages[plan.report].outputs if output != "stage.json"]
+    links |= {view / output: f"{plan.report}/{output}" for output in outputs}
+    for path in [path for path in view.rglob("*") if path.is_symlink() and path not in links]:
+        path.unlink()  # of experiments and seeds that the configuration no longer has
+    for path, target in links.items():
+        link(path, results / "stages" / target)
     write_text(view / "config.json", config.model_dump_json(indent=2) + "\n")
-    for run in plan.runs:
-        for role, folder in run.stages.items():
-            link(view / "experiments" / run.experiment / f"seed{run.seed}" / role, results / "stages" / folder)
-    for output in plan.stages[plan.report].outputs[:-1]:
-        link(view / output, results / "stages" / plan.report / output)
 
 
 def _write_recipe(folder: Path, stage: Stage) -> None:

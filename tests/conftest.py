@@ -39,7 +39,7 @@ def snakemake() -> Snakemake:
 def finished(tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemake) -> Path:
     """A folder in which the tiny configuration has run to its end; do not write into it."""
     folder = tmp_path_factory.mktemp("finished")
-    fabricate.write_scenes(folder / "scenes")
+    fabricate.write_scenes(folder / "my scenes")
     fabricate.write_config(folder, fabricate.TINY)
     snakemake(folder)
     return folder

@@ -13,9 +13,10 @@ CLASSES = ("background", "left", "right")
 
 TINY: dict[str, Any] = {
     "name": "tiny",
+    "results": "my results",
     "data": {
         "layout": "lists",
-        "root": "scenes",
+        "root": "my scenes",
         "labeled": "labeled.txt",
         "unlabeled": "unlabeled.txt",
         "val": "val.txt",

@@ -62,12 +62,13 @@ CITYSCAPES = {
 class Classes(NamedTuple):
     """The classes of a data set: names and [r, g, b] in label order, and the `encoding` that masks are read with.
 
-    `files` that this rests on come with their `record.stamp`; `problems` are sentences.
+    `encoding` is None where the settings give none that holds. `files` that this rests on come with their
+    `record.stamp`; `problems` are sentences.
     """
 
     names: list[str]
     palette: list[Colour]
-    encoding: dict[str, Any]
+    encoding: dict[str, Any] | None
     files: dict[str, list[int]]
     problems: list[str]
 
@@ -109,13 +110,15 @@ def classes_of(data: Mapping[str, Any]) -> Classes:
     palette = colours[: len(names)] if len(colours) >= len(names) else voc_palette(len(names))
 
     encoding = {
-        "classes": len(names) if names else 255,  # unknown: then the labels themselves are not what to complain about
+        "classes": len(names),
         "ignore_value": data.get("ignore_value"),
         "label_map": {str(raw): class_ for raw, class_ in (data.get("label_map") or {}).items()} or None,
         "palette_map": {raw.lower(): class_ for raw, class_ in (data.get("palette_map") or {}).items()} or None,
     }
-    problems += _encoding_problems(encoding)
-    return Classes(names, palette, encoding, files, problems)
+    if not 2 <= len(names) <= 255:
+        return Classes(names, palette, None, files, problems)
+    contradictions = list(_encoding_problems(encoding))
+    return Classes(names, palette, None if contradictions else encoding, files, problems + contradictions)
 
 
 def _encoding_problems(encoding: Mapping[str, Any]) -> Iterable[str]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
@@ -97,5 +96,6 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for epoch in range(self.epochs):
             order = sample_rng(self.seed, self.role, epoch, 0, "order").permutation(self.size)
-            for batch in np.split(order[: len(order) // self.batch_size * self.batch_size], self.batches_per_epoch):
-                yield [(epoch, int(index)) for index in batch]
+            for batch in range(self.batches_per_epoch):
+                first = batch * self.batch_size
+                yield [(epoch, int(index)) for index in order[first : first + self.batch_size]]

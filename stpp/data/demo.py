@@ -11,16 +11,15 @@ to hazy, dim and noisy. A network learns the clear scenes from a few labels and 
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from stpp.errors import StppError
+from stpp.files import replacing
 
 CLASSES: list[str] = ["background", "disc", "ring", "square", "cross", "triangle", "star"]
 
@@ -97,7 +96,7 @@ def _crescent(u: Plane, v: Plane) -> Plane:
 
 
 def _corner(u: Plane, v: Plane) -> Plane:
-    return np.maximum(np.maximum(np.abs(u), np.abs(v)) - 0.8, 0.45 - np.minimum(u, v) - 0.8)
+    return np.maximum(np.maximum(np.abs(u), np.abs(v)) - 0.80, np.minimum(u, v) + 0.40)
 
 
 SHAPES: tuple[Shape, ...] = (_disc, _ring, _square, _cross, _triangle, _star)
@@ -164,7 +163,10 @@ def _direction(rng: np.random.Generator) -> tuple[float, float]:
 
 
 class _Canvas:
-    """Pictures and labels under construction; pieces are painted one over another."""
+    """A picture and its mask under construction; pieces are painted one over another.
+
+    `light` is the unit vector away from the lamp. `unit` is the size in pixels of what is one pixel of a scene of 96.
+    """
 
     def __init__(self, size: int, light: tuple[float, float]) -> None:
         self.size, self.light = size, light
@@ -177,14 +179,17 @@ class _Canvas:
         rng: np.random.Generator,
         shape: Shape,
         *,
-        label: int | None,
+        label: int,
         centre: tuple[float, float],
         radius: float,
         colours: tuple[Colour, Colour],
         texture: int,
         relief: float,
     ) -> None:
-        """Draw one piece with its shadow; `label` None leaves the mask alone (clutter)."""
+        """Draw one piece, turned and squeezed at random, and its shadow on what lies below.
+
+        `centre` and `radius` in pixels; `relief` in [0, 1] is the strength of shading and shadow. `label` is a class.
+        """
         unit, size = self.unit, self.size
         cos, sin = _direction(rng)
         squeeze = _between(rng, 0.72, 1.0)
@@ -201,7 +206,7 @@ class _Canvas:
 
         def local(dx: float, dy: float) -> tuple[Plane, Plane]:
             a, b = (x - dx) / radius, (y - dy) / radius
-            return (a * cos + b * sin) + 0 * b, (b * cos - a * sin) / squeeze
+            return a * cos + b * sin, (b * cos - a * sin) / squeeze
 
         offset = 2.5 * unit * relief
         shadow = shape(*local(self.light[0] * offset, self.light[1] * offset)) * radius * squeeze
@@ -216,8 +221,7 @@ class _Canvas:
         surface = surface * (1 - relief * (0.30 * slope + 0.25 * rim * rim))[..., None]
         cover = np.clip(0.5 - distance / unit, 0.0, 1.0)[..., None]
         under += (surface - under) * cover
-        if label is not None:
-            self.mask[window][distance < 0] = label
+        self.mask[window][distance < 0] = label
 
 
 def _colours(rng: np.random.Generator, hue: float) -> tuple[Colour, Colour]:
@@ -248,7 +252,7 @@ def scene(seed: int, index: int, size: int = 96) -> tuple[NDArray[np.uint8], NDA
         canvas.paint(
             rng,
             CLUTTER[int(rng.random() * len(CLUTTER))],
-            label=None,
+            label=0,
             centre=centre,
             radius=_between(rng, 5, 13) * unit,
             colours=_colours(rng, float(rng.random())),
@@ -281,3 +285,108 @@ def scene(seed: int, index: int, size: int = 96) -> tuple[NDArray[np.uint8], NDA
     grain = rng.random((size, size, 3)) + rng.random((size, size, 3)) - 1
     picture = picture + grain * (0.02 + 0.10 * difficulty * float(rng.random()))
     return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8), canvas.mask
+
+
+# --- the data set ----------------------------------------------------------------------------------------------------
+
+
+def generate(root: Path, *, labeled: int, unlabeled: int, val: int, test: int, seed: int) -> None:
+    """Write the data set: `images/`, `masks/` (palette PNG), a list `SUBSET.txt` for each subset, `classes.txt`.
+
+    The lists say `image mask` a line, relative to `root`; unlabeled images come with masks too, for measuring only.
+    Each subset has scenes of its own: a larger one keeps those of a smaller, and leaves the other subsets alone.
+    The folder appears whole or not at all. One that was made with the same settings is left as it is.
+
+    Raises StppError if `root` exists and was made with other settings, or is something else.
+    """
+    counts = dict(zip(SUBSETS, (labeled, unlabeled, val, test)))
+    settings = {"scenes": SCENES_VERSION, "seed": seed, **counts}
+    if _is_there(root, settings):
+        return
+    temporary = root.with_name(f".{root.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        for folder in ("images", "masks"):
+            (temporary / folder).mkdir(parents=True)
+        for subset, count in counts.items():
+            names = [f"{subset}-{index:05d}.png" for index in range(count)]
+            for index, name in enumerate(names):
+                image, mask = scene(seed, _index(subset, index))
+                Image.fromarray(image).save(temporary / "images" / name)
+                _palette_image(mask).save(temporary / "masks" / name)
+            _write(temporary / f"{subset}.txt", [f"images/{name} masks/{name}" for name in names])
+        colours = ["#" + bytes(colour).hex() for colour in PALETTE]
+        _write(temporary / "classes.txt", [f"{name} {colour}" for name, colour in zip(CLASSES, colours)])
+        _write(temporary / SETTINGS_FILE, [json.dumps(settings)])
+        try:
+            temporary.rename(root)
+        except OSError:
+            # Another process may have been faster with the same scenes.
+            if not _is_there(root, settings):
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _index(subset: str, index: int) -> int:
+    """The scene of a subset's n-th image: each subset has a million scenes to itself."""
+    return SUBSETS.index(subset) * 1_000_000 + index
+
+
+def _is_there(root: Path, settings: dict[str, int]) -> bool:
+    """Whether `root` holds the scenes of these settings; False if there is nothing yet; else StppError."""
+    record = root / SETTINGS_FILE
+    if not record.is_file():
+        if root.exists() and not (root.is_dir() and not any(root.iterdir())):
+            raise StppError(
+                f"{root} exists and holds something else than demo scenes; remove it, or choose another root for them"
+            )
+        return False
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except ValueError:
+        found = "unreadable"
+    if found != settings:
+        raise StppError(
+            f"{root} holds demo scenes made with other settings ({record}: {json.dumps(found)}; "
+            f"expected {json.dumps(settings)}); remove that folder, or choose another root"
+        )
+    return True
+
+
+def _write(path: Path, lines: list[str]) -> None:
+    path.write_bytes("".join(f"{line}\n" for line in lines).encode())
+
+
+def _palette_image(mask: NDArray[np.uint8]) -> Image.Image:
+    image = Image.fromarray(mask)
+    image.putpalette([value for colour in PALETTE for value in colour])
+    return image
+
+
+# --- the preview -----------------------------------------------------------------------------------------------------
+
+
+def preview_sheet(out: Path, *, seed: int = 0, columns: int = 8, rows: int = 4, size: int = 96) -> None:
+    """Draw the first columns x rows labeled scenes of `seed` beside their masks, over a legend of the classes, as PNG.
+
+    The picture is columns * (2 * size + gap) + gap wide, gap = size // 16; the legend adds size // 3 to its height.
+    """
+    gap, legend = size // 16, size // 3
+    cell = 2 * size + gap
+    width, height = columns * cell + gap, rows * (size + gap) + gap
+    sheet = Image.new("RGB", (width, height + legend), (250, 250, 248))
+    for place in range(columns * rows):
+        image, mask = scene(seed, _index("labeled", place), size)
+        x, y = gap + place % columns * cell, gap + place // columns * (size + gap)
+        sheet.paste(Image.fromarray(image), (x, y))
+        sheet.paste(_palette_image(mask).convert("RGB"), (x + size, y))
+    draw = ImageDraw.Draw(sheet)
+    step, box = (width - gap) // len(CLASSES), legend // 2
+    font = ImageFont.load_default(min(box, max(step // 8, 6)))
+    for class_, (name, colour) in enumerate(zip(CLASSES, PALETTE)):
+        x = gap + class_ * step
+        draw.rectangle((x, height, x + box, height + box), fill=(colour[0], colour[1], colour[2]))
+        draw.text((x + box + gap, height + box / 2), name, fill=(40, 40, 44), font=font, anchor="lm")
+    with replacing(out) as temporary:
+        sheet.save(temporary, format="PNG")

@@ -169,9 +169,7 @@ def open_file(path: str | Path, content: bytes | None = None) -> Iterator[Image.
         raise ImageError(path, "too large for the memory", "Cut it into smaller images") from None
     except OSError as error:
         if error.errno is not None:
-            raise ImageError(
-                path, "unreadable file", "Correct its permissions or place", error.strerror or ""
-            ) from None
+            raise unreadable(path, error) from None
         raise _damaged(path, error) from error
     except Exception as error:  # Pillow's decoders meet damaged files with a dozen kinds of exceptions
         raise _damaged(path, error) from error
@@ -225,7 +223,7 @@ def raw_labels(image: Image.Image, *, by_colour: bool) -> NDArray[Any]:
     # Pillow stretches grey values of 2 and 4 bits to 0..255 for display; a label is the number that was stored.
     if values.dtype == np.uint8 and image.mode == "L" and stored[1:] in (";2", ";4"):
         values = values // {";2": 85, ";4": 17}[stored[1:]]
-    return values.view(np.uint8) if values.dtype == np.bool_ else values
+    return values.astype(np.uint8) if values.dtype == np.bool_ else values
 
 
 def is_coloured(image: Image.Image, by_colour: bool) -> bool:

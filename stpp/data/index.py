@@ -10,7 +10,8 @@ from typing import Any
 from stpp.data.classes import Classes, classes_of
 from stpp.data.images import IGNORE, class_of
 from stpp.data.inspection import Inspector, Kind, Look
-from stpp.data.lint import lint, lint_counts
+from stpp.data.lint import counted, lint, lint_counts, some
+from stpp.data.lists import exists
 from stpp.data.manifest import SUBSETS, Row, write_manifest
 from stpp.data.record import FORMAT, index_path
 from stpp.data.sources import Entry, Sources, resolve
@@ -39,19 +40,18 @@ def index(
     source = _with_demo(data) if data["layout"] == "demo" else data
     inspector = Inspector(results / "data" / "cache.json", verify=verify)
     classes = classes_of(source)
-    mask_kind: Kind = "coloured mask" if classes.encoding["palette_map"] else "mask"
+    mask_kind: Kind = "coloured mask" if data.get("palette_map") else "mask"
 
     def labels_of(masks: Sequence[str]) -> dict[str, frozenset[int]]:
         looks = inspector.look(mask_kind, masks, content=True)
-        found = {mask: {class_of(raw, classes.encoding) for raw in look.values} for mask, look in looks.items()}
-        return {
-            mask: frozenset(class_ for class_ in some if class_ not in (None, IGNORE)) for mask, some in found.items()
-        }
+        encoding = classes.encoding or {"classes": 0}
+        found = {mask: [class_of(raw, encoding) for raw in look.values] for mask, look in looks.items()}
+        return {mask: frozenset(label for label in each if label not in (None, IGNORE)) for mask, each in found.items()}
 
     sources = resolve(source, labels_of)
     unlabeled = [entry for entry in sources.entries if entry.subset == "unlabeled"]
     others = [entry for entry in sources.entries if entry.subset != "unlabeled"]
-    truth = [entry.mask for entry in unlabeled if entry.mask is not None and Path(entry.mask).exists()]
+    truth = [entry.mask for entry in unlabeled if entry.mask is not None and exists(entry.mask)]
     images = inspector.look("image", [entry.image for entry in others], content=True)
     images |= inspector.look("image", [entry.image for entry in unlabeled], content=False)
     masks = inspector.look(mask_kind, truth, content=False)
@@ -60,9 +60,9 @@ def index(
     warnings = _check(sources, classes, images, masks, batch_size, need_unlabeled)
     if changed := sorted(inspector.changed & {*truth, *(entry.image for entry in unlabeled)}):
         warnings.append(
-            f"{len(changed)} unlabeled files have another content than when they were last read, under the same size, "
-            f"for example {changed[0]}. Their fingerprint does not show it, as it counts names and sizes: results made "
-            "from them are out of date. Give changed images new names, or remove the stages made from them."
+            f"{counted(changed, 'unlabeled file')} with another content than when it was last read, under the same "
+            f"size: {some(changed)}. The fingerprint, of names and sizes, does not show it, and results made from the "
+            "earlier content are out of date. Give changed images new names, or remove the stages made from them."
         )
 
     rows = _rows(sources.entries, images, masks)

@@ -166,5 +166,5 @@ def _load(cache: Path) -> dict[str, dict[str, Any]]:
     try:
         remembered = json.loads(cache.read_text(encoding="utf-8"))
         return remembered if remembered.pop("format") == FORMAT else {}
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}

@@ -23,32 +23,35 @@ def lint(
     entries: Sequence[Entry],
     images: Mapping[str, Look],
     masks: Mapping[str, Look],
-    encoding: Mapping[str, Any],
+    encoding: Mapping[str, Any] | None,
     names: Sequence[str],
     palette: Sequence[Sequence[int]],
 ) -> Findings:
     """All problems of the images `entries`, given a look at each image and mask by its path.
 
-    Masks of labeled, val and test images must have been looked at with their labels. Masks of unlabeled images may be
-    missing from `masks`; what is wrong with them is a warning, as they only serve to report quality.
-    A class without a labeled pixel is a warning; labels of a single class are a problem, as nothing can be learned.
+    Labels are not judged where the `encoding` is None; otherwise masks of labeled, val and test images must have been
+    looked at with their labels. Masks of unlabeled images may be missing from `masks`; what is wrong with them is a
+    warning, as they only serve to report quality. A class without a labeled pixel is a warning; labels of a single
+    class are a problem, as nothing can be learned.
     """
     with_labels = [entry for entry in entries if entry.subset != "unlabeled"]
     truth = [entry for entry in entries if entry.subset == "unlabeled" and entry.mask in masks]
-    strange = [*_values(with_labels, masks, encoding, names, palette)]
     problems = [
         *_names(entries),
         *_repeated(entries),
         *_unusable(entries, images, masks={}),
         *_unusable(with_labels, {}, masks),
         *_sizes(with_labels, images, masks),
-        *strange,
     ]
     warnings = [
         f"{text} (Used for reports only.)" for text in (*_unusable(truth, {}, masks), *_sizes(truth, images, masks))
     ]
-    missing, single = _coverage([entry for entry in entries if entry.subset == "labeled"], masks, encoding, names)
-    return Findings(problems + ([] if strange else single), warnings + ([] if strange else missing))
+    if encoding is not None:
+        strange = [*_values(with_labels, masks, encoding, names, palette)]
+        missing, single = _coverage([entry for entry in entries if entry.subset == "labeled"], masks, encoding, names)
+        problems += strange or single
+        warnings += [] if strange else missing
+    return Findings(problems, warnings)
 
 
 def lint_counts(counts: Mapping[str, int], batch_size: int, *, need_unlabeled: bool) -> Findings:
@@ -85,7 +88,7 @@ def _unusable(entries: Iterable[Entry], images: Mapping[str, Look], masks: Mappi
                 key = (f"{entry.subset} {kind}", error.what, _remedy(path, error.what, error.remedy))
                 groups[key].append(f"{path} ({notes})" if notes else path)
     for (kind, what, remedy), files in groups.items():
-        yield f"{_count(files, kind)}: {what}: {_some(files)}. {remedy}."
+        yield f"{counted(files, kind)}: {what}: {some(files)}. {remedy}."
 
 
 def _remedy(path: str, what: str, remedy: str) -> str:
@@ -108,8 +111,8 @@ def _sizes(entries: Iterable[Entry], images: Mapping[str, Look], masks: Mapping[
         groups[entry.subset].append(f"{entry.mask} ({sizes})")
     for subset, files in groups.items():
         yield (
-            f"{_count(files, f'{subset} mask')}: not of the size of the image (width x height, upright as EXIF says): "
-            f"{_some(files)}. Make mask and image the same size."
+            f"{counted(files, f'{subset} mask')}: not of the size of the image (width x height, upright as EXIF says): "
+            f"{some(files)}. Make mask and image the same size."
         )
 
 
@@ -123,9 +126,9 @@ def _names(entries: Iterable[Entry]) -> Iterable[str]:
         elif not _is_text(path):
             foreign.append(ascii(entry.image))
     if broken:
-        yield f"{_count(broken, 'image')}: a line break in the name: {_some(broken)}. Rename the files."
+        yield f"{counted(broken, 'image')}: a line break in the name: {some(broken)}. Rename the files."
     if foreign:
-        yield f"{_count(foreign, 'image')}: a name that is not UTF-8: {_some(foreign)}. Rename the files."
+        yield f"{counted(foreign, 'image')}: a name that is not UTF-8: {some(foreign)}. Rename the files."
 
 
 def _is_text(path: str) -> bool:
@@ -160,7 +163,7 @@ def _repeated(entries: Iterable[Entry]) -> Iterable[str]:
             groups[what].append(f"{id_} ({places})" if places else id_)
     for what, found in groups.items():
         problem, remedy = what.split(". ")
-        yield f"{_count(found, 'image')}: {problem}: {_some(found)}. {remedy}."
+        yield f"{counted(found, 'image')}: {problem}: {some(found)}. {remedy}."
 
 
 # --- labels -----------------------------------------------------------------------------------------------------------
@@ -185,23 +188,23 @@ def _values(
         all_values.update(look.values)
         classes = {raw: class_of(raw, encoding) for raw in look.values}
         if unknown := [raw for raw, class_ in classes.items() if class_ is None]:
-            shown = [f"{raw}: {_count(look.values[raw], 'pixel')}" for raw in unknown]
+            shown = [f"{raw}: {counted(look.values[raw], 'pixel')}" for raw in unknown]
             as_colour = unknown[0].startswith("#") and not encoding["palette_map"]
-            (coloured if as_colour else wrong).append(f"{path} ({_some(shown)})")
+            (coloured if as_colour else wrong).append(f"{path} ({some(shown)})")
         elif set(classes.values()) == {IGNORE}:
             empty.append(path)
     if coloured:
         suggestion = _palette_map(all_values, len(names), palette)
         yield (
-            f"{_count(coloured, 'mask')}: colours instead of class numbers: {_some(coloured)}. Say which class each "
+            f"{counted(coloured, 'mask')}: colours instead of class numbers: {some(coloured)}. Say which class each "
             f"colour is, for example (check the numbers): {suggestion}"
         )
     if wrong:
         hint = _value_hint({raw for raw in all_values if not raw.startswith("#")}, encoding)
-        yield f"{_count(wrong, 'mask')}: labels out of range: {_some(wrong)}. Expected {expected(encoding)}. {hint}"
+        yield f"{counted(wrong, 'mask')}: labels out of range: {some(wrong)}. Expected {expected(encoding)}. {hint}"
     if empty:
         yield (
-            f"{_count(empty, 'mask')}: no labeled pixel, all are ignored: {_some(empty)}. Correct the mask, or make "
+            f"{counted(empty, 'mask')}: no labeled pixel, all are ignored: {some(empty)}. Correct the mask, or make "
             f"the image an unlabeled one. {_binary_hint(all_values)}"
         ).rstrip()
 
@@ -224,7 +227,7 @@ def _value_hint(found: set[str], encoding: Mapping[str, Any]) -> str:
     pairs = ", ".join(f"{value}: ignore" for value in sorted(labels) if not 0 <= value < count)
     return (
         "Correct the masks or the number of classes, or give a label_map with a class index or `ignore` for each "
-        f"value; to leave these pixels out, it has: {_shortened(pairs)}"
+        f"value; to leave these pixels out, it has {{{_shortened(pairs)}}}."
     )
 
 
@@ -262,7 +265,7 @@ def _coverage(
         text = f"All labeled pixels are of class {only}, so there is nothing to learn. {_binary_hint(found)}"
         return [], [text.rstrip()]
     return [
-        f"{_count(missing, 'class')} without a labeled pixel: {_some(missing, 12)}. Nothing can learn these: label "
+        f"{counted(missing, 'class')} without a labeled pixel: {some(missing, 12)}. Nothing can learn these: label "
         "some, draw the partition with cover_classes: true, or take them out of the classes."
     ], []
 
@@ -270,13 +273,15 @@ def _coverage(
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
-def _count(items: Sequence[str] | int, what: str) -> str:
+def counted(items: Sequence[str] | int, what: str) -> str:
+    """How many: "1 image", "1,200 images"."""
     number = items if isinstance(items, int) else len(items)
     plural = f"{what}es" if what.endswith("s") else f"{what}s"
     return f"{number:,} {what if number == 1 else plural}"
 
 
-def _some(items: Sequence[str], shown: int = SHOWN) -> str:
+def some(items: Sequence[str], shown: int = SHOWN) -> str:
+    """The first few, and how many more there are."""
     more = len(items) - shown
     return ", ".join(items[:shown]) + (f" and {more:,} more" if more > 0 else "")
 

@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
@@ -42,6 +43,7 @@ def split_line(line: str, exists: Callable[[str], bool]) -> list[str]:
         return [line]
     readings = list(_readings(line))
     possible = [fields for fields in readings if len(fields) <= 2] or readings
+    exists = cache(exists)  # readings share names, and asking a file system takes long
     whole = next((fields for fields in possible if all(map(exists, fields))), None)
     return whole or max(possible, key=lambda fields: (exists(fields[0]), is_image(fields[0])))  # the first of equals
 
@@ -53,13 +55,23 @@ def is_image(name: str) -> bool:
 
 def _readings(line: str) -> Iterator[list[str]]:
     for delimiter in " ,":
+        if delimiter not in line and '"' not in line:
+            continue
         fields = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
-        if len(fields) > 1 or '"' in line:
-            yield [field.strip() for field in fields if field.strip()] or [line]
+        yield [field.strip() for field in fields if field.strip()] or [line]
     for separator in AFTER_IMAGE.finditer(line):
         if separator.end() < len(line):
             yield [line[: separator.start()], line[separator.end() :]]
     yield [line]
+
+
+def exists(path: str) -> bool:
+    """Whether there is such a file; an impossible or forbidden path is none."""
+    try:
+        Path(path).stat()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def locate(name: str, root: Path) -> Path | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stpp.data.lists import is_image, locate, read_list
+from stpp.data.lists import exists, is_image, locate, read_list
 from stpp.data.partition import covering_sample, sample, sample_size
 from stpp.data.record import listing, names_digest, stamp
 from stpp.errors import StppError
@@ -110,10 +110,12 @@ class _Resolver:
         self.files[str(path)] = stamp(path)
         entries: list[Entry] = []
         try:
-            for number, fields in read_list(path, lambda name: (self.root / self._expand([name])[0]).exists()):
+            for number, fields in read_list(path, lambda name: exists(self._path(self._expand([name])[0]))):
                 entries += self._entry(self._expand(fields), f"{path}:{number}", subset)
         except (UnicodeDecodeError, csv.Error, OSError) as error:
-            self.problems.append(f"The {subset} list {path} is not text in UTF-8 ({error}); save it as such.")
+            self.problems.append(
+                f"The {subset} list {path} cannot be read as text in UTF-8 ({error}); save it as such."
+            )
             return []
         if not entries and subset in ("val", "test"):
             self.problems.append(f"The {subset} list {path} names no image: fill it, or leave `{subset}` out.")
@@ -153,8 +155,12 @@ class _Resolver:
         return None if name.split("/")[0] == ".." or "\0" in name else name
 
     def _made(self, image: str, mask: str | None = None, *, where: str = "") -> Entry:
-        path = None if mask is None else str(self.root / mask)
-        return Entry(posixpath.splitext(image)[0], "", str(self.root / image), path, where)
+        path = None if mask is None else self._path(mask)
+        return Entry(posixpath.splitext(image)[0], "", self._path(image), path, where)
+
+    def _path(self, name: str) -> str:
+        """`str(root / name)` for a normalised name, which pathlib would take most of the time of a long list for."""
+        return name if self.root == Path() else posixpath.join(str(self.root), name)
 
     # --- layouts ---
 
@@ -217,7 +223,7 @@ class _Resolver:
         without = sorted(set(mask_of) - {posixpath.splitext(name)[0] for name in image_names})
         if without and image_names:
             self.warnings.append(
-                f"{len(without)} masks below {self.root / masks} belong to no image, for example "
+                f"Of the masks below {self.root / masks}, {len(without)} belong to no image, for example "
                 f"{mask_of[without[0]]}: a mask has the path of its image, up to the suffix, such as {image_names[0]}."
             )
         return entries

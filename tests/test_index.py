@@ -1,0 +1,518 @@
+import csv
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from PIL import Image
+from tiny_data import labels, lists, photo, save, settings
+
+from stpp.config import Data
+from stpp.data import inspection
+from stpp.data.index import index
+from stpp.data.manifest import Row, read_manifest, write_manifest
+from stpp.data.record import index_path, load_fresh
+from stpp.errors import Problems, StppError
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A working directory with a data set in `data`; results go to `results`."""
+    monkeypatch.chdir(tmp_path)
+    return lists(Path("data"), labeled=3, unlabeled=4, val=2, test=1)
+
+
+RESULTS = Path("results")
+
+
+def run(data, **options):
+    log: list[str] = []
+    options = {"batch_size": 2, "need_unlabeled": True, "log": log.append, **options}
+    return index(data, options.pop("results", RESULTS), **options)
+
+
+def fingerprints(record):
+    return {subset: entry["fingerprint"] for subset, entry in record["subsets"].items()}
+
+
+def rows(record, subset):
+    return read_manifest(Path(record["subsets"][subset]["manifest"]))
+
+
+def touch_later(path):
+    """Another time of change, the same bytes."""
+    status = Path(path).stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_000))
+
+
+def flip_last_byte(path):
+    """Another content of the same size; the last byte of a PNG file decides nothing about its pixels."""
+    content = Path(path).read_bytes()
+    Path(path).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+# --- what is recorded -------------------------------------------------------------------------------------------------
+
+
+def test_the_manifests_say_what_the_lists_say(place):
+    record = run(place)
+    assert rows(record, "labeled") == [
+        Row(f"i/labeled{n}", "labeled", f"data/i/labeled{n}.png", f"data/m/labeled{n}.png", 8, 8) for n in range(3)
+    ]
+    assert rows(record, "unlabeled") == [
+        Row(f"i/unlabeled{n}", "unlabeled", f"data/i/unlabeled{n}.png", None, 8, 8) for n in range(4)
+    ]
+    assert rows(record, "truth") == [
+        Row(f"i/unlabeled{n}", "truth", f"data/i/unlabeled{n}.png", f"data/m/unlabeled{n}.png", 8, 8) for n in range(4)
+    ]
+    assert [row.id for subset in ("val", "test") for row in rows(record, subset)] == ["i/val0", "i/val1", "i/test0"]
+
+
+def test_the_record_has_counts_classes_and_paths_named_after_fingerprints(place):
+    record = run(place)
+    assert {subset: entry["count"] for subset, entry in record["subsets"].items()} == {
+        "labeled": 3,
+        "unlabeled": 4,
+        "val": 2,
+        "test": 1,
+        "truth": 4,
+    }
+    for subset, entry in record["subsets"].items():
+        assert entry["manifest"] == f"results/data/{subset}-{entry['fingerprint'][:8]}.csv"
+        assert len(entry["fingerprint"]) == 64
+    assert record["classes"] == ["sky", "road", "tree"]
+    assert record["palette"] == [[0, 0, 0], [128, 0, 0], [0, 128, 0]]  # VOC's
+    assert record["warnings"] == []
+    assert json.loads(index_path(RESULTS, place).read_text()) == record == load_fresh(RESULTS, place)
+
+
+def test_a_subset_without_images_is_not_there(place):
+    record = run({**place, "val": None, "test": None, "unlabeled": None}, need_unlabeled=False)
+    assert list(record["subsets"]) == ["labeled"]
+
+
+def test_sizes_are_those_of_the_upright_image(place):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(Path("data/i/labeled0.png"), photo(0, (6, 10)), exif=exif)
+    save(Path("data/m/labeled0.png"), labels(0, (10, 6)))
+    first = rows(run(place), "labeled")[0]
+    assert (first.height, first.width) == (10, 6)
+
+
+def test_the_settings_of_the_configuration_are_understood(place):
+    plain = {key: value for key, value in place.items() if value is not None and key not in ("demo", "layout")}
+    data = Data(**plain, label_map={0: 2, 1: 1, 2: "ignore"}).model_dump(mode="json")
+    assert run(data)["subsets"]["labeled"]["count"] == 3
+
+
+def test_warnings_are_recorded_and_told(place):
+    told = []
+    record = run(place, batch_size=16, log=told.append)
+    (warning,) = record["warnings"]
+    assert "fewer than the batch of 16" in warning
+    assert f"Warning: {warning}" in told
+    assert "labeled: 3 images" in told
+
+
+# --- fingerprints -----------------------------------------------------------------------------------------------------
+
+
+def test_a_fingerprint_is_the_digest_that_is_documented(place):
+    found = fingerprints(run(place))
+
+    def digest_of(path):
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+    text = "".join(f"i/val{n}\0{digest_of(f'data/i/val{n}.png')}\0{digest_of(f'data/m/val{n}.png')}\n" for n in (0, 1))
+    assert found["val"] == hashlib.sha256(text.encode()).hexdigest()
+    text = "".join(f"i/unlabeled{n}\0{Path(f'data/i/unlabeled{n}.png').stat().st_size}\n" for n in range(4))
+    assert found["unlabeled"] == hashlib.sha256(text.encode()).hexdigest()
+    text = "".join(f"i/unlabeled{n}\0{Path(f'data/m/unlabeled{n}.png').stat().st_size}\n" for n in range(4))
+    assert found["truth"] == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_touched_files_change_no_fingerprint_and_no_manifest(place):
+    before = run(place)
+    manifests = {path: path.stat().st_mtime_ns for path in RESULTS.glob("data/*.csv")}
+    for path in (*Path("data").rglob("*.png"), *Path("data").glob("*.txt")):
+        touch_later(path)
+    assert load_fresh(RESULTS, place) is None
+    assert fingerprints(run(place)) == fingerprints(before)
+    assert {path: path.stat().st_mtime_ns for path in RESULTS.glob("data/*.csv")} == manifests
+
+
+def test_moved_data_keep_their_fingerprints(place):
+    before = run(place)
+    shutil.move("data", "elsewhere")
+    moved = {key: value.replace("data", "elsewhere") if key != "masks" and isinstance(value, str) else value
+             for key, value in place.items()}  # fmt: skip
+    after = run(moved)
+    assert fingerprints(after) == fingerprints(before)
+    assert rows(after, "val")[0].image == "elsewhere/i/val0.png"
+
+
+def test_copied_data_indexed_elsewhere_have_the_same_fingerprints(place):
+    shutil.copytree("data", "copy")
+    data = lists(Path("copy"), labeled=3, unlabeled=4, val=2, test=1)
+    assert fingerprints(run(data, results=Path("other"))) == fingerprints(run(place))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 16])
+def test_the_number_of_threads_changes_nothing(place, monkeypatch, threads):
+    expected = fingerprints(run(place))
+    monkeypatch.setattr(inspection, "THREADS", threads)
+    monkeypatch.setattr(inspection, "GROUP", 1)
+    assert fingerprints(run(place, results=Path("other"))) == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "changed"),
+    [
+        ("i/labeled1.png", {"labeled"}),
+        ("m/labeled1.png", {"labeled"}),
+        ("i/val0.png", {"val"}),
+        ("m/test0.png", {"test"}),
+        ("i/unlabeled2.png", {"unlabeled"}),
+        ("m/unlabeled2.png", {"truth"}),
+    ],
+)
+def test_a_changed_file_changes_the_fingerprint_of_its_subset_alone(place, file, changed):
+    before = fingerprints(run(place))
+    with (Path("data") / file).open("ab") as stream:
+        stream.write(b"more")
+    after = fingerprints(run(place))
+    assert {subset for subset in before if before[subset] != after[subset]} == changed
+
+
+def test_another_label_under_the_same_size_changes_the_fingerprint(place):
+    before = fingerprints(run(place))
+    flip_last_byte("data/m/labeled0.png")
+    touch_later("data/m/labeled0.png")
+    assert fingerprints(run(place))["labeled"] != before["labeled"]
+
+
+def test_the_order_of_a_list_is_part_of_the_fingerprint(place):
+    before = run(place)
+    lines = Path("data/labeled.txt").read_text().splitlines()
+    Path("data/labeled.txt").write_text("\n".join(reversed(lines)))
+    after = run(place)
+    assert fingerprints(after)["labeled"] != fingerprints(before)["labeled"]
+    assert [row.id for row in rows(after, "labeled")] == ["i/labeled2", "i/labeled1", "i/labeled0"]
+
+
+def test_a_partition_moves_rows_between_subsets(place):
+    data = {**place, "partition": {"count": 1, "fraction": None, "seed": 3, "cover_classes": True}}
+    record = run(data)
+    unlabeled = {row.id for row in rows(record, "unlabeled")}
+    assert len(rows(record, "labeled")) == 1
+    assert unlabeled == {row.id for row in rows(record, "truth")}
+    assert unlabeled | {rows(record, "labeled")[0].id} == {
+        *(f"i/labeled{n}" for n in range(3)),
+        *(f"i/unlabeled{n}" for n in range(4)),
+    }
+
+
+# --- freshness --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: touch_later("data/labeled.txt"),
+        lambda: touch_later("data/unlabeled.txt"),
+        lambda: touch_later("data/i/labeled0.png"),
+        lambda: touch_later("data/m/val0.png"),
+        lambda: Path("data/i/test0.png").unlink(),
+        lambda: next(RESULTS.glob("data/truth-*.csv")).unlink(),
+        lambda: next(RESULTS.glob("data/index-*.json")).write_text("{"),
+        lambda: next(RESULTS.glob("data/index-*.json")).write_text("[]"),
+        lambda: next(RESULTS.glob("data/index-*.json")).write_text('{"format": 0}'),
+    ],
+)
+def test_a_record_is_stale_after_a_change(place, change):
+    run(place)
+    assert load_fresh(RESULTS, place) is not None
+    change()
+    assert load_fresh(RESULTS, place) is None
+
+
+def test_unlabeled_images_are_not_looked_at(place):
+    run(place)
+    Path("data/i/unlabeled0.png").unlink()
+    assert load_fresh(RESULTS, place) is not None
+
+
+def test_other_settings_have_another_record(place):
+    run(place)
+    assert load_fresh(RESULTS, {**place, "ignore_value": 254}) is None
+    assert load_fresh(RESULTS, dict(reversed(place.items()))) is not None
+
+
+def test_number_keys_and_text_keys_are_one_record():
+    assert index_path(RESULTS, {"label_map": {0: 1, 10: 2}}) == index_path(RESULTS, {"label_map": {"10": 2, "0": 1}})
+
+
+def test_a_classes_file_is_watched(place):
+    Path("data/classes.txt").write_text("sky\nroad\ntree\n")
+    data = {**place, "classes": None, "classes_file": "classes.txt"}
+    run(data)
+    assert load_fresh(RESULTS, data)["classes"] == ["sky", "road", "tree"]
+    Path("data/classes.txt").write_text("sky\nroad\ntrees\n")
+    assert load_fresh(RESULTS, data) is None
+    assert run(data)["classes"][2] == "trees"
+
+
+def test_names_in_scanned_folders_are_watched(tmp_path):
+    for name in ("a", "b"):
+        save(tmp_path / f"images/x/{name}.png", photo())
+    save(tmp_path / "masks/x/a.png", labels())
+    data = settings(tmp_path, layout="folder")
+    run(data, results=tmp_path / "r")
+    touch_later(tmp_path / "images/x")
+    (tmp_path / "images/.note").touch()
+    assert load_fresh(tmp_path / "r", data) is not None
+    save(tmp_path / "images/x/c.png", photo())
+    assert load_fresh(tmp_path / "r", data) is None
+    assert run(data, results=tmp_path / "r")["subsets"]["unlabeled"]["count"] == 2
+    save(tmp_path / "masks/x/b.png", labels())
+    assert load_fresh(tmp_path / "r", data) is None
+
+
+def test_reading_a_record_takes_the_standard_library_alone():
+    program = "import sys, stpp.data.record; print(sorted({'numpy', 'PIL', 'torch', 'yaml'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=PROJECT)
+    assert done.stdout == "[]\n"
+
+
+# --- the cache and --verify -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The paths of the files that are opened as images from here on."""
+    paths = []
+    for name in ("open_image", "open_mask"):
+        original = getattr(inspection, name)
+
+        def spy(path, content=None, original=original):
+            paths.append(path)
+            return original(path, content)
+
+        monkeypatch.setattr(inspection, name, spy)
+    return paths
+
+
+def test_a_second_look_opens_nothing_and_a_touched_file_is_opened_alone(place, opened):
+    run(place)
+    assert len(opened) == 2 * 10
+    opened.clear()
+    run(place)
+    assert opened == []
+    touch_later("data/m/labeled0.png")
+    touch_later("data/i/unlabeled0.png")
+    run(place)
+    assert sorted(opened) == ["data/i/unlabeled0.png", "data/m/labeled0.png"]
+
+
+def test_what_one_configuration_saw_another_need_not_see_again(place, opened):
+    run(place)
+    opened.clear()
+    run({**place, "test": None, "label_map": {"0": 0, "1": 1, "2": 1}})
+    assert opened == []
+    run(place)
+    assert opened == []
+
+
+def test_a_broken_or_foreign_cache_is_replaced(place):
+    expected = fingerprints(run(place))
+    for text in ("", "[1, 2]", '{"format": 99, "image": {"data/i/val0.png": 3}}'):
+        Path("results/data/cache.json").write_text(text)
+        assert fingerprints(run(place)) == expected
+
+
+def test_an_unlabeled_image_that_becomes_labeled_is_read(place, opened):
+    run(place)
+    opened.clear()
+    with Path("data/labeled.txt").open("a") as file:
+        file.write(Path("data/unlabeled.txt").read_text().splitlines()[0] + "\n")
+    Path("data/unlabeled.txt").write_text("\n".join(Path("data/unlabeled.txt").read_text().splitlines()[1:]))
+    found = run(place)
+    assert sorted(opened) == ["data/i/unlabeled0.png", "data/m/unlabeled0.png"]
+    assert fingerprints(found) == fingerprints(run(place, results=Path("other")))
+
+
+@pytest.mark.parametrize("file", ["i/unlabeled1.png", "m/unlabeled1.png"])
+def test_verify_finds_content_that_changed_under_the_same_size_and_time(place, file):
+    path = Path("data") / file
+    before = fingerprints(run(place, verify=True))
+    times = path.stat()
+    flip_last_byte(path)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert run(place)["warnings"] == []
+    record = run(place, verify=True)
+    (warning,) = record["warnings"]
+    assert warning.startswith("1 unlabeled file with another content than when it was last read")
+    assert str(path) in warning
+    assert fingerprints(record) == before
+    assert run(place, verify=True)["warnings"] == []
+
+
+def test_verify_reads_labels_whose_size_and_time_are_the_old_ones(place):
+    path = Path("data/m/labeled0.png")
+    before = fingerprints(run(place))
+    times = path.stat()
+    flip_last_byte(path)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert fingerprints(run(place)) == before
+    assert fingerprints(run(place, verify=True))["labeled"] != before["labeled"]
+
+
+def test_content_that_was_never_read_is_not_compared(place):
+    run(place)
+    flip_last_byte("data/i/unlabeled1.png")
+    touch_later("data/i/unlabeled1.png")
+    assert run(place)["warnings"] == []
+    assert run(place, verify=True)["warnings"] == []
+
+
+# --- layouts with all steps -------------------------------------------------------------------------------------------
+
+
+def test_the_demo_is_generated_and_indexed(tmp_path, monkeypatch):
+    from stpp.data import demo
+
+    made = []
+
+    def generate(root, *, labeled, unlabeled, val, test, seed):
+        made.append(seed)
+        if not root.exists():
+            lists(root, labeled=labeled, unlabeled=unlabeled, val=val, test=test)
+            (root / "classes.txt").write_text("sky #010203\nroad #040506\ntree #070809\n")
+
+    monkeypatch.setattr(demo, "generate", generate)
+    data = settings(tmp_path / "demo", layout="demo", classes=None)
+    record = run(data, results=tmp_path / "r")
+    assert {subset: entry["count"] for subset, entry in record["subsets"].items()} == {
+        "labeled": 3,
+        "unlabeled": 4,
+        "val": 1,
+        "truth": 4,
+    }
+    assert record["classes"] == ["sky", "road", "tree"]
+    assert record["palette"] == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    assert load_fresh(tmp_path / "r", data) == record
+    assert made == [0]
+    shutil.rmtree(tmp_path / "demo")
+    assert load_fresh(tmp_path / "r", data) is None
+    assert fingerprints(run(data, results=tmp_path / "r")) == fingerprints(record)
+
+
+def test_voc_with_a_partition(tmp_path):
+    names = [f"2007_{number:06}" for number in range(6)]
+    for number, name in enumerate(names):
+        save(tmp_path / f"JPEGImages/{name}.jpg", photo(number))
+        save(tmp_path / f"SegmentationClass/{name}.png", labels(number, classes=21))
+    folder = tmp_path / "ImageSets/Segmentation"
+    folder.mkdir(parents=True)
+    (folder / "train.txt").write_text("\n".join(names[:5]))
+    (folder / "val.txt").write_text(names[5])
+    partition = {"count": None, "fraction": 0.4, "seed": 0, "cover_classes": True}
+    data = settings(tmp_path, layout="voc", classes=None, partition=partition)
+    record = run(data, results=tmp_path / "r")
+    assert {subset: entry["count"] for subset, entry in record["subsets"].items()} == {
+        "labeled": 2,
+        "unlabeled": 3,
+        "val": 1,
+        "truth": 3,
+    }
+    assert record["classes"][0] == "background"
+    (folder / "val.txt").write_text(names[0])
+    assert load_fresh(tmp_path / "r", data) is None
+
+
+def test_cityscapes_with_a_val_split(tmp_path):
+    for number in range(4):
+        stem = f"train/ulm/ulm_{number:06}_000019"
+        save(tmp_path / f"leftImg8bit/{stem}_leftImg8bit.png", photo(number))
+        save(tmp_path / f"gtFine/{stem}_gtFine_labelTrainIds.png", labels(number, classes=19))
+    half = {"count": None, "fraction": 0.5, "seed": 0}
+    data = settings(tmp_path, layout="cityscapes", classes=None, val_split=half)
+    record = run(data, results=tmp_path / "r", need_unlabeled=False)
+    assert {subset: entry["count"] for subset, entry in record["subsets"].items()} == {"labeled": 2, "val": 2}
+    assert record["palette"][0] == [128, 64, 128]
+
+
+def test_colour_masks_are_indexed_with_a_palette_map(place):
+    colours = np.zeros((256, 3), np.uint8)
+    colours[:3] = (1, 0, 0), (0, 2, 0), (0, 0, 3)
+    for path in Path("data/m").iterdir():
+        save(path, colours[labels(len(path.name))])
+    palette_map = {"#010000": 0, "#000200": 1, "#000003": 2, "#000000": "ignore"}
+    assert run({**place, "palette_map": palette_map})["warnings"] == []
+    with pytest.raises(Problems, match="colours instead of class numbers"):
+        run(place)
+
+
+# --- manifests --------------------------------------------------------------------------------------------------------
+
+TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=20)
+ROWS = st.builds(
+    Row,
+    id=TEXT,
+    subset=st.sampled_from(["labeled", "unlabeled", "val", "test", "truth"]),
+    image=TEXT,
+    mask=st.none() | TEXT,
+    height=st.integers(1, 99999),
+    width=st.integers(1, 99999),
+)
+
+
+@hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(ROWS, max_size=5))
+def test_a_manifest_is_read_as_it_was_written(tmp_path, written):
+    write_manifest(tmp_path / "m.csv", written)
+    assert read_manifest(tmp_path / "m.csv") == written
+
+
+def test_a_manifest_is_plain_csv(tmp_path):
+    write_manifest(tmp_path / "m.csv", [Row('a "b", c', "unlabeled", "x/a.png", None, 3, 4)])
+    with (tmp_path / "m.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.DictReader(file)) == [
+            {"id": 'a "b", c', "subset": "unlabeled", "image": "x/a.png", "mask": "", "height": "3", "width": "4"}
+        ]
+
+
+HEADER = "id,subset,image,mask,height,width\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no such manifest"),
+        (b"", "the columns are missing; expected id,subset,image,mask,height,width"),
+        (b"id,image\n", "the columns are id,image; expected"),
+        (HEADER.encode() + b"a,val,a.png,m.png,8\n", "line 2 has 5 columns; expected 6"),
+        (HEADER.encode() + b"a,train,a.png,m.png,8,8\n", "line 2 has the subset 'train'; expected labeled"),
+        (HEADER.encode() + b"a,val,a.png,m.png,8,tall\n", "line 2 has the size '8' x 'tall'; expected two numbers"),
+        (HEADER.encode() + b"a,val,a.png,m.png,0,8\n", "line 2 has the size '0' x '8'"),
+        (HEADER.encode() + b'a,val,"a.png,m.png,8,8\n', "not a CSV file in UTF-8"),
+        (b"\xff\xfe", "not a CSV file in UTF-8"),
+    ],
+)
+def test_a_malformed_manifest_is_refused(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "m.csv").write_bytes(content)
+    with pytest.raises(StppError, match=r"m\.csv: .*run it again") as caught:
+        read_manifest(tmp_path / "m.csv")
+    assert message in str(caught.value)

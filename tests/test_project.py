@@ -1,0 +1,156 @@
+"""The house rules: who may import whom, environments in step with the project, and the code's identity."""
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+PACKAGE = ROOT / "stpp"
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
+
+
+def imports(module: str) -> set[str]:
+    """The package's modules that a module imports anywhere in it, and the top-level names of others."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        found |= {name if name.startswith("stpp") else name.split(".")[0] for name in names}
+    return {name for name in found if not name.startswith("stpp") or name in MODULES or f"{name}.__init__" in MODULES}
+
+
+def own(module: str) -> set[str]:
+    """The package's modules that a module imports."""
+    return {name for name in imports(module) if name.startswith("stpp.")}
+
+
+# --- the import law ---------------------------------------------------------------------------------------------------
+
+
+def test_config_and_plan_know_nobody() -> None:
+    assert own("stpp.config") == set()
+    assert own("stpp.plan") == {"stpp.config"}
+
+
+def test_networks_and_metrics_know_neither_files_nor_config() -> None:
+    for module in MODULES:
+        if module.startswith("stpp.models") or module == "stpp.metrics":
+            assert not imports(module) & {"pathlib", "os", "io", "h5py", "stpp.config", "stpp.stage", "stpp.files"}
+            assert not {name for name in own(module) if name.startswith("stpp.data")}
+
+
+def test_data_does_not_know_networks() -> None:
+    for module in MODULES:
+        if module.startswith("stpp.data"):
+            assert not {name for name in own(module) if name.startswith("stpp.models")}
+
+
+def test_only_the_entrances_know_the_config() -> None:
+    knows = {module for module in MODULES if own(module) & {"stpp.config", "stpp.configfile"}}
+    assert knows == {"stpp.plan", "stpp.configfile", "stpp.configdoc", "stpp.workflow", "stpp.cli"}
+
+
+def test_nothing_imports_the_command_line() -> None:
+    assert {module for module in MODULES if "stpp.cli" in own(module)} == {"stpp.__main__"}
+
+
+def test_planning_is_free_of_torch_and_numpy() -> None:
+    script = "import sys, stpp.workflow; print(sorted({'torch', 'numpy', 'PIL', 'pandas', 'h5py'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_rules_hold_no_logic() -> None:
+    for path in (ROOT / "rules").glob("*.smk"):
+        text = path.read_text()
+        assert "run:" not in text
+        assert "script:" not in text
+        for shell in re.findall(r'shell:\s+"(.*?)"', text):
+            assert shell.startswith("stpp "), path
+
+
+# --- environments -----------------------------------------------------------------------------------------------------
+
+
+def pins(name: str) -> dict[str, str]:
+    """Package -> version of a requirements file."""
+    lines = (ROOT / "envs" / name).read_text().split()
+    return dict(line.split("==") for line in lines)
+
+
+def test_the_pinned_environments_fit_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for name, wanted in {
+        "requirements.txt": project["dependencies"],
+        "requirements-dev.txt": project["dependencies"] + project["optional-dependencies"]["dev"],
+    }.items():
+        pinned = pins(name)
+        for requirement in map(Requirement, wanted):
+            assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), (
+                f"run `make lock`: {name}"
+            )
+
+
+def test_conda_has_the_same_pins_as_pip() -> None:
+    environment = yaml.safe_load((ROOT / "envs/environment.yaml").read_text())
+    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert dict(line.split("==") for line in pip) == pins("requirements.txt")
+
+
+# --- the code's identity ----------------------------------------------------------------------------------------------
+
+
+def test_the_recorded_code_is_the_code() -> None:
+    from stpp.code import LOCK, MODULES, code_hash
+
+    lock = json.loads(LOCK.read_text())["stages"]
+    changed = [stage for stage in MODULES if lock.get(stage, {}).get("code") != code_hash(stage)]
+    assert not changed, (
+        f"the code of {changed} changed: `stpp stamp --same-result {' '.join(changed)}` if the results are the same "
+        "byte for byte, else `--new-version`"
+    )
+
+
+@pytest.mark.parametrize(
+    ("edit", "changes"),
+    {
+        "x = 1": True,
+        "# a comment": False,
+        '"""A text."""': False,
+        "\n\n": False,
+        "def f():\n    return 2": True,
+        'def _unused() -> None:\n    """Only a docstring, but a new function."""': True,
+    }.items(),
+)
+def test_code_is_what_is_executed(edit: str, changes: bool, tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "stpp", ignore=shutil.ignore_patterns("__pycache__"))
+    script = "from stpp.code import *; print({stage: code_identity(stage) for stage in MODULES})"
+
+    def identities() -> str:
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path)
+        return done.stdout
+
+    before = identities()
+    module = tmp_path / "stpp/masks.py"
+    original = module.read_text()
+    module.write_text(f"{original}\n{edit}\n")
+    after = identities()
+    assert (before != after) == changes
+    if changes:
+        same = {stage for stage, code in eval(before).items() if eval(after)[stage] == code}
+        assert same == {"select", "report"} or same == {"report"}, "masks.py belongs to all stages but these"
+    module.write_text(original)
+    assert identities() == before

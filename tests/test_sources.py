@@ -1,0 +1,375 @@
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from tiny_data import settings
+
+from stpp.config import Data
+from stpp.data.classes import CITYSCAPES, VOC_CLASSES, classes_of
+from stpp.data.lists import split_line
+from stpp.data.sources import resolve
+
+SPLIT = {"count": None, "fraction": None, "seed": 0}
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def no_labels(masks):
+    raise AssertionError("no mask needs to be read")
+
+
+def subsets(data, labels_of=no_labels):
+    """The ids of each subset, after a check that nothing was found wrong."""
+    sources = resolve(data, labels_of)
+    assert sources.problems == []
+    found: dict[str, list[str]] = {}
+    for entry in sources.entries:
+        found.setdefault(entry.subset, []).append(entry.id)
+    return found
+
+
+def test_the_tests_use_the_settings_that_the_configuration_has():
+    assert settings(Path("x")).keys() == Data.model_fields.keys()
+
+
+# --- lists ------------------------------------------------------------------------------------------------------------
+
+PAIR = ("i/a.jpg", "m/a.png")
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("i/a.jpg m/a.png", PAIR),
+        ("i/a.jpg   m/a.png  ", PAIR),
+        ("i/a.jpg\tm/a.png", PAIR),
+        ("i/a.jpg,m/a.png", PAIR),
+        ("i/a.jpg, m/a.png", PAIR),
+        ('"i/a.jpg","m/a.png"', PAIR),
+        ('"i/a.jpg" "m/a.png"', PAIR),
+        ("./i/../i/a.jpg m//a.png", PAIR),
+        ("i/my photo.jpg m/my mask.png", ("i/my photo.jpg", "m/my mask.png")),
+        ("i/my photo.jpg\tm/my mask.png", ("i/my photo.jpg", "m/my mask.png")),
+        ("i/my photo.jpg, m/my mask.png", ("i/my photo.jpg", "m/my mask.png")),
+        ('"i/my photo.jpg" "m/my mask.png"', ("i/my photo.jpg", "m/my mask.png")),
+        ('"i/my photo.jpg"\t"m/my mask.png"', ("i/my photo.jpg", "m/my mask.png")),
+        ('"i/a,b.jpg","m/a,b.png"', ("i/a,b.jpg", "m/a,b.png")),
+        ("i/a,b.jpg m/a,b.png", ("i/a,b.jpg", "m/a,b.png")),
+        ("i/a,b.jpg,m/a,b.png", ("i/a,b.jpg", "m/a,b.png")),
+        ('i/"q".jpg m/"q".png', ('i/"q".jpg', 'm/"q".png')),
+        ("i/it's $HOME.jpg m/it's $HOME.png", ("i/it's $HOME.jpg", "m/it's $HOME.png")),
+        ("-i.jpg -m.png", ("-i.jpg", "-m.png")),
+        ("i/Zürich 東京 😀.jpg m/Zürich 東京 😀.png", ("i/Zürich 東京 😀.jpg", "m/Zürich 東京 😀.png")),
+        ("i/a.jpg copy.jpg m/a.jpg copy.png", ("i/a.jpg copy.jpg", "m/a.jpg copy.png")),
+        ("i/UPPER 1.JPG m/UPPER 1.PNG", ("i/UPPER 1.JPG", "m/UPPER 1.PNG")),
+    ],
+)
+def test_a_line_names_an_image_and_its_mask(tmp_path, line, names):
+    touch(tmp_path, *names)
+    (tmp_path / "labeled.txt").write_text(line, encoding="utf-8")
+    (entry,) = resolve(settings(tmp_path, labeled="labeled.txt"), no_labels).entries
+    assert (entry.image, entry.mask) == tuple(str(tmp_path / name) for name in names)
+    assert entry.id == names[0][:-4]
+    assert entry.subset == "labeled"
+
+
+@pytest.mark.parametrize("line", ["i/my photo.jpg", '"i/my photo.jpg"', "i/a.jpg", "i/a.jpg b.jpg", "i/a,b.jpg"])
+def test_a_line_of_an_unlabeled_list_may_name_the_image_alone(tmp_path, line):
+    touch(tmp_path, line.strip('"'))
+    (tmp_path / "u.txt").write_text(line)
+    (entry,) = resolve(settings(tmp_path, unlabeled="u.txt"), no_labels).entries
+    assert (entry.image, entry.mask) == (str(tmp_path / line.strip('"')), None)
+
+
+def test_the_mask_of_an_unlabeled_image_is_kept_whether_it_exists_or_not(tmp_path):
+    touch(tmp_path, "i/a b.jpg")
+    (tmp_path / "u.txt").write_text("i/a b.jpg m/a b.png\n")
+    (entry,) = resolve(settings(tmp_path, unlabeled="u.txt"), no_labels).entries
+    assert (entry.image, entry.mask) == (str(tmp_path / "i/a b.jpg"), str(tmp_path / "m/a b.png"))
+
+
+@pytest.mark.parametrize(
+    ("line", "fields"),
+    [
+        ("my photo.jpg my mask.png", ["my photo.jpg", "my mask.png"]),
+        ('"my photo.jpg","my mask.png"', ["my photo.jpg", "my mask.png"]),
+        ("a.jpg, a.png", ["a.jpg", "a.png"]),
+        ("a.jpg a.png", ["a.jpg", "a.png"]),
+        ("a b c d", ["a b c d"]),
+    ],
+)
+def test_a_line_whose_files_are_missing_is_split_at_the_suffix(line, fields):
+    assert split_line(line, lambda name: False) == fields
+
+
+NAMES = st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters='/#"'), min_size=1, max_size=8)
+
+
+@hypothesis_settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(NAMES, min_size=1, max_size=3), st.sampled_from([" ", "\t", ",", ", "]), st.data())
+def test_two_existing_names_are_found_again_in_a_line(words, separator, data):
+    joined = " ".join(words)
+    image, mask = f"i/{joined}.jpg", f"m/{joined}.png"
+    assert split_line(f"{image}{separator}{mask}", {image, mask}.__contains__) == [image, mask]
+    quoted = f'"{image}"{separator}"{mask}"'
+    assert split_line(quoted, {image, mask}.__contains__) == [image, mask]
+
+
+def test_blank_lines_comments_headers_marks_and_line_ends_are_passed_over(tmp_path):
+    touch(tmp_path, "a.jpg", "a.png", "b.jpg", "b.png")
+    text = "\ufeff# my images\r\n\r\nimage,mask\r\na.jpg,a.png\r\n  # done\r\nb.jpg,b.png"
+    (tmp_path / "labeled.txt").write_bytes(text.encode())
+    sources = resolve(settings(tmp_path, labeled="labeled.txt"), no_labels)
+    assert [(entry.id, entry.where) for entry in sources.entries] == [
+        ("a", f"{tmp_path}/labeled.txt:4"),
+        ("b", f"{tmp_path}/labeled.txt:6"),
+    ]
+
+
+def test_odd_line_ends_of_unicode_do_not_split_a_line(tmp_path):
+    touch(tmp_path, "a\u2028b.jpg", "a\u2028b.png")
+    (tmp_path / "l.txt").write_text("a\u2028b.jpg a\u2028b.png\n", encoding="utf-8")
+    assert subsets(settings(tmp_path, labeled="l.txt")) == {"labeled": ["a\u2028b"]}
+
+
+def test_the_order_of_a_list_is_kept(tmp_path):
+    names = [f"{number}.jpg {number}.png" for number in (3, 1, 2)]
+    (tmp_path / "l.txt").write_text("\n".join(names))
+    assert subsets(settings(tmp_path, labeled="l.txt"))["labeled"] == ["3", "1", "2"]
+
+
+def test_a_list_is_looked_for_in_the_working_directory_then_in_the_root(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    root = tmp_path / "root"
+    touch(root, "a.jpg", "b.jpg")
+    (root / "l.txt").write_text("a.jpg a.png")
+    assert subsets(settings(root, labeled="l.txt"))["labeled"] == ["a"]
+    Path("l.txt").write_text("b.jpg b.png")
+    assert subsets(settings(root, labeled="l.txt"))["labeled"] == ["b"]
+
+
+def test_a_relative_root_gives_paths_from_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    touch(Path("my data"), "x/a.jpg", "x/a.png")
+    Path("l.txt").write_text("x/a.jpg x/a.png")
+    (entry,) = resolve(settings(Path("my data"), labeled="l.txt"), no_labels).entries
+    assert (entry.id, entry.image, entry.mask) == ("x/a", "my data/x/a.jpg", "my data/x/a.png")
+
+
+def test_absolute_paths_below_the_root_become_relative(tmp_path):
+    touch(tmp_path, "x/a.jpg", "x/a.png")
+    (tmp_path / "l.txt").write_text(f"{tmp_path}/x/a.jpg {tmp_path}/x/a.png")
+    (entry,) = resolve(settings(tmp_path, labeled="l.txt"), no_labels).entries
+    assert (entry.id, entry.image, entry.mask) == ("x/a", f"{tmp_path}/x/a.jpg", f"{tmp_path}/x/a.png")
+
+
+# --- layouts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def voc(tmp_path):
+    for subset, ids in {"train": ["2007_01", "2007_02", "2007_03"], "val": ["2007_04"]}.items():
+        touch(tmp_path, *(f"JPEGImages/{id_}.jpg" for id_ in ids), *(f"SegmentationClass/{id_}.png" for id_ in ids))
+        path = tmp_path / f"ImageSets/Segmentation/{subset}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{id_}\n" for id_ in ids))
+    return tmp_path
+
+
+def ids(*numbers):
+    return [f"JPEGImages/2007_0{number}" for number in numbers]
+
+
+def test_voc_has_its_own_lists(voc):
+    sources = resolve(settings(voc, layout="voc"), no_labels)
+    assert subsets(settings(voc, layout="voc")) == {"labeled": ids(1, 2, 3), "val": ids(4)}
+    assert sources.entries[0].image == str(voc / "JPEGImages/2007_01.jpg")
+    assert sources.entries[0].mask == str(voc / "SegmentationClass/2007_01.png")
+
+
+def test_beside_a_labeled_list_the_other_training_images_are_unlabeled(voc):
+    (voc / "labeled.txt").write_text("2007_02\n")
+    found = subsets(settings(voc, layout="voc", labeled="labeled.txt"))
+    assert found == {"labeled": ids(2), "unlabeled": ids(1, 3), "val": ids(4)}
+
+
+def test_lists_of_ids_or_paths_replace_those_of_voc(voc):
+    (voc / "few.txt").write_text("JPEGImages/2007_03.jpg SegmentationClass/2007_03.png\n")
+    (voc / "rest.txt").write_text("2007_01\n")
+    data = settings(voc, layout="voc", labeled="few.txt", unlabeled="rest.txt", test="ImageSets/Segmentation/val.txt")
+    assert subsets(data) == {"labeled": ids(3), "unlabeled": ids(1), "test": ids(4)}
+
+
+def test_a_val_split_stands_in_for_the_layouts_val_set(voc):
+    found = subsets(settings(voc, layout="voc", val_split={**SPLIT, "count": 1}))
+    assert sorted(found["labeled"] + found["val"]) == ids(1, 2, 3)
+    assert len(found["val"]) == 1
+
+
+def test_cityscapes_is_scanned_by_city(tmp_path):
+    for subset, city in (("train", "ulm"), ("train", "aachen"), ("val", "munster"), ("test", "berlin")):
+        for number in (1, 0):
+            stem = f"{subset}/{city}/{city}_{number}"
+            touch(tmp_path, f"leftImg8bit/{stem}_leftImg8bit.png", f"gtFine/{stem}_gtFine_labelTrainIds.png")
+            touch(tmp_path, f"gtFine/{stem}_gtFine_color.png", f"leftImg8bit/{subset}/license.txt")
+    data = settings(tmp_path, layout="cityscapes", classes=None)
+    sources = resolve(data, no_labels)
+    assert subsets(data) == {
+        "labeled": [
+            f"leftImg8bit/train/{city}/{city}_{number}_leftImg8bit" for city in ("aachen", "ulm") for number in (0, 1)
+        ],
+        "val": [f"leftImg8bit/val/munster/munster_{number}_leftImg8bit" for number in (0, 1)],
+    }
+    assert sources.entries[0].mask == str(tmp_path / "gtFine/train/aachen/aachen_0_gtFine_labelTrainIds.png")
+    assert set(sources.folders) == {str(tmp_path / "leftImg8bit/train"), str(tmp_path / "leftImg8bit/val")}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    touch(tmp_path, "images/b/2.JPG", "images/1.png", "images/3.webp", "masks/b/2.png", "masks/1.tif")
+    touch(tmp_path, "images/.hidden.png", "images/.git/x.png", "images/Thumbs.db", "images/notes.txt")
+    return tmp_path
+
+
+def test_a_folder_is_scanned_and_images_without_masks_are_unlabeled(folder):
+    data = settings(folder, layout="folder")
+    assert subsets(data) == {"labeled": ["images/1", "images/b/2"], "unlabeled": ["images/3"]}
+    by_id = {entry.id: entry for entry in resolve(data, no_labels).entries}
+    assert by_id["images/1"].mask == str(folder / "masks/1.tif")
+    assert by_id["images/b/2"].image == str(folder / "images/b/2.JPG")
+
+
+def test_the_folders_of_images_and_masks_may_have_other_names(folder):
+    (folder / "images").rename(folder / "my photos")
+    (folder / "masks").rename(folder / "labels")
+    found = subsets(settings(folder, layout="folder", images="my photos/", masks="./labels"))
+    assert found == {"labeled": ["my photos/1", "my photos/b/2"], "unlabeled": ["my photos/3"]}
+
+
+def test_lists_beside_a_folder_take_their_images_out_of_it(folder):
+    (folder / "val.txt").write_text("images/1.png masks/1.tif")
+    assert subsets(settings(folder, layout="folder", val="val.txt")) == {
+        "labeled": ["images/b/2"],
+        "unlabeled": ["images/3"],
+        "val": ["images/1"],
+    }
+
+
+def test_masks_without_images_are_a_warning(folder):
+    touch(folder, "masks/1_mask.png")
+    (warning,) = resolve(settings(folder, layout="folder"), no_labels).warnings
+    assert "masks, 1 belong to no image" in warning and "1_mask.png" in warning
+
+
+def test_a_folder_of_links_is_followed_and_a_loop_is_not(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    touch(elsewhere, "4.png")
+    (folder / "images/more").symlink_to(elsewhere)
+    (elsewhere / "loop").symlink_to(elsewhere)
+    assert subsets(settings(folder, layout="folder"))["unlabeled"] == ["images/3", "images/more/4"]
+
+
+# --- splits -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ten(tmp_path):
+    (tmp_path / "l.txt").write_text("".join(f"{number}.jpg {number}.png\n" for number in range(10)))
+    return tmp_path
+
+
+TEN = [str(number) for number in range(10)]
+
+
+def test_a_partition_splits_the_labeled_list(ten):
+    found = subsets(settings(ten, labeled="l.txt", partition={**SPLIT, "count": 3, "cover_classes": False}))
+    assert len(found["labeled"]) == 3
+    assert sorted(found["labeled"] + found["unlabeled"]) == TEN
+    masks = {e.id: e.mask for e in resolve(settings(ten, labeled="l.txt"), no_labels).entries}
+    assert masks["7"] == str(ten / "7.png")
+
+
+def test_a_partition_comes_after_the_val_split_and_adds_to_the_unlabeled_list(ten):
+    (ten / "u.txt").write_text("x.jpg\n")
+    data = settings(
+        ten,
+        labeled="l.txt",
+        unlabeled="u.txt",
+        val_split={**SPLIT, "fraction": 0.2},
+        partition={**SPLIT, "fraction": 0.5, "cover_classes": False},
+    )
+    found = subsets(data)
+    assert {subset: len(members) for subset, members in found.items()} == {"labeled": 4, "unlabeled": 5, "val": 2}
+    assert sorted(found["labeled"] + found["unlabeled"] + found["val"]) == [*TEN, "x"]
+
+
+def test_the_partition_seed_decides(ten):
+    drawn = {
+        tuple(
+            subsets(settings(ten, labeled="l.txt", partition={"count": 5, "seed": seed, "cover_classes": False}))[
+                "labeled"
+            ]
+        )
+        for seed in (0, 0, 1, 2)
+    }
+    assert len(drawn) == 3
+
+
+def test_a_covering_partition_asks_for_the_classes_in_the_masks(ten):
+    labels = {str(ten / f"{number}.png"): frozenset({0, 1} if number == 6 else {0}) for number in range(10)}
+    for seed in range(5):
+        data = settings(ten, labeled="l.txt", partition={"count": 1, "seed": seed, "cover_classes": True})
+        assert subsets(data, lambda masks: {mask: labels[mask] for mask in masks})["labeled"] == ["6"]
+
+
+# --- classes ----------------------------------------------------------------------------------------------------------
+
+
+def test_layouts_know_their_classes(tmp_path):
+    voc = classes_of(settings(tmp_path, layout="voc", classes=None))
+    assert voc.names == VOC_CLASSES
+    assert (voc.names[15], len(voc.names), voc.palette[15]) == ("person", 21, [192, 128, 128])
+    cityscapes = classes_of(settings(tmp_path, layout="cityscapes", classes=None))
+    assert cityscapes.names == list(CITYSCAPES)
+    assert (cityscapes.names[13], cityscapes.palette[13], len(cityscapes.names)) == ("car", [0, 0, 142], 19)
+    assert voc.problems + cityscapes.problems == []
+
+
+def test_a_classes_file_has_names_and_perhaps_colours(tmp_path):
+    (tmp_path / "classes.txt").write_bytes("\ufeff# mine\r\ntraffic light #FF8000\r\n\r\nroad,#00ff00\r\n".encode())
+    found = classes_of(settings(tmp_path, classes=None, classes_file="classes.txt"))
+    assert found.names == ["traffic light", "road"]
+    assert found.palette == [[255, 128, 0], [0, 255, 0]]
+    assert list(found.files) == [str(tmp_path / "classes.txt")]
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    assert classes_of(settings(tmp_path, classes=None, classes_file="classes.txt")).palette == [[0, 0, 0], [128, 0, 0]]
+
+
+def test_colours_in_the_settings_go_first(tmp_path):
+    colors = ["#000000", "#0a0b0c", "#ffffff"]
+    assert classes_of(settings(tmp_path, colors=colors)).palette == [[0, 0, 0], [10, 11, 12], [255, 255, 255]]
+
+
+def test_the_encoding_is_plain_json(tmp_path):
+    data = settings(tmp_path, label_map={0: 0, 255: "ignore"})
+    assert classes_of(data).encoding == {
+        "classes": 3,
+        "ignore_value": 255,
+        "label_map": {"0": 0, "255": "ignore"},
+        "palette_map": None,
+    }
+
+
+def test_a_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setitem(os.environ, "HOME", str(tmp_path))
+    touch(tmp_path, "data/images/a.png", "data/masks/a.png")
+    assert subsets(settings(Path("~/data"), layout="folder")) == {"labeled": ["images/a"]}
