@@ -15,7 +15,7 @@ include: "rules/common.smk"
 
 rule all:
     input:
-        stage_files(),
+        GRAPH.files(),
     message:
         f"All is there: see {RESULTS}/{SETTINGS.name}/"
 

@@ -3,7 +3,7 @@
 
 rule evaluate:
     input:
-        reads("evaluate"),
+        GRAPH.reads("evaluate"),
     output:
         f"{STAGES}/evaluate/{{stage}}/metrics.json",
         f"{STAGES}/evaluate/{{stage}}/images.csv",
@@ -18,8 +18,9 @@ rule evaluate:
     resources:
         **computes(RUNTIME.predict),
     params:
+        folder=subpath(output[0], parent=True),
         options=PREDICT,
     message:
         "Evaluating {wildcards.stage}"
     shell:
-        "stpp evaluate {STAGES:q}/evaluate/{wildcards.stage} {params.options} >{log:q} 2>&1"
+        "stpp evaluate {params.folder:q} {params.options} >{log:q} 2>&1"

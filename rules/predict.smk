@@ -7,7 +7,7 @@ if RUNTIME.shards == 1:
 
     rule predict:
         input:
-            reads("predict"),
+            GRAPH.reads("predict"),
         output:
             f"{STAGES}/predict/{{stage}}/masks.h5",
             f"{STAGES}/predict/{{stage}}/stage.json",
@@ -21,17 +21,18 @@ if RUNTIME.shards == 1:
         resources:
             **computes(RUNTIME.predict),
         params:
+            folder=subpath(output[0], parent=True),
             options=PREDICT,
         message:
             "Predicting {wildcards.stage}"
         shell:
-            "stpp predict {STAGES:q}/predict/{wildcards.stage} {params.options} >{log:q} 2>&1"
+            "stpp predict {params.folder:q} {params.options} >{log:q} 2>&1"
 
 else:
 
     rule predict_shard:
         input:
-            reads("predict"),
+            GRAPH.reads("predict"),
         output:
             temp(f"{STAGES}/predict/{{stage}}/parts/{{shard}}-of-{{shards}}.h5"),
         log:
@@ -44,11 +45,12 @@ else:
         resources:
             **computes(RUNTIME.predict),
         params:
+            folder=subpath(output[0], ancestor=2),
             options=PREDICT,
         message:
             "Predicting {wildcards.stage}, part {wildcards.shard} of {wildcards.shards}"
         shell:
-            "stpp predict {STAGES:q}/predict/{wildcards.stage} {params.options}"
+            "stpp predict {params.folder:q} {params.options}"
             " --shard {wildcards.shard} --shards {wildcards.shards} >{log:q} 2>&1"
 
     rule join_shards:
@@ -67,8 +69,9 @@ else:
             mem_mb=2000,
             runtime=60,
         params:
+            folder=subpath(output[0], parent=True),
             shards=RUNTIME.shards,
         message:
             "Joining the parts of {wildcards.stage}"
         shell:
-            "stpp predict {STAGES:q}/predict/{wildcards.stage} --join --shards {params.shards} >{log:q} 2>&1"
+            "stpp predict {params.folder:q} --join --shards {params.shards} >{log:q} 2>&1"

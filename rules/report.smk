@@ -3,7 +3,7 @@
 
 rule report:
     input:
-        reads("report"),
+        GRAPH.reads("report"),
     output:
         f"{STAGES}/report/{{stage}}/table.csv",
         f"{STAGES}/report/{{stage}}/runs.csv",
@@ -19,7 +19,9 @@ rule report:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        folder=subpath(output[0], parent=True),
     message:
         "Gathering {wildcards.stage}"
     shell:
-        "stpp report {STAGES:q}/report/{wildcards.stage} >{log:q} 2>&1"
+        "stpp report {params.folder:q} >{log:q} 2>&1"

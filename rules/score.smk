@@ -3,7 +3,7 @@
 
 rule score:
     input:
-        reads("score"),
+        GRAPH.reads("score"),
     output:
         f"{STAGES}/score/{{stage}}/scores.csv",
         f"{STAGES}/score/{{stage}}/stage.json",
@@ -16,7 +16,9 @@ rule score:
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        folder=subpath(output[0], parent=True),
     message:
         "Scoring {wildcards.stage}"
     shell:
-        "stpp score {STAGES:q}/score/{wildcards.stage} >{log:q} 2>&1"
+        "stpp score {params.folder:q} >{log:q} 2>&1"

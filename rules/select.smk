@@ -3,7 +3,7 @@
 
 rule select:
     input:
-        reads("select"),
+        GRAPH.reads("select"),
     output:
         f"{STAGES}/select/{{stage}}/reliable.txt",
         f"{STAGES}/select/{{stage}}/unreliable.txt",
@@ -18,7 +18,9 @@ rule select:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        folder=subpath(output[0], parent=True),
     message:
         "Selecting {wildcards.stage}"
     shell:
-        "stpp select {STAGES:q}/select/{wildcards.stage} >{log:q} 2>&1"
+        "stpp select {params.folder:q} >{log:q} 2>&1"

@@ -1,13 +1,13 @@
 # Teachers and students. K differs between experiments, and with it the files that a teacher writes, so there is one
 # rule for each set of files. The initial weights are fetched where there is internet: on the submit host.
 
-for variant, files in variants().items():
+for variant, files in GRAPH.trainings().items():
 
     rule:
         name:
             f"train_{variant.replace('-', '_')}"
         input:
-            reads("train"),
+            GRAPH.reads("train"),
         output:
             [f"{STAGES}/train/{{stage}}/{file}" for file in files],
         log:
@@ -22,16 +22,17 @@ for variant, files in variants().items():
         resources:
             **computes(RUNTIME.train),
         params:
+            folder=subpath(output[0], parent=True),
             options=f"--device {RUNTIME.device} --threads {RUNTIME.train.threads} --workers {RUNTIME.train.workers}",
         message:
             "Training {wildcards.stage}"
         shell:
-            "stpp train {STAGES:q}/train/{wildcards.stage} {params.options} >{log:q} 2>&1"
+            "stpp train {params.folder:q} {params.options} >{log:q} 2>&1"
 
 
 rule weights:
     output:
-        f"{RESULTS}/weights/{{backbone}}-{stpp_workflow.TORCHVISION_WEIGHTS}.pth",
+        f"{RESULTS}/weights/{{backbone}}-{stages.TORCHVISION_WEIGHTS}.pth",
     log:
         f"{LOGS}/weights/{{backbone}}.log",
     localrule: True

@@ -118,8 +118,8 @@ def _index(options: argparse.Namespace) -> None:
         need_unlabeled=False,
         verify=options.verify,
     )
-    for subset, entry in found["subsets"].items():
-        print(f"{subset:10} {entry['count']:7} images  {entry['fingerprint'][:8]}  {entry['manifest']}")
+    for entry in found["subsets"].values():
+        print(entry["manifest"])
 
 
 def _add_plan(commands: Any) -> None:
@@ -138,7 +138,8 @@ def _plan(options: argparse.Namespace) -> None:
     from stpp.configfile import read
     from stpp.workflow import prepare, write
 
-    config, plan = prepare(read(options.config).model_dump(exclude_unset=True), print)
+    config = read(options.config)
+    plan = prepare(config, print)
     write(config, plan)
     for folder in plan.stages:
         path = Path(config.results) / "stages" / folder

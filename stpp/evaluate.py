@@ -59,7 +59,7 @@ def evaluate_stores(
 ) -> dict[str, Confusion]:
     """Confusion matrices by image id, for those images of `rows` whose mask is in one of the stores."""
     return {
-        row.id: confusion_matrix(store[row.id], read_mask(row.mask, encoding), encoding["classes"])
+        row.id: confusion_matrix(store[row.id], read_mask(row.true_mask, encoding), encoding["classes"])
         for store in stores
         for row in rows
         if row.id in store

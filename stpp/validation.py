@@ -27,7 +27,7 @@ def evaluate_network(
     images = {}
     for row in rows:
         mask = predict_mask(network, np.asarray(read_image(row.image)), device, prediction)
-        images[row.id] = confusion_matrix(mask, read_mask(row.mask, encoding), encoding["classes"])
+        images[row.id] = confusion_matrix(mask, read_mask(row.true_mask, encoding), encoding["classes"])
     return total(images.values(), encoding["classes"]), images
 
 

@@ -6,27 +6,27 @@ Kept light, because it runs at every start: the code that reads images is import
 import json
 import os
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from stpp.code import code_identity
 from stpp.config import Config
-from stpp.configfile import load, resolved
+from stpp.configfile import resolved
 from stpp.data import record
-from stpp.errors import StppError
+from stpp.errors import Problems, StppError
 from stpp.files import sha256, write_text
 from stpp.plan import Plan, Stage, expand
 
 TORCHVISION_WEIGHTS = "IMAGENET1K_V1"
 
 
-def prepare(raw: Any, log: Callable[[str], None]) -> tuple[Config, Plan]:
-    """Check the configuration, bring the data's index up to date, and expand the graph.
+def prepare(config: Config, log: Callable[[str], None]) -> Plan:
+    """Bring the data's index up to date, and expand the graph.
 
     Writes nothing but the index, and that only if the data changed. Raises StppError.
     """
-    config = load(raw)
     results = Path(config.results)
     needs_unlabeled = any(experiment.method != "suponly" for experiment in config.experiments.values())
     indexes: dict[str, Mapping[str, Any]] = {}
@@ -36,9 +36,11 @@ def prepare(raw: Any, log: Callable[[str], None]) -> tuple[Config, Plan]:
         key = json.dumps(data, sort_keys=True)
         if key not in indexes:
             indexes[key] = record.load_fresh(results, data) or _index(config, data, results, needs_unlabeled, log)
+        if problems := contradictions(config, indexes[key]):
+            raise Problems("configuration and data", problems)
         return indexes[key]
 
-    return config, expand(config, resolved, index_of, weights_of, cache(code_identity))
+    return expand(config, resolved, index_of, weights_of, cache(code_identity))
 
 
 def _index(
@@ -48,6 +50,38 @@ def _index(
 
     log(f"Indexing the data in {config.data.root} ...")
     return index(data, results, batch_size=config.training.teacher.batch_size, need_unlabeled=needs_unlabeled, log=log)
+
+
+def contradictions(config: Config, index: Mapping[str, Any]) -> list[str]:
+    """What the configuration of one experiment asks of the data that these cannot give, as sentences."""
+    counts = {subset: entry["count"] for subset, entry in index["subsets"].items()}
+    labeled, unlabeled = counts.get("labeled", 0), counts.get("unlabeled", 0)
+    (experiment,) = config.experiments.values()
+    problems = []
+    wants_best = "best" in (config.labeling.teacher, config.labeling.student, config.evaluation.checkpoint)
+    if wants_best and "val" not in counts:
+        problems.append(
+            "a `best` checkpoint is asked for, but there is no val set to choose it; set `last`, or give one"
+        )
+    sizes = {"teacher": labeled * (config.training.teacher.labeled_repeat or (2 if labeled < 200 else 1))}
+    if experiment.method != "suponly":
+        reliable = int(Fraction(config.selection.share).limit_denominator(10**6) * unlabeled)
+        pseudo = reliable if experiment.method in ("random", "st++") else unlabeled
+        if pseudo == 0:
+            problems.append(
+                f"method {experiment.method} needs unlabeled images, but of {unlabeled} the share {config.selection.share} "
+                "is none; give more, raise selection.share, or take method suponly"
+            )
+        repeat = config.training.student.labeled_repeat or max(1, -(-pseudo // max(1, labeled)))
+        sizes["student"] = labeled * repeat + pseudo
+    for role, size in sizes.items():
+        batch = getattr(config.training, role).batch_size
+        if size < batch:
+            problems.append(
+                f"an epoch of the {role} has {size} images, too few for one batch of {batch}; lower "
+                f"training.{role}.batch_size or raise training.{role}.labeled_repeat"
+            )
+    return problems
 
 
 def weights_of(config: Config) -> dict[str, str]:

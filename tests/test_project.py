@@ -60,7 +60,7 @@ def test_data_does_not_know_networks() -> None:
 
 def test_only_the_entrances_know_the_config() -> None:
     knows = {module for module in MODULES if own(module) & {"stpp.config", "stpp.configfile"}}
-    assert knows == {"stpp.plan", "stpp.configfile", "stpp.configdoc", "stpp.workflow", "stpp.cli"}
+    assert knows == {"stpp.plan", "stpp.configfile", "stpp.configdoc", "stpp.workflow", "stpp.rules", "stpp.cli"}
 
 
 def test_nothing_imports_the_command_line() -> None:

@@ -70,7 +70,7 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
         epoch, index = key
         row, store = self.samples[index].row, self.samples[index].store
         image = read_image(row.image)
-        mask = read_mask(row.mask, self.encoding) if store is None else store[row.id]
+        mask = read_mask(row.true_mask, self.encoding) if store is None else store[row.id]
         settings = self.augmentation["labeled" if store is None else "unlabeled"]
         pixels, labels = augment(image, mask, settings, **self.how, role=self.role, epoch=epoch, index=index)
         return torch.from_numpy(pixels), torch.from_numpy(labels)

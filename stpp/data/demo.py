@@ -3,9 +3,10 @@
 Every scene is a pure function of (seed, index). Only random bits, +, -, *, /, square roots and roundings are used (all
 of them exact or correctly rounded under IEEE 754), so the pixels are the same on every machine.
 
-What makes a scene worth a semi-supervised method: a class is a *shape*; colour and texture are typical for it but not
-reliable, the background is full of pieces in the same colours and textures, and the light of a scene runs from clear
-to hazy, dim and noisy. A network learns the clear scenes from a few labels and needs many scenes for the others.
+What makes a scene worth a semi-supervised method: a class has a shape, a range of colours and nearly always one
+texture, so that a few labels are enough to find most of it; but the background is full of pieces in the same colours
+and textures, objects hide each other, and the light runs from clear to hazy, dim and noisy. The clear scenes are learnt
+from a few labels, the others take many scenes. Nothing in a scene depends on the subset that it is in.
 """
 
 import json
@@ -260,11 +261,11 @@ def scene(seed: int, index: int, size: int = 96) -> tuple[NDArray[np.uint8], NDA
             relief=_between(rng, 0.2, 0.8),
         )
 
-    # Objects: colour and texture lean towards the class, the shape decides.
+    # Objects: the shape is the class, the colour lies near its own, and the texture is nearly always its own.
     for _ in range(3 + int(rng.random() * 5)):
         kind = int(rng.random() * len(SHAPES))
-        hue = kind / 6 + _between(rng, -0.06, 0.06) + _between(rng, -0.06, 0.06)
-        texture = kind if rng.random() < 0.85 else int(rng.random() * 6)
+        hue = kind / 6 + _between(rng, -0.04, 0.04) + _between(rng, -0.03, 0.03)
+        texture = kind if rng.random() < 0.97 else int(rng.random() * 6)
         centre = (_between(rng, 0.06, 0.94) * size, _between(rng, 0.06, 0.94) * size)
         canvas.paint(
             rng,

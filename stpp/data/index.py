@@ -57,7 +57,8 @@ def index(
     masks = inspector.look(mask_kind, truth, content=False)
     masks |= inspector.look(mask_kind, [entry.mask for entry in others if entry.mask is not None], content=True)
 
-    warnings = _check(sources, classes, images, masks, batch_size, need_unlabeled)
+    headline = f"The data set in {data['root']} cannot be used"
+    warnings = _check(headline, sources, classes, images, masks, batch_size, need_unlabeled)
     if changed := sorted(inspector.changed & {*truth, *(entry.image for entry in unlabeled)}):
         warnings.append(
             f"{counted(changed, 'unlabeled file')} with another content than when it was last read, under the same "
@@ -104,6 +105,7 @@ def _with_demo(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check(
+    headline: str,
     sources: Sources,
     classes: Classes,
     images: Mapping[str, Look],
@@ -118,7 +120,7 @@ def _check(
     if not sources.problems:  # which explain why images are missing
         problems += counts.problems
     if problems:
-        raise Problems("The data set cannot be used", problems)
+        raise Problems(headline, problems)
     return [*sources.warnings, *found.warnings, *counts.warnings]
 
 

@@ -28,6 +28,13 @@ class Row(NamedTuple):
     height: int
     width: int
 
+    @property
+    def true_mask(self) -> str:
+        """Path of the mask of an image that has one. Raises StppError for one that has none."""
+        if self.mask is None:
+            raise StppError(f"The {self.subset} image {self.id} has no mask in its manifest; run `stpp index` again.")
+        return self.mask
+
 
 def write_manifest(path: Path, rows: Iterable[Row]) -> None:
     """Write `rows` as CSV (UTF-8, with a header line); a file that already says so keeps its time stamp."""

@@ -67,7 +67,7 @@ def run_row(stages: Path, run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def score_correlation(scores: pd.DataFrame, images: pd.DataFrame) -> float:
-    """Spearman's rank correlation, over images, of the stability score with the true mIoU; NaN if either is constant."""
+    """Spearman's rank correlation, over images, of the stability score with the true mIoU; NaN if one is constant."""
     both = scores.merge(images, on="id")
     return float(both["score"].rank().corr(both["miou"].rank()))
 

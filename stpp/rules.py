@@ -1,0 +1,91 @@
+"""What the rules ask: which files a stage reads, which trainings there are, what a target consists of.
+
+The main process knows the plan. A job's process reads the recipes that the main one wrote, so a configuration that is
+edited during a run does not disturb it.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from stpp.config import Resources
+from stpp.plan import Plan
+
+
+def use_this_code(project: Path) -> None:
+    """Let jobs run the code beside the Snakefile, with this process's interpreter, from whatever folder they start."""
+    for variable, folder in (("PYTHONPATH", project), ("PATH", Path(sys.executable).parent)):
+        before = os.environ.get(variable)
+        os.environ[variable] = f"{folder}{os.pathsep}{before}" if before else str(folder)
+
+
+def computes(resources: Resources) -> dict[str, int]:
+    """What the scheduler is asked for a job that runs a network."""
+    return {"gpu": resources.gpu, "nodes": 1, "mem_mb": resources.memory, "runtime": resources.minutes}
+
+
+class Graph:
+    """The stages as the rules see them; `plan` is None in a job's process."""
+
+    def __init__(self, results: str, plan: Plan | None) -> None:
+        self.stages = Path(results) / "stages"
+        self.plan = plan
+
+    def recipe(self, folder: str) -> Mapping[str, Any]:
+        """The recipe of the stage in `folder`, a path below the stages' folder."""
+        if self.plan is not None and folder in self.plan.stages:
+            return self.plan.stages[folder].recipe()
+        recipe: Mapping[str, Any] = json.loads((self.stages / folder / "recipe.json").read_text())
+        return recipe
+
+    def reads(self, kind: str) -> Callable[[Any], list[str]]:
+        """Input function of the rule for `kind`: the artifacts of earlier stages that a stage reads.
+
+        They are `ancient`, because a path says all: an artifact that is there is the right one, whatever its time.
+        """
+
+        def inputs(wildcards: Any) -> list[str]:
+            from snakemake.io import ancient
+
+            recipe = self.recipe(f"{kind}/{wildcards.stage}")
+            artifacts: list[str] = []
+            for paths in recipe["inputs"].values():
+                artifacts += [paths] if isinstance(paths, str) else paths
+            return [
+                ancient(path) for path in [*(f"{self.stages}/{path}" for path in artifacts), *recipe["files"].values()]
+            ]
+
+        return inputs
+
+    def trainings(self) -> dict[str, list[str]]:
+        """The kinds of training, as prefixes of stage names, and the files that each writes."""
+        if self.plan is not None:
+            names = [stage.folder.split("/")[1] for stage in self.plan.stages.values() if stage.kind == "train"]
+        else:
+            names = [path.parent.name for path in self.stages.glob("train/*/recipe.json")]
+        return {name.partition("val-")[0] + "val": self.recipe(f"train/{name}")["outputs"] for name in sorted(names)}
+
+    def files(self, *kinds: str, method: str | None = None, role: str = "") -> list[str]:
+        """The artifacts of the planned stages: of these kinds, of the runs of a method, of roles that begin so.
+
+        Empty in a job's process, which needs no targets.
+        """
+        if self.plan is None:
+            return []
+        folders = {
+            folder
+            for run in self.plan.runs
+            for name, folder in run.stages.items()
+            if method in (None, run.method) and name.startswith(role)
+        }
+        if method is None and not role:
+            folders.add(self.plan.report)
+        return [
+            f"{self.stages}/{folder}/{output}"
+            for folder in sorted(folders)
+            if not kinds or self.plan.stages[folder].kind in kinds
+            for output in self.plan.stages[folder].outputs
+        ]

@@ -1,0 +1,43 @@
+"""What the configuration asks and the data cannot give is said before anything runs."""
+
+from typing import Any
+
+import fabricate
+import pytest
+
+from stpp.configfile import load, resolved
+from stpp.workflow import contradictions
+
+
+def said(method: str, counts: dict[str, int], **changes: Any) -> list[str]:
+    """The problems of a configuration with one experiment on data of these sizes."""
+    config = load(fabricate.tiny(experiments={"e": {"method": method}}, **changes))
+    index = {"subsets": {subset: {"count": count} for subset, count in counts.items()}}
+    return contradictions(resolved(config, "e"), index)
+
+
+ENOUGH = {"labeled": 4, "unlabeled": 6, "val": 2}
+
+
+@pytest.mark.parametrize("method", ["suponly", "plain", "st", "random", "st++"])
+def test_enough_data_is_no_problem(method: str) -> None:
+    assert said(method, ENOUGH) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "counts", "changes", "expected"),
+    [
+        ("st", {"labeled": 4}, {}, "method st needs unlabeled images"),
+        ("st++", {"labeled": 4, "unlabeled": 1}, {}, "of 1 the share 0.5 is none"),
+        ("suponly", {"labeled": 1}, {}, "an epoch of the teacher has 2 images, too few for one batch of 4"),
+        ("st", {"labeled": 2, "unlabeled": 1}, {}, "an epoch of the student has 3 images"),
+        ("suponly", {"labeled": 4}, {"evaluation": {"checkpoint": "best"}}, "no val set to choose it"),
+    ],
+)
+def test_what_does_not_fit_is_said(method: str, counts: dict[str, int], changes: dict[str, Any], expected: str) -> None:
+    (problem,) = said(method, counts, **changes)
+    assert expected in problem
+
+
+def test_the_supervised_method_needs_no_unlabeled_images() -> None:
+    assert said("suponly", {"labeled": 4}) == []
