@@ -11,12 +11,13 @@ from snakemake.utils import update_config
 from stpp import workflow as stages
 from stpp.configfile import load
 from stpp.errors import StppError
-from stpp.rules import Graph, computes, use_this_code
+from stpp.rules import Graph, computes, typed, use_this_code
 
 # A configuration has a name; without one, what is given (say `--config seeds=[1,2]`) changes the demo's.
 if "name" not in config:
     given, config = config, yaml.safe_load((Path(workflow.basedir) / "config.yaml").read_text())
     update_config(config, given)
+update_config(config, typed(workflow.config_settings.config))
 
 use_this_code(Path(workflow.basedir))
 PLAN = None

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from stpp.config import Resources
 from stpp.plan import Plan
 
@@ -20,6 +22,15 @@ def use_this_code(project: Path) -> None:
     for variable, folder in (("PYTHONPATH", project), ("PATH", Path(sys.executable).parent)):
         before = os.environ.get(variable)
         os.environ[variable] = f"{folder}{os.pathsep}{before}" if before else str(folder)
+
+
+def typed(value: Any) -> Any:
+    """What a value of `--config` means: Snakemake leaves nested numbers and booleans as text."""
+    if isinstance(value, Mapping):
+        return {key: typed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [typed(item) for item in value]
+    return yaml.safe_load(value) if isinstance(value, str) else value
 
 
 def computes(resources: Resources) -> dict[str, int]:

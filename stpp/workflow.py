@@ -69,8 +69,8 @@ def contradictions(config: Config, index: Mapping[str, Any]) -> list[str]:
         pseudo = reliable if experiment.method in ("random", "st++") else unlabeled
         if pseudo == 0:
             problems.append(
-                f"method {experiment.method} needs unlabeled images, but of {unlabeled} the share {config.selection.share} "
-                "is none; give more, raise selection.share, or take method suponly"
+                f"method {experiment.method} needs unlabeled images, but of {unlabeled} the share "
+                f"{config.selection.share} is none; give more, raise selection.share, or take method suponly"
             )
         repeat = config.training.student.labeled_repeat or max(1, -(-pseudo // max(1, labeled)))
         sizes["student"] = labeled * repeat + pseudo

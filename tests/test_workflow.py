@@ -284,6 +284,15 @@ def test_targets_are_steps_and_methods(tmp_path: Path, snakemake: Snakemake) -> 
     assert kinds("st") == {"train", "predict", "evaluate"}
 
 
+def test_config_on_the_command_line_changes_nested_settings(tmp_path: Path, snakemake: Snakemake) -> None:
+    fabricate.write_scenes(tmp_path / "my scenes")
+    fabricate.write_config(tmp_path, fabricate.TINY)
+    changes = ("--config", "seeds=[4, 5]", 'selection={"share": 0.4}', 'labeling={"flip": false}')
+    output = snakemake(tmp_path, "--dry-run", *changes).stdout
+    assert set(re.findall(r"-seed(\d)-", output)) == {"4", "5"}
+    assert "stable-0.4-seed5" in output
+
+
 def test_a_users_mistake_is_a_message_before_anything_runs(tmp_path: Path, snakemake: Snakemake) -> None:
     fabricate.write_scenes(tmp_path / "my scenes")
     config = fabricate.tiny(seletion={})

@@ -1,0 +1,119 @@
+"""The command line, as a stranger uses it."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import fabricate
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from stpp.cli import main, parser
+from stpp.masks import MaskStore
+
+
+def commands() -> list[str]:
+    """All sub-commands."""
+    (action,) = [action for action in parser()._actions if hasattr(action, "choices") and action.choices]
+    return list(action.choices)
+
+
+@pytest.mark.parametrize("command", ["", *commands()])
+def test_help_fits_a_screen_and_gives_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*command.split(), "--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert f"example: stpp {command}".strip() in text
+    assert len(text.splitlines()) <= 40
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["index", "none.yaml"], "cannot read the configuration none.yaml"),
+        (["train", "no/such/stage"], "no stage in no/such/stage"),
+        (["masks", "none.h5", "--out", "x"], "none.h5"),
+    ],
+)
+def test_a_mistake_is_one_message_without_a_traceback(
+    arguments: list[str],
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("stpp: ")
+    assert expected in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stage_refuses_another_command_and_another_code(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (score,) = finished.glob("my results/stages/score/*")
+    assert main(["train", str(score)]) == 1
+    assert "holds a stage for `stpp score`" in capsys.readouterr().err
+    copy = tmp_path / "stages/score/s"
+    shutil.copytree(score, copy)
+    recipe = copy / "recipe.json"
+    recipe.write_text(recipe.read_text().replace('"code": "v', '"code": "w'))
+    assert main(["score", str(copy)]) == 1
+    assert "the code of `stpp score` changed" in capsys.readouterr().err
+
+
+def test_the_printed_command_does_the_same_stage_by_hand(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run", symlinks=True)
+    (table,) = (tmp_path / "run").glob("my results/stages/score/*/scores.csv")
+    before = table.read_bytes()
+    table.unlink()
+    subprocess.run(["stpp", "score", table.parent], check=True, cwd=tmp_path / "run")
+    assert table.read_bytes() == before
+
+
+def test_plan_lists_the_stages_and_says_which_are_done(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished, tmp_path / "run", symlinks=True)
+    monkeypatch.chdir(tmp_path / "run")
+    assert main(["plan", "config.yaml"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 36
+    assert all(line.startswith("done") for line in lines)
+    fabricate.write_config(tmp_path / "run", fabricate.tiny(selection={"share": 0.34}))
+    assert main(["plan", "config.yaml"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("to do") for line in lines) == 2 + 1 + 4 + 14 + 1
+
+
+def test_masks_become_palette_pngs_that_say_the_same(finished: Path, tmp_path: Path) -> None:
+    (path,) = finished.glob("my results/stages/predict/labels-teacher-seed*/masks.h5")
+    assert main(["masks", str(path), "--out", str(tmp_path)]) == 0
+    with MaskStore(path) as store:
+        for id, mask in store:
+            picture = Image.open(tmp_path / f"{id}.png")
+            assert picture.mode == "P"
+            assert np.array_equal(np.asarray(picture), mask)
+
+
+def test_the_readmes_lines_read_the_artifacts(finished: Path) -> None:
+    import h5py
+    import hdf5plugin  # noqa: F401
+    import pandas
+    import torch
+
+    lines = re.findall(r"^    ((?:pandas|h5py|torch)\..*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(lines) == 3
+    results = []
+    for line in lines:
+        code = line.replace("results/demo/", f"{finished}/my results/tiny/")
+        results.append(eval(code, {"pandas": pandas, "h5py": h5py, "torch": torch}))
+    assert len(results[0]) == 5
+    assert results[1][0].startswith("images/unlabeled")
+    assert results[2] == list(fabricate.CLASSES)

@@ -1,0 +1,100 @@
+"""The table's numbers against the standard library's."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import fabricate
+import numpy as np
+import pandas as pd
+import pytest
+
+from stpp.evaluate import summary
+from stpp.report.table import as_text, experiment_table, run_row, score_correlation
+
+
+def runs(**values: list[float]) -> pd.DataFrame:
+    """Runs of experiments with these mIoU, seeds 0, 1, ..."""
+    return pd.DataFrame(
+        [
+            {"experiment": name, "seed": seed, "method": "st", "subset": "test", "images": 5, "miou": miou}
+            for name, column in values.items()
+            for seed, miou in enumerate(column)
+        ]
+    )
+
+
+def test_mean_standard_deviation_and_paired_difference() -> None:
+    base, other = [0.40, 0.45, 0.41], [0.44, 0.46, 0.48]
+    table = experiment_table(runs(base=base, other=other)).set_index("experiment")
+    differences = [b - a for a, b in zip(base, other)]
+    assert table.loc["other", "n"] == 3
+    assert table.loc["other", "miou_mean"] == pytest.approx(statistics.mean(other), rel=1e-12)
+    assert table.loc["other", "miou_sd"] == pytest.approx(statistics.stdev(other), rel=1e-12)
+    assert table.loc["other", "difference_mean"] == pytest.approx(statistics.mean(differences), rel=1e-12)
+    assert table.loc["other", "difference_sd"] == pytest.approx(statistics.stdev(differences), rel=1e-12)
+
+
+def test_differences_are_paired_by_seed_not_by_order() -> None:
+    shuffled = runs(base=[0.1, 0.5], other=[0.2, 0.6]).iloc[[0, 1, 3, 2]]
+    table = experiment_table(shuffled).set_index("experiment")
+    assert table.loc["other", "difference_mean"] == pytest.approx(0.1)
+    assert table.loc["other", "difference_sd"] == pytest.approx(0, abs=1e-12)
+
+
+def test_one_run_has_no_standard_deviation() -> None:
+    table = experiment_table(runs(base=[0.4]))
+    assert np.isnan(table["miou_sd"][0])
+    assert "nan" not in as_text("x", runs(base=[0.4]), table).lower()
+
+
+@pytest.mark.parametrize(
+    ("scores", "true", "expected"),
+    [
+        ([1, 2, 3, 4], [10, 20, 30, 90], 1.0),
+        ([1, 2, 3, 4], [4, 3, 2, 1], -1.0),
+        ([1, 2, 3, 4, 5], [2, 1, 4, 3, 5], 0.8),
+    ],
+)
+def test_spearmans_rho(scores: list[float], true: list[float], expected: float) -> None:
+    """1 - 6 sum(d^2) / (n (n^2 - 1)) where nothing is tied: here 1 - 6 * 4 / 120 = 0.8 for the last case."""
+    ids = [f"i{k}" for k in range(len(scores))]
+    images = pd.DataFrame({"id": ids, "miou": true}).sample(frac=1, random_state=0)
+    assert score_correlation(pd.DataFrame({"id": ids, "score": scores}), images) == pytest.approx(expected)
+
+
+def test_an_image_without_a_true_mask_does_not_count() -> None:
+    scores = pd.DataFrame({"id": ["a", "b", "c"], "score": [1.0, 2.0, 3.0]})
+    assert score_correlation(scores, pd.DataFrame({"id": ["b", "c"], "miou": [0.1, 0.2]})) == pytest.approx(1)
+
+
+def test_a_class_that_occurs_nowhere_has_no_iou_and_is_not_averaged() -> None:
+    confusion = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
+    found = summary(confusion, ["a", "b", "c"], 1)
+    assert found["iou"] == {"a": pytest.approx(6 / 9), "b": pytest.approx(3 / 6), "c": None}
+    assert found["miou"] == pytest.approx((6 / 9 + 3 / 6) / 2)
+    assert found["pixel_accuracy"] == pytest.approx(9 / 12)
+    json.dumps(found, allow_nan=False)
+
+
+def test_the_finished_runs_numbers_are_those_of_the_stages(finished: Path) -> None:
+    folder = finished / "my results/tiny"
+    table = pd.read_csv(folder / "runs.csv").set_index("experiment")
+    for experiment in fabricate.TINY["experiments"]:
+        seed = folder / "experiments" / experiment / "seed0"
+        last = "teacher" if experiment == "suponly" else "student"
+        metrics = json.loads((seed / f"{last}-test/metrics.json").read_text())
+        assert table.loc[experiment, "miou"] == metrics["miou"]
+        rows = np.array(metrics["confusion"], float)
+        union = rows.sum(0) + rows.sum(1) - rows.diagonal()
+        assert metrics["miou"] == pytest.approx(np.mean((rows.diagonal() / np.maximum(union, 1))[union > 0]))
+    groups = json.loads((folder / "experiments/st++/seed0/stability-truth/metrics.json").read_text())["groups"]
+    assert table.loc["st++", "reliable"] == groups["reliable"]["miou"]
+    assert groups["reliable"]["images"] == groups["unreliable"]["images"] == 3
+
+
+def test_a_run_without_val_and_test_has_no_result(tmp_path: Path) -> None:
+    run: dict[str, Any] = {"experiment": "e", "seed": 0, "method": "st", "stages": {"teacher": "train/t"}}
+    frame = pd.DataFrame([run_row(tmp_path, run)])
+    assert "no mIoU was measured" in as_text("x", frame, experiment_table(frame))
