@@ -1,0 +1,71 @@
+"""Single stages, run as commands on small data, where they must say no."""
+
+from pathlib import Path
+from typing import Any
+
+import fabricate
+import pytest
+import torch
+
+from stpp.cli import main
+
+
+def teacher(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Path:
+    """The planned teacher of a configuration on new data, in the folder's working directory."""
+    monkeypatch.chdir(folder)
+    fabricate.write_scenes(folder / "my scenes")
+    fabricate.write_config(folder, fabricate.tiny(experiments={"suponly": {"method": "suponly"}}, **changes))
+    assert main(["plan", "config.yaml"]) == 0
+    (stage,) = folder.glob("my results/stages/train/*")
+    return stage
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = fabricate.tiny()["training"]
+    training["teacher"]["learning_rate"] = 1e30
+    stage = teacher(tmp_path, monkeypatch, training=training)
+    assert main(["train", str(stage)]) == 1
+    assert "lower training.teacher.learning_rate" in capsys.readouterr().err
+    assert {path.name for path in stage.iterdir()} <= {"recipe.json", "checkpoint-1.pt"}
+
+
+def test_weights_are_loaded_by_name_and_a_mismatch_lists_the_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = teacher(tmp_path, monkeypatch)
+    assert main(["train", str(first)]) == 0
+    state = torch.load(first / "last.pt", weights_only=True)["state_dict"]
+    torch.save(state, tmp_path / "good.pth")
+    torch.save({**state, "classifier.score.bias": torch.zeros(5)}, tmp_path / "bad.pth")
+
+    for name, code in (("good.pth", 0), ("bad.pth", 1)):
+        network = fabricate.tiny()["network"] | {"weights": name}
+        config = fabricate.tiny(experiments={"suponly": {"method": "suponly"}}, network=network)
+        fabricate.write_config(tmp_path, config)
+        before = set(tmp_path.glob("my results/stages/train/*"))
+        assert main(["plan", "config.yaml"]) == 0
+        (stage,) = set(tmp_path.glob("my results/stages/train/*")) - before
+        assert main(["train", str(stage)]) == code
+    assert "classifier.score.bias: (5,) -> (3,)" in capsys.readouterr().err
+
+
+def test_a_missing_gpu_is_said_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = teacher(tmp_path, monkeypatch)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["train", str(stage), "--device", "cuda"]) == 1
+    assert "PyTorch sees no GPU here" in capsys.readouterr().err
+
+
+def test_the_loss_falls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pandas as pd
+
+    training = fabricate.tiny()["training"]
+    training["teacher"]["epochs"] = 20
+    stage = teacher(tmp_path, monkeypatch, training=training)
+    assert main(["train", str(stage)]) == 0
+    losses = pd.read_csv(stage / "metrics.csv")["loss"]
+    assert losses.iloc[-3:].mean() < 0.7 * losses.iloc[:3].mean()
