@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import fabricate
@@ -73,7 +74,8 @@ def test_the_printed_command_does_the_same_stage_by_hand(finished: Path, tmp_pat
     (table,) = (tmp_path / "run").glob("my results/stages/score/*/scores.csv")
     before = table.read_bytes()
     table.unlink()
-    subprocess.run(["stpp", "score", table.parent], check=True, cwd=tmp_path / "run")
+    stpp = Path(sys.executable).parent / "stpp"
+    subprocess.run([stpp, "score", table.parent], check=True, cwd=tmp_path / "run")
     assert table.read_bytes() == before
 
 
