@@ -5,11 +5,11 @@ each in the order of the list.
 """
 
 from collections.abc import Sequence
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stpp.counts import reliable_count
 from stpp.errors import StppError
 from stpp.stability import most_stable_first
 
@@ -38,8 +38,7 @@ def select_random(ids: Sequence[str], share: float, seed: int) -> tuple[list[str
 def _count(total: int, share: float) -> int:
     if not 0 < share <= 1:
         raise StppError(f"The reliable share is {share}; it must be above 0 and at most 1 (the paper uses 0.5).")
-    # The simple fraction that was meant: 0.29 * 100 is 28.999999999999996 in floating point.
-    count = int(Fraction(share).limit_denominator(10**6) * total)
+    count = reliable_count(total, share)
     if count == 0:
         raise StppError(
             f"A reliable share of {share} of {total} unlabeled images is no image, so there is nothing to train the "

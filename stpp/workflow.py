@@ -6,7 +6,6 @@ Kept light, because it runs at every start: the code that reads images is import
 import json
 import os
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from stpp.code import code_identity
 from stpp.config import Config
 from stpp.configfile import resolved
+from stpp.counts import labeled_repeat, reliable_count
 from stpp.data import record
 from stpp.errors import Problems, StppError
 from stpp.files import sha256, write_text
@@ -63,16 +63,16 @@ def contradictions(config: Config, index: Mapping[str, Any]) -> list[str]:
         problems.append(
             "a `best` checkpoint is asked for, but there is no val set to choose it; set `last`, or give one"
         )
-    sizes = {"teacher": labeled * (config.training.teacher.labeled_repeat or (2 if labeled < 200 else 1))}
+    sizes = {"teacher": labeled * (config.training.teacher.labeled_repeat or labeled_repeat("teacher", labeled, 0))}
     if experiment.method != "suponly":
-        reliable = int(Fraction(config.selection.share).limit_denominator(10**6) * unlabeled)
+        reliable = reliable_count(unlabeled, config.selection.share)
         pseudo = reliable if experiment.method in ("random", "st++") else unlabeled
         if pseudo == 0:
             problems.append(
                 f"method {experiment.method} needs unlabeled images, but of {unlabeled} the share "
                 f"{config.selection.share} is none; give more, raise selection.share, or take method suponly"
             )
-        repeat = config.training.student.labeled_repeat or max(1, -(-pseudo // max(1, labeled)))
+        repeat = config.training.student.labeled_repeat or labeled_repeat("student", labeled, pseudo)
         sizes["student"] = labeled * repeat + pseudo
     for role, size in sizes.items():
         batch = getattr(config.training, role).batch_size

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from stpp.counts import labeled_repeat
 from stpp.data.augmentation import augment, sample_rng
 from stpp.data.images import read_image, read_mask
 from stpp.data.manifest import Row
@@ -28,15 +29,14 @@ def samples_of(
 ) -> list[Sample]:
     """The list of an epoch: each labeled image `repeat` times, then every pseudo-labeled image once.
 
-    Default of `repeat`, the authors': for the teacher 2 below 200 labeled images, else 1; for a student
-    ceil(pseudo-labeled / labeled). The pseudo-labeled images are those of `unlabeled` that occur in a store, in the
-    order of `unlabeled`.
+    Default of `repeat`: `labeled_repeat`. The pseudo-labeled images are those of `unlabeled` that occur in a store, in
+    the order of `unlabeled`.
     """
     opened = [MaskStore(path) for path in stores]
     where = {id: store for store in opened for id in store.ids}
     pseudo = [Sample(row, where[row.id]) for row in unlabeled if row.id in where]
     if repeat is None:
-        repeat = (2 if len(labeled) < 200 else 1) if role == "teacher" else max(1, -(-len(pseudo) // len(labeled)))
+        repeat = labeled_repeat(role, len(labeled), len(pseudo))
     return [Sample(row, None) for row in labeled] * repeat + pseudo
 
 

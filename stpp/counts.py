@@ -1,0 +1,21 @@
+"""The sizes that the method prescribes, known before anything is computed; standard library only."""
+
+from fractions import Fraction
+
+
+def reliable_count(total: int, share: float) -> int:
+    """floor(total * share), where the share is the simple fraction that was meant.
+
+    In floating point 0.29 * 100 is 28.999999999999996.
+    """
+    return int(Fraction(share).limit_denominator(10**6) * total)
+
+
+def labeled_repeat(role: str, labeled: int, pseudo_labeled: int) -> int:
+    """How often an epoch sees each labeled image, the authors' rule.
+
+    For the teacher 2 below 200 labeled images, else 1; for a student ceil(pseudo-labeled / labeled), at least 1.
+    """
+    if role == "teacher":
+        return 2 if labeled < 200 else 1
+    return max(1, -(-pseudo_labeled // max(1, labeled)))
