@@ -1,9 +1,11 @@
-# make demo | make test | make camvid | make check | make docs | make lock      (make demo SEEDS=3, make camvid CAMVID=path)
+# make demo | make test | make camvid | make durability | make check | make docs | make lock
+# make demo SEEDS=3, make camvid CAMVID=path, make durability KILLS=10
 
 PYTHON ?= python3
 VENV   ?= .venv
 CORES  ?= all
 SEEDS  ?= 1
+KILLS  ?= 50
 CAMVID ?= ../shared/camvid
 WEIGHTS ?= ../shared/weights/mobilenet_v2-imagenet.pth
 
@@ -11,7 +13,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 SEED_LIST := [$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
 
-.PHONY: setup demo camvid test check docs lock
+.PHONY: setup demo camvid test durability check docs lock
 
 setup: $(VENV)/ready
 
@@ -32,6 +34,10 @@ camvid: setup  ## the whole pipeline on CamVid, 1/8 of the labels, on a CPU
 
 test: setup check  ## everything that is checked before a change lands
 	$(BIN)/python -m pytest
+
+durability: setup  ## kill the workflow at random moments, and compare what it ends in
+	$(BIN)/python tests/durability.py --kills $(KILLS)
+	$(BIN)/python benchmarks/saving.py
 
 check: setup  ## formatting, lint and types
 	$(BIN)/ruff check .

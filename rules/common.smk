@@ -4,36 +4,36 @@
 import sys
 from pathlib import Path
 
-import yaml
-from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
 from stpp import workflow as stages
 from stpp.configfile import load
-from stpp.errors import StppError
-from stpp.rules import Graph, computes, typed, use_this_code
-
-# A configuration has a name; without one, what is given (say `--config seeds=[1,2]`) changes the demo's.
-if "name" not in config:
-    given, config = config, yaml.safe_load((Path(workflow.basedir) / "config.yaml").read_text())
-    update_config(config, given)
-update_config(config, typed(workflow.config_settings.config))
+from stpp.rules import Graph, computes, refusing, typed, use_this_code
+from stpp.yamlfile import read_yaml
 
 use_this_code(Path(workflow.basedir))
 PLAN = None
-try:
+with refusing():
+    # Snakemake has read these files, but takes more for YAML than anyone means.
+    for path in workflow.configfiles:
+        read_yaml(Path(path))
+    # A configuration has a name; without one, what is given (say `--config seeds=[1,2]`) changes the demo's.
+    if "name" not in config:
+        given, config = config, read_yaml(Path(workflow.basedir) / "config.yaml")
+        update_config(config, given)
+    update_config(config, typed(workflow.config_settings.config))
     SETTINGS = load(config)
     if workflow.is_main_process:
         PLAN = stages.prepare(SETTINGS, lambda line: print(line, file=sys.stderr))
         stages.refresh_view(SETTINGS, PLAN)
-except StppError as error:
-    raise WorkflowError(str(error)) from None
 
 
 # Not in a dry run, and not if there is nothing to do.
 onstart:
     if PLAN is not None:
-        stages.write(SETTINGS, PLAN)
+        with refusing():
+            stages.claim(Path(SETTINGS.results))
+            stages.write(SETTINGS, PLAN)
 
 
 RUNTIME = SETTINGS.runtime
@@ -41,3 +41,4 @@ RESULTS = SETTINGS.results
 STAGES = f"{RESULTS}/stages"
 LOGS = f"{RESULTS}/logs"
 GRAPH = Graph(RESULTS, PLAN)
+SAVING = f"--save-minutes {RUNTIME.save_minutes:g}"

@@ -22,7 +22,7 @@ if RUNTIME.shards == 1:
             **computes(RUNTIME.predict),
         params:
             folder=subpath(output[0], parent=True),
-            options=PREDICT,
+            options=f"{PREDICT} {SAVING}",
         message:
             "Predicting {wildcards.stage}"
         shell:
@@ -46,7 +46,7 @@ else:
             **computes(RUNTIME.predict),
         params:
             folder=subpath(output[0], ancestor=2),
-            options=PREDICT,
+            options=f"{PREDICT} {SAVING}",
         message:
             "Predicting {wildcards.stage}, part {wildcards.shard} of {wildcards.shards}"
         shell:

@@ -8,6 +8,7 @@ rule report:
         f"{STAGES}/report/{{stage}}/table.csv",
         f"{STAGES}/report/{{stage}}/runs.csv",
         f"{STAGES}/report/{{stage}}/table.txt",
+        f"{STAGES}/report/{{stage}}/metrics.json",
         f"{STAGES}/report/{{stage}}/stage.json",
     log:
         f"{LOGS}/report/{{stage}}.log",

@@ -18,7 +18,8 @@ rule score:
         runtime=60,
     params:
         folder=subpath(output[0], parent=True),
+        options=SAVING,
     message:
         "Scoring {wildcards.stage}"
     shell:
-        "stpp score {params.folder:q} >{log:q} 2>&1"
+        "stpp score {params.folder:q} {params.options} >{log:q} 2>&1"

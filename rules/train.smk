@@ -23,7 +23,7 @@ for variant, files in GRAPH.trainings().items():
             **computes(RUNTIME.train),
         params:
             folder=subpath(output[0], parent=True),
-            options=f"--device {RUNTIME.device} --threads {RUNTIME.train.threads} --workers {RUNTIME.train.workers}",
+            options=f"--device {RUNTIME.device} --threads {RUNTIME.train.threads} --workers {RUNTIME.train.workers} {SAVING}",
         message:
             "Training {wildcards.stage}"
         shell:
@@ -41,4 +41,4 @@ rule weights:
     message:
         "Fetching ImageNet weights of {wildcards.backbone}"
     shell:
-        "stpp weights {wildcards.backbone} {output:q} >{log:q} 2>&1"
+        "stpp weights {wildcards.backbone:q} {output:q} >{log:q} 2>&1"

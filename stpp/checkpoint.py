@@ -1,5 +1,6 @@
 """Checkpoints: everything that is needed to use a network again, as tensors and plain values."""
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stpp.errors import StppError
+from stpp.files import replacing
 from stpp.models import build
 from stpp.models.network import SegmentationNetwork
 
@@ -17,6 +19,13 @@ MEAN = (0.485, 0.456, 0.406)
 """ImageNet mean of R, G, B in [0, 1], as torchvision's weights expect."""
 STD = (0.229, 0.224, 0.225)
 """ImageNet standard deviation of R, G, B in [0, 1]."""
+
+DESCRIPTION = {
+    *("architecture", "backbone", "output_stride", "weights", "rates", "head_channels", "decoder_channels"),
+    *("low_level_channels", "dropout"),
+}
+"""What describes a network: the keys of `build`, and where its initial weights came from."""
+MOST_RATES = 8
 
 
 @dataclass(frozen=True)
@@ -29,21 +38,16 @@ class Model:
     std: Sequence[float]
 
 
-def save_checkpoint(
-    path: Path,
-    state: Mapping[str, Tensor],
-    network: Mapping[str, Any],
-    classes: Sequence[str],
-    epoch: int,
-) -> None:
-    """Write a checkpoint. `state` is the network's state dict, `network` the mapping that `build` takes.
+def save_checkpoint(path: Path, state: Mapping[str, Tensor], settings: Mapping[str, Any], epoch: int) -> None:
+    """Write a checkpoint whole or not at all. `state` is the network's state dict.
 
-    The bytes depend on the values alone, not on the path or the device.
+    `settings` has `network`, the mapping that `build` takes, and `classes`. The bytes depend on the values alone, not
+    on the path or the device.
     """
     content = {
         "format": FORMAT,
-        "network": dict(network),
-        "classes": list(classes),
+        "network": dict(settings["network"]),
+        "classes": list(settings["classes"]),
         "mean": list(MEAN),
         "std": list(STD),
         "epoch": epoch,
@@ -51,29 +55,61 @@ def save_checkpoint(
             name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()
         },
     }
-    with path.open("wb") as file:  # a path instead of a file would enter the bytes
-        torch.save(content, file)
+    with replacing(path) as temporary:
+        write_tensors(content, temporary)
+
+
+def write_tensors(content: Mapping[str, Any], path: Path) -> None:
+    """Write tensors and plain values as `torch.save` does.
+
+    By way of memory: a path would enter the bytes, and of a full disk torch's own writer says nothing useful.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def load_checkpoint(path: Path, device: torch.device) -> Model:
     """Read a checkpoint; the network is in evaluation mode, on `device`, in channels_last memory.
 
-    Raises StppError if the file is no checkpoint of this program.
+    Raises StppError if the file is no checkpoint of this program, or its weights are not those of its network.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        known = isinstance(content, dict) and content.get("format") == FORMAT
-        network = build(content["network"], len(content["classes"])) if known else None
-        if network is not None:
-            network.load_state_dict(content["state_dict"])
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, TypeError, AttributeError) as error:
-        raise StppError(f"cannot read the checkpoint {path}: {error}") from error
-    except Exception as error:  # the unpickler's own error has no public base class
-        if type(error).__name__ != "UnpicklingError":
-            raise
-        raise StppError(f"{path} is no checkpoint of stpp: {error}") from error
-    if network is None:
-        raise StppError(f"{path} is no checkpoint of stpp: it has no format {FORMAT}")
+        network, content = _read(path)
+    except Exception as error:  # torch's readers and builders meet damaged files with a dozen kinds of exceptions
+        raise StppError(
+            f"{path} is no checkpoint of stpp, or a damaged one ({type(error).__name__}: {error}); delete it and run "
+            "the training that writes it again"
+        ) from None
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.eval()
     return Model(network, content["classes"], content["mean"], content["std"])
+
+
+def _read(path: Path) -> tuple[SegmentationNetwork, Mapping[str, Any]]:
+    """The network and the content of a checkpoint.
+
+    The network lives in the memory of the weights that are there, whatever size it claims to have.
+    """
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"it has no format {FORMAT}")
+    description, classes, state = content["network"], content["classes"], content["state_dict"]
+    if unknown := sorted(set(description) - DESCRIPTION):
+        raise ValueError(f"unknown parts of the network, of another version of stpp: {', '.join(map(str, unknown))}")
+    if len(description["rates"] or ()) > MOST_RATES:
+        raise ValueError(f"{len(description['rates'])} dilation rates, expected at most {MOST_RATES}")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise TypeError("its classes are no list of names")
+    if (content["mean"], content["std"]) != (list(MEAN), list(STD)):
+        raise ValueError("another normalisation than ImageNet's")
+    with torch.device("meta"):
+        network = build(description, len(classes))
+    for name, own in network.state_dict().items():
+        given = state[name]
+        if (given.shape, given.dtype, given.layout) != (own.shape, own.dtype, own.layout):
+            raise ValueError(f"{name} is {given.dtype} {tuple(given.shape)}, expected {own.dtype} {tuple(own.shape)}")
+        if not given.isfinite().all():
+            raise ValueError(f"{name} has values that are not finite")
+    network.load_state_dict(state, assign=True)
+    return network, content

@@ -6,18 +6,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stpp.errors import StppError
+from stpp.errors import StppError, of_the_system
+from stpp.progress import Stopped
 
 Handler = Callable[[argparse.Namespace], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `stpp`; a user's mistake is one message on stderr and exit code 1."""
+    """Run `stpp`; a user's mistake is one message on stderr and exit code 1.
+
+    A stage that a signal stopped after it saved its work exits with 128 + the signal's number, as shells say it.
+    """
     options = parser().parse_args(arguments)
     try:
         options.handler(options)
     except StppError as error:
         print(f"stpp: {error}", file=sys.stderr)
+        return 128 + error.signal if isinstance(error, Stopped) else 1
+    except OSError as error:
+        print(f"stpp: {of_the_system(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -71,6 +78,14 @@ def _add_stage(commands: Any, kind: str, what: str) -> None:
         command.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads; default: %(default)s")
     if kind == "train":
         command.add_argument("--workers", type=int, default=0, metavar="N", help="loader processes; default: 0")
+    if kind in ("train", "predict", "score"):
+        command.add_argument(
+            "--save-minutes",
+            type=float,
+            default=5.0,
+            metavar="M",
+            help="how often unfinished work is saved; default: %(default)s",
+        )
     if kind == "predict":
         command.add_argument("--shard", type=int, default=0, metavar="I", help="which part, from 0; default: 0")
         command.add_argument("--shards", type=int, default=1, metavar="N", help="number of parts; default: 1")
@@ -190,6 +205,11 @@ def _masks(options: argparse.Namespace) -> None:
     from stpp.masks import MaskStore, write_palette_png
 
     with MaskStore(options.store) as store:
+        if outside := [id for id in store.ids if id.startswith("/") or ".." in id.split("/")]:
+            raise StppError(
+                f"{options.store} has a mask of {outside[0]!r}, which leads out of {options.out}; image ids are paths "
+                "below the data root, so this store was not written by stpp: delete it"
+            )
         for id, mask in store:
             path = options.out / f"{id}.png"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,9 +4,12 @@ This module knows nobody: it is imported at every start of the workflow, so it i
 reference in `docs/config.md` and the JSON schema are generated from it.
 """
 
+import re
+from pathlib import PurePosixPath
+from posixpath import expanduser
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Method = Literal["suponly", "plain", "st", "random", "st++"]
 Checkpoint = Literal["last", "best"]
@@ -17,6 +20,27 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 def setting(default: Any, description: str, unit: str | None = None, **limits: Any) -> Any:
     """A pydantic field with a description, and a unit where it has one."""
     return Field(default, description=description, json_schema_extra={"unit": unit} if unit else None, **limits)
+
+
+def _one_line(text: str) -> str:
+    """Refuses what cannot stand in a list of names."""
+    if found := re.search("[\0\n\r]", text):
+        raise ValueError(f"{text!r} has {found[0]!a} in it; expected one line of text: rename it")
+    return text
+
+
+def _path_of_workflow(text: str) -> str:
+    """Refuses paths that Snakemake or a command takes for something else; spells the others in one way."""
+    text = str(PurePosixPath(re.sub("^//+", "/", expanduser(text))))
+    if found := re.search("[{}<>]", text):
+        raise ValueError(f"{text!r} has {found[0]} in it, which Snakemake takes for a variable; choose a path without")
+    if text == "." or text.startswith("-") or re.match(r"\w+:/", text):
+        raise ValueError(f"{text!r} is taken for something else than a file or folder; choose a path like 'my/name'")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_one_line)]
+WorkflowPath = Annotated[Line, AfterValidator(_path_of_workflow)]
 
 
 class Section(BaseModel):
@@ -65,19 +89,19 @@ class Data(Section):
         "lists",
         "How the data lie on disk: the authors' list files, VOC, Cityscapes, plain folders, or the generated demo.",
     )
-    root: str = setting(..., "Folder that all paths of lists are relative to.", min_length=1)
-    labeled: str | None = setting(None, "List of labeled images: `image mask` a line, relative to `root`.")
-    unlabeled: str | None = setting(None, "List of unlabeled images; a second column is allowed and never trained on.")
-    val: str | None = setting(None, "List of validation images, or none.")
-    test: str | None = setting(None, "List of test images, used for nothing but the final numbers, or none.")
-    images: str = setting("images", "Layout `folder`: sub-folder of `root` with the images.")
-    masks: str = setting("masks", "Layout `folder`: sub-folder with the masks; an image without a mask is unlabeled.")
+    root: Line = setting(..., "Folder that all paths of lists are relative to.", min_length=1)
+    labeled: Line | None = setting(None, "List of labeled images: `image mask` a line, relative to `root`.")
+    unlabeled: Line | None = setting(None, "List of unlabeled images; a second column is allowed and never trained on.")
+    val: Line | None = setting(None, "List of validation images, or none.")
+    test: Line | None = setting(None, "List of test images, used for nothing but the final numbers, or none.")
+    images: Line = setting("images", "Layout `folder`: sub-folder of `root` with the images.")
+    masks: Line = setting("masks", "Layout `folder`: sub-folder with the masks; an image without a mask is unlabeled.")
     partition: Partition | None = setting(None, "Split the images with masks into labeled and unlabeled at random.")
     val_split: Split | None = setting(None, "Split a validation set off the labeled images, before `partition`.")
-    classes: list[str] | None = setting(
+    classes: list[Line] | None = setting(
         None, "Class names in label order; or `classes_file`.", min_length=2, max_length=255
     )
-    classes_file: str | None = setting(None, "Text file with one class name a line.")
+    classes_file: Line | None = setting(None, "Text file with one class name a line.")
     ignore_value: int | None = setting(255, "Mask value that means: leave this pixel out; or none.", ge=0, le=65535)
     label_map: dict[int, int | Literal["ignore"]] | None = setting(
         None, "Mask value -> class index or `ignore`, for masks whose values are not 0, 1, 2, ..."
@@ -118,7 +142,7 @@ class Network(Section):
         "resnet50", "Feature extractor; `tiny` is for demos and tests."
     )
     output_stride: Literal[8, 16] = setting(8, "Input size over size of the last feature map.", "px/px")
-    weights: str = setting(
+    weights: WorkflowPath = setting(
         "torchvision",
         "`none`; `torchvision` (ImageNet, fetched once by a job on the submit host); or the path of a weights file.",
         min_length=1,
@@ -349,6 +373,9 @@ class Runtime(Section):
 
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where networks run; auto: a GPU where there is one.")
     shards: int = setting(1, "Jobs over which the prediction of unlabeled images is spread.", ge=1, le=1000)
+    save_minutes: float = setting(
+        5.0, "How often a stage saves its unfinished work, from which it goes on when it was stopped.", "min", gt=0
+    )
     train: Resources = setting(Resources(), "Training of teacher and students.")
     predict: Resources = setting(Resources(minutes=120), "Prediction of masks and evaluation.")
 
@@ -383,7 +410,7 @@ class Config(Section):
     """A data set, a base and the experiments on it."""
 
     name: str = setting(..., "Name of the folder below `results` that people look at.", pattern=NAME, max_length=80)
-    results: str = setting("results", "Folder for everything that is computed.", min_length=1)
+    results: WorkflowPath = setting("results", "Folder for everything that is computed.", min_length=1)
     seeds: list[Annotated[int, Field(ge=0, le=2**32 - 1)]] = setting(
         [0], "Every experiment runs once for each.", min_length=1
     )

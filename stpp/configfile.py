@@ -7,20 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from stpp.config import OVERRIDABLE, Config, Experiment, Section
-from stpp.errors import Problems, StppError
+from stpp.errors import Problems, shortened
+from stpp.yamlfile import parts_of, read_yaml, refuse_excess
 
 
 def read(path: Path) -> Config:
     """The configuration in a YAML file. Raises StppError if there is none, Problems if it is wrong."""
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise StppError(f"cannot read the configuration {path}: {error}") from None
-    return load(raw)
+    return load(read_yaml(path))
 
 
 def load(raw: Any) -> Config:
@@ -31,9 +27,12 @@ def load(raw: Any) -> Config:
     if not isinstance(raw, Mapping):
         raise Problems("configuration", [f"expected keys and values, but got {type(raw).__name__}"])
     try:
+        refuse_excess(raw, parts_of)
         config = Config.model_validate(raw)
     except ValidationError as error:
         raise Problems("configuration", _sentences(error)) from None
+    except ValueError as error:
+        raise Problems("configuration", [str(error)]) from None
     problems = []
     for name in config.experiments:
         try:
@@ -74,9 +73,8 @@ def _sentences(error: ValidationError) -> list[str]:
     expectations: dict[tuple[str, str], list[str]] = {}
     for detail in error.errors(include_url=False):
         location = [str(part) for part in detail["loc"] if not UNION_BRANCH.match(str(part))]
-        where = ".".join(location)
-        found = repr(detail["input"])
-        but = f", but got {found if len(found) <= 80 else found[:77] + '...'}"
+        where = shortened(".".join(location), 200)
+        but = f", but got {_shown(detail['input'])}"
         match detail["type"]:
             case "extra_forbidden":
                 message, but = _unknown_key(location), ""
@@ -91,6 +89,15 @@ def _sentences(error: ValidationError) -> list[str]:
         f"{where}: {' or '.join(messages)}{but}" if where else f"{' or '.join(messages)}{but}"
         for (where, but), messages in expectations.items()
     ]
+
+
+def _shown(value: Any) -> str:
+    """What was found, shortened."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python's limit on the digits of a number
+        return "a number of thousands of digits"
+    return shortened(text)
 
 
 def _unknown_key(location: list[str]) -> str:

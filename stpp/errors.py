@@ -1,5 +1,6 @@
 """The one kind of error that a user sees as a message instead of a traceback."""
 
+import errno
 from collections.abc import Sequence
 
 
@@ -21,3 +22,22 @@ class Problems(StppError):
         self.problems = list(problems)
         count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
         super().__init__("\n".join([f"{headline}: {count}", *(f"  - {problem}" for problem in self.problems)]))
+
+
+def shortened(text: str, longest: int = 80) -> str:
+    """A text from a user's input, short enough for a message: its beginning and its end."""
+    half = (longest - 5) // 2
+    return text if len(text) <= longest else f"{text[:half]} ... {text[-half:]}"
+
+
+def of_the_system(error: OSError) -> str:
+    """One sentence for an error of the file system, such as a full disk."""
+    where = f": {error.filename}" if error.filename else ""
+    again = "run the workflow again, it goes on where it was"
+    # HDF5 has no errno to give, but says it in its text.
+    number = error.errno or next((n for n in (errno.ENOSPC, errno.EDQUOT) if f"errno = {n}" in str(error)), None)
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"no space is left on the disk{where}; nothing half-written stays. Free some space and {again}"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{error.strerror}{where}; make it accessible, or choose another place with `results`, and {again}"
+    return f"{error.strerror or error}{where}; put that right and {again}"

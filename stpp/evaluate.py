@@ -33,6 +33,8 @@ def run(stage: Stage, runtime: Runtime) -> None:
             model.network, stage.rows(subset), encoding, stage.settings["prediction"], device
         )
         report = {"subset": subset, **summary(confusion, classes, len(images))}
+        if subset == "val" and stage.recipe["inputs"]["checkpoint"].endswith("/best.pt"):
+            stage.warn("the mIoU on val is too high, because val chose the checkpoint; only a test set tells")
         groups: Mapping[str, str] = {}
         facts = {"device": str(device), "threads": runtime.threads}
     else:
@@ -48,6 +50,7 @@ def run(stage: Stage, runtime: Runtime) -> None:
         }
         facts = {}
     with stage.writing("metrics.json") as path:
+        report["warnings"] = stage.warnings
         path.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
     with stage.writing("images.csv") as path:
         write_images(images, groups, path)

@@ -1,27 +1,59 @@
 """Files that are whole or absent: written aside, synced, renamed."""
 
 import hashlib
+import io
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, which takes its place when the block ends well and vanishes when it does not.
 
-    The name is this process's own, so two writers of one file cannot mix their bytes.
+    No other process, on this machine or another, uses the same name, so two writers of one file cannot mix their bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        _sync(temporary)
         temporary.replace(path)
+        _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class Sink(io.FileIO):
+    """A file for a library that crashes when it cannot write, as HDF5 does on a full disk.
+
+    The first error of writing is kept as `error`, and that write and all later ones are passed over, so that the
+    library can close the file in peace. Whoever closes it raises the error.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.error: OSError | None = None
+        super().__init__(path, "w+")
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`, or nothing more once an error has happened; returns its size in bytes."""
+        view = memoryview(data).cast("B")
+        done = 0
+        try:
+            while done < len(view) and self.error is None:
+                done += super().write(view[done:]) or 0
+        except OSError as error:
+            self.error = error
+        return len(view)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writers that were killed left in `folder`."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -36,3 +68,12 @@ def sha256(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold what was written to a file, or a folder's names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -23,6 +23,10 @@ def read_list(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise StppError(f"There is no image list at {path}: run the selection stage first.") from None
+    except OSError as error:
+        raise StppError(
+            f"The image list {path} cannot be read: {error.strerror}. Remove it and run the selection stage again."
+        ) from None
     except UnicodeDecodeError as error:
         raise StppError(f"The image list {path} is not UTF-8 text: {error}. Save it as UTF-8.") from error
     # Not splitlines(), which also splits at characters that may be part of a file name.

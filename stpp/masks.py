@@ -8,9 +8,10 @@
 | `shapes`     | (N, 2) int32        | height, width                                                               |
 | `offsets`    | (N,) int64          | where in `pixels` a mask begins                                             |
 
-Attributes: `format` (version of this layout), `classes` (JSON list of names), `palette` (JSON list of [r, g, b]) and
-`producer` (what made the masks). Masks hold 0..classes-1, and 255 for ignored pixels. The bytes of a file depend on
-nothing but what was added to it, in which order. Other programs need the zstd filter to read it (`import hdf5plugin`).
+Attributes: `format` (version of this layout), `classes` (JSON list of names), `palette` (JSON list of [r, g, b]),
+`producer` (what made the masks) and `class_pixels` (how many pixels each class has in all masks). Masks hold
+0..classes-1, and 255 for ignored pixels. The bytes of a file depend on nothing but what was added to it, and in which
+order. Other programs need the zstd filter to read it (`import hdf5plugin`).
 """
 
 import json
@@ -28,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stpp.errors import Problems, StppError
+from stpp.files import Sink
 from stpp.metrics import IGNORE
 
 FORMAT = 1
@@ -75,20 +77,24 @@ class MaskWriter:
             "producer": producer,
         }
         self._rows: dict[str, tuple[int, int]] = {}
-        self._file = h5py.File(path, "w", **_OPTIONS)
+        self._class_pixels = np.zeros(256, np.int64)
+        self._sink = Sink(path)
+        self._file = h5py.File(self._sink, "w", rdcc_nbytes=_OPTIONS["rdcc_nbytes"])
         self._pixels = _Column(self._file, "pixels")
         self._confidence = _Column(self._file, "confidence") if confidence else None
 
     def add(self, id: str, mask: NDArray[np.uint8], confidence: NDArray[np.floating[Any]] | None = None) -> None:
         """Append the mask of one image, uint8 (H, W), and its confidence in 0..1, any float (H, W), kept to 1/255.
 
-        ValueError for an id that is there already, another dtype or shape, or a value out of range.
+        ValueError for an id that is there already, another dtype or shape, or a value out of range. OSError for a full
+        disk.
         """
         if id in self._rows:
             raise ValueError(f"mask {id!r} is in the store already")
         if mask.dtype != np.uint8 or mask.ndim != 2 or not mask.size:
             raise ValueError(f"mask {id!r} must be uint8 (H, W), not {mask.dtype} {mask.shape}")
-        if mask.max() >= self._classes and ((mask >= self._classes) & (mask != IGNORE)).any():
+        counts = np.bincount(mask.reshape(-1), minlength=256)
+        if counts[self._classes : IGNORE].any():
             raise ValueError(f"mask {id!r} has values other than 0..{self._classes - 1} and {IGNORE}")
         if (confidence is None) != (self._confidence is None):
             raise ValueError(f"mask {id!r}: confidence must come with every mask of a store, or with none")
@@ -97,6 +103,9 @@ class MaskWriter:
                 raise ValueError(f"confidence of {id!r} must be within 0..1 and of shape {mask.shape}")
             self._confidence.append(np.rint(np.multiply(confidence, 255, dtype=np.float32)).astype(np.uint8))
         self._pixels.append(mask)
+        if self._sink.error is not None:
+            raise self._sink.error
+        self._class_pixels += counts
         self._rows[id] = (mask.shape[0], mask.shape[1])
 
     def __enter__(self) -> Self:
@@ -105,19 +114,27 @@ class MaskWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._file:
-            if kind is not None:
-                return
-            self._pixels.finish()
-            if self._confidence is not None:
-                self._confidence.finish()
-            shapes = np.array(list(self._rows.values()), np.int32).reshape(-1, 2)
-            sizes = shapes.prod(axis=1, dtype=np.int64)
-            self._file.create_dataset("ids", data=list(self._rows), dtype=h5py.string_dtype("utf-8"))
-            self._file.create_dataset("shapes", data=shapes)
-            self._file.create_dataset("offsets", data=np.cumsum(sizes) - sizes)
-            # Last of all: a file that has them is complete.
-            self._file.attrs.update(self._attributes)
+        with self._sink:
+            try:
+                with self._file:
+                    if kind is None:
+                        self._finish()
+            finally:
+                if self._sink.error is not None:
+                    raise self._sink.error
+
+    def _finish(self) -> None:
+        self._pixels.finish()
+        if self._confidence is not None:
+            self._confidence.finish()
+        shapes = np.array(list(self._rows.values()), np.int32).reshape(-1, 2)
+        sizes = shapes.prod(axis=1, dtype=np.int64)
+        self._file.create_dataset("ids", data=list(self._rows), dtype=h5py.string_dtype("utf-8"))
+        self._file.create_dataset("shapes", data=shapes)
+        self._file.create_dataset("offsets", data=np.cumsum(sizes) - sizes)
+        self._file.attrs["class_pixels"] = self._class_pixels[: self._classes]
+        # Last of all: a file that has them is complete.
+        self._file.attrs.update(self._attributes)
 
 
 class _Column:
@@ -158,6 +175,7 @@ class _Contents:
     classes: list[str]
     palette: list[list[int]]
     producer: str
+    class_pixels: list[int]
 
 
 class MaskStore:
@@ -192,6 +210,11 @@ class MaskStore:
         return self._contents.producer
 
     @property
+    def class_pixels(self) -> list[int]:
+        """How many pixels of each class 0, 1, ... there are in all masks."""
+        return self._contents.class_pixels
+
+    @property
     def has_confidence(self) -> bool:
         """Whether `confidence` can be asked for."""
         return self._contents.confidence is not None
@@ -203,8 +226,11 @@ class MaskStore:
         return id in self._contents.rows
 
     def __getitem__(self, id: str) -> NDArray[np.uint8]:
-        """The mask of an image: uint8 (H, W), a copy. StppError if it is not in the store."""
-        return self._read(self._contents.pixels, id)
+        """The mask of an image: uint8 (H, W), a copy. StppError if it is not in the store, or has other values."""
+        mask = self._read(self._contents.pixels, id)
+        if ((mask >= len(self.classes)) & (mask != IGNORE)).any():
+            raise _damaged(self.path, f"the mask of image {id!r} has values that are no classes")
+        return mask
 
     def __iter__(self) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         """All (id, mask) in order, one in memory at a time."""
@@ -255,7 +281,7 @@ class MaskStore:
         start = int(contents.offsets[row])
         try:
             flat: NDArray[np.uint8] = dataset[start : start + height * width]
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             raise _damaged(self.path, f"the mask of image {id!r} cannot be unpacked: {error}") from error
         return flat.reshape(height, width)
 
@@ -309,36 +335,48 @@ def assemble(parts: Sequence[Path], ids: Sequence[str], out: Path) -> None:
 
 
 def _open(path: Path) -> _Contents:
-    try:
-        file = h5py.File(path, "r", **_OPTIONS)
-    except FileNotFoundError:
-        raise StppError(f"There is no mask store at {path}: run the prediction that writes it first.") from None
-    except OSError as error:
-        raise _damaged(path, str(error)) from error
-    try:
-        version = file.attrs.get("format")
-        if version != FORMAT:
-            raise ValueError(f"its format is {version}, expected {FORMAT}")
-        ids = file["ids"].asstr()[:].tolist()
-        shapes, offsets = file["shapes"][:], file["offsets"][:]
-        sizes = shapes.prod(axis=1, dtype=np.int64)
-        if file["pixels"].size != sizes.sum() or len(ids) != len(sizes) or (offsets != np.cumsum(sizes) - sizes).any():
-            raise ValueError("its index does not fit its pixels")
-        return _Contents(
-            file=file,
-            pixels=file["pixels"],
-            confidence=file.get("confidence"),
-            ids=ids,
-            rows={id: row for row, id in enumerate(ids)},
-            shapes=shapes,
-            offsets=offsets,
-            classes=json.loads(file.attrs["classes"]),
-            palette=json.loads(file.attrs["palette"]),
-            producer=file.attrs["producer"],
-        )
-    except (KeyError, OSError, TypeError, ValueError) as error:
-        file.close()
-        raise _damaged(path, str(error)) from error
+    if not path.is_file():
+        raise StppError(f"There is no mask store at {path}: run the prediction that writes it first.")
+    with ExitStack() as if_damaged:
+        try:
+            contents = _contents(if_damaged.enter_context(h5py.File(path, "r", **_OPTIONS)))
+        except Exception as error:  # HDF5 meets damaged files with a dozen kinds of exceptions
+            raise _damaged(path, str(error)) from error
+        if_damaged.pop_all()
+    return contents
+
+
+def _contents(file: h5py.File) -> _Contents:
+    """What an open file holds. Raises ValueError, or what h5py makes of it, if the parts contradict each other."""
+    version = file.attrs.get("format")
+    if version != FORMAT:
+        raise ValueError(f"its format is {version}, expected {FORMAT}")
+    pixels, confidence = file["pixels"], file.get("confidence")
+    for column in (pixels, *([] if confidence is None else [confidence])):
+        # A dataset may claim any size; what was never written would be read as zeros.
+        if (column.dtype, column.chunks, column.shape) != (np.uint8, (CHUNK,), (pixels.size,)):
+            raise ValueError(f"its {column.name[1:]} are {column.dtype} {column.shape}")
+        if column.id.get_num_chunks() != -(-pixels.size // CHUNK):
+            raise ValueError(f"its {column.name[1:]} are incomplete")
+    images = file["ids"].size
+    for index, kind, shape in ((file["shapes"], np.int32, (images, 2)), (file["offsets"], np.int64, (images,))):
+        if (index.dtype, index.shape) != (kind, shape) or index.id.get_storage_size() < index.nbytes:
+            raise ValueError(f"its {index.name[1:]} are {index.dtype} {index.shape}")
+    ids, shapes, offsets = file["ids"].asstr()[:].tolist(), file["shapes"][:], file["offsets"][:]
+    sizes = shapes.prod(axis=1, dtype=np.int64)
+    fitting = (shapes > 0).all() and (sizes <= pixels.size).all() and sizes.sum() == pixels.size
+    if not fitting or (offsets != np.cumsum(sizes) - sizes).any() or len(set(ids)) != images:
+        raise ValueError("its index does not fit its pixels")
+    classes, palette = json.loads(file.attrs["classes"]), json.loads(file.attrs["palette"])
+    producer, class_pixels = file.attrs["producer"], file.attrs["class_pixels"].tolist()
+    if not (all(isinstance(name, str) for name in [*classes, producer]) and 0 < len(classes) <= IGNORE):
+        raise ValueError("its classes or its producer are no names")
+    if np.array(palette, np.uint8).shape[1:] != (3,) or len(palette) < len(classes):
+        raise ValueError("its palette has no colour for each class")
+    if len(class_pixels) != len(classes) or not 0 <= sum(class_pixels) <= pixels.size:
+        raise ValueError("its counts of pixels do not fit its classes")
+    rows = {id: row for row, id in enumerate(ids)}
+    return _Contents(file, pixels, confidence, ids, rows, shapes, offsets, classes, palette, producer, class_pixels)
 
 
 def _damaged(path: Path, found: str) -> StppError:

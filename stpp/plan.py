@@ -6,13 +6,12 @@ it reads, the identities of the stages that it reads, and its code. Its folder i
 experiments that agree on a stage share it. This module is pure: no files, no torch.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from stpp.config import Augmentation, Config, Training
+from stpp.identity import identity_of
 
 Recipe = dict[str, Any]
 
@@ -38,8 +37,7 @@ class Stage:
     @property
     def identity(self) -> str:
         """SHA-256 (hex) of everything that decides the result."""
-        what = [self.kind, self.settings, self.data, self.inputs, self.code]
-        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+        return identity_of(self._content())
 
     @property
     def folder(self) -> str:
@@ -48,9 +46,12 @@ class Stage:
 
     def recipe(self) -> Recipe:
         """What the stage's command needs to know, as JSON."""
+        content = self._content()
+        return {"stage": self.kind, "identity": identity_of(content), **content}
+
+    def _content(self) -> Recipe:
         return {
             "stage": self.kind,
-            "identity": self.identity,
             "code": self.code,
             "settings": dict(self.settings),
             "data": dict(self.data),
@@ -107,7 +108,7 @@ def expand(
         {"name": config.name, "runs": rows},
         {},
         {"stages": sorted({f"{folder}/stage.json" for run in runs for folder in run.stages.values()})},
-        ("table.csv", "runs.csv", "table.txt", "stage.json"),
+        ("table.csv", "runs.csv", "table.txt", "metrics.json", "stage.json"),
         code_of("report"),
     )
     stages[report.folder] = report

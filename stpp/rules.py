@@ -4,17 +4,19 @@ The main process knows the plan. A job's process reads the recipes that the main
 edited during a run does not disturb it.
 """
 
-import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from stpp.config import Resources
+from stpp.errors import StppError, of_the_system
 from stpp.plan import Plan
+from stpp.stage import read_recipe
 
 
 def use_this_code(project: Path) -> None:
@@ -24,13 +26,32 @@ def use_this_code(project: Path) -> None:
         os.environ[variable] = f"{folder}{os.pathsep}{before}" if before else str(folder)
 
 
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Let Snakemake end with the message of a user's mistake or of a full disk, without a traceback."""
+    from snakemake.exceptions import WorkflowError
+
+    try:
+        yield
+    except StppError as error:
+        raise WorkflowError(str(error)) from None
+    except OSError as error:
+        raise WorkflowError(of_the_system(error)) from None
+
+
 def typed(value: Any) -> Any:
-    """What a value of `--config` means: Snakemake leaves nested numbers and booleans as text."""
+    """What a value of `--config` means: Snakemake leaves nested numbers and booleans as text.
+
+    Raises StppError for what is no YAML.
+    """
     if isinstance(value, Mapping):
         return {key: typed(item) for key, item in value.items()}
     if isinstance(value, list):
         return [typed(item) for item in value]
-    return yaml.safe_load(value) if isinstance(value, str) else value
+    try:
+        return yaml.safe_load(value) if isinstance(value, str) else value
+    except (yaml.YAMLError, ValueError) as error:
+        raise StppError(f"--config: cannot read {value!r} as YAML: {error}") from None
 
 
 def computes(resources: Resources) -> dict[str, int]:
@@ -49,8 +70,7 @@ class Graph:
         """The recipe of the stage in `folder`, a path below the stages' folder."""
         if self.plan is not None and folder in self.plan.stages:
             return self.plan.stages[folder].recipe()
-        recipe: Mapping[str, Any] = json.loads((self.stages / folder / "recipe.json").read_text())
-        return recipe
+        return read_recipe(self.stages / folder / "recipe.json")
 
     def reads(self, kind: str) -> Callable[[Any], list[str]]:
         """Input function of the rule for `kind`: the artifacts of earlier stages that a stage reads.

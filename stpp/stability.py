@@ -80,41 +80,48 @@ def stability_scores(
     return np.array(scores)
 
 
-def score_table(stores: Sequence["MaskStore"], definition: str) -> "pd.DataFrame":
-    """Score every image from the mask stores of checkpoints 1..K, given in this order.
+def compare_masks(stores: Sequence["MaskStore"], image: str, compared: Sequence[tuple[int, int]]) -> list[float]:
+    """How many classes the last checkpoint's mask of `image` has, then `mask_mean_iou` of each pair of `compared`.
 
-    Columns: `id`; one `iou_{j}_{k}` for each of `pairs(K, definition)`; `sum` and `mean` of the comparisons with the
-    last checkpoint, whatever the definition; `score`: what the definition says; `rank`: 1 for the most stable image,
-    ties in the order of the list. Rows are in the order of the first store. Memory does not grow with the pixels.
+    StppError if the masks differ in size, or if two of them share no pixel.
+    """
+    masks = [store[image] for store in stores]
+    for store, mask in zip(stores, masks):
+        if mask.shape != masks[0].shape:
+            raise StppError(
+                f"The masks of image {image!r} differ in size: {masks[0].shape} in {stores[0].path}, "
+                f"{mask.shape} in {store.path}. Predict both again from the same images."
+            )
+    classes = len(stores[0].classes)
+    values = stability_scores(np.stack(masks), classes, compared)
+    if np.isnan(values).any():
+        raise StppError(
+            f"Image {image!r} cannot be scored: two of its masks in {', '.join(str(s.path) for s in stores)} have "
+            f"no pixel with a class in common (the others are {IGNORE}). Predict them again without ignored pixels."
+        )
+    present = np.count_nonzero(np.bincount(masks[-1].reshape(-1), minlength=classes)[:classes])
+    return [float(present), *values.tolist()]
 
-    StppError if the stores differ in classes, images or the size of a mask, or if two masks of an image share no pixel.
+
+def score_table(ids: Sequence[str], rows: NDArray[np.float64], checkpoints: int, definition: str) -> "pd.DataFrame":
+    """The scores of all images, from the rows (N, 1 + pairs) of `compare_masks`.
+
+    Columns: `id`; `classes`: the number of classes in the last checkpoint's mask; one `iou_{j}_{k}` for each of
+    `pairs(K, definition)`; `sum` and `mean` of the comparisons with the last checkpoint, whatever the definition;
+    `score`: what the definition says; `rank`: 1 for the most stable image, ties in the order of the list.
     """
     import pandas as pd
 
-    compared = pairs(len(stores), definition)
-    _check_alike(stores)
-    rows = np.empty((len(stores[0]), len(compared)))
-    for row, image in enumerate(stores[0].ids):
-        masks = [store[image] for store in stores]
-        for store, mask in zip(stores, masks):
-            if mask.shape != masks[0].shape:
-                raise StppError(
-                    f"The masks of image {image!r} differ in size: {masks[0].shape} in {stores[0].path}, "
-                    f"{mask.shape} in {store.path}. Predict both again from the same images."
-                )
-        rows[row] = stability_scores(np.stack(masks), len(stores[0].classes), compared)
-        if np.isnan(rows[row]).any():
-            raise StppError(
-                f"Image {image!r} cannot be scored: two of its masks in {', '.join(str(s.path) for s in stores)} have "
-                f"no pixel with a class in common (the others are {IGNORE}). Predict them again without ignored pixels."
-            )
-    with_last = [column for column, (_, later) in enumerate(compared) if later == len(stores)]
-    total = rows[:, with_last].sum(axis=1)
+    compared = pairs(checkpoints, definition)
+    present, values = rows[:, 0].astype(np.int64), rows[:, 1:]
+    with_last = [column for column, (_, later) in enumerate(compared) if later == checkpoints]
+    total = values[:, with_last].sum(axis=1)
     mean = total / len(with_last)
-    score = {"sum": total, "mean": mean, "all_pairs": rows.mean(axis=1)}[definition]
-    columns = {f"iou_{i}_{j}": rows[:, column] for column, (i, j) in enumerate(compared)}
+    score = {"sum": total, "mean": mean, "all_pairs": values.mean(axis=1)}[definition]
+    columns = {f"iou_{i}_{j}": values[:, column] for column, (i, j) in enumerate(compared)}
     return pd.DataFrame(
-        {"id": stores[0].ids, **columns, "sum": total, "mean": mean, "score": score, "rank": ranks(score)}
+        {"id": list(ids), "classes": present, **columns, "sum": total, "mean": mean, "score": score}
+        | {"rank": ranks(score)}
     )
 
 
@@ -152,10 +159,12 @@ def read_score_table(path: Path) -> "pd.DataFrame":
         for number, row in enumerate(rows, start=1):
             if len(row) != len(header):
                 raise ValueError(f"row {number} has {len(row)} values, the header has {len(header)}")
+        if len(set(header)) < len(header):
+            raise ValueError(f"two columns have the same name: {', '.join(header)}")
         table = pd.DataFrame(rows, columns=header, dtype=str)
     except FileNotFoundError:
         raise StppError(f"There is no score table at {path}: run the scoring stage first.") from None
-    except (ValueError, csv.Error) as error:  # no header, not UTF-8, or as raised above
+    except (OSError, ValueError, csv.Error) as error:  # a folder, no header, not UTF-8, or as raised above
         raise StppError(f"{path} cannot be read as a score table: {error}. {remedy}") from error
     compared = [column for column in table.columns if column.startswith("iou_")]
     missing = [column for column in ("id", "sum", "mean", "score", "rank") if column not in table.columns]
@@ -168,6 +177,7 @@ def read_score_table(path: Path) -> "pd.DataFrame":
         twice = table["id"][table["id"].duplicated()].iloc[0]
         raise StppError(f"{path} holds image {twice!r} more than once; every image needs one score. {remedy}")
     highest = dict.fromkeys([*compared, "mean"], 1.0) | dict.fromkeys(["sum", "score"], float(len(compared)))
+    highest |= {"classes": float(IGNORE)} if "classes" in table else {}
     for column, limit in highest.items():
         numbers = table[column].map(_number).astype(np.float64)
         wrong = ~numbers.between(0, limit)
@@ -177,6 +187,8 @@ def read_score_table(path: Path) -> "pd.DataFrame":
                 f"{path}: {column} of image {image!r} is {found!r}, expected a number from 0 to {limit:g}. {remedy}"
             )
         table[column] = numbers
+    if "classes" in table:
+        table["classes"] = table["classes"].astype(np.int64)
     rank = table["rank"].map(_number)
     if sorted(rank) != list(range(1, len(table) + 1)):
         raise StppError(f"{path}: the ranks are not 1 to {len(table)}, each once: rows were lost or edited. {remedy}")
@@ -191,7 +203,8 @@ def _number(text: str) -> float:
         return float("nan")
 
 
-def _check_alike(stores: Sequence["MaskStore"]) -> None:
+def check_alike(stores: Sequence["MaskStore"]) -> None:
+    """Raise StppError if the stores of the checkpoints differ in classes or images."""
     first = stores[0]
     for store in stores[1:]:
         if store.classes != first.classes:

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -17,14 +18,16 @@ from typing import Any
 from stpp.code import code_identity
 from stpp.data.manifest import Row, read_manifest
 from stpp.errors import StppError
-from stpp.files import replacing, sha256, write_text
+from stpp.files import remove_leftovers, replacing, sha256, write_text
+from stpp.identity import identity_of
+from stpp.progress import UNFINISHED
 
 
 @dataclass(frozen=True)
 class Runtime:
     """Speed settings of a job; no result depends on them, except on `threads` in the last bits.
 
-    `device` is "auto", "cpu" or "cuda".
+    `device` is "auto", "cpu" or "cuda". Unfinished work is saved every `save_minutes`.
     """
 
     device: str = "auto"
@@ -32,6 +35,7 @@ class Runtime:
     workers: int = 0
     shard: int = 0
     shards: int = 1
+    save_minutes: float = 5.0
 
 
 class Stage:
@@ -43,46 +47,55 @@ class Stage:
     def __init__(self, folder: Path, kind: str) -> None:
         self.folder = folder
         self.started = time.time()
-        path = folder / "recipe.json"
-        try:
-            recipe = json.loads(path.read_text())
-        except FileNotFoundError:
-            raise StppError(
-                f"no stage in {folder}: {path} does not exist; the workflow or `stpp plan` writes it"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise StppError(f"cannot read {path}: {error}; remove it and run the workflow again") from None
+        recipe = read_recipe(folder / "recipe.json")
         if recipe["stage"] != kind:
-            raise StppError(f"{folder} holds a stage for `stpp {recipe['stage']}`, not for `stpp {kind}`")
+            raise StppError(f"{folder} holds a stage for `stpp {recipe['stage']}`, not for `stpp {kind}`; run that one")
         if recipe["code"] != code_identity(kind):
             raise StppError(
                 f"the code of `stpp {kind}` changed since {folder} was planned ({recipe['code']} then, "
                 f"{code_identity(kind)} now); run the workflow again, it plans a new stage"
             )
+        if recipe["identity"] != identity_of(recipe):
+            raise StppError(
+                f"{folder / 'recipe.json'} was changed after it was written: its identity is not that of its content. "
+                "Change the configuration instead; remove that file and run the workflow again"
+            )
         self.recipe: Mapping[str, Any] = recipe
         self.settings: Mapping[str, Any] = recipe["settings"]
+        self.unfinished = folder / UNFINISHED
+        self.warnings: list[str] = []
 
     def rows(self, subset: str) -> list[Row]:
-        """The manifest of a subset that the stage reads."""
-        fingerprint = self.recipe["data"][subset]
-        return read_manifest(self._results / "data" / f"{subset}-{fingerprint[:8]}.csv")
+        """The manifest of a subset that the stage reads. StppError if it is none, or one of another subset."""
+        path = self._results / "data" / f"{subset}-{self.recipe['data'][subset][:8]}.csv"
+        rows = read_manifest(path)
+        if other := next((row.subset for row in rows if row.subset != subset), None):
+            raise StppError(
+                f"{path} lists {other} images, expected {subset} ones; delete it and run `stpp index` again"
+            )
+        return rows
 
     def input(self, name: str) -> Path:
-        """Path of the artifact `name` of an earlier stage."""
-        return self._existing(self._results / "stages" / self.recipe["inputs"][name])
+        """Path of the artifact `name` of an earlier stage. StppError if its bytes are not those that were written."""
+        return verified(self._results / "stages" / self.recipe["inputs"][name])
 
     def inputs(self, name: str) -> list[Path]:
-        """Paths of the artifacts `name` of earlier stages; empty if there are none."""
-        return [self._existing(self._results / "stages" / path) for path in self.recipe["inputs"].get(name, [])]
+        """Paths of the artifacts `name` of earlier stages, each as `input` gives it; empty if there are none."""
+        return [verified(self._results / "stages" / path) for path in self.recipe["inputs"].get(name, [])]
 
     def writing(self, name: str) -> AbstractContextManager[Path]:
         """A temporary path that becomes the artifact `name` when the block ends well."""
         return replacing(self.folder / name)
 
-    def finish(self, **facts: Any) -> None:
-        """Write `stage.json`: the recipe, where and how long the stage ran, and the artifacts' checksums.
+    def warn(self, text: str) -> None:
+        """Say something that makes the result doubtful: in the log, in `stage.json`, and from there in the report."""
+        self.warnings.append(text)
+        print(f"warning: {text}", file=sys.stderr)
 
-        `facts` are further JSON values worth knowing, such as the device.
+    def finish(self, **facts: Any) -> None:
+        """Write `stage.json`: the recipe, where and how long the stage ran, warnings, and the artifacts' checksums.
+
+        `facts` are further JSON values worth knowing, such as the device. Unfinished work is removed.
         """
         outputs = [name for name in self.recipe["outputs"] if name != "stage.json"]
         record = {
@@ -92,20 +105,67 @@ class Stage:
             "seconds": round(time.time() - self.started, 3),
             "cpu_seconds": round(sum(os.times()[:4]), 3),
             "host": platform.node(),
+            "warnings": self.warnings,
             "versions": _versions(),
             "commit": _commit(),
             "sha256": {name: sha256(self.folder / name) for name in outputs},
         }
         write_text(self.folder / "stage.json", json.dumps(record, indent=1) + "\n")
+        shutil.rmtree(self.unfinished, ignore_errors=True)
+        remove_leftovers(self.folder)
 
     @property
     def _results(self) -> Path:
         return self.folder.parent.parent.parent
 
-    def _existing(self, path: Path) -> Path:
-        if not path.exists():
-            raise StppError(f"{self.folder} reads {path}, which does not exist; run the workflow, it makes it first")
-        return path
+
+_PARTS = {"stage": str, "identity": str, "code": str, "settings": dict, "data": dict, "inputs": dict, "files": dict}
+"""What a recipe has, beside the list of `outputs`."""
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The recipe in a file. Raises StppError if there is none."""
+    remedy = "remove it and run the workflow again, which writes it"
+    try:
+        recipe: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        outputs = recipe["outputs"]
+        wrong = [part for part, kind in _PARTS.items() if not isinstance(recipe[part], kind)]
+        if wrong or not isinstance(outputs, list) or not all(isinstance(name, str) for name in outputs):
+            raise TypeError(f"of another type than expected: {', '.join(wrong) or 'outputs'}")
+    except FileNotFoundError:
+        raise StppError(
+            f"no stage in {path.parent}: {path} does not exist; the workflow or `stpp plan` writes it"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise StppError(f"cannot read {path} as a recipe ({type(error).__name__}: {error}); {remedy}") from None
+    return recipe
+
+
+def verified(path: Path) -> Path:
+    """`path`, an artifact of a finished stage; StppError if it is missing or its bytes are not those that were written.
+
+    They are compared with the checksum in the `stage.json` beside it, which is made last.
+    """
+    folder = path.parent
+    rebuild = f"remove it and run the workflow again, or `stpp {folder.parent.name} {folder}`, which makes it anew"
+    record = folder / "stage.json"
+    if not path.is_file():
+        found = "is no file" if path.exists() else "does not exist"
+        raise StppError(f"{path} {found}; {rebuild.partition(' and ')[2]}")
+    try:
+        content = json.loads(record.read_text())
+        if not all(isinstance(warning, str) for warning in content["warnings"]):
+            raise TypeError("warnings that are no text")
+        if path == record:
+            return path
+        expected = content["sha256"][path.name]
+    except FileNotFoundError:
+        raise StppError(f"{path} cannot be trusted, because {record} does not exist; {rebuild}") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise StppError(f"{record} is damaged ({type(error).__name__}: {error}); {rebuild}") from None
+    if sha256(path) != expected:
+        raise StppError(f"{path} is damaged: its SHA-256 is not the one in {record}; {rebuild}")
+    return path
 
 
 def _versions() -> dict[str, str]:

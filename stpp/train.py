@@ -1,6 +1,8 @@
 """The training of teachers and students: one loop."""
 
-import math
+import re
+import shutil
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,108 +16,123 @@ from tqdm import tqdm
 from stpp.checkpoint import save_checkpoint
 from stpp.data.augmentation import sample_rng
 from stpp.data.dataset import EpochBatches, TrainingSet, samples_of
+from stpp.data.manifest import Row
 from stpp.errors import StppError
+from stpp.faults import explained, training_advice
+from stpp.files import sha256
 from stpp.inference import forward, network_input, pick_device
 from stpp.metrics import IGNORE, mean_iou
 from stpp.models import build
 from stpp.models.network import SegmentationNetwork
 from stpp.models.weights import load_weights
+from stpp.progress import SIGNALS, Progress
+from stpp.resume import Saver, TrainingState
 from stpp.stage import Runtime, Stage
 from stpp.validation import evaluate_network
+
+STATE_FILE = "training.pt"
+CHECK_EVERY = 20
+"""Iterations between looks at the loss: on a GPU, each look waits for all that was queued."""
 
 
 def run(stage: Stage, runtime: Runtime) -> None:
     """Train the network of `stage`; writes its checkpoints and `metrics.csv`.
 
-    Raises StppError for a loss that is not finite, or an epoch without a batch.
+    A stage that was stopped goes on where its state was saved, and ends in the same bytes. Raises StppError for a loss
+    that is not finite, an epoch without a batch, too little memory or a loader process that died; Stopped if a signal
+    asked for it.
     """
     settings, training = stage.settings, stage.settings["training"]
     role, seed, epochs = settings["role"], settings["seed"], training["epochs"]
     torch.set_num_threads(runtime.threads)
     device = pick_device(runtime.device)
-
-    labeled = stage.rows("labeled")
-    stores = stage.inputs("labels")
-    unlabeled = stage.rows("unlabeled") if stores else []
-    samples = samples_of(role, labeled, unlabeled, stores, training["labeled_repeat"])
-    dataset = TrainingSet(
-        samples,
-        settings["encoding"],
-        settings["augmentation"],
-        crop=training["crop"],
-        base_size=training["base_size"],
-        seed=seed,
-        role=role,
-    )
-    batches = EpochBatches(len(samples), training["batch_size"], epochs, seed, role)
+    dataset, batches = training_data(stage)
     per_epoch, total = batches.batches_per_epoch, len(batches)
-    if total == 0:
-        raise StppError(
-            f"an epoch has {len(samples)} images, too few for one batch of {training['batch_size']}; lower "
-            f"training.{role}.batch_size or raise training.{role}.labeled_repeat"
-        )
-    loader = DataLoader(dataset, batch_sampler=batches, num_workers=runtime.workers, pin_memory=device.type == "cuda")
     validation = stage.rows("val") if training["validate_every"] else []
 
     torch.manual_seed(int(sample_rng(seed, role, 0, 0, "init").integers(2**63)))
     network = initial_network(settings, stage.recipe["files"].get("weights"))
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = make_optimizer(network, training)
+    state = TrainingState(network, make_optimizer(network, training), torch.zeros((), device=device))
     save_at = {epochs * k // settings["checkpoints"]: f"checkpoint-{k}.pt" for k in range(1, settings["checkpoints"])}
-    history: list[dict[str, float | int | None]] = []
-    best: tuple[float, int, dict[str, Tensor]] | None = None
-    loss_sum = torch.zeros((), device=device)
 
-    def save(name: str, state: Mapping[str, Tensor], epoch: int) -> None:
-        with stage.writing(name) as path:
-            save_checkpoint(path, state, settings["network"], settings["classes"], epoch)
-
-    network.train()
-    for iteration, (images, masks) in enumerate(progress(loader, role, training["batch_size"], per_epoch, history)):
-        set_learning_rate(optimizer, training, iteration, total)
-        logits = forward(network, network_input(images, device), training["precision"])
-        loss = masked_cross_entropy(logits, masks.to(device, non_blocking=True))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        loss_sum += loss.detach()
-
-        epoch, rest = divmod(iteration + 1, per_epoch)
-        if rest:
-            continue
-        mean_loss = float(loss_sum) / per_epoch
-        loss_sum.zero_()
-        if not math.isfinite(mean_loss):
-            raise StppError(f"the loss is {mean_loss} in epoch {epoch}; lower training.{role}.learning_rate")
-        miou = None
-        if validation and (epoch % training["validate_every"] == 0 or epoch == epochs):
-            miou = validate(network, validation, settings, device)
-            if best is None or miou > best[0]:
-                best = (
-                    miou,
-                    epoch,
-                    {name: value.detach().cpu().clone() for name, value in network.state_dict().items()},
-                )
-        rate = optimizer.param_groups[0]["lr"]
-        history.append(
-            {"epoch": epoch, "iterations": iteration + 1, "loss": mean_loss, "learning_rate": rate, "val_miou": miou}
+    with (
+        Progress(stage.unfinished, stage.recipe["identity"], runtime.save_minutes) as progress,
+        explained(training_advice(role, training["batch_size"], training["crop"])),
+        Saver(progress.folder / STATE_FILE) as saver,
+    ):
+        if (progress.folder / STATE_FILE).exists():
+            state.load(progress.folder / STATE_FILE)
+        loader = DataLoader(
+            dataset,
+            batch_sampler=batches.from_batch(state.iteration),
+            num_workers=runtime.workers,
+            worker_init_fn=ignore_signals,
+            pin_memory=device.type == "cuda",
+            generator=torch.Generator(),  # one of its own: else a loader would draw from that of the dropout
         )
-        if epoch in save_at:
-            save(save_at[epoch], network.state_dict(), epoch)
+        network.train()
+        losses: list[Tensor] = []
+        for images, masks in progress_bar(loader, role, batches, state):
+            set_learning_rate(state.optimizer, training, state.iteration, total)
+            logits = forward(network, network_input(images, device), training["precision"])
+            loss = masked_cross_entropy(logits, masks.to(device, non_blocking=True))
+            state.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            state.optimizer.step()
+            state.iteration += 1
+            state.loss_sum += loss.detach()
+            losses.append(loss.detach())
 
-    save("last.pt", network.state_dict(), epochs)
-    if best is not None:
-        save("best.pt", best[2], best[1])
+            epoch, rest = divmod(state.iteration, per_epoch)
+            if not rest or len(losses) == CHECK_EVERY or progress.due:
+                check_finite(losses, state.iteration, batches, dataset)
+                losses = []
+            if not rest:
+                validate = validation and (epoch % training["validate_every"] == 0 or epoch == epochs)
+                end_epoch(state, epoch, per_epoch, validate_network(state, validation, settings) if validate else None)
+                if epoch in save_at:
+                    save_checkpoint(progress.folder / save_at[epoch], network.state_dict(), settings, epoch)
+            if progress.due:
+                saver.save(state)
+                progress.saved(f"after iteration {state.iteration} of {total}")
+
+    for name in save_at.values():
+        with stage.writing(name) as path:
+            shutil.copyfile(stage.unfinished / name, path)
+    save_checkpoint(stage.folder / "last.pt", network.state_dict(), settings, epochs)
+    if state.best:
+        save_checkpoint(stage.folder / "best.pt", state.best["state_dict"], settings, state.best["epoch"])
     with stage.writing("metrics.csv") as path:
-        write_history(history, path)
-    facts = {"best_epoch": best[1], "best_val_miou": best[0]} if best else {}
-    stage.finish(device=str(device), threads=runtime.threads, images_per_epoch=len(samples), iterations=total, **facts)
+        write_history(state.history, path)
+    facts = {"best_epoch": state.best["epoch"], "best_val_miou": state.best["miou"]} if state.best else {}
+    stage.finish(device=str(device), threads=runtime.threads, images_per_epoch=len(dataset), iterations=total, **facts)
+
+
+def training_data(stage: Stage) -> tuple[TrainingSet, EpochBatches]:
+    """The augmented images of a training and its batches. Raises StppError if an epoch has no batch."""
+    settings, training = stage.settings, stage.settings["training"]
+    role, seed = settings["role"], settings["seed"]
+    stores = stage.inputs("labels")
+    unlabeled = stage.rows("unlabeled") if stores else []
+    samples = samples_of(role, stage.rows("labeled"), unlabeled, stores, training["labeled_repeat"])
+    batches = EpochBatches(len(samples), training["batch_size"], training["epochs"], seed, role)
+    if not len(batches):
+        raise StppError(
+            f"an epoch has {len(samples)} images, too few for one batch of {training['batch_size']}; lower "
+            f"training.{role}.batch_size or raise training.{role}.labeled_repeat"
+        )
+    how = {"crop": training["crop"], "base_size": training["base_size"], "seed": seed, "role": role}
+    return TrainingSet(samples, settings["encoding"], settings["augmentation"], **how), batches
 
 
 def initial_network(settings: Mapping[str, Any], weights: str | None) -> SegmentationNetwork:
     """A new network: random head, and a backbone from `weights`, the path of a state dict, or random as well."""
     network = build(settings["network"], len(settings["classes"]))
     if weights:
+        expected = settings["network"]["weights"]
+        if expected.startswith("sha256 ") and expected != f"sha256 {sha256(Path(weights))}":
+            raise StppError(f"network.weights: {weights} changed since the workflow was started; run it again")
         try:
             state = torch.load(weights, map_location="cpu", weights_only=True)
         except Exception as error:
@@ -160,28 +177,81 @@ def masked_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
     return total / (masks != IGNORE).sum().clamp(min=1)
 
 
-def validate(
-    network: SegmentationNetwork, rows: Sequence[Any], settings: Mapping[str, Any], device: torch.device
-) -> float:
+def check_finite(losses: Sequence[Tensor], iteration: int, batches: EpochBatches, dataset: TrainingSet) -> None:
+    """Raise StppError for the first of the last `losses` (scalars) before `iteration` that is not finite.
+
+    It names the epoch and the images of the batch.
+    """
+    values = torch.stack(list(losses)).cpu()
+    wrong = (~values.isfinite()).nonzero()
+    if not len(wrong):
+        return
+    first = int(wrong[0])
+    batch = next(iter(batches.from_batch(iteration - len(values) + first)))
+    names = ", ".join(dataset.samples[index].row.id for _, index in batch)
+    raise StppError(
+        f"the loss is {float(values[first])} in epoch {batch[0][0] + 1}, in the batch of the images {names}; lower "
+        f"training.{dataset.role}.learning_rate, or look at these images and their masks"
+    )
+
+
+def end_epoch(state: TrainingState, epoch: int, per_epoch: int, miou: float | None) -> None:
+    """Add a row to the history, and remember the weights if their val mIoU is the highest so far."""
+    if miou is not None and (state.best is None or miou > state.best["miou"]):
+        weights = {name: value.detach().cpu().clone() for name, value in state.network.state_dict().items()}
+        state.best = {"miou": miou, "epoch": epoch, "state_dict": weights}
+    state.history.append(
+        {
+            "epoch": epoch,
+            "iterations": state.iteration,
+            "loss": float(state.loss_sum) / per_epoch,
+            "learning_rate": state.optimizer.param_groups[0]["lr"],
+            "val_miou": miou,
+        }
+    )
+    state.loss_sum.zero_()
+
+
+def validate_network(state: TrainingState, rows: Sequence[Row], settings: Mapping[str, Any]) -> float:
     """mIoU in [0, 1] on the val set, whole images, no test-time augmentation; leaves the network in training mode."""
-    network.eval()
-    confusion, _ = evaluate_network(network, rows, settings["encoding"], settings["prediction"], device)
-    network.train()
+    state.network.eval()
+    device = state.loss_sum.device
+    confusion, _ = evaluate_network(state.network, rows, settings["encoding"], settings["prediction"], device)
+    state.network.train()
     return mean_iou(confusion)
 
 
-def progress(
-    loader: DataLoader[Any], role: str, batch_size: int, per_epoch: int, history: list[dict[str, Any]]
+def progress_bar(
+    loader: DataLoader[Any], role: str, batches: EpochBatches, state: TrainingState
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches under a progress bar: images/s, time left, and loss and val mIoU of the last epoch."""
-    with tqdm(total=len(loader) * batch_size, unit="img", desc=role, mininterval=1, maxinterval=30) as bar:
-        for step, batch in enumerate(loader):
+    size = batches.batch_size
+    total, done = len(batches) * size, state.iteration * size
+    with tqdm(total=total, initial=done, unit="img", desc=role, mininterval=1, maxinterval=30) as bar:
+        for batch in unwrapped(loader):
             yield batch
-            if (step + 1) % per_epoch == 0 and history:
-                last = history[-1]
+            if state.iteration % batches.batches_per_epoch == 0:
+                last = state.history[-1]
                 val = "" if last["val_miou"] is None else f" val mIoU {100 * last['val_miou']:.2f}"
                 bar.set_postfix_str(f"epoch {last['epoch']} loss {last['loss']:.4f}{val}", refresh=False)
-            bar.update(batch_size)
+            bar.update(size)
+
+
+def unwrapped(loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches; a StppError of a loader process without the traceback that torch puts around it."""
+    try:
+        yield from loader
+    except (StppError, RuntimeError) as error:
+        found = re.search(r"\nstpp\.[\w.]*Error: (.*)", str(error), re.DOTALL)
+        if found is None:
+            raise
+        raise StppError(found[1].strip()) from None
+
+
+def ignore_signals(worker: int) -> None:
+    """Let a loader process leave the answer to signals to the training, which asks it to end."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def write_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:

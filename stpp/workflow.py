@@ -3,12 +3,14 @@
 Kept light, because it runs at every start: the code that reads images is imported only when data changed.
 """
 
+import fcntl
 import json
 import os
+import platform
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from stpp.code import code_identity
 from stpp.config import Config
@@ -108,6 +110,33 @@ def _digest(path: str) -> str:
     return f"sha256 {sha256(Path(path))}"
 
 
+def claim(results: Path) -> None:
+    """Keep other runs of the workflow away from `results` for as long as this process lives.
+
+    The kernel lets go of the lock when the process ends, however it ends, so none is ever stale. Raises StppError if
+    another process has it. On a file system without locks there is no protection.
+    """
+    results.mkdir(parents=True, exist_ok=True)
+    file = (results / ".lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        raise StppError(
+            f"another run of the workflow is at work in {results} ({file.read().strip()}); wait until it ends, or take "
+            "another folder with `results`"
+        ) from None
+    except OSError:
+        return
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {platform.node()}\n")
+    file.flush()
+    _locks.append(file)  # open until the process ends
+
+
+_locks: list[TextIO] = []
+
+
 def write(config: Config, plan: Plan) -> None:
     """Write the recipe of every stage, and the view of the plan that people look at."""
     for stage in plan.stages.values():
@@ -141,7 +170,11 @@ def _write_view(config: Config, plan: Plan) -> None:
 
 def _write_recipe(folder: Path, stage: Stage) -> None:
     path = folder / "recipe.json"
-    if path.exists() and json.loads(path.read_text()).get("identity") != stage.identity:
+    try:
+        other = json.loads(path.read_text())["identity"] != stage.identity
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        other = False  # missing or damaged: it is written anew
+    if other:
         raise StppError(f"{folder} belongs to another stage with the same short identity; remove that folder")
     write_text(path, json.dumps(stage.recipe(), indent=1) + "\n")
 

@@ -163,7 +163,7 @@ def test_a_missing_gpu_is_said() -> None:
 
 def test_a_checkpoint_holds_all_that_is_needed_to_use_it(tmp_path: Path) -> None:
     net = network()
-    save_checkpoint(tmp_path / "a.pt", net.state_dict(), SPEC, ["x", "y", "z"], 7)
+    save_checkpoint(tmp_path / "a.pt", net.state_dict(), {"network": SPEC, "classes": ["x", "y", "z"]}, 7)
     model = load_checkpoint(tmp_path / "a.pt", CPU)
     assert model.classes == ["x", "y", "z"]
     assert list(model.mean) == list(MEAN)
@@ -177,7 +177,7 @@ def test_a_checkpoints_bytes_depend_on_its_values_alone(tmp_path: Path) -> None:
     paths = [tmp_path / "a.pt", tmp_path / "elsewhere" / "another name.pt"]
     for path, memory in zip(paths, (torch.contiguous_format, torch.channels_last)):
         state = network().to(memory_format=memory).state_dict()
-        save_checkpoint(path, state, SPEC, ["x", "y", "z"], 7)
+        save_checkpoint(path, state, {"network": SPEC, "classes": ["x", "y", "z"]}, 7)
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
@@ -187,7 +187,7 @@ def test_what_is_no_checkpoint_is_refused_and_never_executed(tmp_path: Path) -> 
             return Path.touch, (tmp_path / "exploded",)
 
     good = tmp_path / "good.pt"
-    save_checkpoint(good, network().state_dict(), SPEC, ["x", "y", "z"], 7)
+    save_checkpoint(good, network().state_dict(), {"network": SPEC, "classes": ["x", "y", "z"]}, 7)
     bad = {
         "missing": None,
         "empty": b"",

@@ -102,7 +102,7 @@ def an_absolute_path_lies_elsewhere(root):
     return data
 
 
-@fault("unlabeled.txt:3: 'a\\x00b.png' leads out of the data root")
+@fault("unlabeled.txt:3: '\\x00' in 'a\\x00b.png'; expected a name a line")
 def a_line_has_a_zero_byte(root):
     data = good(root)
     append(root / "unlabeled.txt", "a\0b.png")

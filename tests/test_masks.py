@@ -89,7 +89,9 @@ def test_the_layout_is_the_documented_one(tmp_path):
     masks = random_masks(20)
     with h5py.File(write(tmp_path / "masks.h5", masks)) as file:
         assert set(file) == {"pixels", "ids", "shapes", "offsets"}
-        assert set(file.attrs) == {"format", "classes", "palette", "producer"}
+        assert set(file.attrs) == {"format", "classes", "palette", "producer", "class_pixels"}
+        counts = [sum(int((mask == label).sum()) for mask in masks.values()) for label in range(len(CLASSES))]
+        assert file.attrs["class_pixels"].tolist() == counts
         assert (file["pixels"].dtype, file["pixels"].chunks) == (np.uint8, (CHUNK,))
         assert (file["shapes"].dtype, file["offsets"].dtype) == (np.int32, np.int64)
         np.testing.assert_array_equal(file["pixels"][:], np.concatenate([mask.ravel() for mask in masks.values()]))

@@ -42,7 +42,8 @@ def own(module: str) -> set[str]:
 
 def test_config_and_plan_know_nobody() -> None:
     assert own("stpp.config") == set()
-    assert own("stpp.plan") == {"stpp.config"}
+    assert own("stpp.plan") == {"stpp.config", "stpp.identity"}
+    assert own("stpp.identity") == set()
 
 
 def test_networks_and_metrics_know_neither_files_nor_config() -> None:

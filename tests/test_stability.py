@@ -16,6 +16,8 @@ from stpp.errors import StppError
 from stpp.masks import MaskStore, MaskWriter, voc_palette
 from stpp.stability import (
     DEFINITIONS,
+    check_alike,
+    compare_masks,
     mask_mean_iou,
     most_stable_first,
     pairs,
@@ -53,6 +55,14 @@ def write_stores(folder, checkpoints, ids=None, classes=("a", "b", "c")):
                 writer.add(name, np.asarray(mask, np.uint8))
         stores.append(MaskStore(path))
     return stores
+
+
+def scored(stores, definition):
+    """The score table of the stores, as the stage makes it."""
+    check_alike(stores)
+    compared = pairs(len(stores), definition)
+    rows = [compare_masks(stores, image, compared) for image in stores[0].ids]
+    return score_table(stores[0].ids, np.array(rows), len(stores), definition)
 
 
 @given(some_masks)
@@ -141,9 +151,17 @@ def test_score_table_holds_every_comparison_of_every_image(tmp_path, definition,
     shapes = [(4, 5), (7, 3), (6, 6), (4, 5)]
     checkpoints = [[rng.integers(0, CLASSES, shape) for shape in shapes] for _ in range(count)]
     stores = write_stores(tmp_path, checkpoints)
-    table = score_table(stores, definition)
+    table = scored(stores, definition)
     compared = pairs(count, definition)
-    assert list(table.columns) == ["id", *(f"iou_{i}_{j}" for i, j in compared), "sum", "mean", "score", "rank"]
+    assert list(table.columns) == [
+        "id",
+        "classes",
+        *(f"iou_{i}_{j}" for i, j in compared),
+        "sum",
+        "mean",
+        "score",
+        "rank",
+    ]
     assert table["id"].tolist() == ["im0", "im1", "im2", "im3"]
     for row in range(len(shapes)):
         exact = {
@@ -152,6 +170,7 @@ def test_score_table_holds_every_comparison_of_every_image(tmp_path, definition,
         }
         for i, j in compared:
             assert table[f"iou_{i}_{j}"][row] == pytest.approx(float(exact[i, j]), abs=1e-12)
+        assert table["classes"][row] == len(set(checkpoints[-1][row].ravel().tolist()) - {255})
         with_last = sum(value for (_, j), value in exact.items() if j == count)
         expected = {
             "sum": with_last,
@@ -167,7 +186,7 @@ def test_score_table_holds_every_comparison_of_every_image(tmp_path, definition,
 def test_an_image_whose_mask_does_not_change_ranks_first_and_ties_keep_the_list_order(tmp_path):
     still, changing = np.eye(3), np.zeros((3, 3))
     stores = write_stores(tmp_path, [[changing, still, still], [1 - changing, still, still]])
-    table = score_table(stores, "sum")
+    table = scored(stores, "sum")
     assert table["score"].tolist() == [0.0, 1.0, 1.0]
     assert table["rank"].tolist() == [3, 1, 2]
 
@@ -177,7 +196,7 @@ def test_the_order_is_that_of_the_first_store(tmp_path):
     one = write_stores(tmp_path, [[still, changing]], ids=["x", "y"])
     (tmp_path / "other").mkdir()
     other = write_stores(tmp_path / "other", [[1 - changing, still]], ids=["y", "x"])
-    table = score_table(one + other, "mean")
+    table = scored(one + other, "mean")
     assert table[["id", "score"]].to_numpy().tolist() == [["x", 1.0], ["y", 0.0]]
 
 
@@ -192,7 +211,7 @@ def test_stores_that_do_not_belong_together_are_refused(tmp_path):
     ]:
         (tmp_path / name).mkdir()
         with pytest.raises(StppError, match=message):
-            score_table([first, *write_stores(tmp_path / name, [masks], **options)], "sum")
+            scored([first, *write_stores(tmp_path / name, [masks], **options)], "sum")
 
 
 @st.composite
@@ -228,7 +247,7 @@ def test_a_score_table_comes_back_exactly(tmp_path_factory, table):
 @pytest.mark.parametrize("name", ["NA", "001", "1e3", "a,b", 'quo"ted', " space ", "ümläut/🙂", "True", "nan"])
 def test_ids_that_look_like_something_else_come_back_as_text(tmp_path, name):
     mask = np.eye(3)
-    table = score_table(write_stores(tmp_path, [[mask, mask]] * 2, ids=[name, "other"]), "sum")
+    table = scored(write_stores(tmp_path, [[mask, mask]] * 2, ids=[name, "other"]), "sum")
     write_score_table(table, tmp_path / "scores.csv")
     pd.testing.assert_frame_equal(read_score_table(tmp_path / "scores.csv"), table, check_exact=True)
 

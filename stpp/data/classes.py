@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from posixpath import expanduser
 from typing import Any, NamedTuple
 
 from stpp.data.lists import locate
@@ -84,13 +85,21 @@ def classes_of(data: Mapping[str, Any]) -> Classes:
     names, colours = list(data.get("classes") or []), [_colour(text) for text in data.get("colors") or []]
     from_file = data.get("classes_file") if not names else None
     if from_file is not None:
-        path = locate(from_file, Path(data["root"]).expanduser())
+        path = locate(from_file, Path(expanduser(data["root"])))
         if path is None:
-            problems.append(f"There is no classes file {from_file}, seen from the working directory or from `root`.")
+            problems.append(
+                f"There is no classes file {from_file}, seen from the working directory or from `root`: correct it."
+            )
         else:
             files[str(path)] = stamp(path)
-            names, in_file = _read(path)
+            try:
+                names, in_file = _read(path)
+            except UnicodeDecodeError as error:
+                problems.append(f"The classes file {path} is not UTF-8 text ({error}); save it as such.")
+                return Classes([], [], None, files, problems)
             colours = colours or in_file
+            if "" in names:
+                problems.append(f"The classes file {path} has a colour without a name; write the name before it.")
             if not names:
                 problems.append(f"The classes file {path} has no names; expected one class name a line.")
     elif not names and data["layout"] == "voc":
@@ -104,7 +113,9 @@ def classes_of(data: Mapping[str, Any]) -> Classes:
     if names and not 2 <= len(names) <= 255:
         problems.append(f"There are {len(names)} classes; expected 2 to 255 (255 itself means ignore in masks).")
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        problems.append(f"Class names must differ from each other, but {_quoted(twice)} occur more than once.")
+        problems.append(
+            f"Class names must differ from each other, but {_quoted(twice)} occur more than once: rename all but one."
+        )
     if 0 < len(colours) < len(names):
         problems.append(f"There are {len(colours)} colours for {len(names)} classes; give one for each, or none.")
     palette = colours[: len(names)] if len(colours) >= len(names) else voc_palette(len(names))
@@ -134,7 +145,7 @@ def _encoding_problems(encoding: Mapping[str, Any]) -> Iterable[str]:
 def _read(path: Path) -> tuple[list[str], list[Colour]]:
     names: list[str] = []
     colours: list[Colour] = []
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    text = path.read_text(encoding="utf-8-sig")
     for line in (line.strip() for line in text.splitlines()):
         if line and not line.startswith("#"):
             name, colour = re.fullmatch(r"(.*?)[\s,]*(#[0-9a-fA-F]{6})?", line).groups()  # type: ignore[union-attr]

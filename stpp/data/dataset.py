@@ -1,6 +1,7 @@
 """The images of one training: labeled and pseudo-labeled rows, over-sampled, shuffled and augmented."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,11 +81,12 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
     """The batches of a whole training, epoch after epoch; an epoch's last incomplete batch is dropped.
 
     One sampler for all epochs, so that the workers never wait at an epoch's end. The order of an epoch is a function
-    of (seed, role, epoch).
+    of (seed, role, epoch). `start` batches are left out: a training that goes on has had them.
     """
 
     def __init__(self, size: int, batch_size: int, epochs: int, seed: int, role: str) -> None:
         self.size, self.batch_size, self.epochs, self.seed, self.role = size, batch_size, epochs, seed, role
+        self.start = 0
 
     @property
     def batches_per_epoch(self) -> int:
@@ -95,7 +97,16 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for epoch in range(self.epochs):
+            first = max(0, self.start - epoch * self.batches_per_epoch)
+            if first >= self.batches_per_epoch:
+                continue
             order = sample_rng(self.seed, self.role, epoch, 0, "order").permutation(self.size)
-            for batch in range(self.batches_per_epoch):
-                first = batch * self.batch_size
-                yield [(epoch, int(index)) for index in order[first : first + self.batch_size]]
+            for batch in range(first, self.batches_per_epoch):
+                indices = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+                yield [(epoch, int(index)) for index in indices]
+
+    def from_batch(self, start: int) -> "EpochBatches":
+        """The same batches from number `start` (from 0) on."""
+        rest = copy(self)
+        rest.start = start
+        return rest

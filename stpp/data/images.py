@@ -6,12 +6,13 @@ its EXIF orientation says (a PNG's only where it stands before the pixels), mask
 
 import io
 import json
+import stat
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,7 +151,7 @@ def open_file(path: str | Path, content: bytes | None = None) -> Iterator[Image.
     Whatever goes wrong with it, here or while the block decodes it, becomes an ImageError.
     """
     try:
-        with Path(path).open("rb") if content is None else io.BytesIO(content) as stream:
+        with open_stream(path) if content is None else io.BytesIO(content) as stream:
             if stream.read(1) == b"":
                 raise ImageError(path, "empty file", "Copy or download it again")
             with Image.open(stream, formats=FORMATS) as image:
@@ -173,6 +174,13 @@ def open_file(path: str | Path, content: bytes | None = None) -> Iterator[Image.
         raise _damaged(path, error) from error
     except Exception as error:  # Pillow's decoders meet damaged files with a dozen kinds of exceptions
         raise _damaged(path, error) from error
+
+
+def open_stream(path: str | Path) -> BinaryIO:
+    """A file's bytes. Raises ImageError for a pipe or a device, which may have no end, and OSError."""
+    if not stat.S_ISREG(kind := Path(path).stat().st_mode) and not stat.S_ISDIR(kind):
+        raise ImageError(path, "no file but a pipe or a device", "Put the image itself there")
+    return Path(path).open("rb")
 
 
 def unreadable(path: str | Path, error: OSError) -> ImageError:

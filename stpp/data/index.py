@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from posixpath import expanduser
 from typing import Any
 
 from stpp.data.classes import Classes, classes_of
@@ -13,7 +14,7 @@ from stpp.data.inspection import Inspector, Kind, Look
 from stpp.data.lint import counted, lint, lint_counts, some
 from stpp.data.lists import exists
 from stpp.data.manifest import SUBSETS, Row, write_manifest
-from stpp.data.record import FORMAT, index_path
+from stpp.data.record import FORMAT, index_path, stamp
 from stpp.data.sources import Entry, Sources, resolve
 from stpp.errors import Problems
 from stpp.files import write_text
@@ -67,7 +68,7 @@ def index(
         )
 
     rows = _rows(sources.entries, images, masks)
-    subsets = {}
+    subsets: dict[str, dict[str, Any]] = {}
     for subset, members in rows.items():
         fingerprint = _fingerprint(members, images, masks)
         path = results / "data" / f"{subset}-{fingerprint[:8]}.csv"
@@ -80,6 +81,7 @@ def index(
     watched = {entry.image: images[entry.image] for entry in others}
     watched |= {entry.mask: masks[entry.mask] for entry in others if entry.mask is not None}
     files = {**classes.files, **sources.files, **{path: [look.size, look.mtime_ns] for path, look in watched.items()}}
+    files |= {subset["manifest"]: stamp(subset["manifest"]) for subset in subsets.values()}
     record = {
         "format": FORMAT,
         "subsets": subsets,
@@ -97,7 +99,7 @@ def _with_demo(data: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of the demo as those of lists, after its scenes were generated where they are not yet."""
     from stpp.data.demo import generate
 
-    root = Path(data["root"]).expanduser()
+    root = Path(expanduser(data["root"]))
     generate(root, **data["demo"])
     lists = {subset: str(root / f"{subset}.txt") for subset in SUBSETS if data["demo"].get(subset)}
     lists = {subset: path for subset, path in lists.items() if data.get(subset) is None}

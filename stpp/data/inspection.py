@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import struct
+import zlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +14,16 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from stpp.data.images import ImageError, is_coloured, open_image, open_mask, raw_labels, unreadable, upright_size
+from stpp.data.images import (
+    ImageError,
+    is_coloured,
+    open_image,
+    open_mask,
+    open_stream,
+    raw_labels,
+    unreadable,
+    upright_size,
+)
 from stpp.data.record import stamp
 from stpp.files import write_text
 
@@ -87,13 +98,15 @@ class Inspector:
         return look is not None and (look.error is not None or bool(look.sha256) or not content)
 
     def _look(self, kind: Kind, path: str, content: bool) -> Look:
-        before = self._remembered.get(kind, {}).get(path)
-        earlier = Look(*before) if before else Look()
+        earlier = _remembered_look(self._remembered.get(kind, {}).get(path))
         try:
             size, mtime_ns = stamp(path)
             if earlier[:2] == (size, mtime_ns) and not self.verify and (earlier.sha256 or not content):
                 return earlier
-            data = Path(path).read_bytes() if content or earlier.sha256 else None
+            data = None
+            if content or earlier.sha256:
+                with open_stream(path) as stream:
+                    data = stream.read()
             digest = "" if data is None else hashlib.sha256(data).hexdigest()
             height, width, values = _measure(kind, path, data)
         except ImageError as error:
@@ -115,7 +128,28 @@ def _measure(kind: Kind, path: str, data: bytes | None = None) -> tuple[int, int
             return *size, {}
     with open_mask(path, data) as image:
         size = upright_size(image)
+        if data is not None and image.format == "PNG" and not _has_all_rows(data):
+            raise ImageError(path, "truncated or damaged file", "Copy or download it again", "rows are missing")
         return *size, {} if data is None else _count_labels(path, image, by_colour=kind == "coloured mask")
+
+
+def _has_all_rows(png: bytes) -> bool:
+    """Whether the pixels of a PNG file reach to its last row; Pillow fills up with zeros, and zero is a class."""
+    width, height, depth, colour, interlaced = (*struct.unpack_from(">IIBB", png, 16), png[28])
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    packed, at = b"", 8
+    while at + 8 <= len(png):
+        length, name = struct.unpack_from(">I4s", png, at)
+        packed += png[at + 8 : at + 8 + length] if name == b"IDAT" else b""
+        at += length + 12
+    # (first column, first row, step to the next column, to the next row) of the passes of an interlaced image
+    adam7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    sizes = [
+        (-(-(width - left) // right), -(-(height - top) // down))
+        for left, top, right, down in (adam7 if interlaced else ((0, 0, 1, 1),))
+    ]
+    expected = sum((1 + -(-columns * bits // 8)) * rows for columns, rows in sizes if columns > 0 and rows > 0)
+    return len(zlib.decompressobj().decompress(packed, expected)) == expected
 
 
 def _count_labels(path: str, image: Image.Image, *, by_colour: bool) -> dict[str, int]:
@@ -161,10 +195,17 @@ def _seems_whole(image: Image.Image) -> bool:
     return tail.rstrip(b"\0").endswith(b"\xff\xd9")
 
 
+def _remembered_look(fields: Any) -> Look:
+    """An earlier look from the cache; an empty one where it remembers nothing, or nothing of this kind."""
+    types = [int, int, str, int, int, dict]
+    return Look(*fields) if isinstance(fields, list) and [type(field) for field in fields] == types else Look()
+
+
 def _load(cache: Path) -> dict[str, dict[str, Any]]:
     """What the cache file remembers: kind -> path -> fields of a Look; nothing where it is missing or foreign."""
     try:
         remembered = json.loads(cache.read_text(encoding="utf-8"))
-        return remembered if remembered.pop("format") == FORMAT else {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        known = remembered.pop("format") == FORMAT and all(isinstance(looks, dict) for looks in remembered.values())
+        return remembered if known else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}

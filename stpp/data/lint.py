@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from stpp.data.images import IGNORE, class_of, expected
 from stpp.data.inspection import Look
 from stpp.data.sources import Entry
+from stpp.errors import shortened
 
 SHOWN = 5  # files named for each kind of problem
 SUGGESTED = 24  # colours written out in a suggested palette map
@@ -283,7 +284,7 @@ def counted(items: Sequence[str] | int, what: str) -> str:
 def some(items: Sequence[str], shown: int = SHOWN) -> str:
     """The first few, and how many more there are."""
     more = len(items) - shown
-    return ", ".join(items[:shown]) + (f" and {more:,} more" if more > 0 else "")
+    return ", ".join(shortened(item, 500) for item in items[:shown]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _shortened(text: str, limit: int = 200) -> str:

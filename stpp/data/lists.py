@@ -5,9 +5,11 @@ import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from posixpath import expanduser
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 HEADERS = (["image"], ["image", "mask"])  # a first line such as pandas writes it
+TWO_PATHS = 2 * 4096 + 3  # characters: no file has a longer name, so that no longer line names an image and a mask
 AFTER_IMAGE = re.compile(rf"(?:(?<={')|(?<='.join(map(re.escape, SUFFIXES))}))(?: *, *| +)", re.IGNORECASE)
 
 
@@ -59,7 +61,7 @@ def _readings(line: str) -> Iterator[list[str]]:
             continue
         fields = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
         yield [field.strip() for field in fields if field.strip()] or [line]
-    for separator in AFTER_IMAGE.finditer(line):
+    for separator in AFTER_IMAGE.finditer(line) if len(line) <= TWO_PATHS else ():
         if separator.end() < len(line):
             yield [line[: separator.start()], line[separator.end() :]]
     yield [line]
@@ -76,4 +78,4 @@ def exists(path: str) -> bool:
 
 def locate(name: str, root: Path) -> Path | None:
     """A list file by its name: seen from the working directory, else from the data root; None if it is in neither."""
-    return next((path for path in (Path(name).expanduser(), root / name) if path.is_file()), None)
+    return next((path for path in (Path(expanduser(name)), root / name) if path.is_file()), None)

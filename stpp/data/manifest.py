@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from stpp.errors import StppError
 from stpp.files import write_text
 
 SUBSETS = ("labeled", "unlabeled", "val", "test", "truth")
+SIZE = re.compile("[1-9][0-9]{0,8}")
 
 
 class Row(NamedTuple):
@@ -54,7 +56,8 @@ def read_manifest(path: Path) -> list[Row]:
     def malformed(what: str) -> StppError:
         return StppError(f"{path}: {what}. A manifest is written by `stpp index`: delete this file and run it again.")
 
-    rows = []
+    rows: list[Row] = []
+    ids: set[str] = set()
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
             reader = csv.reader(file, strict=True)
@@ -67,11 +70,17 @@ def read_manifest(path: Path) -> list[Row]:
                 id_, subset, image, mask, height, width = fields
                 if subset not in SUBSETS:
                     raise malformed(f"line {reader.line_num} has the subset '{subset}'; expected {', '.join(SUBSETS)}")
-                if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-                    raise malformed(f"line {reader.line_num} has the size '{height}' x '{width}'; expected two numbers")
+                if not (SIZE.fullmatch(height) and SIZE.fullmatch(width)):
+                    found = f"'{height:.20}' x '{width:.20}'"
+                    raise malformed(f"line {reader.line_num} has the size {found}; expected two numbers")
+                if not id_ or not image or id_ in ids:
+                    raise malformed(f"line {reader.line_num} has no image, or one that stands further above: '{id_}'")
+                ids.add(id_)
                 rows.append(Row(id_, subset, image, mask or None, int(height), int(width)))
     except FileNotFoundError:
         raise malformed("there is no such manifest") from None
     except (csv.Error, UnicodeDecodeError) as error:
         raise malformed(f"the file is not a CSV file in UTF-8 ({error})") from None
+    except OSError as error:
+        raise malformed(f"the file cannot be read ({error.strerror})") from None
     return rows

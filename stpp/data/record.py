@@ -22,19 +22,33 @@ def load_fresh(results: Path, data: Mapping[str, Any]) -> dict[str, Any] | None:
     """The recorded index where nothing that it rests on has changed, else None.
 
     Compared are size and modification time of the list files and of every labeled, val and test image and mask, the
-    names in scanned folders, and that the manifests exist. Unlabeled images are not looked at: there may be a million.
+    names in scanned folders, and size and time of the manifests, so that an edited one is written anew. Unlabeled
+    images are not looked at: there may be a million.
     """
     try:
         record: dict[str, Any] = json.loads(index_path(results, data).read_text(encoding="utf-8"))
-        if record["format"] != FORMAT:
+        if not _complete(record):
             return None
-        manifests_exist = all(Path(subset["manifest"]).is_file() for subset in record["subsets"].values())
         watch = record["watch"]
-        unchanged = manifests_exist and all(stamp(path) == old for path, old in watch["files"].items())
+        unchanged = all(stamp(path) == old for path, old in watch["files"].items())
         unchanged = unchanged and all(names_digest(listing(path)) == old for path, old in watch["folders"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None  # missing, or not written by this program: a new index replaces it
     return record if unchanged else None
+
+
+def _complete(record: Mapping[str, Any]) -> bool:
+    """Whether a record has all that is read from it, in the right kinds; KeyError, TypeError or the like if not."""
+    subsets = record["subsets"].values()
+    return (
+        record["format"] == FORMAT
+        and "labeled" in record["subsets"]
+        and all(len(subset["fingerprint"]) == 64 and subset["count"] > 0 for subset in subsets)
+        and all(subset["manifest"] in record["watch"]["files"] for subset in subsets)
+        and all(isinstance(text, str) for text in [*record["classes"], *record["warnings"]])
+        and all(len(colour) == 3 for colour in record["palette"])
+        and len(record["palette"]) == len(record["classes"]) > 1
+    )
 
 
 def stamp(path: str | Path) -> list[int]:

@@ -4,12 +4,13 @@ import csv
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from posixpath import expanduser
 from typing import Any, NamedTuple
 
 from stpp.data.lists import exists, is_image, locate, read_list
 from stpp.data.partition import covering_sample, sample, sample_size
 from stpp.data.record import listing, names_digest, stamp
-from stpp.errors import StppError
+from stpp.errors import StppError, shortened
 
 # Image formats that are not read: such a file in a scanned folder is reported, other files there are passed over.
 UNREAD_SUFFIXES = (".bmp", ".gif", ".avif", ".heic", ".jp2", ".ppm", ".pgm", ".tga", ".npy", ".exr", ".dng", ".nef")
@@ -91,7 +92,7 @@ class _Resolver:
     def __init__(self, data: Mapping[str, Any]) -> None:
         self.data = data
         self.layout = data["layout"]
-        self.root = Path(data["root"]).expanduser()
+        self.root = Path(expanduser(data["root"]))
         self.problems: list[str] = []
         self.warnings: list[str] = []
         self.files: dict[str, list[int]] = {}
@@ -104,7 +105,8 @@ class _Resolver:
         path = locate(name, self.root)
         if path is None:
             self.problems.append(
-                f"There is no {subset} list {name}, neither seen from {Path.cwd()} nor from the data root {self.root}."
+                f"There is no {subset} list {name}, neither seen from {Path.cwd()} nor from the data root {self.root}: "
+                f"correct `{subset}`."
             )
             return []
         self.files[str(path)] = stamp(path)
@@ -129,20 +131,30 @@ class _Resolver:
 
     def _entry(self, fields: list[str], where: str, subset: str) -> Iterator[Entry]:
         """The entry of one line, or nothing and a problem."""
-        if len(fields) > 2:
+        if strange := next((character for character in "\0\r" if any(character in field for field in fields)), None):
             self.problems.append(
-                f"{where}: {len(fields)} columns ({' | '.join(fields[:4])}); expected an image and at most a mask. Put "
-                "names with spaces or commas into double quotes."
+                f"{where}: {strange!a} in {shortened(repr(' '.join(fields)))}; expected a name a line. Save the list "
+                "as plain text, with LF or CRLF at the ends of lines."
+            )
+            return
+        if len(fields) > 2:
+            found = shortened(" | ".join(fields[:4]))
+            self.problems.append(
+                f"{where}: {len(fields)} columns ({found}); expected an image and at most a mask. Put names with "
+                "spaces or commas into double quotes."
             )
             return
         if len(fields) == 1 and subset != "unlabeled":
-            self.problems.append(f"{where}: {fields[0]} has no mask beside it, but {subset} images need one.")
+            self.problems.append(
+                f"{where}: {shortened(fields[0], 500)} has no mask beside it, but {subset} images need one."
+            )
             return
         names = [self._below_root(name) for name in fields]
         if None in names:
+            found = shortened(" ".join(fields), 500)
             self.problems.append(
-                f"{where}: {' '.join(fields)!r} leads out of the data root {self.root}; set `root` to a folder that "
-                "holds all images and masks."
+                f"{where}: {found!r} leads out of the data root {self.root}; set `root` to a folder that holds all "
+                "images and masks."
             )
             return
         yield self._made(*(name for name in names if name is not None), where=where)
@@ -152,7 +164,7 @@ class _Resolver:
         if posixpath.isabs(name):
             name = posixpath.relpath(name, posixpath.abspath(self.root))
         name = posixpath.normpath(name)
-        return None if name.split("/")[0] == ".." or "\0" in name else name
+        return None if name.split("/")[0] == ".." else name
 
     def _made(self, image: str, mask: str | None = None, *, where: str = "") -> Entry:
         path = None if mask is None else self._path(mask)

@@ -1,29 +1,42 @@
 """The table: one row a run, one row an experiment, and what the stability score was worth."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from stpp.stage import Runtime, Stage
+from stpp.stage import Runtime, Stage, verified
 
+NAMES = {"teacher": "teacher", "phase1": "student of phase 1"}
 MODELS = ("teacher", "phase1", "student")
 """Roles of the networks of a run, in the order in which they are trained; the last one is the result."""
 
 
 def run(stage: Stage, runtime: Runtime) -> None:
-    """Gather the numbers of all runs of `stage`; writes `runs.csv`, `table.csv` and `table.txt`."""
+    """Gather the numbers of all runs of `stage`; writes `runs.csv`, `table.csv`, `table.txt` and `metrics.json`."""
     stages = stage.folder.parent.parent
+    records = {path.parent: json.loads(path.read_text()) for path in stage.inputs("stages")}
     runs = pd.DataFrame([run_row(stages, run) for run in stage.settings["runs"]])
     table = experiment_table(runs)
+    warnings = sorted({text for record in records.values() for text in record["warnings"]}) + declines(runs)
+    for text in warnings:
+        stage.warn(text)
     with stage.writing("runs.csv") as path:
         runs.to_csv(path, index=False, lineterminator="\n")
     with stage.writing("table.csv") as path:
         table.to_csv(path, index=False, lineterminator="\n")
     with stage.writing("table.txt") as path:
-        path.write_text(as_text(stage.settings["name"], runs, table))
+        path.write_text(as_text(stage.settings["name"], runs, table, warnings))
+    with stage.writing("metrics.json") as path:
+        content = {
+            "experiments": json.loads(table.to_json(orient="records", double_precision=15)),
+            "runs": json.loads(runs.to_json(orient="records", double_precision=15)),
+            "warnings": warnings,
+        }
+        path.write_text(json.dumps(content, indent=1) + "\n")
     stage.finish()
 
 
@@ -60,10 +73,24 @@ def run_row(stages: Path, run: Mapping[str, Any]) -> dict[str, Any]:
         groups = evaluations["stability-truth"]["groups"]
         row |= {group: groups[group]["miou"] for group in ("reliable", "unreliable") if group in groups}
         row["spearman"] = score_correlation(
-            pd.read_csv(stages / folders["score"] / "scores.csv"),
-            pd.read_csv(stages / folders["stability-truth"] / "images.csv"),
+            pd.read_csv(verified(stages / folders["score"] / "scores.csv")),
+            pd.read_csv(verified(stages / folders["stability-truth"] / "images.csv")),
         )
     return row
+
+
+def declines(runs: pd.DataFrame) -> list[str]:
+    """A sentence for each run whose result is worse than an earlier network of the same run."""
+    found = []
+    for run in runs.to_dict("records"):
+        for earlier in ("teacher", "phase1"):
+            before, after = (run.get(f"{model}_{run.get('subset')}", math.nan) for model in (earlier, "student"))
+            if after < before:
+                found.append(
+                    f"{run['experiment']}, seed {run['seed']}: the final student is worse than the {NAMES[earlier]} on "
+                    f"{run['subset']}: {_percent(after)} against {_percent(before)} % mIoU"
+                )
+    return found
 
 
 def score_correlation(scores: pd.DataFrame, images: pd.DataFrame) -> float:
@@ -99,7 +126,7 @@ def experiment_table(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def as_text(name: str, runs: pd.DataFrame, table: pd.DataFrame) -> str:
+def as_text(name: str, runs: pd.DataFrame, table: pd.DataFrame, warnings: Sequence[str] = ()) -> str:
     """The table as people read it, in percent."""
     if "miou" not in runs:
         return f"{name}: neither a val nor a test set was given, so no mIoU was measured.\n"
@@ -137,6 +164,8 @@ def as_text(name: str, runs: pd.DataFrame, table: pd.DataFrame) -> str:
             for _, r in selective.iterrows()
         ]
         lines += _columns(rows)
+    if warnings:
+        lines += ["", "Warnings:", "", *(f"- {text}" for text in warnings)]
     return "\n".join(lines) + "\n"
 
 
@@ -153,5 +182,5 @@ def _percent(value: float, sign: bool = False) -> str:
 
 
 def _metrics(folder: Path) -> dict[str, Any]:
-    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    metrics: dict[str, Any] = json.loads(verified(folder / "metrics.json").read_text())
     return metrics

@@ -1,0 +1,43 @@
+"""What goes wrong on a machine while a network runs, said so that one knows what to change."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from stpp.errors import StppError
+
+
+@contextmanager
+def explained(advice: str) -> Iterator[None]:
+    """Turn a lack of memory and a dead loader process into a StppError; `advice` says which setting to lower."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        found = str(error).partition(". ")[0]
+        raise StppError(f"the GPU's memory is too small ({found}); {advice}") from None
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error):
+            raise StppError(f"the main memory is too small; {advice}") from None
+        if "DataLoader worker" in str(error):
+            raise StppError(
+                f"a process that loads data died ({str(error).splitlines()[0].strip()}), often because the machine ran "
+                "out of memory; lower runtime.train.workers or raise runtime.train.memory, and run the workflow again: "
+                "it goes on where the state was saved last"
+            ) from None
+        raise
+
+
+def training_advice(role: str, batch_size: int, crop: int) -> str:
+    """What to lower, and by how much, if a training does not fit; memory grows with batch and crop's area."""
+    return (
+        f"lower training.{role}.batch_size from {batch_size} to {max(1, batch_size // 2)}, or training.{role}.crop "
+        f"from {crop} to {max(1, int(crop * 0.7))}: either takes about half the memory"
+    )
+
+
+def prediction_advice(height: int, width: int, tile: int | None) -> str:
+    """What to lower, and by how much, if a prediction does not fit; memory grows with the tile's area."""
+    side = max(32, (tile or max(height, width)) * 7 // 10 // 32 * 32)
+    found = f"from {tile}" if tile else f"(now none, for an image of {width} x {height} pixels)"
+    return f"set prediction.tile {found} to {side}: that takes about half the memory"

@@ -1,0 +1,114 @@
+"""What a stage has done so far, kept beside its artifacts until it ends, so that a stopped stage goes on where it was.
+
+It lies in `unfinished/` in the stage's folder, which is no declared output, because Snakemake deletes the outputs of a
+job that was stopped.
+"""
+
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from stpp.errors import StppError
+from stpp.files import replacing, write_text
+
+UNFINISHED = "unfinished"
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+"""What schedulers and people send to end a job: save and stop."""
+
+
+class Stopped(StppError):
+    """The stage was asked to stop, has saved its work and ends; `signal` is the signal's number."""
+
+    def __init__(self, number: int, where: str) -> None:
+        self.signal = number
+        super().__init__(f"stopped by {signal.Signals(number).name} {where}; all is saved, run the workflow again")
+
+
+class Progress:
+    """When to save and when to stop; a context manager around the work of a stage.
+
+    Inside, a signal of `SIGNALS` only asks to stop: the work goes on to a point where it can be saved. A second one
+    ends the process at once.
+    """
+
+    def __init__(self, folder: Path, identity: str, minutes: float) -> None:
+        """`folder` is the place for unfinished work of the stage `identity`, saved every `minutes`."""
+        self.folder = folder
+        self._identity = identity
+        self._seconds = 60 * minutes
+        self._saved = time.monotonic()  # not the wall clock, which jumps
+        self._signal = 0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        mark = self.folder / "identity"
+        found = mark.read_text() if mark.exists() else None
+        if found not in (None, self._identity):
+            print(f"{self.folder} holds work of another stage or other code, {found}: beginning anew", file=sys.stderr)
+        if found != self._identity:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            write_text(mark, self._identity)
+        mark.touch()  # its time says when the work went on
+        self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._signal:
+            sys.exit(128 + number)
+        self._signal = number
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the stage has been asked to stop."""
+        return self._signal != 0
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to save."""
+        return self.stopping or time.monotonic() - self._saved >= self._seconds
+
+    def saved(self, where: str) -> None:
+        """Say that the work up to `where` is saved; raises Stopped if the stage was asked to stop."""
+        if self.stopping:
+            raise Stopped(self._signal, where)
+        self._saved = time.monotonic()
+
+
+class Parts:
+    """The closed part files of a list that is worked through in order.
+
+    `<first>.<suffix>` holds the items from number `first` (from 0) on; `size` tells how many they are.
+    """
+
+    def __init__(self, folder: Path, suffix: str, size: Callable[[Path], int]) -> None:
+        self._folder = folder
+        self._suffix = suffix
+        self._size = size
+
+    def writing(self, first: int) -> AbstractContextManager[Path]:
+        """A temporary path that becomes the part of the items from `first` on when the block ends well."""
+        return replacing(self._folder / f"{first}.{self._suffix}")
+
+    def done(self) -> tuple[list[Path], int]:
+        """The parts that follow one another from item 0 on, and how many items they hold.
+
+        Two writers of one stage may leave parts that overlap: one chain of them is enough.
+        """
+        chain: list[Path] = []
+        end = 0
+        while (path := self._folder / f"{end}.{self._suffix}").exists():
+            chain.append(path)
+            end += self._size(path)
+        return chain, end

@@ -1,0 +1,122 @@
+"""The state of an unfinished training: with it, a stopped training ends in the same bytes as one left alone."""
+
+import sys
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from stpp.checkpoint import write_tensors
+from stpp.errors import StppError
+from stpp.files import replacing
+from stpp.models.network import SegmentationNetwork
+
+
+@dataclass
+class TrainingState:
+    """All that changes during a training, at the boundary of two iterations.
+
+    `iteration` counts finished iterations, `loss_sum` adds up the losses of the epoch so far, `history` has one row an
+    epoch, `best` is the epoch with the highest val mIoU so far: its `epoch`, `miou` and `state_dict` (on the CPU).
+    The random numbers of samples need no state: they are functions of the seed, the epoch and the index.
+    """
+
+    network: SegmentationNetwork
+    optimizer: torch.optim.SGD
+    loss_sum: Tensor
+    iteration: int = 0
+    history: list[dict[str, float | int | None]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+
+    def copy(self) -> dict[str, Any]:
+        """The state as plain values and tensors of its own on the CPU, while the training goes on with its own."""
+        content = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "loss_sum": self.loss_sum,
+            "iteration": self.iteration,
+            "history": self.history,
+            "random": _random_state(self.loss_sum.device),
+        }
+        # The weights of the best epoch never change.
+        return {**_copied(content), "best": self.best}
+
+    def load(self, path: Path) -> None:
+        """Take the state from `path`; StppError, with the reason, if it cannot be used."""
+        device = self.loss_sum.device
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            self.network.load_state_dict(content["network"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            self.loss_sum = content["loss_sum"].to(device)
+            self.iteration, self.history, self.best = content["iteration"], content["history"], content["best"]
+            _set_random_state(content["random"], device)
+        except Exception as error:  # whatever a damaged file makes of torch's readers
+            raise StppError(
+                f"cannot go on from {path} ({type(error).__name__}: {error}); remove {path.parent} to begin anew"
+            ) from error
+        print(f"going on after iteration {self.iteration}, from {path}", file=sys.stderr)
+
+
+class Saver:
+    """Writes states to `path` in the background, whole or not at all; a context manager that waits for the last one.
+
+    Waiting for a disk would cost a large network several seconds a time. An error of writing is raised by the next
+    `save`, or at the end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._pending: Future[None] | None = None
+
+    def save(self, state: TrainingState) -> None:
+        """Begin to write a copy of `state`; waits only if the one before is not written yet."""
+        self._wait()
+        self._pending = self._thread.submit(self._write, state.copy())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._thread:
+            self._wait()
+
+    def _wait(self) -> None:
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def _write(self, content: Mapping[str, Any]) -> None:
+        with replacing(self._path) as temporary:
+            write_tensors(content, temporary)
+
+
+def _copied(value: Any) -> Any:
+    """Nested dicts and lists with copies of their tensors, in the same memory layout, on the CPU."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copied(item) for item in value]
+    return value
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    """Dropout draws from these generators."""
+    state = {"cpu": torch.get_rng_state()}
+    return state | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
+
+
+def _set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)

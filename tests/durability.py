@@ -1,0 +1,247 @@
+"""Kill the workflow at random moments, start it again, and compare every artifact with those of an undisturbed run.
+
+    python tests/durability.py --kills 50
+
+Snakemake, the job's process or the whole process group gets SIGKILL or SIGTERM while a stage runs; the same command
+then goes on. When a run ends before all kills are spent, the results are compared and thrown away, and the next run
+begins. Exits non-zero on any difference, and if more work than one interval of saving was ever lost.
+"""
+
+import argparse
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+PROJECT = Path(__file__).parent.parent
+INTERVAL = 1.5
+"""Seconds between saves in these runs."""
+SLACK = 1.5
+"""Seconds that a save may come late: an iteration, a validation, and the writing itself on a busy machine."""
+VICTIMS = ("snakemake", "job", "group")
+SIGNALS = (signal.SIGKILL, signal.SIGTERM)
+DEADLINE = 300
+"""Seconds after which a run that does not end counts as hanging."""
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One kill: who got which signal, what ran, and the seconds of work since it was saved last."""
+
+    victim: str
+    signal: signal.Signals
+    stage: str
+    lost: float
+
+
+def main() -> int:
+    """Run the harness; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=50, help="how often to kill; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments; default: %(default)s")
+    parser.add_argument("--keep", action="store_true", help="keep the folder of the runs")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="stpp-durability-"))
+    print(f"The runs are in {folder}")
+    try:
+        return torment(folder, options.kills, random.Random(options.seed))
+    finally:
+        if not options.keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def torment(folder: Path, kills: int, rng: random.Random) -> int:
+    """An undisturbed run in `folder`, and runs with `kills` kills; prints what was found, returns the exit code."""
+    write_config(folder)
+    started = time.monotonic()
+    if start(folder).wait(DEADLINE):
+        print((folder / "log").read_text())
+        return 1
+    seconds = time.monotonic() - started
+    expected = artifacts(folder)
+    print(f"undisturbed: {seconds:.0f} s, {len(expected)} artifacts, {sum(map(len, expected.values())):,} bytes")
+    for name in expected:
+        if "unfinished" in name or name.endswith(".tmp"):
+            print(f"left over: {name}")
+            return 1
+
+    seconds_of = durations(folder)
+    spent: list[Kill] = []
+    runs = differences = 0
+    while len(spent) < kills:
+        shutil.rmtree(folder / "results")
+        shutil.rmtree(folder / ".snakemake", ignore_errors=True)
+        runs += 1
+        while kill := run_and_kill(folder, seconds_of if len(spent) < kills else {}, rng):
+            spent.append(kill)
+        found = artifacts(folder)
+        for name in sorted(expected.keys() | found.keys()):
+            if expected.get(name) != found.get(name):
+                differences += 1
+                what = "missing" if name not in found else "left over" if name not in expected else "other bytes"
+                print(f"DIFFERENT: {name}: {what}")
+    return report(spent, runs, differences, len(expected), list(seconds_of))
+
+
+def report(spent: list[Kill], runs: int, differences: int, count: int, kinds: list[str]) -> int:
+    """Print the figures; returns the exit code."""
+    print(f"{len(spent)} kills in {runs} runs")
+    for what, number in sorted(Counter(f"{kill.signal.name} to {kill.victim}" for kill in spent).items()):
+        print(f"  {number:3} {what}")
+    hit = Counter(kill.stage for kill in spent)
+    for kind in kinds:
+        lost = [kill.lost for kill in spent if kill.stage == kind]
+        print(f"  {hit[kind]:3} in {kind:28} work lost at most {max(lost, default=0):.1f} s")
+    worst = max((kill.lost for kill in spent), default=0.0)
+    late = worst > INTERVAL + SLACK
+    print(
+        f"work redone after a kill: at most {worst:.1f} s, the interval is {INTERVAL} s{' : TOO MUCH' if late else ''}"
+    )
+    print(f"{count} artifacts compared after each of {runs} runs: {differences or 'no'} differences")
+    return 1 if differences or late else 0
+
+
+def write_config(folder: Path) -> None:
+    """The demo, small enough that a run takes well under a minute."""
+    config = yaml.safe_load((PROJECT / "config.yaml").read_text())
+    config["data"]["demo"] |= {"labeled": 8, "unlabeled": 60, "val": 10, "test": 4}
+    config["training"]["teacher"] |= {"epochs": 60, "validate_every": 20}
+    config["training"]["student"] |= {"epochs": 6, "labeled_repeat": 8, "validate_every": 2}
+    config["labeling"]["scales"] = [0.75, 1.0, 1.25]
+    config["runtime"]["save_minutes"] = INTERVAL / 60
+    config["experiments"] = {"st++": {"method": "st++"}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def start(folder: Path) -> "subprocess.Popen[bytes]":
+    """Start the workflow as a user does, in a process group of its own."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "-s", str(PROJECT / "Snakefile")]
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(
+            [*command, "--configfile", "config.yaml"],
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def run_and_kill(folder: Path, seconds_of: dict[str, float], rng: random.Random) -> Kill | None:
+    """Start the workflow and kill it in one of the stages of `seconds_of`; None if it ended before.
+
+    Every second stage that starts is killed, at a moment drawn from its usual time, the start of its process included.
+    """
+    workflow = start(folder)
+    deadline = time.monotonic() + DEADLINE
+    moments: dict[int, float] = {}
+    while workflow.poll() is None and time.monotonic() < deadline:
+        for job, kind, path in jobs(folder):
+            if job not in moments:
+                after = rng.uniform(0, seconds_of[kind]) if kind in seconds_of and rng.random() < 0.5 else math.inf
+                moments[job] = time.monotonic() + after
+            if time.monotonic() < moments[job]:
+                continue
+            victim, number = rng.choice(VICTIMS), rng.choice(SIGNALS)
+            kill = Kill(victim, number, kind, time.time() - last_saved(path, job))
+            if send(victim, number, workflow.pid, job):
+                # After SIGKILL to Snakemake alone, its job goes on beside the one that takes its place.
+                finish(workflow)
+                return kill
+        time.sleep(0.02)
+    finish(workflow)
+    if workflow.returncode:
+        print((folder / "log").read_text()[-3000:])
+        raise SystemExit("a run failed that nobody killed")
+    return None
+
+
+def durations(folder: Path) -> dict[str, float]:
+    """The time from the start of the process to its end, in seconds, of each kind of stage of a finished run."""
+    found = {}
+    for path in sorted(folder.glob("results/stages/*/*/stage.json")):
+        log = folder / "results" / "logs" / path.parent.parent.name / f"{path.parent.name}.tsv"
+        found[kind_of(str(path))] = float(log.read_text().splitlines()[1].split("\t")[0])
+    return found
+
+
+def finish(workflow: "subprocess.Popen[bytes]") -> None:
+    """Wait until the workflow has ended."""
+    try:
+        workflow.wait(DEADLINE)
+    except subprocess.TimeoutExpired:
+        os.killpg(workflow.pid, signal.SIGKILL)
+        raise SystemExit("a run hangs") from None
+
+
+def send(victim: str, number: signal.Signals, workflow: int, job: int) -> bool:
+    """Send the signal; False if the victim has just ended by itself."""
+    try:
+        if victim == "group":
+            os.killpg(workflow, number)
+        else:
+            os.kill(workflow if victim == "snakemake" else job, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def jobs(folder: Path) -> Iterator[tuple[int, str, Path]]:
+    """The stages that run now: process, kind, folder."""
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            words = (process / "cmdline").read_bytes().decode().split("\0")
+            here = (process / "cwd").resolve() == folder.resolve()
+        except OSError:
+            continue
+        if here and len(words) > 3 and words[1].endswith("bin/stpp") and "stages/" in words[3]:
+            yield int(process.name), kind_of(words[3]), folder / words[3]
+
+
+def kind_of(path: str) -> str:
+    """Kind and role of the stage of a path, such as `train/student-phase1`."""
+    kind, name = path.partition("stages/")[2].split("/")[:2]
+    return f"{kind}/{'-'.join(name[:-9].partition('-seed')[0].split('-')[:2])}"
+
+
+def last_saved(stage: Path, job: int) -> float:
+    """When the work of a running stage was saved last, or went on (Unix time); now, if it has not begun.
+
+    Stages that are too short to save anything have no such work: they begin again.
+    """
+    ticks = int(Path(f"/proc/{job}/stat").read_text().rpartition(")")[2].split()[19])
+    booted = time.time() - float(Path("/proc/uptime").read_text().split()[0])
+    born = booted + ticks / os.sysconf("SC_CLK_TCK")
+    times = [path.stat().st_mtime for path in sorted(stage.glob("unfinished/**/*")) if path.is_file()]
+    return max([when for when in times if when >= born], default=time.time())
+
+
+def artifacts(folder: Path) -> dict[str, bytes]:
+    """Every file of the stages by its path: its bytes, or of `stage.json` what does not say when and where it ran."""
+    found = {}
+    for path in sorted((folder / "results" / "stages").rglob("*")):
+        if path.is_file():
+            name = str(path.relative_to(folder))
+            found[name] = path.read_bytes()
+            if path.name == "stage.json":
+                record = json.loads(found[name])
+                kept = {key: record[key] for key in ("identity", "sha256", "warnings")}
+                found[name] = json.dumps(kept, sort_keys=True).encode()
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

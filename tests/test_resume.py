@@ -1,0 +1,218 @@
+"""Stages that are stopped at any point and started again end in the bytes of those that were left alone."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fabricate
+import pytest
+
+from stpp.cli import main
+from stpp.progress import Parts, Progress, Stopped
+
+STOPPED = 128 + signal.SIGTERM
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A planned workflow of which the teacher, its masks and their scores are finished."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        fabricate.write_scenes(folder / "my scenes")
+        fabricate.write_config(folder, fabricate.tiny(experiments={"st++": {"method": "st++"}}))
+        assert main(["plan", "config.yaml"]) == 0
+        run(only(folder, "train/teacher*"))
+        for stage in sorted(stages(folder, "predict/masks*")):
+            run(stage)
+        run(only(folder, "score/*"))
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def again(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same workflow beside it, where nothing has run yet but what a test copies."""
+    import shutil
+
+    folder = tmp_path / "again"
+    shutil.copytree(undisturbed, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def stages(folder: Path, pattern: str) -> list[Path]:
+    return [path.relative_to(folder) for path in folder.glob(f"my results/stages/{pattern}")]
+
+
+def only(folder: Path, pattern: str) -> Path:
+    (stage,) = stages(folder, pattern)
+    return stage
+
+
+def run(stage: Path, *options: str) -> None:
+    assert main([stage.parent.name, str(stage), *options]) == 0
+
+
+def artifacts(stage: Path) -> dict[str, bytes]:
+    """The files of a stage, without the two that say when it ran."""
+    return {path.name: path.read_bytes() for path in stage.iterdir() if path.name not in ("stage.json", "recipe.json")}
+
+
+def empty(stage: Path) -> None:
+    """Leave nothing but the recipe, as before the stage ran."""
+    for path in stage.iterdir():
+        if path.name != "recipe.json":
+            path.unlink()
+
+
+def stop_when(monkeypatch: pytest.MonkeyPatch, target: str, count: int) -> None:
+    """Send this process SIGTERM in the call number `count` of the function `target`."""
+    module, _, name = target.rpartition(".")
+    original: Callable[..., Any] = getattr(__import__(module, fromlist=[name]), name)
+    calls = iter(range(1, 10_000))
+
+    def counted(*given: Any, **named: Any) -> Any:
+        if next(calls) == count:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*given, **named)
+
+    monkeypatch.setattr(target, counted)
+
+
+# (stage, the function that is called once a unit of work, its units)
+WORK = {
+    "train": ("train/teacher*", "stpp.train.masked_cross_entropy", 6),
+    "predict": ("predict/masks-checkpoint1*", "stpp.predict.predict_mask", 6),
+    "score": ("score/*", "stpp.score.compare_masks", 6),
+}
+
+
+@pytest.mark.parametrize("kind", WORK)
+@pytest.mark.parametrize("unit", range(1, 7))
+def test_a_stage_stopped_anywhere_ends_in_the_same_bytes(
+    undisturbed: Path, again: Path, monkeypatch: pytest.MonkeyPatch, kind: str, unit: int
+) -> None:
+    pattern, target, _ = WORK[kind]
+    stage = only(again, pattern)
+    empty(stage)
+    with monkeypatch.context() as patch:
+        stop_when(patch, target, unit)
+        assert main([kind, str(stage)]) == STOPPED
+    left = {path.name for path in stage.iterdir()}
+    assert left == {"recipe.json", "unfinished"}, "no artifact is there before all is done"
+    done = iter(range(10_000))
+    with monkeypatch.context() as patch:
+        module, _, name = target.rpartition(".")
+        original = getattr(__import__(module, fromlist=[name]), name)
+        patch.setattr(target, lambda *given, **named: (next(done), original(*given, **named))[1])
+        run(stage)
+    assert next(done) == 6 - unit, "exactly the work that was left is done"
+    assert artifacts(stage) == artifacts(undisturbed / stage)
+
+
+def test_work_is_saved_whenever_the_interval_has_passed(
+    undisturbed: Path, again: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stage that is killed without notice goes on where it saved last."""
+    for kind, (pattern, target, units) in WORK.items():
+        stage = only(again, pattern)
+        empty(stage)
+
+        class Killed(BaseException):
+            pass
+
+        module, _, name = target.rpartition(".")
+        original = getattr(__import__(module, fromlist=[name]), name)
+        calls = iter(range(1, 10_000))
+
+        def dying(*given: Any, original: Any = original, calls: Any = calls, last: int = units, **named: Any) -> Any:
+            if next(calls) == last:
+                raise Killed
+            return original(*given, **named)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(target, dying)
+            with pytest.raises(Killed):
+                main([kind, str(stage), "--save-minutes", "1e-9"])
+        done = iter(range(10_000))
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                target, lambda *given, original=original, done=done, **named: (next(done), original(*given, **named))[1]
+            )
+            run(stage)
+        assert next(done) == 1, f"{kind}: only the unit that was lost is done again"
+        assert artifacts(stage) == artifacts(undisturbed / stage)
+        assert not (stage / "unfinished").exists()
+
+
+def test_work_of_another_stage_or_other_code_is_refused_with_the_reason(
+    undisturbed: Path, again: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = only(again, "score/*")
+    empty(stage)
+    (stage / "unfinished").mkdir()
+    (stage / "unfinished" / "identity").write_text("another")
+    (stage / "unfinished" / "0.npy").write_bytes(b"not for this stage")
+    run(stage)
+    assert "work of another stage or other code, another: beginning anew" in capsys.readouterr().err
+    assert artifacts(stage) == artifacts(undisturbed / stage)
+
+
+def test_a_damaged_state_is_refused_with_the_way_out(again: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage = only(again, "train/teacher*")
+    identity = __import__("json").loads((stage / "recipe.json").read_text())["identity"]
+    empty(stage)
+    (stage / "unfinished").mkdir()
+    (stage / "unfinished" / "identity").write_text(identity)
+    (stage / "unfinished" / "training.pt").write_bytes(b"PK damaged")
+    assert main(["train", str(stage)]) == 1
+    assert f"remove {stage / 'unfinished'} to begin anew" in capsys.readouterr().err
+
+
+def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as exit, Progress(tmp_path / "work", "id", 5) as progress:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert progress.stopping
+        assert progress.due
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert exit.value.code == STOPPED
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_each_signal_that_ends_jobs_is_answered_and_its_old_handler_comes_back(tmp_path: Path, number: int) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped) as stopped, Progress(tmp_path / "work", "id", 5) as progress:
+        assert not progress.due
+        os.kill(os.getpid(), number)
+        progress.saved("here")
+    assert stopped.value.signal == number
+    assert signal.getsignal(number) == before
+
+
+def test_time_to_save_is_measured_by_a_clock_that_does_not_jump(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = {"monotonic": 1000.0}
+    monkeypatch.setattr("time.monotonic", lambda: now["monotonic"])
+    with Progress(tmp_path / "work", "id", 5) as progress:
+        monkeypatch.setattr("time.time", lambda: 10.0**12)
+        assert not progress.due
+        now["monotonic"] += 301
+        assert progress.due
+        progress.saved("here")
+        assert not progress.due
+
+
+def test_overlapping_parts_of_two_writers_make_one_chain(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, "txt", lambda path: len(path.read_text()))
+    for first, text in ((0, "abc"), (2, "cdef"), (3, "de"), (5, "f"), (9, "x")):
+        with parts.writing(first) as path:
+            path.write_text(text)
+    chain, done = parts.done()
+    assert [path.name for path in chain] == ["0.txt", "3.txt", "5.txt"]
+    assert done == 6
