@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +29,8 @@ import yaml
 PROJECT = Path(__file__).parent.parent
 INTERVAL = 1.5
 """Seconds between saves in these runs."""
-SLACK = 1.5
-"""Seconds that a save may come late: an iteration, a validation, and the writing itself on a busy machine."""
+SLACK = 1.0
+"""Seconds of processor time that a save may come late: an iteration, a validation, and the writing itself."""
 VICTIMS = ("snakemake", "job", "group")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 DEADLINE = 300
@@ -38,7 +39,7 @@ DEADLINE = 300
 
 @dataclass(frozen=True)
 class Kill:
-    """One kill: who got which signal, what ran, and the seconds of work since it was saved last."""
+    """One kill: who got which signal, what ran, and the work since it was saved last, in seconds of processor time."""
 
     victim: str
     signal: signal.Signals
@@ -146,15 +147,20 @@ def run_and_kill(folder: Path, seconds_of: dict[str, float], rng: random.Random)
     workflow = start(folder)
     deadline = time.monotonic() + DEADLINE
     moments: dict[int, float] = {}
+    saved: dict[int, tuple[int, float]] = {}
     while workflow.poll() is None and time.monotonic() < deadline:
         for job, kind, path in jobs(folder):
             if job not in moments:
                 after = rng.uniform(0, seconds_of[kind]) if kind in seconds_of and rng.random() < 0.5 else math.inf
                 moments[job] = time.monotonic() + after
+            at, used = last_saved(path), processor_time(job)
+            if saved.setdefault(job, (at, math.inf))[0] != at:
+                saved[job] = at, used
             if time.monotonic() < moments[job]:
                 continue
             victim, number = rng.choice(VICTIMS), rng.choice(SIGNALS)
-            kill = Kill(victim, number, kind, time.time() - last_saved(path, job))
+            # Infinity: this process has not begun to work.
+            kill = Kill(victim, number, kind, max(0.0, used - saved[job][1]))
             if send(victim, number, workflow.pid, job):
                 # After SIGKILL to Snakemake alone, its job goes on beside the one that takes its place.
                 finish(workflow)
@@ -217,16 +223,25 @@ def kind_of(path: str) -> str:
     return f"{kind}/{'-'.join(name[:-9].partition('-seed')[0].split('-')[:2])}"
 
 
-def last_saved(stage: Path, job: int) -> float:
-    """When the work of a running stage was saved last, or went on (Unix time); now, if it has not begun.
+def last_saved(stage: Path) -> int:
+    """When the unfinished work of a stage was saved last, or went on, in ns; 0 where there is none.
 
     Stages that are too short to save anything have no such work: they begin again.
     """
-    ticks = int(Path(f"/proc/{job}/stat").read_text().rpartition(")")[2].split()[19])
-    booted = time.time() - float(Path("/proc/uptime").read_text().split()[0])
-    born = booted + ticks / os.sysconf("SC_CLK_TCK")
-    times = [path.stat().st_mtime for path in sorted(stage.glob("unfinished/**/*")) if path.is_file()]
-    return max([when for when in times if when >= born], default=time.time())
+    times = []
+    for path in stage.glob("unfinished/**/*"):
+        with suppress(FileNotFoundError):
+            times.append(path.stat().st_mtime_ns)
+    return max(times, default=0)
+
+
+def processor_time(job: int) -> float:
+    """Seconds of processor time that a process has used; 0 if it has just ended."""
+    try:
+        fields = Path(f"/proc/{job}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def artifacts(folder: Path) -> dict[str, bytes]:
