@@ -7,54 +7,70 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from stpp.checkpoint import load_checkpoint
 from stpp.data.images import read_mask
 from stpp.data.manifest import Row
 from stpp.idlist import read_list
-from stpp.inference import pick_device
 from stpp.masks import MaskStore
-from stpp.metrics import confusion_matrix, iou, mean_iou, pixel_accuracy
+from stpp.metrics import Confusion, confusion_matrix, iou, mean_iou, pixel_accuracy, total
 from stpp.stage import Runtime, Stage
-from stpp.validation import Confusion, evaluate_network, total
 
 
 def run(stage: Stage, runtime: Runtime) -> None:
     """Evaluate the checkpoint or the mask stores of `stage`; writes `metrics.json` and `images.csv`."""
-    torch.set_num_threads(runtime.threads)
-    encoding = stage.settings["encoding"]
     if "checkpoint" in stage.recipe["inputs"]:
-        device = pick_device(runtime.device)
-        model = load_checkpoint(stage.input("checkpoint"), device)
-        classes = list(model.classes)
-        (subset,) = stage.recipe["data"]
-        confusion, images = evaluate_network(
-            model.network, stage.rows(subset), encoding, stage.settings["prediction"], device
-        )
-        report = {"subset": subset, **summary(confusion, classes, len(images))}
-        if subset == "val" and stage.recipe["inputs"]["checkpoint"].endswith("/best.pt"):
-            stage.warn("the mIoU on val is too high, because val chose the checkpoint; only a test set tells")
-        groups: Mapping[str, str] = {}
-        facts = {"device": str(device), "threads": runtime.threads}
+        evaluate_checkpoint(stage, runtime)
     else:
-        stores = [MaskStore(path) for path in stage.inputs("masks")]
-        classes = stores[0].classes
-        images = evaluate_stores(stores, stage.rows("truth"), encoding)
-        groups = _groups(stage, images)
-        report = {"subset": "truth", **summary(total(images.values(), len(classes)), classes, len(images))}
-        members = {group: [id for id in images if groups[id] == group] for group in sorted(set(groups.values()))}
-        report["groups"] = {
+        evaluate_labels(stage)
+
+
+def evaluate_checkpoint(stage: Stage, runtime: Runtime) -> None:
+    """mIoU of a network on val or test."""
+    # Here, because stored masks are evaluated without torch, which takes seconds to import.
+    import torch
+
+    from stpp.checkpoint import load_checkpoint
+    from stpp.inference import pick_device
+    from stpp.validation import evaluate_network
+
+    torch.set_num_threads(runtime.threads)
+    device = pick_device(runtime.device)
+    model = load_checkpoint(stage.input("checkpoint"), device)
+    (subset,) = stage.recipe["data"]
+    settings = stage.settings
+    confusion, images = evaluate_network(
+        model.network, stage.rows(subset), settings["encoding"], settings["prediction"], device
+    )
+    if subset == "val" and stage.recipe["inputs"]["checkpoint"].endswith("/best.pt"):
+        stage.warn("the mIoU on val is too high, because val chose the checkpoint; only a test set tells")
+    write(stage, {"subset": subset, **summary(confusion, model.classes, len(images))}, images, {})
+    stage.finish(device=str(device), threads=runtime.threads)
+
+
+def evaluate_labels(stage: Stage) -> None:
+    """mIoU of stored masks of unlabeled images, for those that happen to have a true mask."""
+    stores = [MaskStore(path) for path in stage.inputs("masks")]
+    classes = stores[0].classes
+    images = evaluate_stores(stores, stage.rows("truth"), stage.settings["encoding"])
+    groups = _groups(stage, images)
+    members = {group: [id for id in images if groups[id] == group] for group in sorted(set(groups.values()))}
+    report = {
+        "subset": "truth",
+        **summary(total(images.values(), len(classes)), classes, len(images)),
+        "groups": {
             group: summary(total([images[id] for id in ids], len(classes)), classes, len(ids))
             for group, ids in members.items()
-        }
-        facts = {}
+        },
+    }
+    write(stage, report, images, groups)
+    stage.finish()
+
+
+def write(stage: Stage, report: Mapping[str, Any], images: Mapping[str, Confusion], groups: Mapping[str, str]) -> None:
+    """Write `metrics.json` and `images.csv`."""
     with stage.writing("metrics.json") as path:
-        report["warnings"] = stage.warnings
-        path.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+        path.write_text(json.dumps({**report, "warnings": stage.warnings}, indent=1, allow_nan=False) + "\n")
     with stage.writing("images.csv") as path:
         write_images(images, groups, path)
-    stage.finish(**facts)
 
 
 def evaluate_stores(

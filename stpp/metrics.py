@@ -4,13 +4,16 @@ A confusion matrix is the sum of those of its parts, so a whole data set is scor
 taking the IoU once at the end (the evaluation of PASCAL VOC and of the ST++ paper).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 IGNORE = 255
 """The mask value of pixels that carry no class. They are never counted."""
+
+Confusion = NDArray[np.int64]
+"""A confusion matrix (C, C): true class by row, predicted class by column."""
 
 _BLOCK = 2**15
 
@@ -79,3 +82,8 @@ def pixel_accuracy(confusion: NDArray[np.int64]) -> float:
     """Share of the counted pixels whose class is right, in [0, 1]; NaN if no pixel was counted."""
     total = confusion.sum()
     return float(np.trace(confusion) / total) if total else float("nan")
+
+
+def total(confusions: Iterable[Confusion], classes: int) -> Confusion:
+    """Sum of confusion matrices, int64 (C, C); zeros for none."""
+    return sum(confusions, start=np.zeros((classes, classes), dtype=np.int64))

@@ -87,6 +87,7 @@ def torment(folder: Path, kills: int, rng: random.Random) -> int:
         runs += 1
         while kill := run_and_kill(folder, seconds_of if len(spent) < kills else {}, rng):
             spent.append(kill)
+            print(f"{len(spent):3}: {kill.signal.name} to {kill.victim} in {kill.stage}", flush=True)
         found = artifacts(folder)
         for name in sorted(expected.keys() | found.keys()):
             if expected.get(name) != found.get(name):
@@ -228,11 +229,12 @@ def last_saved(stage: Path) -> int:
 
     Stages that are too short to save anything have no such work: they begin again.
     """
-    times = []
-    for path in stage.glob("unfinished/**/*"):
-        with suppress(FileNotFoundError):
-            times.append(path.stat().st_mtime_ns)
-    return max(times, default=0)
+    times = [0]
+    for folder, _, names in os.walk(stage / "unfinished"):  # which passes over what vanishes meanwhile
+        for name in names:
+            with suppress(FileNotFoundError):
+                times.append(os.stat(f"{folder}/{name}").st_mtime_ns)
+    return max(times)
 
 
 def processor_time(job: int) -> float:

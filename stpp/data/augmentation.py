@@ -12,7 +12,8 @@ from zlib import crc32
 import numpy as np
 from PIL import Image
 
-from stpp.data.strong import IGNORE, Mask, Pixels, colour_jitter, cutout, gaussian_blur, to_grayscale
+from stpp.data.strong import Mask, Pixels, colour_jitter, cutout, gaussian_blur, to_grayscale
+from stpp.metrics import IGNORE
 
 
 def sample_rng(seed: int, role: str, epoch: int, index: int, part: str) -> np.random.Generator:

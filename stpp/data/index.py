@@ -9,7 +9,7 @@ from posixpath import expanduser
 from typing import Any
 
 from stpp.data.classes import Classes, classes_of
-from stpp.data.images import IGNORE, class_of
+from stpp.data.images import class_of
 from stpp.data.inspection import Inspector, Kind, Look
 from stpp.data.lint import counted, lint, lint_counts, some
 from stpp.data.lists import exists
@@ -18,6 +18,7 @@ from stpp.data.record import FORMAT, index_path, stamp
 from stpp.data.sources import Entry, Sources, resolve
 from stpp.errors import Problems
 from stpp.files import write_text
+from stpp.metrics import IGNORE
 
 
 def index(

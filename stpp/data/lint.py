@@ -4,10 +4,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from stpp.data.images import IGNORE, class_of, expected
+from stpp.data.images import class_of, expected
 from stpp.data.inspection import Look
 from stpp.data.sources import Entry
 from stpp.errors import shortened
+from stpp.metrics import IGNORE
 
 SHOWN = 5  # files named for each kind of problem
 SUGGESTED = 24  # colours written out in a suggested palette map

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from PIL import Image, ImageEnhance, ImageFilter
 
 from stpp.errors import StppError
+from stpp.metrics import IGNORE
 
 Pixels = npt.NDArray[np.uint8]  # (height, width, 3), RGB
 Mask = npt.NDArray[np.uint8]  # (height, width), class or IGNORE
-IGNORE = 255
 
 # With the paper's settings 28 % of the draws fit; this many suffice even for boxes of 90 % of the image (0.3 %).
 CUTOUT_DRAWS = 10_000
