@@ -233,7 +233,7 @@ def last_saved(stage: Path) -> int:
     for folder, _, names in os.walk(stage / "unfinished"):  # which passes over what vanishes meanwhile
         for name in names:
             with suppress(FileNotFoundError):
-                times.append(os.stat(f"{folder}/{name}").st_mtime_ns)
+                times.append(Path(folder, name).stat().st_mtime_ns)
     return max(times)
 
 
