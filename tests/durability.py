@@ -85,7 +85,7 @@ def torment(folder: Path, kills: int, rng: random.Random) -> int:
         shutil.rmtree(folder / "results")
         shutil.rmtree(folder / ".snakemake", ignore_errors=True)
         runs += 1
-        while kill := run_and_kill(folder, seconds_of if len(spent) < kills else {}, rng):
+        while kill := run_and_kill(folder, targets(seconds_of, spent, kills, runs), rng):
             spent.append(kill)
             print(f"{len(spent):3}: {kill.signal.name} to {kill.victim} in {kill.stage}", flush=True)
         found = artifacts(folder)
@@ -140,10 +140,22 @@ def start(folder: Path) -> "subprocess.Popen[bytes]":
         )
 
 
-def run_and_kill(folder: Path, seconds_of: dict[str, float], rng: random.Random) -> Kill | None:
-    """Start the workflow and kill it in one of the stages of `seconds_of`; None if it ended before.
+def targets(seconds_of: dict[str, float], spent: list[Kill], kills: int, runs: int) -> dict[str, tuple[float, float]]:
+    """For each kind of stage its usual time and the probability that it is killed; nothing once all kills are spent.
 
-    Every second stage that starts is killed, at a moment drawn from its usual time, the start of its process included.
+    Every second stage that starts, and from the second run on all that were never hit, so that the kills are spread
+    over all of them.
+    """
+    hit = {kill.stage for kill in spent}
+    sure = {kind for kind in seconds_of if runs > 1 and kind not in hit}
+    chosen = seconds_of if len(spent) < kills else {}
+    return {kind: (seconds, 1.0 if kind in sure else 0.5) for kind, seconds in chosen.items()}
+
+
+def run_and_kill(folder: Path, targets: dict[str, tuple[float, float]], rng: random.Random) -> Kill | None:
+    """Start the workflow and kill it in one of the stages of `targets`; None if it ended before.
+
+    The moment is drawn from the stage's usual time, the start of its process included.
     """
     workflow = start(folder)
     deadline = time.monotonic() + DEADLINE
@@ -152,7 +164,8 @@ def run_and_kill(folder: Path, seconds_of: dict[str, float], rng: random.Random)
     while workflow.poll() is None and time.monotonic() < deadline:
         for job, kind, path in jobs(folder):
             if job not in moments:
-                after = rng.uniform(0, seconds_of[kind]) if kind in seconds_of and rng.random() < 0.5 else math.inf
+                seconds, chance = targets.get(kind, (0.0, 0.0))
+                after = rng.uniform(0, seconds) if rng.random() < chance else math.inf
                 moments[job] = time.monotonic() + after
             at, used = last_saved(path), processor_time(job)
             if saved.setdefault(job, (at, math.inf))[0] != at:
