@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import platform
+import shutil
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -18,8 +19,9 @@ from stpp.configfile import resolved
 from stpp.counts import labeled_repeat, reliable_count
 from stpp.data import record
 from stpp.errors import Problems, StppError
-from stpp.files import sha256, write_text
+from stpp.files import remove_leftovers, sha256, write_text
 from stpp.plan import Plan, Stage, expand
+from stpp.progress import UNFINISHED
 
 TORCHVISION_WEIGHTS = "IMAGENET1K_V1"
 
@@ -138,9 +140,16 @@ _locks: list[TextIO] = []
 
 
 def write(config: Config, plan: Plan) -> None:
-    """Write the recipe of every stage, and the view of the plan that people look at."""
+    """Write the recipe of every stage, and the view of the plan that people look at.
+
+    What a finished stage had no time to remove, because it was killed at that moment, is removed.
+    """
     for stage in plan.stages.values():
-        _write_recipe(Path(config.results) / "stages" / stage.folder, stage)
+        folder = Path(config.results) / "stages" / stage.folder
+        _write_recipe(folder, stage)
+        if (folder / "stage.json").exists():
+            shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+            remove_leftovers(folder)
     _write_view(config, plan)
 
 
