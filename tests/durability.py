@@ -85,9 +85,10 @@ def torment(folder: Path, kills: int, rng: random.Random) -> int:
         shutil.rmtree(folder / "results")
         shutil.rmtree(folder / ".snakemake", ignore_errors=True)
         runs += 1
-        while kill := run_and_kill(folder, targets(seconds_of, spent, kills, runs), rng):
-            spent.append(kill)
-            print(f"{len(spent):3}: {kill.signal.name} to {kill.victim} in {kill.stage}", flush=True)
+        while more := run_and_kill(folder, targets(seconds_of, spent, kills, runs), rng):
+            for kill in more:
+                spent.append(kill)
+                print(f"{len(spent):3}: {kill.signal.name} to {kill.victim} in {kill.stage}", flush=True)
         found = artifacts(folder)
         for name in sorted(expected.keys() | found.keys()):
             if expected.get(name) != found.get(name):
@@ -152,12 +153,14 @@ def targets(seconds_of: dict[str, float], spent: list[Kill], kills: int, runs: i
     return {kind: (seconds, 1.0 if kind in sure else 0.5) for kind, seconds in chosen.items()}
 
 
-def run_and_kill(folder: Path, targets: dict[str, tuple[float, float]], rng: random.Random) -> Kill | None:
-    """Start the workflow and kill it in one of the stages of `targets`; None if it ended before.
+def run_and_kill(folder: Path, targets: dict[str, tuple[float, float]], rng: random.Random) -> list[Kill]:
+    """Start the workflow and kill it in the stages of `targets` until it ends; no kills if it ended well.
 
-    The moment is drawn from the stage's usual time, the start of its process included.
+    The moment is drawn from the stage's usual time, the start of its process included. When only a job is killed,
+    Snakemake goes on with what does not need it, and so does this.
     """
     workflow = start(folder)
+    kills: list[Kill] = []
     deadline = time.monotonic() + DEADLINE
     moments: dict[int, float] = {}
     saved: dict[int, tuple[int, float]] = {}
@@ -175,16 +178,19 @@ def run_and_kill(folder: Path, targets: dict[str, tuple[float, float]], rng: ran
             victim, number = rng.choice(VICTIMS), rng.choice(SIGNALS)
             # Infinity: this process has not begun to work.
             kill = Kill(victim, number, kind, max(0.0, used - saved[job][1]))
+            moments[job] = math.inf
             if send(victim, number, workflow.pid, job):
-                # After SIGKILL to Snakemake alone, its job goes on beside the one that takes its place.
-                finish(workflow)
-                return kill
+                kills.append(kill)
+                if victim != "job":
+                    # After SIGKILL to Snakemake alone, its job goes on beside the one that takes its place.
+                    finish(workflow)
+                    return kills
         time.sleep(0.02)
     finish(workflow)
-    if workflow.returncode:
+    if workflow.returncode and not kills:
         print((folder / "log").read_text()[-3000:])
         raise SystemExit("a run failed that nobody killed")
-    return None
+    return kills
 
 
 def durations(folder: Path) -> dict[str, float]:
