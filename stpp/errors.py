@@ -34,10 +34,8 @@ def of_the_system(error: OSError) -> str:
     """One sentence for an error of the file system, such as a full disk."""
     where = f": {error.filename}" if error.filename else ""
     again = "run the workflow again, it goes on where it was"
-    # HDF5 has no errno to give, but says it in its text.
-    number = error.errno or next((n for n in (errno.ENOSPC, errno.EDQUOT) if f"errno = {n}" in str(error)), None)
-    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"no space is left on the disk{where}; nothing half-written stays. Free some space and {again}"
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{error.strerror}{where}; make it accessible, or choose another place with `results`, and {again}"
     return f"{error.strerror or error}{where}; put that right and {again}"

@@ -44,7 +44,7 @@ class TrainingState:
             "random": _random_state(self.loss_sum.device),
         }
         # The weights of the best epoch never change.
-        return {**_copied(content), "best": self.best}
+        return {**copied(content), "best": self.best}
 
     def load(self, path: Path) -> None:
         """Take the state from `path`; StppError, with the reason, if it cannot be used."""
@@ -99,14 +99,14 @@ class Saver:
             write_tensors(content, temporary)
 
 
-def _copied(value: Any) -> Any:
+def copied(value: Any) -> Any:
     """Nested dicts and lists with copies of their tensors, in the same memory layout, on the CPU."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
+        return {key: copied(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_copied(item) for item in value]
+        return [copied(item) for item in value]
     return value
 
 

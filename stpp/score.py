@@ -1,7 +1,6 @@
 """The stage that scores how stable the K checkpoints' masks of each unlabeled image are."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,5 +55,5 @@ def compare_in_parts(
 
 def write_rows(parts: Parts, first: int, rows: NDArray[np.float64]) -> None:
     """Close the part that begins with item `first`."""
-    with parts.writing(first) as path, Path(path).open("wb") as file:
+    with parts.writing(first) as path, path.open("wb") as file:
         np.save(file, rows)

@@ -26,7 +26,7 @@ from stpp.models import build
 from stpp.models.network import SegmentationNetwork
 from stpp.models.weights import load_weights
 from stpp.progress import SIGNALS, Progress
-from stpp.resume import Saver, TrainingState
+from stpp.resume import Saver, TrainingState, copied
 from stpp.stage import Runtime, Stage
 from stpp.validation import evaluate_network
 
@@ -198,8 +198,7 @@ def check_finite(losses: Sequence[Tensor], iteration: int, batches: EpochBatches
 def end_epoch(state: TrainingState, epoch: int, per_epoch: int, miou: float | None) -> None:
     """Add a row to the history, and remember the weights if their val mIoU is the highest so far."""
     if miou is not None and (state.best is None or miou > state.best["miou"]):
-        weights = {name: value.detach().cpu().clone() for name, value in state.network.state_dict().items()}
-        state.best = {"miou": miou, "epoch": epoch, "state_dict": weights}
+        state.best = {"miou": miou, "epoch": epoch, "state_dict": copied(state.network.state_dict())}
     state.history.append(
         {
             "epoch": epoch,

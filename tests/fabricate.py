@@ -1,5 +1,6 @@
 """Small data sets and configurations for the tests."""
 
+import contextlib
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 import numpy as np
 import yaml
 from PIL import Image
+
+from stpp.cli import main
 
 CLASSES = ("background", "left", "right")
 
@@ -88,3 +91,19 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> Path:
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(dict(config), sort_keys=False))
     return path
+
+
+def planned(folder: Path, **changes: Any) -> Path:
+    """A planned ST++ on small scenes in `folder`, which is created."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.chdir(folder):
+        write_scenes(folder / "my scenes")
+        write_config(folder, tiny(**{"experiments": {"st++": {"method": "st++"}}} | changes))
+        assert main(["plan", "config.yaml"]) == 0
+    return folder
+
+
+def only(folder: Path, pattern: str) -> Path:
+    """The one planned stage whose folder matches, relative to `folder`."""
+    (stage,) = folder.glob(f"my results/stages/{pattern}")
+    return stage.relative_to(folder)

@@ -23,26 +23,6 @@ from stpp.workflow import claim
 Capture = pytest.CaptureFixture[str]
 
 
-def planned(folder: Path, **changes: Any) -> Path:
-    """A planned ST++ on small scenes in `folder`, which is created."""
-    folder.mkdir(parents=True, exist_ok=True)
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        fabricate.write_scenes(folder / "my scenes")
-        config = fabricate.tiny(**{"experiments": {"st++": {"method": "st++"}}} | changes)
-        fabricate.write_config(folder, config)
-        assert main(["plan", "config.yaml"]) == 0
-    finally:
-        os.chdir(before)
-    return folder
-
-
-def only(folder: Path, pattern: str) -> Path:
-    (stage,) = folder.glob(f"my results/stages/{pattern}")
-    return stage.relative_to(folder)
-
-
 def run(stage: Path, *options: str) -> int:
     return main([stage.parent.name, str(stage), *options])
 
@@ -50,7 +30,7 @@ def run(stage: Path, *options: str) -> int:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All stages of ST++, finished."""
-    folder = planned(tmp_path_factory.mktemp("faults") / "finished")
+    folder = fabricate.planned(tmp_path_factory.mktemp("faults") / "finished")
     before = Path.cwd()
     os.chdir(folder)
     try:
@@ -117,8 +97,8 @@ DAMAGES = [
 def test_a_damaged_artifact_is_named_with_the_command_that_rebuilds_it(
     copy: Path, capsys: Capture, damage: Any, artifact: str, reader: str
 ) -> None:
-    path = only(copy, artifact)
-    stage = only(copy, reader)
+    path = fabricate.only(copy, artifact)
+    stage = fabricate.only(copy, reader)
     before = {file: file.read_bytes() for file in stage.iterdir() if file.is_file()}
     damage(path)
     assert run(stage) == 1
@@ -134,7 +114,7 @@ def test_a_damaged_artifact_is_named_with_the_command_that_rebuilds_it(
 
 def test_the_rebuilt_artifact_has_the_same_bytes(copy: Path, finished: Path) -> None:
     for pattern in ("train/student-phase1*", "predict/masks-checkpoint2*", "score/*"):
-        stage = only(copy, pattern)
+        stage = fabricate.only(copy, pattern)
         outputs = json.loads((stage / "recipe.json").read_text())["outputs"]
         for name in outputs:
             (stage / name).unlink()
@@ -180,7 +160,7 @@ def test_a_full_disk_is_said_leaves_nothing_half_written_and_the_stage_goes_on(
 ) -> None:
     folder = tmp_path / "full"
     shutil.copytree(finished, folder, symlinks=True)
-    path = only(folder, stage)
+    path = fabricate.only(folder, stage)
     kept = "find . -type f ! -name recipe.json ! -path '*unfinished*' -printf 'left: %p\\n'"
     outputs = json.loads((folder / path / "recipe.json").read_text())["outputs"]
     expected = {name: (finished / path / name).read_bytes() for name in outputs if name != "stage.json"}
@@ -207,7 +187,7 @@ def test_a_full_disk_is_said_leaves_nothing_half_written_and_the_stage_goes_on(
 
 
 def test_a_read_only_results_folder_is_said_before_anything_runs(tmp_path: Path) -> None:
-    folder = planned(tmp_path / "read only")
+    folder = fabricate.planned(tmp_path / "read only")
     project = Path(__file__).parent.parent
     snakemake = f"snakemake --cores 1 -s '{project}/Snakefile' --configfile config.yaml"
     output = in_a_small_folder(folder, "8m", f"mount -o remount,ro 'my results'; {snakemake}; echo code $?")
@@ -225,7 +205,7 @@ def test_a_read_only_results_folder_is_said_before_anything_runs(tmp_path: Path)
 def test_an_image_that_breaks_during_training_is_named(
     copy: Path, capsys: Capture, workers: int, content: bytes
 ) -> None:
-    stage = only(copy, "train/teacher*")
+    stage = fabricate.only(copy, "train/teacher*")
     image = copy / "my scenes" / "images" / "labeled2.png"
     image.write_bytes(image.read_bytes()[: len(image.read_bytes()) // 2] if content else b"")
     assert run(stage, "--workers", str(workers)) == 1
@@ -235,13 +215,19 @@ def test_an_image_that_breaks_during_training_is_named(
     assert "DataLoader" not in error
 
 
-def test_a_loader_process_that_is_killed_is_an_error_within_a_minute(copy: Path) -> None:
-    settings = json.loads((only(copy, "train/teacher*") / "recipe.json").read_text())
-    settings["settings"]["training"]["epochs"] = 100_000
-    settings["identity"] = identity_of(settings)
-    stage = copy / "my results" / "stages" / "train" / "endless"
+def endless_training(folder: Path) -> Path:
+    """A teacher that trains until it is stopped."""
+    recipe = json.loads((fabricate.only(folder, "train/teacher*") / "recipe.json").read_text())
+    recipe["settings"]["training"]["epochs"] = 100_000
+    recipe["identity"] = identity_of(recipe)
+    stage = folder / "my results" / "stages" / "train" / "endless"
     stage.mkdir()
-    (stage / "recipe.json").write_text(json.dumps(settings))
+    (stage / "recipe.json").write_text(json.dumps(recipe))
+    return stage
+
+
+def test_a_loader_process_that_is_killed_is_an_error_within_a_minute(copy: Path) -> None:
+    stage = endless_training(copy)
     command = [sys.executable, "-m", "stpp", "train", str(stage), "--workers", "2"]
     training = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
@@ -264,12 +250,7 @@ def test_a_loader_process_that_is_killed_is_an_error_within_a_minute(copy: Path)
 
 def test_signals_to_the_whole_process_group_stop_a_training_with_workers(copy: Path) -> None:
     """Ctrl-C and schedulers reach the loader processes as well."""
-    settings = json.loads((only(copy, "train/teacher*") / "recipe.json").read_text())
-    settings["settings"]["training"]["epochs"] = 100_000
-    settings["identity"] = identity_of(settings)
-    stage = copy / "my results" / "stages" / "train" / "endless"
-    stage.mkdir()
-    (stage / "recipe.json").write_text(json.dumps(settings))
+    stage = endless_training(copy)
     command = [sys.executable, "-m", "stpp", "train", str(stage), "--workers", "2", "--save-minutes", "0.001"]
     for number in (signal.SIGINT, signal.SIGTERM):
         training = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -302,14 +283,14 @@ def test_too_little_memory_says_which_setting_to_lower_and_by_how_much(
         raise error
 
     monkeypatch.setattr("stpp.train.forward", fail)
-    assert run(only(copy, "train/student-phase2*")) == 1
+    assert run(fabricate.only(copy, "train/student-phase2*")) == 1
     said = capsys.readouterr().err
     assert message in said
     assert "training.student.batch_size from 4 to 2" in said
     assert "training.student.crop from 24 to 16" in said
 
     monkeypatch.setattr("stpp.predict.predict_mask", fail)
-    assert run(only(copy, "predict/masks-checkpoint1*")) == 1
+    assert run(fabricate.only(copy, "predict/masks-checkpoint1*")) == 1
     said = capsys.readouterr().err
     assert message in said
     assert "set prediction.tile (now none, for an image of" in said
@@ -333,7 +314,7 @@ def test_masks_of_one_class_and_labels_that_lost_a_class_are_warned_of(copy: Pat
         ("predict/masks-checkpoint1*", 1, "the network predicts one and the same class in all 6 images"),
         ("predict/labels-teacher*", None, "lost the class right"),
     ):
-        stage = only(copy, pattern)
+        stage = fabricate.only(copy, pattern)
         (stage / "masks.h5").unlink()
         with pytest.MonkeyPatch.context() as patch:
             import numpy as np
@@ -351,19 +332,19 @@ def test_masks_of_one_class_and_labels_that_lost_a_class_are_warned_of(copy: Pat
 
 
 def test_a_score_that_does_not_vary_is_warned_of(copy: Path, capsys: Capture) -> None:
-    first = only(copy, "predict/masks-checkpoint1*")
+    first = fabricate.only(copy, "predict/masks-checkpoint1*")
     for k in (2, 3):
-        stage = only(copy, f"predict/masks-checkpoint{k}*")
+        stage = fabricate.only(copy, f"predict/masks-checkpoint{k}*")
         shutil.copyfile(first / "masks.h5", stage / "masks.h5")
         record = json.loads((stage / "stage.json").read_text())
         record["sha256"] = json.loads((first / "stage.json").read_text())["sha256"]
         (stage / "stage.json").write_text(json.dumps(record))
-    assert run(only(copy, "score/*")) == 0
+    assert run(fabricate.only(copy, "score/*")) == 0
     assert "all 6 images have the same stability score" in capsys.readouterr().err
 
 
 def test_the_report_says_every_warning_and_each_decline(finished: Path) -> None:
-    stage = only(finished, "report/*")
+    stage = fabricate.only(finished, "report/*")
     warnings = json.loads((finished / stage / "metrics.json").read_text())["warnings"]
     others = finished.glob("my results/stages/*/*/stage.json")
     expected = {
@@ -379,11 +360,11 @@ def test_the_report_says_every_warning_and_each_decline(finished: Path) -> None:
 
 def test_a_val_set_that_chose_the_checkpoint_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     suponly = {"suponly": {"method": "suponly"}}
-    folder = planned(tmp_path / "best", evaluation={"checkpoint": "best"}, experiments=suponly)
+    folder = fabricate.planned(tmp_path / "best", evaluation={"checkpoint": "best"}, experiments=suponly)
     monkeypatch.chdir(folder)
-    assert run(only(folder, "train/teacher*")) == 0
+    assert run(fabricate.only(folder, "train/teacher*")) == 0
     for subset, count in (("val", 1), ("test", 0)):
-        stage = only(folder, f"evaluate/teacher-{subset}*")
+        stage = fabricate.only(folder, f"evaluate/teacher-{subset}*")
         assert run(stage) == 0
         assert len(json.loads((stage / "metrics.json").read_text())["warnings"]) == count
 
@@ -422,14 +403,14 @@ def test_two_writers_of_one_artifact_do_not_mix_their_bytes(tmp_path: Path) -> N
 
 
 def test_what_killed_writers_left_is_removed_when_the_stage_ends(copy: Path) -> None:
-    stage = only(copy, "select/*")
+    stage = fabricate.only(copy, "select/*")
     (stage / f".reliable.txt.{'0' * 32}.tmp").write_bytes(b"half")
     assert run(stage) == 0
     assert not list(stage.glob(".*"))
 
 
 def test_what_a_stage_had_no_time_to_remove_goes_when_the_workflow_starts(copy: Path) -> None:
-    stage = only(copy, "score/*")
+    stage = fabricate.only(copy, "score/*")
     (stage / "unfinished").mkdir()
     (stage / "unfinished" / "0.npy").write_bytes(b"rows")
     assert main(["plan", "config.yaml"]) == 0
@@ -439,5 +420,5 @@ def test_what_a_stage_had_no_time_to_remove_goes_when_the_workflow_starts(copy: 
 def test_hdf5_of_a_finished_store_opens_for_other_programs(finished: Path) -> None:
     import hdf5plugin  # noqa: F401
 
-    with h5py.File(finished / only(finished, "predict/masks-checkpoint3*") / "masks.h5") as file:
+    with h5py.File(finished / fabricate.only(finished, "predict/masks-checkpoint3*") / "masks.h5") as file:
         assert file["pixels"].shape[0] == int((file["shapes"][:].prod(axis=1)).sum())

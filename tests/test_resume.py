@@ -1,6 +1,9 @@
 """Stages that are stopped at any point and started again end in the bytes of those that were left alone."""
 
+import contextlib
+import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -18,40 +21,22 @@ STOPPED = 128 + signal.SIGTERM
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A planned workflow of which the teacher, its masks and their scores are finished."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        fabricate.write_scenes(folder / "my scenes")
-        fabricate.write_config(folder, fabricate.tiny(experiments={"st++": {"method": "st++"}}))
-        assert main(["plan", "config.yaml"]) == 0
-        run(only(folder, "train/teacher*"))
-        for stage in sorted(stages(folder, "predict/masks*")):
-            run(stage)
-        run(only(folder, "score/*"))
-    finally:
-        os.chdir(before)
+    folder = fabricate.planned(tmp_path_factory.mktemp("undisturbed"))
+    with contextlib.chdir(folder):
+        run(fabricate.only(folder, "train/teacher*"))
+        for checkpoint in (1, 2, 3):
+            run(fabricate.only(folder, f"predict/masks-checkpoint{checkpoint}*"))
+        run(fabricate.only(folder, "score/*"))
     return folder
 
 
 @pytest.fixture
 def again(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same workflow beside it, where nothing has run yet but what a test copies."""
-    import shutil
-
     folder = tmp_path / "again"
     shutil.copytree(undisturbed, folder, symlinks=True)
     monkeypatch.chdir(folder)
     return folder
-
-
-def stages(folder: Path, pattern: str) -> list[Path]:
-    return [path.relative_to(folder) for path in folder.glob(f"my results/stages/{pattern}")]
-
-
-def only(folder: Path, pattern: str) -> Path:
-    (stage,) = stages(folder, pattern)
-    return stage
 
 
 def run(stage: Path, *options: str) -> None:
@@ -98,7 +83,7 @@ def test_a_stage_stopped_anywhere_ends_in_the_same_bytes(
     undisturbed: Path, again: Path, monkeypatch: pytest.MonkeyPatch, kind: str, unit: int
 ) -> None:
     pattern, target, _ = WORK[kind]
-    stage = only(again, pattern)
+    stage = fabricate.only(again, pattern)
     empty(stage)
     with monkeypatch.context() as patch:
         stop_when(patch, target, unit)
@@ -120,7 +105,7 @@ def test_work_is_saved_whenever_the_interval_has_passed(
 ) -> None:
     """A stage that is killed without notice goes on where it saved last."""
     for kind, (pattern, target, units) in WORK.items():
-        stage = only(again, pattern)
+        stage = fabricate.only(again, pattern)
         empty(stage)
 
         class Killed(BaseException):
@@ -153,7 +138,7 @@ def test_work_is_saved_whenever_the_interval_has_passed(
 def test_work_of_another_stage_or_other_code_is_refused_with_the_reason(
     undisturbed: Path, again: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stage = only(again, "score/*")
+    stage = fabricate.only(again, "score/*")
     empty(stage)
     (stage / "unfinished").mkdir()
     (stage / "unfinished" / "identity").write_text("another")
@@ -164,8 +149,8 @@ def test_work_of_another_stage_or_other_code_is_refused_with_the_reason(
 
 
 def test_a_damaged_state_is_refused_with_the_way_out(again: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    stage = only(again, "train/teacher*")
-    identity = __import__("json").loads((stage / "recipe.json").read_text())["identity"]
+    stage = fabricate.only(again, "train/teacher*")
+    identity = json.loads((stage / "recipe.json").read_text())["identity"]
     empty(stage)
     (stage / "unfinished").mkdir()
     (stage / "unfinished" / "identity").write_text(identity)

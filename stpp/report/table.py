@@ -18,10 +18,10 @@ MODELS = ("teacher", "phase1", "student")
 def run(stage: Stage, runtime: Runtime) -> None:
     """Gather the numbers of all runs of `stage`; writes `runs.csv`, `table.csv`, `table.txt` and `metrics.json`."""
     stages = stage.folder.parent.parent
-    records = {path.parent: json.loads(path.read_text()) for path in stage.inputs("stages")}
+    records = [json.loads(path.read_text()) for path in stage.inputs("stages")]
     runs = pd.DataFrame([run_row(stages, run) for run in stage.settings["runs"]])
     table = experiment_table(runs)
-    warnings = sorted({text for record in records.values() for text in record["warnings"]}) + declines(runs)
+    warnings = sorted({text for record in records for text in record["warnings"]}) + declines(runs)
     for text in warnings:
         stage.warn(text)
     with stage.writing("runs.csv") as path:
