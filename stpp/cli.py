@@ -100,8 +100,10 @@ def _run_stage(kind: str, options: argparse.Namespace) -> None:
 
     given = {key: value for key, value in vars(options).items() if key in Runtime.__dataclass_fields__}
     stage = Stage(options.folder, kind)
-    module = import_module(MODULES[kind])
-    (module.join if getattr(options, "join", False) else module.run)(stage, Runtime(**given))
+    if getattr(options, "join", False):
+        import_module("stpp.shards").join(stage, Runtime(**given))
+    else:
+        import_module(MODULES[kind]).run(stage, Runtime(**given))
 
 
 # --- before the stages ------------------------------------------------------------------------------------------------

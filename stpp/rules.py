@@ -28,15 +28,13 @@ def use_this_code(project: Path) -> None:
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Let Snakemake end with the message of a user's mistake or of a full disk, without a traceback."""
-    from snakemake.exceptions import WorkflowError
-
+    """Let Snakemake end with the message of a user's mistake or of a full disk, and with nothing else."""
     try:
         yield
-    except StppError as error:
-        raise WorkflowError(str(error)) from None
-    except OSError as error:
-        raise WorkflowError(of_the_system(error)) from None
+    except (StppError, OSError) as error:
+        # Snakemake would show where in the rules an exception of its own was raised.
+        print(f"stpp: {error if isinstance(error, StppError) else of_the_system(error)}", file=sys.stderr)
+        sys.exit(1)
 
 
 def typed(value: Any) -> Any:

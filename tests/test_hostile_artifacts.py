@@ -27,26 +27,26 @@ DEEP = b"[" * 100_000
 
 # --- manifests, id lists, score tables --------------------------------------------------------------------------------
 
-HEADER = b"id,subset,image,mask,height,width\n"
-ROW = b"a,val,a.png,m.png,8,8\n"
+HEADER = b"id,subset,image,mask,height,width,bytes\n"
+ROW = b"a,val,a.png,m.png,8,8,9\n"
 MANIFESTS: dict[str, tuple[bytes, str]] = {
     "random bytes": (JUNK, "not a CSV file in UTF-8"),
     "zero bytes": (bytes(500), "the columns are"),
     "a byte order mark": (b"\xef\xbb\xbf" + HEADER + ROW, "expected id,subset,image"),
-    "latin-1": (HEADER + b"\xe4,val,a.png,m.png,8,8\n", "not a CSV file in UTF-8"),
-    "another order of columns": (b"subset,id,image,mask,height,width\n" + ROW, "expected id,subset,image"),
+    "latin-1": (HEADER + b"\xe4,val,a.png,m.png,8,8,9\n", "not a CSV file in UTF-8"),
+    "another order of columns": (b"subset,id,image,mask,height,width,bytes\n" + ROW, "expected id,subset,image"),
     "semicolons": (HEADER.replace(b",", b";") + ROW.replace(b",", b";"), "expected id,subset,image"),
-    "100,000 columns": (HEADER + b"a," * 100_000 + b"\n", "columns; expected 6"),
-    "a field of a million letters": (HEADER + b"a" * 1_000_000 + b",val,a.png,m.png,8,8\n", "not a CSV file"),
-    "an open quote": (HEADER + b'"a,val,a.png,m.png,8,8\n', "not a CSV file in UTF-8"),
+    "100,000 columns": (HEADER + b"a," * 100_000 + b"\n", "columns; expected 7"),
+    "a field of a million letters": (HEADER + b"a" * 1_000_000 + b",val,a.png,m.png,8,8,9\n", "not a CSV file"),
+    "an open quote": (HEADER + b'"a,val,a.png,m.png,8,8,9\n', "not a CSV file in UTF-8"),
     "an image twice": (HEADER + ROW + ROW, "line 3 has no image, or one that stands further above: 'a'"),
     "no id": (HEADER + ROW.replace(b"a,", b",", 1), "line 2 has no image"),
     "no image": (HEADER + ROW.replace(b"a.png", b""), "line 2 has no image"),
-    "a size of 5000 digits": (HEADER + b"a,val,a.png,m.png," + b"9" * 5000 + b",8\n", "expected two numbers"),
-    "a negative size": (HEADER + b"a,val,a.png,m.png,-8,8\n", "expected two numbers"),
-    "a fraction of a pixel": (HEADER + b"a,val,a.png,m.png,8.5,8\n", "expected two numbers"),
-    "a size in other digits": (HEADER + "a,val,a.png,m.png,\u0668,8\n".encode(), "expected two numbers"),
-    "a power of ten as a size": (HEADER + b"a,val,a.png,m.png,1e3,8\n", "expected two numbers"),
+    "a size of 5000 digits": (HEADER + b"a,val,a.png,m.png," + b"9" * 5000 + b",8,9\n", "expected three numbers"),
+    "a negative size": (HEADER + b"a,val,a.png,m.png,-8,8,9\n", "expected three numbers"),
+    "a fraction of a pixel": (HEADER + b"a,val,a.png,m.png,8.5,8,9\n", "expected three numbers"),
+    "a size in other digits": (HEADER + "a,val,a.png,m.png,\u0668,8,9\n".encode(), "expected three numbers"),
+    "a power of ten as a size": (HEADER + b"a,val,a.png,m.png,1e3,8,9\n", "expected three numbers"),
 }
 LISTS: dict[str, tuple[bytes, str]] = {
     "random bytes": (JUNK, "not UTF-8 text"),

@@ -66,15 +66,14 @@ def flip_last_byte(path):
 
 def test_the_manifests_say_what_the_lists_say(place):
     record = run(place)
-    assert rows(record, "labeled") == [
-        Row(f"i/labeled{n}", "labeled", f"data/i/labeled{n}.png", f"data/m/labeled{n}.png", 8, 8) for n in range(3)
-    ]
-    assert rows(record, "unlabeled") == [
-        Row(f"i/unlabeled{n}", "unlabeled", f"data/i/unlabeled{n}.png", None, 8, 8) for n in range(4)
-    ]
-    assert rows(record, "truth") == [
-        Row(f"i/unlabeled{n}", "truth", f"data/i/unlabeled{n}.png", f"data/m/unlabeled{n}.png", 8, 8) for n in range(4)
-    ]
+
+    def row(name, subset, mask):
+        image = f"data/i/{name}.png"
+        return Row(f"i/{name}", subset, image, f"data/m/{name}.png" if mask else None, 8, 8, Path(image).stat().st_size)
+
+    assert rows(record, "labeled") == [row(f"labeled{n}", "labeled", mask=True) for n in range(3)]
+    assert rows(record, "unlabeled") == [row(f"unlabeled{n}", "unlabeled", mask=False) for n in range(4)]
+    assert rows(record, "truth") == [row(f"unlabeled{n}", "truth", mask=True) for n in range(4)]
     assert [row.id for subset in ("val", "test") for row in rows(record, subset)] == ["i/val0", "i/val1", "i/test0"]
 
 
@@ -475,6 +474,7 @@ ROWS = st.builds(
     mask=st.none() | TEXT,
     height=st.integers(1, 99999),
     width=st.integers(1, 99999),
+    bytes=st.integers(1, 99999),
 )
 
 
@@ -486,27 +486,27 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path, written):
 
 
 def test_a_manifest_is_plain_csv(tmp_path):
-    write_manifest(tmp_path / "m.csv", [Row('a "b", c', "unlabeled", "x/a.png", None, 3, 4)])
+    write_manifest(tmp_path / "m.csv", [Row('a "b", c', "unlabeled", "x/a.png", None, 3, 4, 5)])
     with (tmp_path / "m.csv").open(newline="", encoding="utf-8") as file:
-        assert list(csv.DictReader(file)) == [
-            {"id": 'a "b", c', "subset": "unlabeled", "image": "x/a.png", "mask": "", "height": "3", "width": "4"}
-        ]
+        (found,) = csv.DictReader(file)
+    assert list(found) == ["id", "subset", "image", "mask", "height", "width", "bytes"]
+    assert list(found.values()) == ['a "b", c', "unlabeled", "x/a.png", "", "3", "4", "5"]
 
 
-HEADER = "id,subset,image,mask,height,width\n"
+HEADER = "id,subset,image,mask,height,width,bytes\n"
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (None, "there is no such manifest"),
-        (b"", "the columns are missing; expected id,subset,image,mask,height,width"),
+        (b"", "the columns are missing; expected id,subset,image,mask,height,width,bytes"),
         (b"id,image\n", "the columns are id,image; expected"),
-        (HEADER.encode() + b"a,val,a.png,m.png,8\n", "line 2 has 5 columns; expected 6"),
-        (HEADER.encode() + b"a,train,a.png,m.png,8,8\n", "line 2 has the subset 'train'; expected labeled"),
-        (HEADER.encode() + b"a,val,a.png,m.png,8,tall\n", "line 2 has the size '8' x 'tall'; expected two numbers"),
-        (HEADER.encode() + b"a,val,a.png,m.png,0,8\n", "line 2 has the size '0' x '8'"),
-        (HEADER.encode() + b'a,val,"a.png,m.png,8,8\n', "not a CSV file in UTF-8"),
+        (HEADER.encode() + b"a,val,a.png,m.png,8\n", "line 2 has 5 columns; expected 7"),
+        (HEADER.encode() + b"a,train,a.png,m.png,8,8,9\n", "line 2 has the subset 'train'; expected labeled"),
+        (HEADER.encode() + b"a,val,a.png,m.png,8,tall,9\n", "has the size '8' x 'tall' and '9' bytes; expected"),
+        (HEADER.encode() + b"a,val,a.png,m.png,0,8,9\n", "line 2 has the size '0' x '8'"),
+        (HEADER.encode() + b'a,val,"a.png,m.png,8,8,9\n', "not a CSV file in UTF-8"),
         (b"\xff\xfe", "not a CSV file in UTF-8"),
     ],
 )

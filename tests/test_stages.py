@@ -54,6 +54,16 @@ def test_weights_are_loaded_by_name_and_a_mismatch_lists_the_names(
     assert "classifier.score.bias: (5,) -> (3,)" in capsys.readouterr().err
 
 
+def test_weights_that_changed_after_the_plan_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({}, tmp_path / "weights.pth")
+    stage = teacher(tmp_path, monkeypatch, network=fabricate.tiny()["network"] | {"weights": "weights.pth"})
+    torch.save({"another": torch.zeros(1)}, tmp_path / "weights.pth")
+    assert main(["train", str(stage)]) == 1
+    assert "weights.pth changed since the workflow was started; run it again" in capsys.readouterr().err
+
+
 def test_a_missing_gpu_is_said_before_anything_is_computed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,7 +30,7 @@ PASCAL = {
 
 def row(name: str, subset: str = "labeled") -> Row:
     """A manifest row without files."""
-    return Row(name, subset, f"{name}.png", f"{name}-mask.png", 4, 4)
+    return Row(name, subset, f"{name}.png", f"{name}-mask.png", 4, 4, 1)
 
 
 def store_of(path: Path, names: list[str]) -> Path:
@@ -173,8 +173,8 @@ def test_a_sample_is_a_function_of_epoch_and_index_and_kind(tmp_path: Path) -> N
         writer.add("u", np.ones((height, width), np.uint8))
     samples = samples_of(
         "student",
-        [Row("l", "labeled", image, mask, height, width)],
-        [Row("u", "unlabeled", image, None, height, width)],
+        [Row("l", "labeled", image, mask, height, width, 1)],
+        [Row("u", "unlabeled", image, None, height, width, 1)],
         [store],
         1,
     )

@@ -132,7 +132,7 @@ def _rows(entries: Iterable[Entry], images: Mapping[str, Look], masks: Mapping[s
     rows: dict[str, list[Row]] = {}
     for id_, subset, image, mask, _ in entries:
         look = images[image]
-        row = Row(id_, subset, image, mask, look.height, look.width)
+        row = Row(id_, subset, image, mask, look.height, look.width, look.size)
         if subset == "unlabeled":
             true = masks.get(mask or "", Look())
             if (true.height, true.width) == (look.height, look.width):

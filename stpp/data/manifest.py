@@ -11,7 +11,7 @@ from stpp.errors import StppError
 from stpp.files import write_text
 
 SUBSETS = ("labeled", "unlabeled", "val", "test", "truth")
-SIZE = re.compile("[1-9][0-9]{0,8}")
+SIZE = re.compile("[1-9][0-9]{0,11}")
 
 
 class Row(NamedTuple):
@@ -19,8 +19,8 @@ class Row(NamedTuple):
 
     `id` is the image path relative to the data root, without its suffix, with "/" between folders. `image` and `mask`
     are usable from the working directory; `mask` is None for unlabeled images. `height` and `width` are those of the
-    image after EXIF rotation. Rows of `truth` are unlabeled images whose mask happens to exist: their masks serve to
-    report quality, never to train.
+    image after EXIF rotation, `bytes` is the size of its file. Rows of `truth` are unlabeled images whose mask happens
+    to exist: their masks serve to report quality, never to train.
     """
 
     id: str
@@ -29,6 +29,7 @@ class Row(NamedTuple):
     mask: str | None
     height: int
     width: int
+    bytes: int
 
     @property
     def true_mask(self) -> str:
@@ -67,16 +68,16 @@ def read_manifest(path: Path) -> list[Row]:
             for fields in reader:
                 if len(fields) != len(Row._fields):
                     raise malformed(f"line {reader.line_num} has {len(fields)} columns; expected {len(Row._fields)}")
-                id_, subset, image, mask, height, width = fields
+                id_, subset, image, mask, height, width, size = fields
                 if subset not in SUBSETS:
                     raise malformed(f"line {reader.line_num} has the subset '{subset}'; expected {', '.join(SUBSETS)}")
-                if not (SIZE.fullmatch(height) and SIZE.fullmatch(width)):
-                    found = f"'{height:.20}' x '{width:.20}'"
-                    raise malformed(f"line {reader.line_num} has the size {found}; expected two numbers")
+                if not all(SIZE.fullmatch(number) for number in (height, width, size)):
+                    found = f"'{height:.20}' x '{width:.20}' and '{size:.20}' bytes"
+                    raise malformed(f"line {reader.line_num} has the size {found}; expected three numbers")
                 if not id_ or not image or id_ in ids:
                     raise malformed(f"line {reader.line_num} has no image, or one that stands further above: '{id_}'")
                 ids.add(id_)
-                rows.append(Row(id_, subset, image, mask or None, int(height), int(width)))
+                rows.append(Row(id_, subset, image, mask or None, int(height), int(width), int(size)))
     except FileNotFoundError:
         raise malformed("there is no such manifest") from None
     except (csv.Error, UnicodeDecodeError) as error:

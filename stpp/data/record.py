@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1  # of the recorded index; raised when its layout or the meaning of a field changes
+FORMAT = 2  # of the recorded index; raised when its layout or the meaning of a field changes
 
 
 def index_path(results: Path, data: Mapping[str, Any]) -> Path:

@@ -1,0 +1,167 @@
+"""How the workflow bears a million unlabeled images and five hundred experiments.
+
+    python benchmarks/scale.py
+
+The images are entries of a manifest without files, and the K = 3 stores hold a mask of one pixel for each: what is
+measured is all that grows with their number and not with their pixels. Prints wall time and peak memory of each
+command, and the sizes of its files. The dry run of many experiments is compared with one of a bare Snakemake graph of
+as many jobs and files; it exits with 1 if that takes less than 1/1.3 of the time.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from stpp.configfile import read
+from stpp.data.manifest import read_manifest, write_manifest
+from stpp.data.record import index_path, stamp
+from stpp.masks import MaskWriter, voc_palette
+from stpp.shards import part_name
+
+PROJECT = Path(__file__).parent.parent
+SNAKEMAKE = [str(Path(sys.executable).parent / "snakemake"), "--quiet", "rules", "reason", "--dry-run"]
+STPP = [sys.executable, "-m", "stpp"]
+LIMIT = 1.3
+"""How much longer than a bare Snakemake graph of as many jobs the dry run of many experiments may take."""
+
+
+def main() -> int:
+    """Print the figures; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--images", type=int, default=1_000_000, help="unlabeled images; default: %(default)s")
+    parser.add_argument("--experiments", type=int, default=500, help="experiments; default: %(default)s")
+    options = parser.parse_args()
+    os.environ["PYTHONPATH"] = str(PROJECT)
+    with tempfile.TemporaryDirectory(prefix="stpp-scale-") as folder:
+        os.chdir(folder)
+        many_images(options.images)
+        return many_experiments(options.experiments)
+
+
+def many_images(count: int) -> None:
+    """Time plan, score, select, the joining of shards and the sharded graph of `count` unlabeled images."""
+    config = configuration({"st++": {"method": "st++"}})
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+    subprocess.run([*STPP, "index", "config.yaml"], check=True, stdout=subprocess.DEVNULL)
+    enlarge(count)
+    print(f"{count:,} unlabeled images\n{'':30}{'seconds':>9}{'peak MB':>9}  files")
+    measure("plan", [*STPP, "plan", "config.yaml"])
+    measure("dry run", [*SNAKEMAKE, "--snakefile", f"{PROJECT}/Snakefile", "--configfile", "config.yaml"])
+    config["runtime"]["shards"] = 100
+    Path("sharded.yaml").write_text(yaml.safe_dump(config))
+    measure("dry run with 100 shards", [*SNAKEMAKE, "-s", f"{PROJECT}/Snakefile", "--configfile", "sharded.yaml"])
+    stores = sorted(Path("results/stages/predict").glob("masks-*"))
+    for stage in stores:
+        write_parts(stage, count, shards=4)
+        measure(
+            f"join of 4 shards, {stage.name[:17]}", [*STPP, "predict", str(stage), "--join", "--shards", "4"], stage
+        )
+    for stage in [*Path("results/stages/score").iterdir(), *Path("results/stages/select").iterdir()]:
+        measure(stage.parent.name, [*STPP, stage.parent.name, str(stage)], stage)
+
+
+def many_experiments(count: int) -> int:
+    """Compare the dry run of `count` experiments that share nothing with a bare graph; returns the exit code."""
+    shares = {
+        f"e{n}": {"method": "st++", "training": {"teacher": {"learning_rate": 0.01 + n / 1e5}}} for n in range(count)
+    }
+    Path("many.yaml").write_text(yaml.safe_dump(configuration(shares)))
+    command = [*SNAKEMAKE, "--snakefile", f"{PROJECT}/Snakefile", "--configfile", "many.yaml"]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    jobs = int(re.findall(r"^total\s+(\d+)", output, re.MULTILINE)[0])
+    write_bare_graph(jobs, count)
+    bare = [*SNAKEMAKE, "--snakefile", "bare/Snakefile"]
+    output = subprocess.run(bare, check=True, capture_output=True, text=True).stdout
+    as_many = int(re.findall(r"^total\s+(\d+)", output, re.MULTILINE)[0])
+    print(f"\n{count} experiments: {jobs:,} jobs; the bare graph: {as_many:,}")
+    times: dict[str, list[float]] = {"stpp": [], "bare": []}
+    for _ in range(3):
+        times["stpp"].append(measure("dry run", command))
+        times["bare"].append(measure("dry run of the bare graph", bare))
+    ratio = min(times["stpp"]) / min(times["bare"])
+    print(f"ratio of the best of three: {ratio:.2f}, limit {LIMIT}")
+    return ratio > LIMIT
+
+
+def measure(what: str, command: list[str], stage: Path | None = None) -> float:
+    """Run a command, and print its wall time in seconds, which is returned, its peak memory and what it wrote."""
+    started = time.monotonic()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        errors = process.stderr.read() if process.stderr else b""
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.monotonic() - started
+    if process.returncode:
+        sys.exit(f"{what} failed: {errors.decode()}")
+    files = sorted(path for path in stage.iterdir() if path.is_file()) if stage else []
+    sizes = ", ".join(f"{path.name} {path.stat().st_size / 1e6:.1f} MB" for path in files if path.suffix != ".json")
+    print(f"{what:30}{seconds:9.1f}{usage.ru_maxrss / 1024:9.0f}  {sizes}", flush=True)
+    return seconds
+
+
+def configuration(experiments: Mapping[str, Any]) -> dict[str, Any]:
+    """The demo on a few scenes, with other experiments."""
+    config: dict[str, Any] = yaml.safe_load((PROJECT / "config.yaml").read_text())
+    config["data"]["demo"] |= {"labeled": 16, "unlabeled": 20, "val": 2, "test": 0}
+    return config | {"experiments": dict(experiments)}
+
+
+def enlarge(count: int) -> None:
+    """Let the indexed data set have `count` unlabeled images."""
+    data = read(Path("config.yaml")).data.model_dump(mode="json")
+    record = json.loads(index_path(Path("results"), data).read_text())
+    subset = record["subsets"]["unlabeled"]
+    path = Path(subset["manifest"])
+    first = read_manifest(path)[0]
+    write_manifest(path, (first._replace(id=name(n), image=f"images/{name(n)}.png") for n in range(count)))
+    subset["count"] = count
+    record["watch"]["files"][str(path)] = stamp(path)
+    index_path(Path("results"), data).write_text(json.dumps(record))
+    print(f"manifest: {path.stat().st_size / 1e6:.0f} MB")
+
+
+def name(number: int) -> str:
+    """An image id of the length that ids have."""
+    return f"unlabeled/city{number // 1000:04}/frame_{number:08}"
+
+
+def write_parts(stage: Path, count: int, shards: int) -> None:
+    """The parts that the shards of a prediction leave: a random mask of one pixel for each image."""
+    recipe = json.loads((stage / "recipe.json").read_text())
+    classes = ["background", "a", "b", "c", "d", "e", "f"]
+    rng = np.random.default_rng(len(str(stage)))
+    for shard in range(shards):
+        path = stage / part_name(shard, shards)
+        path.parent.mkdir(exist_ok=True)
+        numbers = range(count * shard // shards, count * (shard + 1) // shards)
+        masks = rng.integers(len(classes), size=(len(numbers), 1, 1), dtype=np.uint8)
+        with MaskWriter(path, classes=classes, palette=voc_palette(7), producer=recipe["identity"]) as writer:
+            for number, mask in zip(numbers, masks, strict=True):
+                writer.add(name(number), mask)
+
+
+def write_bare_graph(jobs: int, experiments: int) -> None:
+    """A workflow of about as many jobs, each with three files out, in one chain for each experiment."""
+    length = round(jobs / experiments)
+    rules = [f"rule all:\n    input: expand('s{length - 1}/{{e}}.a', e=range({experiments}))\n"]
+    for step in range(length):
+        before = f"    input: 's{step - 1}/{{e}}.a', 's{step - 1}/{{e}}.b'\n" if step else ""
+        outputs = ", ".join(f"'s{step}/{{e}}.{letter}'" for letter in "abc")
+        rules.append(f"rule s{step}:\n{before}    output: {outputs}\n    shell: 'touch {{output}}'\n")
+    Path("bare").mkdir()
+    Path("bare/Snakefile").write_text("\n".join(rules))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

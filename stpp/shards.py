@@ -1,0 +1,59 @@
+"""One prediction spread over several jobs: which images each takes, and how their parts become one store.
+
+The result does not depend on the number of jobs. Free of torch: joining needs none.
+"""
+
+from typing import Any
+
+from stpp.data.manifest import Row
+from stpp.errors import StppError
+from stpp.idlist import read_list
+from stpp.masks import MaskStore, assemble
+from stpp.stage import Runtime, Stage
+
+
+def shard_rows(stage: Stage, runtime: Runtime) -> list[Row]:
+    """The images of one shard: as many as every other has, and those that follow one another."""
+    rows = listed_rows(stage)
+    first, last = (len(rows) * k // runtime.shards for k in (runtime.shard, runtime.shard + 1))
+    return rows[first:last]
+
+
+def join(stage: Stage, runtime: Runtime) -> None:
+    """Join the parts that `runtime.shards` jobs wrote into `masks.h5`; the bytes do not depend on their number."""
+    rows = listed_rows(stage)
+    parts = [stage.folder / part_name(shard, runtime.shards) for shard in range(runtime.shards)]
+    with stage.writing("masks.h5") as path:
+        assemble(parts, [row.id for row in rows], path)
+    finish(stage, shards=runtime.shards, images=len(rows))
+
+
+def finish(stage: Stage, **facts: Any) -> None:
+    """End the stage, with a warning where the masks are suspiciously poor."""
+    with MaskStore(stage.folder / "masks.h5") as store:
+        absent = [name for name, pixels in zip(store.classes, store.class_pixels) if not pixels]
+        left = len(store.classes) - len(absent)
+        images = len(store)
+    if images and left == 1:
+        stage.warn(f"{stage.folder.name}: the network predicts one and the same class in all {images} images")
+    elif images and absent and stage.settings["tta"]:
+        stage.warn(f"{stage.folder.name}: the pseudo-labels of {images} images lost the class {', '.join(absent)}")
+    stage.finish(**facts)
+
+
+def part_name(shard: int, shards: int) -> str:
+    """File of one shard's masks, within the stage's folder."""
+    return f"parts/{shard}-of-{shards}.h5"
+
+
+def listed_rows(stage: Stage) -> list[Row]:
+    """The unlabeled images that the stage predicts, in the manifest's order: those of its list, or all."""
+    rows = stage.rows("unlabeled")
+    if "images" not in stage.recipe["inputs"]:
+        return rows
+    path = stage.input("images")
+    wanted = set(read_list(path))
+    missing = wanted - {row.id for row in rows}
+    if missing:
+        raise StppError(f"{path} names {len(missing)} images that are not unlabeled ones, such as {min(missing)!r}")
+    return [row for row in rows if row.id in wanted]
