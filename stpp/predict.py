@@ -16,6 +16,7 @@ from stpp.errors import StppError
 from stpp.faults import explained, prediction_advice
 from stpp.idlist import read_list
 from stpp.inference import pick_device, predict_mask
+from stpp.lease import lease
 from stpp.masks import MaskStore, MaskWriter, assemble, voc_palette
 from stpp.progress import Parts, Progress
 from stpp.stage import Runtime, Stage
@@ -29,10 +30,10 @@ def run(stage: Stage, runtime: Runtime) -> None:
     it.
     """
     torch.set_num_threads(runtime.threads)
-    device = pick_device(runtime.device)
     rows = listed_rows(stage)
     first, last = (len(rows) * k // runtime.shards for k in (runtime.shard, runtime.shard + 1))
     rows = rows[first:last]
+    device = pick_device(lease(runtime.gpus, runtime.device))
     model = load_checkpoint(stage.input("checkpoint"), device)
     name = "masks.h5" if runtime.shards == 1 else part_name(runtime.shard, runtime.shards)
     folder = stage.unfinished / f"{runtime.shard}-of-{runtime.shards}"
