@@ -7,10 +7,12 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from stpp.errors import StppError
 from stpp.lease import lease
+from stpp.progress import SIGNALS
 from stpp.stage import Runtime, Stage
 
 STORE = "STPP_TEAM_STORE"
@@ -52,8 +54,8 @@ def _torchrun(processes: int, command: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
-    # What goes wrong is said once, by a process that knows; a warning of torch's would come from each.
+    # What goes wrong is said once, by a process that knows it.
+    logging.disable(logging.CRITICAL)
     os.environ |= {"TORCH_CPP_LOG_LEVEL": "ERROR", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(GRACE)}
     # All is on one machine: nothing listens on its network.
     os.environ |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
@@ -69,7 +71,7 @@ def _torchrun(processes: int, command: Sequence[str]) -> int:
             rdzv_configs={"store_type": "file"},
             local_addr="127.0.0.1",
             max_restarts=0,
-            signals_to_handle="SIGTERM,SIGINT,SIGUSR1",
+            signals_to_handle=",".join(number.name for number in SIGNALS),
         )
         try:
             elastic_launch(config, command[0])(*command[1:])
@@ -77,10 +79,21 @@ def _torchrun(processes: int, command: Sequence[str]) -> int:
             code = error.get_first_failure()[1].exitcode
             return code if code > 0 else 128 - code
         except SignalException as error:
+            _wait_for_children()
             return 128 + error.sigval
         finally:
             del os.environ[STORE]
+            logging.disable(logging.NOTSET)
     return 0
+
+
+def _wait_for_children() -> None:
+    """Let the processes save, however often this one is asked to end: torchrun takes leave after the third signal."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
 
 
 def _end_with_parent() -> None:

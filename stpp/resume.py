@@ -138,7 +138,8 @@ def random_state(team: Team) -> dict[str, Tensor]:
 
 def _set_random_state(state: Mapping[str, Tensor], team: Team) -> None:
     for kind, states in state.items():
-        own = states.view(-1, states.shape[-1])[team.rank : team.rank + 1]
+        # A copy: of a part of a tensor torch would take the wrong bytes.
+        own = states.view(-1, states.shape[-1])[team.rank : team.rank + 1].clone()
         if len(own) and kind == "cpu":
             torch.set_rng_state(own[0])
         elif len(own) and kind == team.device.type:
