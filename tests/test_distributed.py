@@ -79,16 +79,16 @@ def workers(training: subprocess.Popen[str]) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{training.pid}/task/{training.pid}/children").read_text().split()]
 
 
-def wait_for_state(folder: Path, after: int = 0) -> int:
-    """When the state of the unfinished teacher was saved, once that is later than `after`."""
+def begin_and_save(folder: Path, processes: int) -> subprocess.Popen[str]:
+    """A training that saves after every step, and has done so."""
     state = folder / fabricate.only(folder, "train/teacher*") / "unfinished" / "training.pt"
+    before = state.stat().st_mtime_ns if state.exists() else 0
+    training = begin(folder, processes, "--save-minutes", "1e-9")
     deadline = time.monotonic() + 100
-    while time.monotonic() < deadline:
-        with contextlib.suppress(FileNotFoundError):
-            if (saved := state.stat().st_mtime_ns) > after:
-                return saved
+    while not (state.exists() and state.stat().st_mtime_ns > before):
+        assert time.monotonic() < deadline
         time.sleep(0.02)
-    raise TimeoutError(state)
+    return training
 
 
 @pytest.mark.parametrize("processes", [2, 4])
@@ -119,18 +119,15 @@ def test_a_team_that_is_killed_or_stopped_ends_in_the_bytes_of_one_left_alone(tm
     code, said = end(begin(undisturbed, 2))
     assert code == 0, said
     folder = anew(undisturbed, tmp_path / "disturbed")
-    often = ("--save-minutes", "1e-9")
 
-    training = begin(folder, 2, *often)
-    saved = wait_for_state(folder)
+    training = begin_and_save(folder, 2)
     os.kill(workers(training)[1], signal.SIGKILL)
     code, said = end(training)
     assert code == 128 + signal.SIGKILL
     assert said.count("stpp: ") == 1
     assert "a process of this training was killed" in said
 
-    training = begin(folder, 2, *often)
-    saved = wait_for_state(folder, saved)
+    training = begin_and_save(folder, 2)
     for _ in range(3):  # as a scheduler does that signals the job and all its processes
         for pid in (training.pid, *workers(training)):
             os.kill(pid, signal.SIGTERM)
