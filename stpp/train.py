@@ -71,7 +71,8 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
         explained(training_advice(role, training["batch_size"], training["crop"])),
         Saver(progress.folder / STATE_FILE, team) as saver,
     ):
-        if any(team.largest(team.leads and (progress.folder / STATE_FILE).exists())):
+        (saved,) = team.largest(team.leads and (progress.folder / STATE_FILE).exists())
+        if saved:
             state.load(progress.folder / STATE_FILE, team)
         loader = DataLoader(
             dataset,
