@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from stpp.config import Runtime
+from stpp.distributed import Team
 from stpp.models import build
 from stpp.resume import Saver, TrainingState
 from stpp.train import make_optimizer
@@ -57,7 +58,7 @@ def main() -> int:
                 name = f"{architecture} {backbone}"
                 state = state_of(architecture, backbone)
                 cpu = time.process_time()
-                with Saver(path) as saver:
+                with Saver(path, Team(torch.device("cpu"))) as saver:
                     started = time.perf_counter()
                     saver.save(state)
                     held.setdefault(name, []).append(time.perf_counter() - started)

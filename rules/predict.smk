@@ -1,7 +1,7 @@
 # Masks of unlabeled images: of the K checkpoints for the stability score, and the pseudo-labels. With `shards: N` the
 # images are spread over N jobs, whose parts are joined; the result does not depend on N.
 
-PREDICT = f"--device {RUNTIME.device} --threads {RUNTIME.predict.threads}"
+PREDICT = f"--device {RUNTIME.device} --gpus {RUNTIME.predict.gpu} --threads {RUNTIME.predict.threads}"
 
 if RUNTIME.shards == 1:
 

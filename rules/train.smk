@@ -18,12 +18,12 @@ for variant, files in GRAPH.trainings().items():
             stage=f"{variant}-[^/]+",
         conda:
             "../envs/environment.yaml"
-        threads: RUNTIME.train.threads + RUNTIME.train.workers
+        threads: max(1, RUNTIME.train.gpu) * (RUNTIME.train.threads + RUNTIME.train.workers)
         resources:
             **computes(RUNTIME.train),
         params:
             folder=subpath(output[0], parent=True),
-            options=f"--device {RUNTIME.device} --threads {RUNTIME.train.threads} --workers {RUNTIME.train.workers} {SAVING}",
+            options=f"--device {RUNTIME.device} --gpus {RUNTIME.train.gpu} --threads {RUNTIME.train.threads} --workers {RUNTIME.train.workers} {SAVING}",
         message:
             "Training {wildcards.stage}"
         shell:

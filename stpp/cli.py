@@ -1,6 +1,7 @@
 """The command line: one sub-command a stage, and the commands for people."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from stpp.errors import StppError, of_the_system
 from stpp.progress import Stopped
 
-Handler = Callable[[argparse.Namespace], None]
+Handler = Callable[[argparse.Namespace], int | None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,16 +18,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     A stage that a signal stopped after it saved its work exits with 128 + the signal's number, as shells say it.
     """
-    options = parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     try:
-        options.handler(options)
+        code: int | None = options.handler(options)
     except StppError as error:
         print(f"stpp: {error}", file=sys.stderr)
         return 128 + error.signal if isinstance(error, Stopped) else 1
     except OSError as error:
         print(f"stpp: {of_the_system(error)}", file=sys.stderr)
         return 1
-    return 0
+    except KeyboardInterrupt:  # where there is nothing to save: a stage answers signals itself
+        return 128 + signal.SIGINT
+    return code or 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -76,8 +80,20 @@ def _add_stage(commands: Any, kind: str, what: str) -> None:
     if kind in ("train", "predict", "evaluate"):
         command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
         command.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads; default: %(default)s")
+    if kind in ("predict", "evaluate"):
+        command.add_argument("--gpus", type=int, default=1, choices=(0, 1), help="0: the CPU computes; default: 1")
     if kind == "train":
-        command.add_argument("--workers", type=int, default=0, metavar="N", help="loader processes; default: 0")
+        command.add_argument(
+            "--gpus",
+            type=int,
+            default=1,
+            metavar="G",
+            help="0: the CPU computes; several: so many processes share each batch, by torchrun, one a GPU, or all on "
+            "the CPU with --device cpu; default: 1",
+        )
+        command.add_argument(
+            "--workers", type=int, default=0, metavar="N", help="loader processes (of each process); default: 0"
+        )
     if kind in ("train", "predict", "score"):
         command.add_argument(
             "--save-minutes",
@@ -92,18 +108,22 @@ def _add_stage(commands: Any, kind: str, what: str) -> None:
         command.add_argument("--join", action="store_true", help="join the parts that N shards wrote")
 
 
-def _run_stage(kind: str, options: argparse.Namespace) -> None:
+def _run_stage(kind: str, options: argparse.Namespace) -> int | None:
     from importlib import import_module
 
     from stpp.code import MODULES
+    from stpp.launch import trained_by_team
     from stpp.stage import Runtime, Stage
 
-    given = {key: value for key, value in vars(options).items() if key in Runtime.__dataclass_fields__}
+    runtime = Runtime(**{key: value for key, value in vars(options).items() if key in Runtime.__dataclass_fields__})
     stage = Stage(options.folder, kind)
+    if kind == "train" and (code := trained_by_team(stage, runtime, options.arguments)) is not None:
+        return code
     if getattr(options, "join", False):
-        import_module("stpp.shards").join(stage, Runtime(**given))
+        import_module("stpp.shards").join(stage, runtime)
     else:
-        import_module(MODULES[kind]).run(stage, Runtime(**given))
+        import_module(MODULES[kind]).run(stage, runtime)
+    return None
 
 
 # --- before the stages ------------------------------------------------------------------------------------------------

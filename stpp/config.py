@@ -363,9 +363,27 @@ class Resources(Section):
 
     threads: int = setting(1, "CPU threads of the network; results are reproducible for equal numbers.", ge=1)
     workers: int = setting(0, "Processes that load data beside it; 0: none.", ge=0, le=64)
-    gpu: int = setting(1, "GPUs that are asked of the scheduler; without one, the CPU computes.", ge=0, le=1)
+    gpu: int = setting(
+        1,
+        "GPUs of the job: the scheduler is asked for them, or free ones of this machine are taken; 0, or none there: "
+        "the CPU computes.",
+        ge=0,
+        le=1,
+    )
     memory: int = setting(8000, "Main memory.", "MB", ge=100)
     minutes: int = setting(240, "Wall time.", "min", ge=1)
+
+
+class TrainingResources(Resources):
+    """What one training asks for; `threads` and `workers` are those of each GPU."""
+
+    gpu: int = setting(
+        1,
+        "GPUs of the job, as for predictions. Several share each batch, of at least so many images; the result is that "
+        "of one to a tolerance. With `device: cpu`, so many processes do.",
+        ge=0,
+        le=64,
+    )
 
 
 class Runtime(Section):
@@ -376,7 +394,7 @@ class Runtime(Section):
     save_minutes: float = setting(
         5.0, "How often a stage saves its unfinished work, from which it goes on when it was stopped.", "min", gt=0
     )
-    train: Resources = setting(Resources(), "Training of teacher and students.")
+    train: TrainingResources = setting(TrainingResources(), "Training of teacher and students.")
     predict: Resources = setting(Resources(minutes=120), "Prediction of masks and evaluation.")
 
 

@@ -30,10 +30,11 @@ def evaluate_checkpoint(stage: Stage, runtime: Runtime) -> None:
 
     from stpp.checkpoint import load_checkpoint
     from stpp.inference import pick_device
+    from stpp.lease import lease
     from stpp.validation import evaluate_network
 
     torch.set_num_threads(runtime.threads)
-    device = pick_device(runtime.device)
+    device = pick_device(lease(runtime.gpus, runtime.device))
     model = load_checkpoint(stage.input("checkpoint"), device)
     (subset,) = stage.recipe["data"]
     settings = stage.settings

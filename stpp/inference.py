@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from stpp.checkpoint import MEAN, STD
 from stpp.errors import StppError
@@ -32,7 +32,7 @@ def network_input(images: Tensor, device: torch.device) -> Tensor:
     return values.sub_(mean).div_(std)
 
 
-def forward(network: SegmentationNetwork, images: Tensor, precision: str) -> Tensor:
+def forward(network: nn.Module, images: Tensor, precision: str) -> Tensor:
     """Logits float32 (N, C, H, W) for normalised images (N, 3, H, W); `precision` is "fp32" or "bf16"."""
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
         logits: Tensor = network(images)

@@ -13,6 +13,7 @@ from stpp.data.images import read_image
 from stpp.data.manifest import Row
 from stpp.faults import explained, prediction_advice
 from stpp.inference import pick_device, predict_mask
+from stpp.lease import lease
 from stpp.masks import MaskStore, MaskWriter, assemble, voc_palette
 from stpp.progress import Parts, Progress
 from stpp.reuse import earlier_masks
@@ -28,8 +29,8 @@ def run(stage: Stage, runtime: Runtime) -> None:
     Raises StppError for too little memory; Stopped if a signal asked for it.
     """
     torch.set_num_threads(runtime.threads)
-    device = pick_device(runtime.device)
     rows = shard_rows(stage, runtime)
+    device = pick_device(lease(runtime.gpus, runtime.device))
     model = load_checkpoint(stage.input("checkpoint"), device)
     name = "masks.h5" if runtime.shards == 1 else part_name(runtime.shard, runtime.shards)
     folder = stage.unfinished / f"{runtime.shard}-of-{runtime.shards}"

@@ -33,20 +33,31 @@ class Stopped(StppError):
 class Progress:
     """When to save and when to stop; a context manager around the work of a stage.
 
-    Inside, a signal of `SIGNALS` only asks to stop: the work goes on to a point where it can be saved. A second one
-    ends the process at once.
+    Inside, a signal of `SIGNALS` only asks to stop: the work goes on to a point where it can be saved. `signal` is the
+    number of the first one, or 0. A person who asks again by SIGINT ends the process at once; schedulers and torchrun
+    may each send the same SIGTERM.
     """
 
-    def __init__(self, folder: Path, identity: str, minutes: float) -> None:
-        """`folder` is the place for unfinished work of the stage `identity`, saved every `minutes`."""
+    def __init__(self, folder: Path, identity: str, minutes: float, keeps: bool = True) -> None:
+        """`folder` is the place for unfinished work of the stage `identity`, saved every `minutes`.
+
+        Of several processes that work on one stage, one `keeps` it.
+        """
         self.folder = folder
+        self.signal = 0
         self._identity = identity
         self._seconds = 60 * minutes
         self._saved = time.monotonic()  # not the wall clock, which jumps
-        self._signal = 0
+        self._keeps = keeps
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
+        if self._keeps:
+            self._claim()
+        self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
+        return self
+
+    def _claim(self) -> None:
         mark = self.folder / "identity"
         found = mark.read_text() if mark.exists() else None
         if found not in (None, self._identity):
@@ -55,8 +66,6 @@ class Progress:
             shutil.rmtree(self.folder, ignore_errors=True)
             write_text(mark, self._identity)
         mark.touch()  # its time says when the work went on
-        self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -65,24 +74,22 @@ class Progress:
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._signal:
+        if self.signal and number == signal.SIGINT:
             sys.exit(128 + number)
-        self._signal = number
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the stage has been asked to stop."""
-        return self._signal != 0
+        self.signal = self.signal or number
 
     @property
     def due(self) -> bool:
         """Whether it is time to save."""
-        return self.stopping or time.monotonic() - self._saved >= self._seconds
+        return self.signal > 0 or time.monotonic() - self._saved >= self._seconds
 
-    def saved(self, where: str) -> None:
-        """Say that the work up to `where` is saved; raises Stopped if the stage was asked to stop."""
-        if self.stopping:
-            raise Stopped(self._signal, where)
+    def saved(self, where: str, stop: int | None = None) -> None:
+        """Say that the work up to `where` is saved; raises Stopped if the stage was asked to stop.
+
+        `stop` is the signal, or 0, that several processes have agreed on; default: this one's.
+        """
+        if number := self.signal if stop is None else stop:
+            raise Stopped(number, where)
         self._saved = time.monotonic()
 
 

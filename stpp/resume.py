@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from stpp.checkpoint import write_tensors
+from stpp.distributed import Team
 from stpp.errors import StppError
 from stpp.files import replacing
 from stpp.models.network import SegmentationNetwork
@@ -33,21 +34,28 @@ class TrainingState:
     history: list[dict[str, float | int | None]] = field(default_factory=list)
     best: dict[str, Any] | None = None
 
-    def copy(self) -> dict[str, Any]:
-        """The state as plain values and tensors of its own on the CPU, while the training goes on with its own."""
+    def copy(self, random: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The state as plain values and tensors of its own on the CPU, while the training goes on with its own.
+
+        `random` are the states of the team's generators, from `random_state`.
+        """
         content = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "loss_sum": self.loss_sum,
             "iteration": self.iteration,
             "history": self.history,
-            "random": _random_state(self.loss_sum.device),
+            "random": dict(random),
         }
         # The weights of the best epoch never change.
         return {**copied(content), "best": self.best}
 
-    def load(self, path: Path) -> None:
-        """Take the state from `path`; StppError, with the reason, if it cannot be used."""
+    def load(self, path: Path, team: Team) -> None:
+        """Take the state from `path`; StppError, with the reason, if it cannot be used.
+
+        The state of a team of another size serves as well; the result agrees with theirs to the same tolerance as they
+        with each other. A process for which it has no generator goes on with its new one.
+        """
         device = self.loss_sum.device
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -55,30 +63,40 @@ class TrainingState:
             self.optimizer.load_state_dict(content["optimizer"])
             self.loss_sum = content["loss_sum"].to(device)
             self.iteration, self.history, self.best = content["iteration"], content["history"], content["best"]
-            _set_random_state(content["random"], device)
+            _set_random_state(content["random"], team)
         except Exception as error:  # whatever a damaged file makes of torch's readers
             raise StppError(
                 f"cannot go on from {path} ({type(error).__name__}: {error}); remove {path.parent} to begin anew"
             ) from error
-        print(f"going on after iteration {self.iteration}, from {path}", file=sys.stderr)
+        if team.leads:
+            print(f"going on after iteration {self.iteration}, from {path}", file=sys.stderr)
 
 
 class Saver:
     """Writes states to `path` in the background, whole or not at all; a context manager that waits for the last one.
 
     Waiting for a disk would cost a large network several seconds a time. An error of writing is raised by the next
-    `save`, or at the end.
+    `save`, or at the end. In a team of several processes, one writes.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, team: Team) -> None:
         self._path = path
+        self._team = team
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._pending: Future[None] | None = None
 
-    def save(self, state: TrainingState) -> None:
-        """Begin to write a copy of `state`; waits only if the one before is not written yet."""
+    def save(self, state: TrainingState, wait: bool = False) -> None:
+        """Begin to write a copy of `state`; waits only if the one before is not written yet.
+
+        With `wait` the whole team waits until this one is: before it ends, since the first that is gone ends all.
+        """
+        random = random_state(self._team)
         self._wait()
-        self._pending = self._thread.submit(self._write, state.copy())
+        if self._team.leads:
+            self._pending = self._thread.submit(self._write, state.copy(random))
+        if wait:
+            self._wait()
+            self._team.largest(0)
 
     def __enter__(self) -> Self:
         return self
@@ -110,13 +128,19 @@ def copied(value: Any) -> Any:
     return value
 
 
-def _random_state(device: torch.device) -> dict[str, Tensor]:
-    """Dropout draws from these generators."""
-    state = {"cpu": torch.get_rng_state()}
-    return state | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
+def random_state(team: Team) -> dict[str, Tensor]:
+    """The states, uint8 (size, bytes), of the generators from which the dropout of each process draws."""
+    state = {"cpu": team.gather(torch.get_rng_state())}
+    if team.device.type == "cuda":
+        state["cuda"] = team.gather(torch.cuda.get_rng_state(team.device))
+    return state
 
 
-def _set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
+def _set_random_state(state: Mapping[str, Tensor], team: Team) -> None:
+    for kind, states in state.items():
+        # A copy: of a part of a tensor torch would take the wrong bytes.
+        own = states.view(-1, states.shape[-1])[team.rank : team.rank + 1].clone()
+        if len(own) and kind == "cpu":
+            torch.set_rng_state(own[0])
+        elif len(own) and kind == team.device.type:
+            torch.cuda.set_rng_state(own[0], team.device)

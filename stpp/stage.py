@@ -27,10 +27,13 @@ from stpp.progress import UNFINISHED
 class Runtime:
     """Speed settings of a job; no result depends on them, except on `threads` in the last bits.
 
-    `device` is "auto", "cpu" or "cuda". Unfinished work is saved every `save_minutes`.
+    `device` is "auto", "cpu" or "cuda"; `gpus` are taken, none means the CPU, and several that a training is spread
+    over so many processes, GPUs or not. `threads` and `workers` are each process's. Unfinished work is saved every
+    `save_minutes`.
     """
 
     device: str = "auto"
+    gpus: int = 1
     threads: int = 1
     workers: int = 0
     shard: int = 0

@@ -17,10 +17,11 @@ from stpp.checkpoint import save_checkpoint
 from stpp.data.augmentation import sample_rng
 from stpp.data.dataset import EpochBatches, TrainingSet, samples_of
 from stpp.data.manifest import Row
+from stpp.distributed import Team, team_of
 from stpp.errors import StppError
 from stpp.faults import explained, training_advice
 from stpp.files import sha256
-from stpp.inference import forward, network_input, pick_device
+from stpp.inference import forward, network_input
 from stpp.metrics import IGNORE, mean_iou
 from stpp.models import build
 from stpp.models.network import SegmentationNetwork
@@ -40,32 +41,42 @@ def run(stage: Stage, runtime: Runtime) -> None:
 
     A stage that was stopped goes on where its state was saved, and ends in the same bytes. Raises StppError for a loss
     that is not finite, an epoch without a batch, too little memory or a loader process that died; Stopped if a signal
-    asked for it.
+    asked for it. In a team of several processes, each calls it, and one of them raises what any of them meets.
     """
+    torch.set_num_threads(runtime.threads)
+    with team_of(runtime) as team:
+        train(stage, runtime, team)
+
+
+def train(stage: Stage, runtime: Runtime, team: Team) -> None:
+    """This process's part of the training: all of it, where it is alone."""
     settings, training = stage.settings, stage.settings["training"]
     role, seed, epochs = settings["role"], settings["seed"], training["epochs"]
-    torch.set_num_threads(runtime.threads)
-    device = pick_device(runtime.device)
+    device = team.device
     dataset, batches = training_data(stage)
     per_epoch, total = batches.batches_per_epoch, len(batches)
     validation = stage.rows("val") if training["validate_every"] else []
 
     torch.manual_seed(int(sample_rng(seed, role, 0, 0, "init").integers(2**63)))
-    network = initial_network(settings, stage.recipe["files"].get("weights"))
+    network, loaded = initial_network(settings, stage.recipe["files"].get("weights"))
+    if team.leads:
+        print(loaded)
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trained = team.together(network)
     state = TrainingState(network, make_optimizer(network, training), torch.zeros((), device=device))
     save_at = {epochs * k // settings["checkpoints"]: f"checkpoint-{k}.pt" for k in range(1, settings["checkpoints"])}
 
     with (
-        Progress(stage.unfinished, stage.recipe["identity"], runtime.save_minutes) as progress,
+        Progress(stage.unfinished, stage.recipe["identity"], runtime.save_minutes, team.leads) as progress,
         explained(training_advice(role, training["batch_size"], training["crop"])),
-        Saver(progress.folder / STATE_FILE) as saver,
+        Saver(progress.folder / STATE_FILE, team) as saver,
     ):
-        if (progress.folder / STATE_FILE).exists():
-            state.load(progress.folder / STATE_FILE)
+        (saved,) = team.largest(team.leads and (progress.folder / STATE_FILE).exists())
+        if saved:
+            state.load(progress.folder / STATE_FILE, team)
         loader = DataLoader(
             dataset,
-            batch_sampler=batches.from_batch(state.iteration),
+            batch_sampler=batches.from_batch(state.iteration).shared(team.share),
             num_workers=runtime.workers,
             worker_init_fn=ignore_signals,
             pin_memory=device.type == "cuda",
@@ -73,10 +84,10 @@ def run(stage: Stage, runtime: Runtime) -> None:
         )
         network.train()
         losses: list[Tensor] = []
-        for images, masks in progress_bar(loader, role, batches, state):
+        for images, masks in progress_bar(loader, role, batches, state, team):
             set_learning_rate(state.optimizer, training, state.iteration, total)
-            logits = forward(network, network_input(images, device), training["precision"])
-            loss = masked_cross_entropy(logits, masks.to(device, non_blocking=True))
+            logits = forward(trained, network_input(images, device), training["precision"])
+            loss = masked_cross_entropy(logits, masks.to(device, non_blocking=True), team)
             state.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             state.optimizer.step()
@@ -84,19 +95,23 @@ def run(stage: Stage, runtime: Runtime) -> None:
             state.loss_sum += loss.detach()
             losses.append(loss.detach())
 
+            stop, due = team.largest(progress.signal, progress.due)
             epoch, rest = divmod(state.iteration, per_epoch)
-            if not rest or len(losses) == CHECK_EVERY or progress.due:
+            if not rest or len(losses) == CHECK_EVERY or due:
                 check_finite(losses, state.iteration, batches, dataset)
                 losses = []
             if not rest:
                 validate = validation and (epoch % training["validate_every"] == 0 or epoch == epochs)
-                end_epoch(state, epoch, per_epoch, validate_network(state, validation, settings) if validate else None)
-                if epoch in save_at:
+                miou = validate_network(state, validation, settings, team) if validate else None
+                end_epoch(state, epoch, per_epoch, miou)
+                if epoch in save_at and team.leads:
                     save_checkpoint(progress.folder / save_at[epoch], network.state_dict(), settings, epoch)
-            if progress.due:
-                saver.save(state)
-                progress.saved(f"after iteration {state.iteration} of {total}")
+            if due:
+                saver.save(state, wait=stop > 0)
+                progress.saved(f"after iteration {state.iteration} of {total}", stop)
 
+    if not team.leads:
+        return
     for name in save_at.values():
         with stage.writing(name) as path:
             shutil.copyfile(stage.unfinished / name, path)
@@ -106,7 +121,8 @@ def run(stage: Stage, runtime: Runtime) -> None:
     with stage.writing("metrics.csv") as path:
         write_history(state.history, path)
     facts = {"best_epoch": state.best["epoch"], "best_val_miou": state.best["miou"]} if state.best else {}
-    stage.finish(device=str(device), threads=runtime.threads, images_per_epoch=len(dataset), iterations=total, **facts)
+    how = {"device": str(device), "processes": team.size, "threads": runtime.threads}
+    stage.finish(**how, images_per_epoch=len(dataset), iterations=total, **facts)
 
 
 def training_data(stage: Stage) -> tuple[TrainingSet, EpochBatches]:
@@ -126,19 +142,22 @@ def training_data(stage: Stage) -> tuple[TrainingSet, EpochBatches]:
     return TrainingSet(samples, settings["encoding"], settings["augmentation"], **how), batches
 
 
-def initial_network(settings: Mapping[str, Any], weights: str | None) -> SegmentationNetwork:
-    """A new network: random head, and a backbone from `weights`, the path of a state dict, or random as well."""
+def initial_network(settings: Mapping[str, Any], weights: str | None) -> tuple[SegmentationNetwork, str]:
+    """A new network: random head, and a backbone from `weights`, the path of a state dict, or random as well.
+
+    Also a sentence that says which.
+    """
     network = build(settings["network"], len(settings["classes"]))
-    if weights:
-        expected = settings["network"]["weights"]
-        if expected.startswith("sha256 ") and expected != f"sha256 {sha256(Path(weights))}":
-            raise StppError(f"network.weights: {weights} changed since the workflow was started; run it again")
-        try:
-            state = torch.load(weights, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise StppError(f"network.weights: cannot read {weights} as a state dict: {error}") from error
-        print(load_weights(network, state, weights))
-    return network
+    if not weights:
+        return network, "The network starts from random weights."
+    expected = settings["network"]["weights"]
+    if expected.startswith("sha256 ") and expected != f"sha256 {sha256(Path(weights))}":
+        raise StppError(f"network.weights: {weights} changed since the workflow was started; run it again")
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise StppError(f"network.weights: cannot read {weights} as a state dict: {error}") from error
+    return network, load_weights(network, state, weights)
 
 
 def make_optimizer(network: SegmentationNetwork, training: Mapping[str, Any]) -> torch.optim.SGD:
@@ -168,13 +187,14 @@ def set_learning_rate(optimizer: torch.optim.SGD, training: Mapping[str, Any], i
         group["lr"] = group["factor"] * learning_rate(training, iteration, total)
 
 
-def masked_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
+def masked_cross_entropy(logits: Tensor, masks: Tensor, team: Team) -> Tensor:
     """One cross-entropy over the mixed batch, averaged over all its valid pixels; zero where there are none.
 
-    `logits` float (N, C, H, W); `masks` uint8 (N, H, W), 255 = ignore.
+    `logits` float (N, C, H, W) and `masks` uint8 (N, H, W), 255 = ignore, are this process's share of the batch; the
+    result is that of the whole team.
     """
     total = F.cross_entropy(logits, masks.long(), ignore_index=IGNORE, reduction="sum")
-    return total / (masks != IGNORE).sum().clamp(min=1)
+    return team.sum(total) / team.sum((masks != IGNORE).sum()).clamp(min=1)
 
 
 def check_finite(losses: Sequence[Tensor], iteration: int, batches: EpochBatches, dataset: TrainingSet) -> None:
@@ -211,22 +231,27 @@ def end_epoch(state: TrainingState, epoch: int, per_epoch: int, miou: float | No
     state.loss_sum.zero_()
 
 
-def validate_network(state: TrainingState, rows: Sequence[Row], settings: Mapping[str, Any]) -> float:
-    """mIoU in [0, 1] on the val set, whole images, no test-time augmentation; leaves the network in training mode."""
+def validate_network(state: TrainingState, rows: list[Row], settings: Mapping[str, Any], team: Team) -> float:
+    """mIoU in [0, 1] on the val set, whole images, no test-time augmentation; leaves the network in training mode.
+
+    Each process of the team predicts its share of `rows`.
+    """
     state.network.eval()
-    device = state.loss_sum.device
-    confusion, _ = evaluate_network(state.network, rows, settings["encoding"], settings["prediction"], device)
+    encoding, prediction = settings["encoding"], settings["prediction"]
+    confusion, _ = evaluate_network(state.network, team.share(rows), encoding, prediction, team.device)
     state.network.train()
-    return mean_iou(confusion)
+    return mean_iou(team.sum(torch.from_numpy(confusion)).numpy())
 
 
 def progress_bar(
-    loader: DataLoader[Any], role: str, batches: EpochBatches, state: TrainingState
+    loader: DataLoader[Any], role: str, batches: EpochBatches, state: TrainingState, team: Team
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches under a progress bar: images/s, time left, and loss and val mIoU of the last epoch."""
     size = batches.batch_size
     total, done = len(batches) * size, state.iteration * size
-    with tqdm(total=total, initial=done, unit="img", desc=role, mininterval=1, maxinterval=30) as bar:
+    with tqdm(
+        total=total, initial=done, unit="img", desc=role, mininterval=1, maxinterval=30, disable=not team.leads
+    ) as bar:
         for batch in unwrapped(loader):
             yield batch
             if state.iteration % batches.batches_per_epoch == 0:

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from stpp.data.dataset import EpochBatches, TrainingSet, samples_of
 from stpp.data.manifest import Row
+from stpp.distributed import Team
 from stpp.masks import MaskWriter
 from stpp.train import learning_rate, make_optimizer, masked_cross_entropy, set_learning_rate, write_history
 
+ALONE = Team(torch.device("cpu"))
 PASCAL = {
     "learning_rate": 0.001,
     "batch_size": 16,
@@ -101,13 +103,13 @@ def test_the_loss_is_the_mean_over_all_valid_pixels_of_the_mixed_batch() -> None
         math.log(sum(math.exp(v) for v in logits[n, :, y, x])) - logits[n, masks[n, y, x], y, x]
         for n, y, x in np.argwhere(masks != 255)
     ]
-    found = masked_cross_entropy(torch.tensor(logits), torch.tensor(masks.astype(np.uint8)))
+    found = masked_cross_entropy(torch.tensor(logits), torch.tensor(masks.astype(np.uint8)), ALONE)
     assert float(found) == pytest.approx(sum(losses) / len(losses), rel=1e-12)
 
 
 def test_a_batch_without_valid_pixels_is_a_zero_loss_with_zero_gradients() -> None:
     logits = torch.randn(2, 3, 4, 4, requires_grad=True)
-    loss = masked_cross_entropy(logits, torch.full((2, 4, 4), 255, dtype=torch.uint8))
+    loss = masked_cross_entropy(logits, torch.full((2, 4, 4), 255, dtype=torch.uint8), ALONE)
     loss.backward()
     assert float(loss) == 0
     assert logits.grad is not None

@@ -1,6 +1,6 @@
 """The images of one training: labeled and pseudo-labeled rows, over-sampled, shuffled and augmented."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,9 @@ from stpp.data.augmentation import augment, sample_rng
 from stpp.data.images import read_image, read_mask
 from stpp.data.manifest import Row
 from stpp.masks import MaskStore
+
+Key = tuple[int, int]
+"""Epoch and index of a sample."""
 
 
 @dataclass(frozen=True)
@@ -77,16 +80,18 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(pixels), torch.from_numpy(labels)
 
 
-class EpochBatches(Sampler[list[tuple[int, int]]]):
+class EpochBatches(Sampler[list[Key]]):
     """The batches of a whole training, epoch after epoch; an epoch's last incomplete batch is dropped.
 
     One sampler for all epochs, so that the workers never wait at an epoch's end. The order of an epoch is a function
-    of (seed, role, epoch). `start` batches are left out: a training that goes on has had them.
+    of (seed, role, epoch). `start` batches are left out: a training that goes on has had them. `share` cuts out of each
+    batch what is wanted of it.
     """
 
     def __init__(self, size: int, batch_size: int, epochs: int, seed: int, role: str) -> None:
         self.size, self.batch_size, self.epochs, self.seed, self.role = size, batch_size, epochs, seed, role
         self.start = 0
+        self.share: Callable[[list[Key]], list[Key]] = list
 
     @property
     def batches_per_epoch(self) -> int:
@@ -95,7 +100,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
     def __len__(self) -> int:
         return self.batches_per_epoch * self.epochs
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Key]]:
         for epoch in range(self.epochs):
             first = max(0, self.start - epoch * self.batches_per_epoch)
             if first >= self.batches_per_epoch:
@@ -103,10 +108,16 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
             order = sample_rng(self.seed, self.role, epoch, 0, "order").permutation(self.size)
             for batch in range(first, self.batches_per_epoch):
                 indices = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-                yield [(epoch, int(index)) for index in indices]
+                yield self.share([(epoch, int(index)) for index in indices])
 
     def from_batch(self, start: int) -> "EpochBatches":
         """The same batches from number `start` (from 0) on."""
         rest = copy(self)
         rest.start = start
         return rest
+
+    def shared(self, share: Callable[[list[Key]], list[Key]]) -> "EpochBatches":
+        """`share` of each of these batches."""
+        parts = copy(self)
+        parts.share = share
+        return parts
