@@ -226,13 +226,11 @@ def suffer(fault: Fault, folder: Path, expected: Mapping[str, bytes], seconds: f
         shutil.rmtree(stage)
     before = {job["JobId"] for job in slurm.jobs()}
     workflow = start_on_cluster(folder, *(f"{stage.relative_to(folder)}/stage.json" for stage in stages.values()))
-    for victim, stage in stages.items():
-        try:
-            problem = hit(fault, victim, stage, seconds)
-        except TimeoutError as error:
-            problem = str(error)
-        checks(f"a job {fault.name}, during {victim.what}", problem)
-    finish(workflow, seconds)
+    try:
+        for victim, stage in stages.items():
+            checks(f"a job {fault.name}, during {victim.what}", hit(fault, victim, stage, seconds))
+    finally:
+        finish(workflow, seconds)
     problems = list(differences(expected, artifacts(folder)))
     if workflow.returncode:
         problems.append((folder / "log").read_text()[-3000:])
@@ -247,24 +245,25 @@ def suffer(fault: Fault, folder: Path, expected: Mapping[str, bytes], seconds: f
 
 
 def hit(fault: Fault, victim: Victim, stage: Path, seconds: float) -> str:
-    """Let `fault` happen to a job of `victim` that has saved some work; what went wrong. Raises TimeoutError."""
+    """Let `fault` happen to a job of `victim` that has saved some work; what went wrong."""
 
     def begun() -> bool:
         return len({path.parent for path in stage.glob(f"unfinished/{victim.unfinished}")}) == victim.jobs
-
-    slurm.wait(begun, seconds, "saved work")
-    running = [job for job in slurm.jobs() if rule(job) == victim.rule and job["JobState"] == "RUNNING"]
-    if not running:
-        return "the jobs ended before they could be hit"
-    job = running[-1]
-    fault.strike(job)
 
     def struck() -> bool:
         now = next(other for other in slurm.jobs() if other["JobId"] == job["JobId"])
         return now["Restarts"] != "0" if fault.requeued else now["JobState"] in ("TIMEOUT", "CANCELLED")
 
-    slurm.wait(struck, seconds, f"job {slurm.name(job)} to be {fault.name}")
-    fault.repair(job)
+    try:
+        slurm.wait(begun, seconds, "saved work")
+        job = next(job for job in slurm.jobs() if rule(job) == victim.rule and job["JobState"] == "RUNNING")
+        fault.strike(job)
+        slurm.wait(struck, seconds, f"job {slurm.name(job)} to be {fault.name}")
+        fault.repair(job)
+    except StopIteration:
+        return "the jobs ended before they could be hit"
+    except (TimeoutError, subprocess.SubprocessError) as error:
+        return str(error)
     return ""
 
 

@@ -46,7 +46,7 @@ JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=2
 AccountingStorageType=accounting_storage/none
 GresTypes=gpu
-ReturnToService=2
+ReturnToService=1
 SlurmdTimeout=10
 SlurmctldTimeout=10
 InactiveLimit=0
@@ -177,7 +177,7 @@ def jobs() -> list[dict[str, str]]:
     """The scheduler's records of all jobs, also of those that ended, oldest first."""
     records = []
     for line in scontrol("show", "job", "-d", "-o").splitlines():
-        record = dict(re.findall(r"(\w+)=(.*?)(?= \w+=|$)", line))
+        record = dict(re.findall(r"(\w+)=(.*?)(?= +\w+=| *$)", line))
         if "JobId" in record:
             records.append(record)
     return sorted(records, key=lambda record: int(record["JobId"]))
