@@ -9,6 +9,7 @@ check: ok or FAILED. Where SLURM cannot be had, the only line says skipped. Exit
 import argparse
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,7 @@ def main() -> int:
     parser.add_argument("--patience", type=float, default=10, help="minutes that a run may take; default: %(default)s")
     parser.add_argument("--keep", action="store_true", help="keep the folder of the runs")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that SLURM is stopped
     try:
         slurm.install()
     except slurm.NoSlurmError as reason:
