@@ -72,7 +72,8 @@ def submitted(tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemake) ->
 
     records = commands / "records"
     (commands / "sbatch").write_text(SBATCH.format(python=sys.executable, records=str(records)))
-    (commands / "squeue").write_text("#!/bin/sh\n")
+    for name in ("sacct", "scontrol", "sinfo", "squeue"):
+        (commands / name).write_text("#!/bin/sh\n")  # knows nothing
     for command in commands.iterdir():
         command.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
