@@ -7,6 +7,7 @@ check: ok or FAILED. Where SLURM cannot be had, the only line says skipped. Exit
 """
 
 import argparse
+import os
 import re
 import shutil
 import signal
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import slurm
 import yaml
-from runs import PROJECT, artifacts, differences, finish, small_demo, start
+from runs import PROJECT, artifacts, differences, finish, processes_in, small_demo, start
 
 SHARDS = 2
 SLURM = (
@@ -64,6 +65,9 @@ def main() -> int:
         with slurm.running(folder / "slurm"):
             compare(folder, 60 * options.patience, checks)
     finally:
+        for process in processes_in(folder):  # a node that went down leaves its processes alone
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         if not options.keep:
             shutil.rmtree(folder, ignore_errors=True)
     print(f"{checks.count} checks, {checks.failed or 'none'} failed, in {time.monotonic() - started:.0f} s")

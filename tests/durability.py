@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from runs import artifacts, differences, finish, small_demo, start
+from runs import artifacts, differences, finish, processes_in, small_demo, start
 
 INTERVAL = 1.5
 """Seconds between saves of `small_demo`."""
@@ -187,16 +187,13 @@ def send(victim: str, number: signal.Signals, workflow: int, job: int) -> bool:
 
 def jobs(folder: Path) -> Iterator[tuple[int, str, Path]]:
     """The stages that run now: process, kind, folder."""
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
+    for process in processes_in(folder):
         try:
-            words = (process / "cmdline").read_bytes().decode().split("\0")
-            here = (process / "cwd").resolve() == folder.resolve()
+            words = Path(f"/proc/{process}/cmdline").read_bytes().decode().split("\0")
         except OSError:
             continue
-        if here and len(words) > 3 and words[1].endswith("bin/stpp") and "stages/" in words[3]:
-            yield int(process.name), kind_of(words[3]), folder / words[3]
+        if len(words) > 3 and words[1].endswith("bin/stpp") and "stages/" in words[3]:
+            yield process, kind_of(words[3]), folder / words[3]
 
 
 def kind_of(path: str) -> str:

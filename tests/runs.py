@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,14 @@ def finish(workflow: "subprocess.Popen[bytes]", seconds: float) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(workflow.pid, signal.SIGKILL)
         raise SystemExit("a run hangs") from None
+
+
+def processes_in(folder: Path) -> Iterator[int]:
+    """The processes that run in `folder` or below it."""
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):  # it has just ended, or is another user's
+            if process.name.isdigit() and (process / "cwd").resolve().is_relative_to(folder.resolve()):
+                yield int(process.name)
 
 
 def artifacts(folder: Path) -> dict[str, bytes]:
