@@ -1,4 +1,4 @@
-# make demo | make test | make camvid | make durability | make check | make docs | make lock
+# make demo | make test | make camvid | make durability | make cluster | make check | make docs | make lock
 # make demo SEEDS=3, make camvid CAMVID=path, make durability KILLS=10
 
 PYTHON ?= python3
@@ -13,7 +13,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 SEED_LIST := [$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
 
-.PHONY: setup demo camvid test durability check docs lock
+.PHONY: setup demo camvid test durability cluster check docs lock
 
 setup: $(VENV)/ready
 
@@ -38,6 +38,9 @@ test: setup check  ## everything that is checked before a change lands
 durability: setup  ## kill the workflow at random moments, and compare what it ends in
 	$(BIN)/python tests/durability.py --kills $(KILLS)
 	$(BIN)/python benchmarks/saving.py
+
+cluster: setup  ## run on a real SLURM, started here as root, disturb it, and compare what it ends in
+	$(BIN)/python tests/cluster.py
 
 check: setup  ## formatting, lint and types
 	$(BIN)/ruff check .

@@ -40,7 +40,8 @@ def main() -> None:
     """Write the three files."""
     project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
     runtime = sorted(set(closure(project["dependencies"])))
-    everything = sorted(set(closure(project["dependencies"] + project["optional-dependencies"]["dev"])))
+    extras = [requirement for extra in project["optional-dependencies"].values() for requirement in extra]
+    everything = sorted(set(closure(project["dependencies"] + extras)))
     (HERE / "requirements.txt").write_text("\n".join(runtime) + "\n")
     (HERE / "requirements-dev.txt").write_text("\n".join(everything) + "\n")
     pins = "".join(f"      - {pin}\n" for pin in runtime)

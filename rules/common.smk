@@ -8,10 +8,11 @@ from snakemake.utils import update_config
 
 from stpp import workflow as stages
 from stpp.configfile import load
-from stpp.rules import Graph, computes, refusing, typed, use_this_code
+from stpp.rules import Graph, asks, computes, refusing, run_own_task, typed, use_this_code
 from stpp.yamlfile import read_yaml
 
 use_this_code(Path(workflow.basedir))
+run_own_task()
 PLAN = None
 with refusing():
     # Snakemake has read these files, but takes more for YAML than anyone means.

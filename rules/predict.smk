@@ -66,8 +66,7 @@ else:
         conda:
             "../envs/environment.yaml"
         resources:
-            mem_mb=2000,
-            runtime=60,
+            **asks(memory=2000, minutes=60),
         params:
             folder=subpath(output[0], parent=True),
             shards=RUNTIME.shards,

@@ -4,8 +4,11 @@ The main process knows the plan. A job's process reads the recipes that the main
 edited during a run does not disturb it.
 """
 
+import base64
+import json
 import os
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +27,21 @@ def use_this_code(project: Path) -> None:
     for variable, folder in (("PYTHONPATH", project), ("PATH", Path(sys.executable).parent)):
         before = os.environ.get(variable)
         os.environ[variable] = f"{folder}{os.pathsep}{before}" if before else str(folder)
+
+
+def run_own_task() -> None:
+    """In a task of a SLURM array, go on as the job that this task is for.
+
+    The executor starts every task as the array's first job, to run the task's own job within it. Such a process would
+    wait at its end for the output of the first job, which may come much later, or be gone already; and fail.
+    """
+    option = "--slurm-jobstep-array-execs="
+    task = os.environ.get("SLURM_ARRAY_TASK_ID")
+    for word in sys.argv:
+        if word.startswith(option):
+            commands = json.loads(base64.b64decode(word.removeprefix(option)))
+            if task in commands:  # all but the first
+                os.execv("/bin/sh", ["sh", "-c", zlib.decompress(bytes.fromhex(commands[task])).decode()])
 
 
 @contextmanager
@@ -52,9 +70,23 @@ def typed(value: Any) -> Any:
         raise StppError(f"--config: cannot read {value!r} as YAML: {error}") from None
 
 
-def computes(resources: Resources) -> dict[str, int]:
+def computes(resources: Resources) -> dict[str, Any]:
     """What the scheduler is asked for a job that runs a network."""
-    return {"gpu": resources.gpu, "nodes": 1, "mem_mb": resources.memory, "runtime": resources.minutes}
+    return asks(resources.memory, resources.minutes, resources.gpu)
+
+
+def asks(memory: int, minutes: int, gpu: int = 0) -> dict[str, Any]:
+    """What the scheduler is asked for a job: MB, minutes and GPUs of one node.
+
+    A second attempt gets twice the memory and time, a third one three times as much.
+    """
+
+    def growing(amount: int) -> Callable[[Any, int], int]:
+        return lambda wildcards, attempt: amount * attempt
+
+    # None takes away the model of a cluster's GPUs, which alone would ask for one.
+    gpus = {"gpu": gpu, "nodes": 1} if gpu else {"gpu_model": None}
+    return {**gpus, "mem_mb": growing(memory), "runtime": growing(minutes)}
 
 
 class Graph:

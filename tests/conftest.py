@@ -19,11 +19,15 @@ def snakemake() -> Snakemake:
     """Runs `snakemake` in a folder with its `config.yaml`, on the project's Snakefile or a copy of the project's."""
 
     def run(
-        folder: Path, *arguments: str, project: Path = ROOT, check: bool = True
+        folder: Path,
+        *arguments: str,
+        project: Path = ROOT,
+        check: bool = True,
+        cores: tuple[str, ...] = ("--cores", "2"),
     ) -> subprocess.CompletedProcess[str]:
         command = [
             str(Path(sys.executable).parent / "snakemake"),
-            *("--snakefile", str(project / "Snakefile"), "--configfile", "config.yaml", "--cores", "2"),
+            *("--snakefile", str(project / "Snakefile"), "--configfile", "config.yaml", *cores),
             *arguments,
         ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}

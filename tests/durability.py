@@ -8,13 +8,11 @@ begins. Exits non-zero on any difference, and if more work than one interval of 
 """
 
 import argparse
-import json
 import math
 import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,14 +23,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from runs import artifacts, differences, finish, processes_in, small_demo, start
 
-PROJECT = Path(__file__).parent.parent
 INTERVAL = 1.5
-"""Seconds between saves in these runs."""
+"""Seconds between saves of `small_demo`."""
 SLACK = 1.0
 """Seconds of processor time that a save may come late: an iteration, a validation, and the writing itself."""
 VICTIMS = ("snakemake", "job", "group")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
+CORES = ("--cores", "2")
 DEADLINE = 300
 """Seconds after which a run that does not end counts as hanging."""
 
@@ -65,9 +64,9 @@ def main() -> int:
 
 def torment(folder: Path, kills: int, rng: random.Random) -> int:
     """An undisturbed run in `folder`, and runs with `kills` kills; prints what was found, returns the exit code."""
-    write_config(folder)
+    (folder / "config.yaml").write_text(yaml.safe_dump(small_demo()))
     started = time.monotonic()
-    if start(folder).wait(DEADLINE):
+    if start(folder, *CORES).wait(DEADLINE):
         print((folder / "log").read_text())
         return 1
     seconds = time.monotonic() - started
@@ -80,7 +79,7 @@ def torment(folder: Path, kills: int, rng: random.Random) -> int:
 
     seconds_of = durations(folder)
     spent: list[Kill] = []
-    runs = differences = 0
+    runs = different = 0
     while len(spent) < kills:
         shutil.rmtree(folder / "results")
         shutil.rmtree(folder / ".snakemake", ignore_errors=True)
@@ -89,16 +88,13 @@ def torment(folder: Path, kills: int, rng: random.Random) -> int:
             for kill in more:
                 spent.append(kill)
                 print(f"{len(spent):3}: {kill.signal.name} to {kill.victim} in {kill.stage}", flush=True)
-        found = artifacts(folder)
-        for name in sorted(expected.keys() | found.keys()):
-            if expected.get(name) != found.get(name):
-                differences += 1
-                what = "missing" if name not in found else "left over" if name not in expected else "other bytes"
-                print(f"DIFFERENT: {name}: {what}")
-    return report(spent, runs, differences, len(expected), list(seconds_of))
+        for line in differences(expected, artifacts(folder)):
+            different += 1
+            print(f"DIFFERENT: {line}")
+    return report(spent, runs, different, len(expected), list(seconds_of))
 
 
-def report(spent: list[Kill], runs: int, differences: int, count: int, kinds: list[str]) -> int:
+def report(spent: list[Kill], runs: int, different: int, count: int, kinds: list[str]) -> int:
     """Print the figures; returns the exit code."""
     print(f"{len(spent)} kills in {runs} runs")
     for what, number in sorted(Counter(f"{kill.signal.name} to {kill.victim}" for kill in spent).items()):
@@ -112,33 +108,8 @@ def report(spent: list[Kill], runs: int, differences: int, count: int, kinds: li
     print(
         f"work redone after a kill: at most {worst:.1f} s, the interval is {INTERVAL} s{' : TOO MUCH' if late else ''}"
     )
-    print(f"{count} artifacts compared after each of {runs} runs: {differences or 'no'} differences")
-    return 1 if differences or late else 0
-
-
-def write_config(folder: Path) -> None:
-    """The demo, small enough that a run takes well under a minute."""
-    config = yaml.safe_load((PROJECT / "config.yaml").read_text())
-    config["data"]["demo"] |= {"labeled": 8, "unlabeled": 60, "val": 10, "test": 4}
-    config["training"]["teacher"] |= {"epochs": 60, "validate_every": 20}
-    config["training"]["student"] |= {"epochs": 6, "labeled_repeat": 8, "validate_every": 2}
-    config["labeling"]["scales"] = [0.75, 1.0, 1.25]
-    config["runtime"]["save_minutes"] = INTERVAL / 60
-    config["experiments"] = {"st++": {"method": "st++"}}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-
-
-def start(folder: Path) -> "subprocess.Popen[bytes]":
-    """Start the workflow as a user does, in a process group of its own."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "-s", str(PROJECT / "Snakefile")]
-    with (folder / "log").open("ab") as log:
-        return subprocess.Popen(
-            [*command, "--configfile", "config.yaml"],
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    print(f"{count} artifacts compared after each of {runs} runs: {different or 'no'} differences")
+    return 1 if different or late else 0
 
 
 def targets(seconds_of: dict[str, float], spent: list[Kill], kills: int, runs: int) -> dict[str, tuple[float, float]]:
@@ -159,7 +130,7 @@ def run_and_kill(folder: Path, targets: dict[str, tuple[float, float]], rng: ran
     The moment is drawn from the stage's usual time, the start of its process included. When only a job is killed,
     Snakemake goes on with what does not need it, and so does this.
     """
-    workflow = start(folder)
+    workflow = start(folder, *CORES)
     kills: list[Kill] = []
     deadline = time.monotonic() + DEADLINE
     moments: dict[int, float] = {}
@@ -183,10 +154,10 @@ def run_and_kill(folder: Path, targets: dict[str, tuple[float, float]], rng: ran
                 kills.append(kill)
                 if victim != "job":
                     # After SIGKILL to Snakemake alone, its job goes on beside the one that takes its place.
-                    finish(workflow)
+                    finish(workflow, DEADLINE)
                     return kills
         time.sleep(0.02)
-    finish(workflow)
+    finish(workflow, DEADLINE)
     if workflow.returncode and not kills:
         print((folder / "log").read_text()[-3000:])
         raise SystemExit("a run failed that nobody killed")
@@ -200,15 +171,6 @@ def durations(folder: Path) -> dict[str, float]:
         log = folder / "results" / "logs" / path.parent.parent.name / f"{path.parent.name}.tsv"
         found[kind_of(str(path))] = float(log.read_text().splitlines()[1].split("\t")[0])
     return found
-
-
-def finish(workflow: "subprocess.Popen[bytes]") -> None:
-    """Wait until the workflow has ended."""
-    try:
-        workflow.wait(DEADLINE)
-    except subprocess.TimeoutExpired:
-        os.killpg(workflow.pid, signal.SIGKILL)
-        raise SystemExit("a run hangs") from None
 
 
 def send(victim: str, number: signal.Signals, workflow: int, job: int) -> bool:
@@ -225,16 +187,13 @@ def send(victim: str, number: signal.Signals, workflow: int, job: int) -> bool:
 
 def jobs(folder: Path) -> Iterator[tuple[int, str, Path]]:
     """The stages that run now: process, kind, folder."""
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
+    for process in processes_in(folder):
         try:
-            words = (process / "cmdline").read_bytes().decode().split("\0")
-            here = (process / "cwd").resolve() == folder.resolve()
+            words = Path(f"/proc/{process}/cmdline").read_bytes().decode().split("\0")
         except OSError:
             continue
-        if here and len(words) > 3 and words[1].endswith("bin/stpp") and "stages/" in words[3]:
-            yield int(process.name), kind_of(words[3]), folder / words[3]
+        if len(words) > 3 and words[1].endswith("bin/stpp") and "stages/" in words[3]:
+            yield process, kind_of(words[3]), folder / words[3]
 
 
 def kind_of(path: str) -> str:
@@ -263,20 +222,6 @@ def processor_time(job: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def artifacts(folder: Path) -> dict[str, bytes]:
-    """Every file of the stages by its path: its bytes, or of `stage.json` what does not say when and where it ran."""
-    found = {}
-    for path in sorted((folder / "results" / "stages").rglob("*")):
-        if path.is_file():
-            name = str(path.relative_to(folder))
-            found[name] = path.read_bytes()
-            if path.name == "stage.json":
-                record = json.loads(found[name])
-                kept = {key: record[key] for key in ("identity", "sha256", "warnings")}
-                found[name] = json.dumps(kept, sort_keys=True).encode()
-    return found
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def test_the_pinned_environments_fit_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for name, wanted in {
         "requirements.txt": project["dependencies"],
-        "requirements-dev.txt": project["dependencies"] + project["optional-dependencies"]["dev"],
+        "requirements-dev.txt": sum(project["optional-dependencies"].values(), project["dependencies"]),
     }.items():
         pinned = pins(name)
         for requirement in map(Requirement, wanted):

@@ -1,0 +1,80 @@
+"""Runs of the whole workflow for the harnesses: a small demo, its start and end, and its artifacts byte by byte."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PROJECT = Path(__file__).parent.parent
+
+
+def small_demo() -> dict[str, Any]:
+    """The demo's configuration, small enough that a run takes well under a minute, with a save every 1.5 seconds."""
+    config: dict[str, Any] = yaml.safe_load((PROJECT / "config.yaml").read_text())
+    config["data"]["demo"] |= {"labeled": 8, "unlabeled": 60, "val": 10, "test": 4}
+    config["training"]["teacher"] |= {"epochs": 60, "validate_every": 20}
+    config["training"]["student"] |= {"epochs": 6, "labeled_repeat": 8, "validate_every": 2}
+    config["labeling"]["scales"] = [0.75, 1.0, 1.25]
+    config["runtime"]["save_minutes"] = 1.5 / 60
+    config["experiments"] = {"st++": {"method": "st++"}}
+    return config
+
+
+def start(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
+    """Start the workflow as a user does, in a process group of its own; `folder` has `config.yaml` and gets `log`."""
+    command = [sys.executable, "-m", "snakemake", "-s", str(PROJECT / "Snakefile"), "--configfile", "config.yaml"]
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(
+            [*command, *arguments],
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def finish(workflow: "subprocess.Popen[bytes]", seconds: float) -> None:
+    """Wait until the workflow has ended; one that takes longer than `seconds` is killed, and with it this process."""
+    try:
+        workflow.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(workflow.pid, signal.SIGKILL)
+        raise SystemExit("a run hangs") from None
+
+
+def processes_in(folder: Path) -> Iterator[int]:
+    """The processes that run in `folder` or below it."""
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):  # it has just ended, or is another user's
+            if process.name.isdigit() and (process / "cwd").resolve().is_relative_to(folder.resolve()):
+                yield int(process.name)
+
+
+def artifacts(folder: Path) -> dict[str, bytes]:
+    """Every file of the stages by its path: its bytes, or of `stage.json` what does not say when and where it ran."""
+    found = {}
+    for path in sorted((folder / "results" / "stages").rglob("*")):
+        if path.is_file():
+            name = str(path.relative_to(folder))
+            found[name] = path.read_bytes()
+            if path.name == "stage.json":
+                record = json.loads(found[name])
+                kept = {key: record[key] for key in ("identity", "sha256", "warnings")}
+                found[name] = json.dumps(kept, sort_keys=True).encode()
+    return found
+
+
+def differences(expected: Mapping[str, bytes], found: Mapping[str, bytes]) -> Iterator[str]:
+    """What differs between two runs' artifacts, a line each."""
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            what = "missing" if name not in found else "left over" if name not in expected else "other bytes"
+            yield f"{name}: {what}"
