@@ -1,6 +1,7 @@
 # The configuration, checked, and the plan that the rules ask. Nothing is written before the first job starts, but for
 # the data's index.
 
+import re
 import sys
 from pathlib import Path
 
@@ -42,4 +43,7 @@ RESULTS = SETTINGS.results
 STAGES = f"{RESULTS}/stages"
 LOGS = f"{RESULTS}/logs"
 GRAPH = Graph(RESULTS, PLAN)
+# What a long chain of stages waits for goes first, evaluations (priority 0) when nothing else can: so no core is idle
+# while one chain is still to be done.
+LONG_CHAIN, LAST_STUDENT = 2, 1
 SAVING = f"--save-minutes {RUNTIME.save_minutes:g}"

@@ -15,6 +15,7 @@ if RUNTIME.shards == 1:
             f"{LOGS}/predict/{{stage}}.log",
         benchmark:
             f"{LOGS}/predict/{{stage}}.tsv"
+        priority: LONG_CHAIN
         conda:
             "../envs/environment.yaml"
         threads: RUNTIME.predict.threads
@@ -39,6 +40,7 @@ else:
             f"{LOGS}/predict/{{stage}}-{{shard}}-of-{{shards}}.log",
         benchmark:
             f"{LOGS}/predict/{{stage}}-{{shard}}-of-{{shards}}.tsv"
+        priority: LONG_CHAIN
         conda:
             "../envs/environment.yaml"
         threads: RUNTIME.predict.threads
@@ -63,6 +65,7 @@ else:
             f"{LOGS}/predict/{{stage}}.log",
         benchmark:
             f"{LOGS}/predict/{{stage}}.tsv"
+        priority: LONG_CHAIN
         conda:
             "../envs/environment.yaml"
         resources:

@@ -11,6 +11,7 @@ rule score:
         f"{LOGS}/score/{{stage}}.log",
     benchmark:
         f"{LOGS}/score/{{stage}}.tsv"
+    priority: LONG_CHAIN
     conda:
         "../envs/environment.yaml"
     resources:

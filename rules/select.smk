@@ -12,6 +12,7 @@ rule select:
         f"{LOGS}/select/{{stage}}.log",
     benchmark:
         f"{LOGS}/select/{{stage}}.tsv"
+    priority: LONG_CHAIN
     localrule: True
     conda:
         "../envs/environment.yaml"
