@@ -112,4 +112,4 @@ def test_missing_weights_are_a_clear_message(tmp_path: Path, snakemake: Snakemak
     fabricate.write_config(tmp_path, fabricate.tiny(network=network))
     done = snakemake(tmp_path, "--dry-run", check=False)
     assert done.returncode != 0
-    assert "no file no such file.pth" in done.stdout
+    assert "no file no such file.pth" in done.stderr
