@@ -32,6 +32,13 @@ from stpp.shards import part_name
 PROJECT = Path(__file__).parent.parent
 SNAKEMAKE = [str(Path(sys.executable).parent / "snakemake"), "--quiet", "rules", "reason", "--dry-run"]
 STPP = [sys.executable, "-m", "stpp"]
+PEAK = """\
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+"""Prints the peak memory of a command in KiB. In between, since a process begins with the peak of its parent."""
 LIMIT = 1.3
 """How much longer than a bare Snakemake graph of as many jobs the dry run of many experiments may take."""
 
@@ -97,16 +104,13 @@ def many_experiments(count: int) -> int:
 def measure(what: str, command: list[str], stage: Path | None = None) -> float:
     """Run a command, and print its wall time in seconds, which is returned, its peak memory and what it wrote."""
     started = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        errors = process.stderr.read() if process.stderr else b""
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+    done = subprocess.run([sys.executable, "-c", PEAK, *command], capture_output=True, text=True)
     seconds = time.monotonic() - started
-    if process.returncode:
-        sys.exit(f"{what} failed: {errors.decode()}")
+    if done.returncode:
+        sys.exit(f"{what} failed: {done.stderr}")
     files = sorted(path for path in stage.iterdir() if path.is_file()) if stage else []
     sizes = ", ".join(f"{path.name} {path.stat().st_size / 1e6:.1f} MB" for path in files if path.suffix != ".json")
-    print(f"{what:30}{seconds:9.1f}{usage.ru_maxrss / 1024:9.0f}  {sizes}", flush=True)
+    print(f"{what:30}{seconds:9.1f}{int(done.stdout) / 1024:9.0f}  {sizes}", flush=True)
     return seconds
 
 
