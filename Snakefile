@@ -15,7 +15,7 @@ include: "rules/common.smk"
 
 rule all:
     input:
-        GRAPH.files(),
+        lambda wildcards: GRAPH.files(),
     message:
         f"All is there: see {RESULTS}/{SETTINGS.name}/"
 

@@ -18,76 +18,76 @@ localrules:
 
 rule teacher:
     input:
-        GRAPH.files("train", role="teacher"),
+        lambda wildcards: GRAPH.files("train", role="teacher"),
     message:
         "The teachers are there"
 
 
 rule scores:
     input:
-        GRAPH.files("score"),
+        lambda wildcards: GRAPH.files("score"),
     message:
         "The stability scores are there"
 
 
 rule selection:
     input:
-        GRAPH.files("select"),
+        lambda wildcards: GRAPH.files("select"),
     message:
         "The lists of reliable and unreliable images are there"
 
 
 rule students:
     input:
-        GRAPH.files("train"),
+        lambda wildcards: GRAPH.files("train"),
     message:
         "All networks are trained"
 
 
 rule evaluation:
     input:
-        GRAPH.files("evaluate"),
+        lambda wildcards: GRAPH.files("evaluate"),
     message:
         "All models are evaluated"
 
 
 rule table:
     input:
-        GRAPH.files("report"),
+        lambda wildcards: GRAPH.files("report"),
     message:
         "The table is there"
 
 
 rule suponly:
     input:
-        GRAPH.files(method="suponly"),
+        lambda wildcards: GRAPH.files(method="suponly"),
     message:
         "All of method suponly is there"
 
 
 rule plain:
     input:
-        GRAPH.files(method="plain"),
+        lambda wildcards: GRAPH.files(method="plain"),
     message:
         "All of method plain is there"
 
 
 rule st:
     input:
-        GRAPH.files(method="st"),
+        lambda wildcards: GRAPH.files(method="st"),
     message:
         "All of method st is there"
 
 
 rule random:
     input:
-        GRAPH.files(method="random"),
+        lambda wildcards: GRAPH.files(method="random"),
     message:
         "All of method random is there"
 
 
 rule stpp:
     input:
-        GRAPH.files(method="st++"),
+        lambda wildcards: GRAPH.files(method="st++"),
     message:
         "All of method st++ is there"

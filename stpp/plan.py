@@ -8,6 +8,7 @@ experiments that agree on a stage share it. This module is pure: no files, no to
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from stpp.config import Augmentation, Config, Training
@@ -34,7 +35,7 @@ class Stage:
     code: str
     files: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """SHA-256 (hex) of everything that decides the result."""
         return identity_of(self._content())
@@ -46,8 +47,7 @@ class Stage:
 
     def recipe(self) -> Recipe:
         """What the stage's command needs to know, as JSON."""
-        content = self._content()
-        return {"stage": self.kind, "identity": identity_of(content), **content}
+        return {"stage": self.kind, "identity": self.identity, **self._content()}
 
     def _content(self) -> Recipe:
         return {

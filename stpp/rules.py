@@ -130,8 +130,9 @@ class Graph:
         return {name.partition("val-")[0] + "val": self.recipe(f"train/{name}")["outputs"] for name in sorted(names)}
 
     def files(self, *kinds: str, method: str | None = None, role: str = "") -> list[str]:
-        """The artifacts of the planned stages: of these kinds, of the runs of a method, of roles that begin so.
+        """What is to be there of the planned stages: of these kinds, of the runs of a method, of roles that begin so.
 
+        That is each stage's `stage.json`, which is made with the others, and which others a finished stage lacks.
         Empty in a job's process, which needs no targets.
         """
         if self.plan is None:
@@ -144,9 +145,16 @@ class Graph:
         }
         if method is None and not role:
             folders.add(self.plan.report)
-        return [
-            f"{self.stages}/{folder}/{output}"
+        records = [
+            self.stages / folder / "stage.json"
             for folder in sorted(folders)
             if not kinds or self.plan.stages[folder].kind in kinds
-            for output in self.plan.stages[folder].outputs
         ]
+        lacking = [
+            record.parent / output
+            for record in records
+            if record.exists()
+            for output in self.plan.stages[str(record.parent.relative_to(self.stages))].outputs
+            if not (record.parent / output).exists()
+        ]
+        return [str(path) for path in [*records, *lacking]]
