@@ -5,11 +5,13 @@ a pure function of its input and a random generator; `augment` gives every part 
 experiments that differ in one part see the same random numbers in all others.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from stpp.data.strong import Mask, Pixels, colour_jitter, cutout, gaussian_blur, to_grayscale
@@ -29,7 +31,7 @@ def sample_rng(seed: int, role: str, epoch: int, index: int, part: str) -> np.ra
 
 
 def augment(
-    image: Image.Image,
+    image: Pixels,
     mask: Mask,
     settings: Mapping[str, Any],
     *,
@@ -42,9 +44,10 @@ def augment(
 ) -> tuple[Pixels, Mask]:
     """One augmented sample: pixels uint8 (crop, crop, 3), not yet normalised, and mask uint8 (crop, crop).
 
-    `image` is RGB, `mask` uint8 (height, width) with 255 = ignore. The parts run in the order of ST++: rescale, pad and
-    crop, flip; jitter, grayscale, blur, CutOut. Every value of the new mask is one of the old mask or 255; the colour
-    parts leave it alone. `settings` holds plain JSON values; a part that is absent or None is off:
+    `image` is uint8 (height, width, 3), RGB, `mask` uint8 (height, width) with 255 = ignore. The parts run in the order
+    of ST++: rescale, pad and crop, flip; jitter, grayscale, blur, CutOut. Every value of the new mask is one of the old
+    mask or 255; the colour parts leave it alone. `settings` holds plain JSON values; a part that is absent or None is
+    off:
 
     - "scale": [low, high], the long side in multiples of `base_size`; off means that it is `base_size`
     - "flip": probability of a horizontal flip
@@ -52,37 +55,37 @@ def augment(
       `gaussian_blur` and `cutout`, each with its probability "p"
 
     `seed`, `role`, `epoch` and `index` decide all randomness (see `sample_rng`). Neither input is changed. Raises
-    ValueError if the image is not RGB or the mask has another shape, StppError if no CutOut box can fit.
+    ValueError if image and mask do not fit each other, StppError if no CutOut box can fit.
     """
-    if image.mode != "RGB" or mask.shape != (image.height, image.width):
-        found = f"a {image.mode} image of {image.height} x {image.width} and a mask of shape {mask.shape}"
-        raise ValueError(f"augment needs an RGB image and a mask of the same height and width, not {found}")
+    if image.shape != (*mask.shape, 3):
+        raise ValueError(
+            f"augment needs an RGB image and a mask of the same height and width, not {image.shape} and {mask.shape}"
+        )
 
     def rng(part: str) -> np.random.Generator:
         return sample_rng(seed, role, epoch, index, part)
 
-    size = rescale_size(image.size, rng("scale"), scale=settings.get("scale"), base_size=base_size)
-    image, mask = rescale(image, mask, size)
-    image, mask = pad_and_crop(image, mask, rng("crop"), crop=crop)
+    size = rescale_size(mask.shape, rng("scale"), scale=settings.get("scale"), base_size=base_size)
+    picture, mask = rescaled_crop(image, mask, size, crop_box(size, rng("crop"), crop=crop), crop=crop)
     if probability := settings.get("flip"):
-        image, mask = flip(image, mask, rng("flip"), p=probability)
+        picture, mask = flip(picture, mask, rng("flip"), p=probability)
 
     if jitter := settings.get("jitter"):
-        image = colour_jitter(image, rng("jitter"), **jitter)
+        picture = colour_jitter(picture, rng("jitter"), **jitter)
     if grayscale := settings.get("grayscale"):
-        image = to_grayscale(image, rng("grayscale"), **grayscale)
+        picture = to_grayscale(picture, rng("grayscale"), **grayscale)
     if blur := settings.get("blur"):
-        image = gaussian_blur(image, rng("blur"), **blur)
-    pixels = np.array(image)
+        picture = gaussian_blur(picture, rng("blur"), **blur)
+    pixels = np.array(picture)
     if box := settings.get("cutout"):
         pixels, mask = cutout(pixels, mask, rng("cutout"), **box)
     return pixels, mask
 
 
 def rescale_size(
-    size: tuple[int, int], rng: np.random.Generator, *, scale: Sequence[float] | None, base_size: int
+    shape: tuple[int, ...], rng: np.random.Generator, *, scale: Sequence[float] | None, base_size: int
 ) -> tuple[int, int]:
-    """The new (width, height) for an image of `size` = (width, height).
+    """The new (width, height) for a mask of `shape` = (height, width).
 
     The long side is an integer drawn uniformly from int(low * base_size) to int(high * base_size), both ends included,
     for `scale` = (low, high), and `base_size` itself for None. The short side keeps the aspect, rounded half up (the
@@ -93,37 +96,69 @@ def rescale_size(
     else:
         low, high = (int(base_size * factor) for factor in scale)
         long_side = max(1, int(rng.integers(low, high, endpoint=True)))
-    width, height = size
-    short_side = max(1, int(min(size) * long_side / max(size) + 0.5))
+    height, width = shape
+    short_side = max(1, int(min(shape) * long_side / max(shape) + 0.5))
     return (short_side, long_side) if height > width else (long_side, short_side)
 
 
-def rescale(image: Image.Image, mask: Mask, size: tuple[int, int]) -> tuple[Image.Image, Mask]:
-    """Image and mask at `size` = (width, height).
+def crop_box(size: tuple[int, int], rng: np.random.Generator, *, crop: int) -> tuple[int, int, int, int]:
+    """A random square of `crop` x `crop` pixels in an image of `size` = (width, height), every position equally likely.
 
-    The image is bilinear as Pillow does it (antialiased when it shrinks), the mask takes the nearest pixel, so that no
-    class appears that was not there.
-    """
-    if size == image.size:
-        return image, mask
-    new_mask = Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)
-    return image.resize(size, Image.Resampling.BILINEAR), np.asarray(new_mask)
-
-
-def pad_and_crop(image: Image.Image, mask: Mask, rng: np.random.Generator, *, crop: int) -> tuple[Image.Image, Mask]:
-    """A random square of `crop` x `crop` pixels, every position equally likely.
-
-    An image smaller than that is first padded on the right and at the bottom: image with 0, mask with 255.
+    (left, top, right, bottom), ends excluded; where the image is smaller than the square, the box ends with the image.
     """
     # Always two draws from [0, 1): the row does not depend on whether the width left a choice of columns.
     across, down = rng.random(2)
-    left = int(across * (max(image.width - crop, 0) + 1))
-    top = int(down * (max(image.height - crop, 0) + 1))
-    window = mask[top : top + crop, left : left + crop]
+    width, height = size
+    left = int(across * (max(width - crop, 0) + 1))
+    top = int(down * (max(height - crop, 0) + 1))
+    return left, top, min(left + crop, width), min(top + crop, height)
+
+
+def rescaled_crop(
+    image: Pixels, mask: Mask, size: tuple[int, int], box: tuple[int, int, int, int], *, crop: int
+) -> tuple[Image.Image, Mask]:
+    """What `box` cuts out of image and mask at `size` = (width, height), padded right and below to `crop` x `crop`.
+
+    The image is bilinear as Pillow does it (antialiased when it shrinks), the mask takes the nearest pixel, so that no
+    class appears that was not there. Padding is 0 in the image, 255 in the mask. Only what lands in the crop is
+    computed: the mask is that of the whole, resized, and the image differs from it by 1 at most, in how it is rounded.
+    """
+    left, top, right, bottom = box
+    rows = nearest(mask.shape[0], size[1])[top:bottom]
+    columns = nearest(mask.shape[1], size[0])[left:right]
     new_mask = np.full((crop, crop), IGNORE, dtype=np.uint8)
-    new_mask[: window.shape[0], : window.shape[1]] = window
+    new_mask[: len(rows), : len(columns)] = mask[rows[:, None], columns]
+
+    (x, across), (y, down) = _source(left, right, size[0], mask.shape[1]), _source(top, bottom, size[1], mask.shape[0])
+    new_image = Image.fromarray(image[y, x])
+    shape = (right - left, bottom - top)
+    if size != (mask.shape[1], mask.shape[0]):
+        new_image = new_image.resize(
+            shape,
+            Image.Resampling.BILINEAR,
+            box=(across[0] - x.start, down[0] - y.start, across[1] - x.start, down[1] - y.start),
+        )
     # Pillow fills what lies outside of the image with 0.
-    return image.crop((left, top, left + crop, top + crop)), new_mask
+    return new_image if shape == (crop, crop) else new_image.crop((0, 0, crop, crop)), new_mask
+
+
+def nearest(old: int, new: int) -> NDArray[np.intp]:
+    """Index of the old pixel that each of `new` pixels takes: int (new,), the numbers of Pillow's own resize."""
+    # Pillow adds up the steps; a product would round otherwise where two pixels are equally near.
+    steps = np.full(new, old / new)
+    steps[0] /= 2
+    return np.minimum(np.add.accumulate(steps).astype(np.intp), old - 1)
+
+
+def _source(first: int, end: int, new: int, old: int) -> tuple[slice, tuple[float, float]]:
+    """Where the pixels first..end - 1 of a side that is resized from `old` to `new` pixels come from.
+
+    The old pixels that have a share in them, and the exact range.
+    """
+    step = old / new
+    reach = math.ceil(max(step, 1)) + 1 if old != new else 0
+    low, high = first * step, end * step
+    return slice(max(0, int(low) - reach), min(old, math.ceil(high) + reach)), (low, high)
 
 
 def flip(image: Image.Image, mask: Mask, rng: np.random.Generator, *, p: float) -> tuple[Image.Image, Mask]:

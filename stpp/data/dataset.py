@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
@@ -73,7 +74,7 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         epoch, index = key
         row, store = self.samples[index].row, self.samples[index].store
-        image = read_image(row.image)
+        image = np.asarray(read_image(row.image))
         mask = read_mask(row.true_mask, self.encoding) if store is None else store[row.id]
         settings = self.augmentation["labeled" if store is None else "unlabeled"]
         pixels, labels = augment(image, mask, settings, **self.how, role=self.role, epoch=epoch, index=index)
