@@ -94,6 +94,13 @@ def _add_stage(commands: Any, kind: str, what: str) -> None:
         command.add_argument(
             "--workers", type=int, default=0, metavar="N", help="loader processes (of each process); default: 0"
         )
+        command.add_argument(
+            "--cache",
+            type=int,
+            default=4000,
+            metavar="MB",
+            help="decoded images that are kept in $TMPDIR, so that none is decoded twice; default: %(default)s",
+        )
     if kind in ("train", "predict", "score"):
         command.add_argument(
             "--save-minutes",

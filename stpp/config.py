@@ -384,6 +384,13 @@ class TrainingResources(Resources):
         ge=0,
         le=64,
     )
+    cache: int = setting(
+        4000,
+        "Decoded images that a training keeps in a nameless file in `$TMPDIR`, so that each is decoded once; a full "
+        "disk does no harm. 0: none.",
+        "MB",
+        ge=0,
+    )
 
 
 class Runtime(Section):

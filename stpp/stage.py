@@ -36,6 +36,7 @@ class Runtime:
     gpus: int = 1
     threads: int = 1
     workers: int = 0
+    cache: int = 4000
     shard: int = 0
     shards: int = 1
     save_minutes: float = 5.0

@@ -53,7 +53,7 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
     settings, training = stage.settings, stage.settings["training"]
     role, seed, epochs = settings["role"], settings["seed"], training["epochs"]
     device = team.device
-    dataset, batches = training_data(stage)
+    dataset, batches = training_data(stage, runtime.cache * 10**6 // team.size)
     per_epoch, total = batches.batches_per_epoch, len(batches)
     validation = stage.rows("val") if training["validate_every"] else []
 
@@ -79,6 +79,7 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
             batch_sampler=batches.from_batch(state.iteration).shared(team.share),
             num_workers=runtime.workers,
             worker_init_fn=ignore_signals,
+            multiprocessing_context="fork" if runtime.workers else None,  # they share the cache, and start at once
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # one of its own: else a loader would draw from that of the dropout
         )
@@ -125,8 +126,11 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
     stage.finish(**how, images_per_epoch=len(dataset), iterations=total, **facts)
 
 
-def training_data(stage: Stage) -> tuple[TrainingSet, EpochBatches]:
-    """The augmented images of a training and its batches. Raises StppError if an epoch has no batch."""
+def training_data(stage: Stage, cache: int) -> tuple[TrainingSet, EpochBatches]:
+    """The augmented images of a training, up to `cache` bytes of them kept decoded, and its batches.
+
+    Raises StppError if an epoch has no batch.
+    """
     settings, training = stage.settings, stage.settings["training"]
     role, seed = settings["role"], settings["seed"]
     stores = stage.inputs("labels")
@@ -138,7 +142,7 @@ def training_data(stage: Stage) -> tuple[TrainingSet, EpochBatches]:
             f"an epoch has {len(samples)} images, too few for one batch of {training['batch_size']}; lower "
             f"training.{role}.batch_size or raise training.{role}.labeled_repeat"
         )
-    how = {"crop": training["crop"], "base_size": training["base_size"], "seed": seed, "role": role}
+    how = {"crop": training["crop"], "base_size": training["base_size"], "seed": seed, "role": role, "cache": cache}
     return TrainingSet(samples, settings["encoding"], settings["augmentation"], **how), batches
 
 

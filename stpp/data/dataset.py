@@ -13,8 +13,10 @@ from torch.utils.data import Dataset, Sampler
 
 from stpp.counts import labeled_repeat
 from stpp.data.augmentation import augment, sample_rng
+from stpp.data.cache import DecodedCache
 from stpp.data.images import read_image, read_mask
 from stpp.data.manifest import Row
+from stpp.data.strong import Mask, Pixels
 from stpp.masks import MaskStore
 
 Key = tuple[int, int]
@@ -48,7 +50,8 @@ def samples_of(
 class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
     """Augmented samples, addressed by (epoch, index), so that a sample is a function of these and the seed alone.
 
-    An item is the image, uint8 (crop, crop, 3) RGB, and the mask, uint8 (crop, crop), 255 = ignore.
+    An item is the image, uint8 (crop, crop, 3) RGB, and the mask, uint8 (crop, crop), 255 = ignore. Up to `cache` bytes
+    of decoded images are kept in a scratch file.
     """
 
     def __init__(
@@ -61,24 +64,36 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
         base_size: int,
         seed: int,
         role: str,
+        cache: int = 0,
     ) -> None:
         self.samples = samples
         self.encoding = encoding
         self.augmentation = augmentation
         self.how = {"crop": crop, "base_size": base_size, "seed": seed}
         self.role = role
+        shapes = {sample.row.id: (sample.row.height, sample.row.width) for sample in samples}
+        self.numbers = {id: number for number, id in enumerate(shapes)}
+        self.cache = DecodedCache(list(shapes.values()), cache)
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         epoch, index = key
-        row, store = self.samples[index].row, self.samples[index].store
-        image = np.asarray(read_image(row.image))
-        mask = read_mask(row.true_mask, self.encoding) if store is None else store[row.id]
-        settings = self.augmentation["labeled" if store is None else "unlabeled"]
+        image, mask = self.decoded(self.samples[index])
+        settings = self.augmentation["labeled" if self.samples[index].store is None else "unlabeled"]
         pixels, labels = augment(image, mask, settings, **self.how, role=self.role, epoch=epoch, index=index)
         return torch.from_numpy(pixels), torch.from_numpy(labels)
+
+    def decoded(self, sample: Sample) -> tuple[Pixels, Mask]:
+        """Image and mask of a sample, not augmented."""
+        number, row, store = self.numbers[sample.row.id], sample.row, sample.store
+        if (pair := self.cache.get(number)) is None:
+            image = np.asarray(read_image(row.image))
+            mask = read_mask(row.true_mask, self.encoding) if store is None else store[row.id]
+            pair = image, mask
+            self.cache.put(number, *pair)
+        return pair
 
 
 class EpochBatches(Sampler[list[Key]]):
