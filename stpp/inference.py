@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from stpp.checkpoint import MEAN, STD
 from stpp.errors import StppError
+from stpp.models.folding import PRECISIONS
 from stpp.models.network import SegmentationNetwork
 
 
@@ -32,13 +33,6 @@ def network_input(images: Tensor, device: torch.device) -> Tensor:
     return values.sub_(mean).div_(std)
 
 
-def forward(network: nn.Module, images: Tensor, precision: str) -> Tensor:
-    """Logits float32 (N, C, H, W) for normalised images (N, 3, H, W); `precision` is "fp32" or "bf16"."""
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        logits: Tensor = network(images)
-    return logits.float()
-
-
 @torch.inference_mode()
 def predict_mask(
     network: SegmentationNetwork,
@@ -51,8 +45,8 @@ def predict_mask(
 
     `prediction` holds `precision`, `long_side` (px or None: resize the image first, as training does), `tile` (px or
     None) and `overlap` (px). With `tta`, `scales` and `flip`, the softmax maps of all scales, mirrored or not, are
-    resized to the image and summed before the argmax (the paper's pseudo-labelling). The network is expected in
-    evaluation mode.
+    resized to the image and summed before the argmax (the paper's pseudo-labelling). `network` comes from
+    `for_prediction`, with the same precision.
     """
     height, width = image.shape[:2]
     x = network_input(torch.from_numpy(_shrunk(image, prediction["long_side"]))[None], device)
@@ -80,11 +74,13 @@ def _augmented(
     total = torch.zeros((), device=x.device)
     for scale in tta["scales"]:
         scaled = _resized(x, max(1, int(height * scale)), max(1, int(width * scale)))
+        both = torch.zeros((), device=x.device)
         for mirrored in (False, True) if tta["flip"] else (False,):
             # The copy keeps the mirrored image in channels_last memory.
             image = scaled.flip(3).contiguous(memory_format=torch.channels_last) if mirrored else scaled
             softmax = _logits(network, image, prediction).softmax(dim=1)
-            total = total + _resized(softmax.flip(3) if mirrored else softmax, height, width)
+            both = both + (softmax.flip(3) if mirrored else softmax)
+        total = total + _resized(both, height, width)  # resizing is linear: once for both
     return total
 
 
@@ -96,15 +92,17 @@ def _resized(x: Tensor, height: int, width: int) -> Tensor:
 
 def _logits(network: SegmentationNetwork, x: Tensor, prediction: Mapping[str, Any]) -> Tensor:
     """Logits (1, C, H, W) of one image, whole or as the mean over overlapping tiles."""
-    tile, overlap, precision = prediction["tile"], prediction["overlap"], prediction["precision"]
+    tile, overlap = prediction["tile"], prediction["overlap"]
+    x = x.to(PRECISIONS[prediction["precision"]])
     height, width = x.shape[-2:]
     if tile is None or max(height, width) <= tile:
-        return forward(network, x, precision)
+        whole: Tensor = network(x)
+        return whole
     total, count = torch.zeros((), device=x.device), torch.zeros(1, 1, height, width, device=x.device)
     for top in tile_starts(height, tile, overlap):
         for left in tile_starts(width, tile, overlap):
             window = (..., slice(top, top + tile), slice(left, left + tile))
-            logits = forward(network, x[window], precision)
+            logits = network(x[window])
             if total.ndim == 0:
                 total = logits.new_zeros(1, logits.shape[1], height, width)
             total[window] += logits

@@ -15,6 +15,7 @@ from stpp.faults import explained, prediction_advice
 from stpp.inference import pick_device, predict_mask
 from stpp.lease import lease
 from stpp.masks import MaskStore, MaskWriter, assemble, voc_palette
+from stpp.models.folding import for_prediction
 from stpp.progress import Parts, Progress
 from stpp.reuse import earlier_masks
 from stpp.shards import finish, part_name, shard_rows
@@ -50,6 +51,7 @@ def predict_in_parts(
 ) -> list[Path]:
     """Predict the masks of `rows`, closing a part file whenever it is time to save; returns the parts, in order."""
     prediction, tta = stage.settings["prediction"], stage.settings["tta"]
+    network = for_prediction(model.network, prediction["precision"])
     store = {
         "classes": model.classes,
         "palette": voc_palette(len(model.classes)),
@@ -67,7 +69,7 @@ def predict_in_parts(
                     else:
                         image = np.asarray(read_image(row.image))
                         with explained(prediction_advice(image.shape[0], image.shape[1], prediction["tile"])):
-                            mask = predict_mask(model.network, image, device, prediction, tta)
+                            mask = predict_mask(network, image, device, prediction, tta)
                     writer.add(row.id, mask)
                     bar.update()
                     if progress.due:

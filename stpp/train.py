@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -21,7 +21,7 @@ from stpp.distributed import Team, team_of
 from stpp.errors import StppError
 from stpp.faults import explained, training_advice
 from stpp.files import sha256
-from stpp.inference import forward, network_input
+from stpp.inference import network_input
 from stpp.metrics import IGNORE, mean_iou
 from stpp.models import build
 from stpp.models.network import SegmentationNetwork
@@ -185,6 +185,13 @@ def learning_rate(training: Mapping[str, Any], iteration: int, total: int) -> fl
     return ramp * base * (1 - iteration / total) ** training["poly_power"]
 
 
+def forward(network: nn.Module, images: Tensor, precision: str) -> Tensor:
+    """Logits float32 (N, C, H, W) for normalised images (N, 3, H, W); `precision` is "fp32" or "bf16"."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        logits: Tensor = network(images)
+    return logits.float()
+
+
 def set_learning_rate(optimizer: torch.optim.SGD, training: Mapping[str, Any], iteration: int, total: int) -> None:
     """Give each group of `make_optimizer` its rate for this iteration."""
     for group in optimizer.param_groups:
@@ -236,14 +243,12 @@ def end_epoch(state: TrainingState, epoch: int, per_epoch: int, miou: float | No
 
 
 def validate_network(state: TrainingState, rows: list[Row], settings: Mapping[str, Any], team: Team) -> float:
-    """mIoU in [0, 1] on the val set, whole images, no test-time augmentation; leaves the network in training mode.
+    """mIoU in [0, 1] on the val set, whole images, no test-time augmentation.
 
     Each process of the team predicts its share of `rows`.
     """
-    state.network.eval()
     encoding, prediction = settings["encoding"], settings["prediction"]
     confusion, _ = evaluate_network(state.network, team.share(rows), encoding, prediction, team.device)
-    state.network.train()
     return mean_iou(team.sum(torch.from_numpy(confusion)).numpy())
 
 

@@ -10,6 +10,7 @@ from stpp.data.images import read_image, read_mask
 from stpp.data.manifest import Row
 from stpp.inference import predict_mask
 from stpp.metrics import Confusion, confusion_matrix, total
+from stpp.models.folding import for_prediction
 from stpp.models.network import SegmentationNetwork
 
 
@@ -21,8 +22,8 @@ def evaluate_network(
     device: torch.device,
 ) -> tuple[Confusion, dict[str, Confusion]]:
     """Confusion matrices int64 (C, C) of whole images, no test-time augmentation: the sum, and by image id."""
-    images = {}
+    ready, images = for_prediction(network, prediction["precision"]), {}
     for row in rows:
-        mask = predict_mask(network, np.asarray(read_image(row.image)), device, prediction)
+        mask = predict_mask(ready, np.asarray(read_image(row.image)), device, prediction)
         images[row.id] = confusion_matrix(mask, read_mask(row.true_mask, encoding), encoding["classes"])
     return total(images.values(), encoding["classes"]), images

@@ -18,6 +18,7 @@ from stpp.checkpoint import MEAN, STD, load_checkpoint, save_checkpoint
 from stpp.errors import StppError
 from stpp.inference import network_input, pick_device, predict_mask, tile_starts
 from stpp.models import build
+from stpp.models.folding import for_prediction
 
 CPU = torch.device("cpu")
 WHOLE: dict[str, Any] = {"precision": "fp32", "long_side": None, "tile": None, "overlap": None}
@@ -144,7 +145,7 @@ def test_a_long_side_shrinks_the_image_but_not_the_mask() -> None:
 
 def test_bf16_agrees_with_fp32_on_almost_all_pixels() -> None:
     net, image = network(), picture(48, 48)
-    fp32, bf16 = (predict_mask(net, image, CPU, WHOLE | {"precision": p}) for p in ("fp32", "bf16"))
+    fp32, bf16 = (predict_mask(for_prediction(net, p), image, CPU, WHOLE | {"precision": p}) for p in ("fp32", "bf16"))
     assert (fp32 == bf16).mean() > 0.95
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from stpp.errors import StppError
 from stpp.models import build
+from stpp.models.folding import for_prediction
 
 State = dict[str, Tensor]
 
@@ -330,6 +331,29 @@ def test_bfloat16_stays_near_float32_and_gives_float32_logits(architecture):
     assert exact.dtype == cast.dtype == pure.dtype == torch.float32
     assert relative_error(cast, exact) < 0.05
     assert relative_error(pure, exact) < 0.05
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_for_prediction_all_batch_norms_are_folded_and_nothing_else_changes(architecture, backbone):
+    net = network(architecture=architecture, backbone=backbone).train()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    ready = for_prediction(net, "fp32")
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in ready.modules())
+    x = torch.randn(1, 3, 64, 48)
+    with torch.no_grad():
+        found = ready(x)
+        assert net.training and not ready.training
+        assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+        assert relative_error(found, net.eval()(x)) < 1e-5
+
+
+def test_for_prediction_bfloat16_stays_near_float32():
+    net, x = network(rates=[2, 4, 6]), torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        found = for_prediction(net, "bf16")(x.to(torch.bfloat16))
+        assert found.dtype == torch.float32
+        assert relative_error(found, net(x)) < 0.05
 
 
 def test_unknown_names_and_strides_are_refused_with_what_was_expected():
