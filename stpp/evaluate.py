@@ -26,14 +26,13 @@ def run(stage: Stage, runtime: Runtime) -> None:
 def evaluate_checkpoint(stage: Stage, runtime: Runtime) -> None:
     """mIoU of a network on val or test."""
     # Here, because stored masks are evaluated without torch, which takes seconds to import.
-    import torch
-
     from stpp.checkpoint import load_checkpoint
     from stpp.inference import pick_device
     from stpp.lease import lease
+    from stpp.process import settle
     from stpp.validation import evaluate_network
 
-    torch.set_num_threads(runtime.threads)
+    settle(runtime.threads)
     device = pick_device(lease(runtime.gpus, runtime.device))
     model = load_checkpoint(stage.input("checkpoint"), device)
     (subset,) = stage.recipe["data"]

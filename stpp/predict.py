@@ -16,6 +16,7 @@ from stpp.inference import pick_device, predict_mask
 from stpp.lease import lease
 from stpp.masks import MaskStore, MaskWriter, assemble, voc_palette
 from stpp.models.folding import for_prediction
+from stpp.process import settle
 from stpp.progress import Parts, Progress
 from stpp.reuse import earlier_masks
 from stpp.shards import finish, part_name, shard_rows
@@ -29,7 +30,7 @@ def run(stage: Stage, runtime: Runtime) -> None:
     stage has predicted already are taken from there. A stage that was stopped goes on after the masks that it saved.
     Raises StppError for too little memory; Stopped if a signal asked for it.
     """
-    torch.set_num_threads(runtime.threads)
+    settle(runtime.threads)
     rows = shard_rows(stage, runtime)
     device = pick_device(lease(runtime.gpus, runtime.device))
     model = load_checkpoint(stage.input("checkpoint"), device)

@@ -26,6 +26,7 @@ from stpp.metrics import IGNORE, mean_iou
 from stpp.models import build
 from stpp.models.network import SegmentationNetwork
 from stpp.models.weights import load_weights
+from stpp.process import settle
 from stpp.progress import SIGNALS, Progress
 from stpp.resume import Saver, TrainingState, copied
 from stpp.stage import Runtime, Stage
@@ -43,7 +44,7 @@ def run(stage: Stage, runtime: Runtime) -> None:
     that is not finite, an epoch without a batch, too little memory or a loader process that died; Stopped if a signal
     asked for it. In a team of several processes, each calls it, and one of them raises what any of them meets.
     """
-    torch.set_num_threads(runtime.threads)
+    settle(runtime.threads)
     with team_of(runtime) as team:
         train(stage, runtime, team)
 

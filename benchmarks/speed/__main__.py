@@ -1,0 +1,226 @@
+"""How fast stpp works, against the authors' implementation doing the same work.
+
+    python benchmarks/speed --reference ST-PlusPlus --images camvid/JPEGImages --masks camvid/SegmentationClass
+
+`--reference` is a checkout of the authors' code, which is run as it is. Each kind of work has two contestants, each a
+process of its own with one thread. They take turns, A B A B; the first turn of each is not counted. What is measured is
+a turn's processor time (on a GPU, wall time), so other load on the machine hardly matters. The ratio is that of the
+medians; the range beside it holds the middle half of the ratios of single turns.
+
+Without `--reference`, only stpp runs: enough to see that all of it works.
+"""
+
+import argparse
+import csv
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ours import NETWORK
+from PIL import Image
+
+from stpp.masks import MaskWriter, voc_palette
+from stpp.models import build
+
+HERE = Path(__file__).parent
+WORK = {  # counted turns each
+    "weak-png": 15,
+    "weak-jpeg": 15,
+    "strong-png": 15,
+    "strong-jpeg": 15,
+    "score-memory": 15,
+    "score-stored": 15,
+    "predict-fp32": 7,
+    "predict-bf16": 7,
+    "tta-fp32": 3,
+    "tta-bf16": 3,
+    "train-fp32": 5,
+    "train-bf16": 5,
+}
+
+
+class Contestant:
+    """A process that does one kind of work for one side, turn by turn."""
+
+    def __init__(self, side: str, work: str, options: argparse.Namespace, scratch: Path) -> None:
+        command = [sys.executable, str(HERE / f"{side}.py"), work, "--device", options.device]
+        command += ["--scratch", str(scratch), *(["--reference", str(options.reference)] if options.reference else [])]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.turns: list[dict[str, Any]] = []
+
+    def turn(self, number: int) -> None:
+        """Let it work; the answer has `seconds`, `images`, `peak_mb` and the path of the `result`."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(f"{number}\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit("a contestant ended")
+        self.turns.append(json.loads(line))
+
+    def close(self) -> None:
+        """Let it end."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+    def seconds(self) -> list[float]:
+        """For an image, in each counted turn."""
+        return [turn["seconds"] / turn["images"] for turn in self.turns[1:]]
+
+    def results(self) -> list[np.ndarray]:
+        """What came out of each turn."""
+        return [np.load(turn["result"]) for turn in self.turns]
+
+
+def main() -> None:
+    """Let all contestants take their turns, and print and write what was measured."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--reference", type=lambda path: Path(path).resolve(), help="checkout of the authors' code")
+    parser.add_argument("--images", type=Path, required=True, help="folder of photographs")
+    parser.add_argument("--masks", type=Path, required=True, help="folder of their masks, of the same names")
+    parser.add_argument("--count", type=int, default=24, help="how many of them; default: %(default)s")
+    parser.add_argument("--crop", type=int, default=321, help="of a training step, in px; default: %(default)s")
+    parser.add_argument("--weights", type=Path, help="a trained DeepLabv3+ ResNet-50 checkpoint; default: random")
+    parser.add_argument("--only", default=",".join(WORK), help="kinds of work, by comma; default: %(default)s")
+    parser.add_argument("--turns", type=int, help="counted turns of each; default: 3 to 15")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: %(default)s")
+    parser.add_argument("--csv", type=Path, help="file to write the figures to")
+    options = parser.parse_args()
+    sides = ["authors", "ours"] if options.reference else ["ours"]
+    print(f"{processor()}, {options.device}, torch {torch.__version__}, one thread")
+    print(f"{'':14}{'ratio':>7}{'middle half':>14}{'images/s':>10}{'authors':>9}{'MB':>7}{'authors':>9}  equal")
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="stpp-speed-") as folder:
+        prepare(Path(folder), options)
+        for work in options.only.split(","):
+            contestants = {side: Contestant(side, work, options, Path(folder)) for side in sides}
+            for number in range(1 + (options.turns or WORK[work])):
+                for contestant in contestants.values():
+                    contestant.turn(number)
+            rows.append(compared(work, contestants))
+            for contestant in contestants.values():
+                contestant.close()
+            print(line(rows[-1]), flush=True)
+    if options.csv:
+        with options.csv.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def prepare(scratch: Path, options: argparse.Namespace) -> None:
+    """The input of all kinds of work: images and masks as files, stores and arrays; weights."""
+    rng = np.random.default_rng(0)
+    images, masks = [], []
+    for folder in ("png", "jpeg", "masks"):
+        (scratch / folder).mkdir()
+    photographs = sorted(options.images.iterdir())
+    names = [path.stem for path in photographs[:: max(1, len(photographs) // options.count)][: options.count]]
+    for path in photographs:
+        if path.stem in names:
+            with Image.open(path) as image, Image.open(options.masks / f"{path.stem}.png") as mask:
+                images.append(np.asarray(image.convert("RGB").resize((480, 360), Image.Resampling.BICUBIC)))
+                masks.append(np.asarray(mask.resize((480, 360), Image.Resampling.NEAREST)))
+            Image.fromarray(images[-1]).save(scratch / f"png/{path.stem}.png")
+            Image.fromarray(images[-1]).save(scratch / f"jpeg/{path.stem}.jpg", quality=90)
+            Image.fromarray(masks[-1]).save(scratch / f"masks/{path.stem}.png")
+    for folder, suffix in (("png", "png"), ("jpeg", "jpg")):
+        lines = [f"{folder}/{name}.{suffix} masks/{name}.png" for name in names]
+        (scratch / f"{folder}.txt").write_text("\n".join(lines))
+    np.save(scratch / "images.npy", np.array(images))
+
+    # Masks of three checkpoints: the true ones, which in places are another class, in fewer places for later ones.
+    predicted = np.array(masks)[:, None].repeat(3, axis=1) % 21
+    for k in range(3):
+        wrong = rng.random((len(masks), 45, 60)).repeat(8, 1).repeat(8, 2) < 0.3 - 0.1 * k
+        predicted[:, k][wrong] = (predicted[:, k][wrong] + 1 + k) % 21
+        with MaskWriter(
+            scratch / f"masks-{k + 1}.h5",
+            classes=[f"c{c}" for c in range(21)],
+            palette=voc_palette(21),
+            producer="speed",
+        ) as writer:
+            for name, mask in zip(names, predicted[:, k]):
+                writer.add(name, mask)
+    np.save(scratch / "masks.npy", predicted)
+
+    corners = rng.integers(
+        0, [360 - min(321, options.crop) + 1, 480 - min(321, options.crop) + 1], size=(len(images), 2)
+    )
+    crops = [np.s_[top : top + options.crop, left : left + options.crop] for top, left in corners]
+    several = len(images) // 4 * 4
+    stacked = {
+        key: np.array([value[crop] for value, crop in zip(values, crops)])[:several]
+        for key, values in (("images", images), ("masks", masks))
+    }
+    np.savez(scratch / "batches.npz", **{key: value.reshape(-1, 4, *value.shape[1:]) for key, value in stacked.items()})
+
+    if options.weights:
+        state = torch.load(options.weights, weights_only=True)["state_dict"]
+    else:
+        torch.manual_seed(0)
+        state = build(NETWORK, 21).state_dict()
+    torch.save(state, scratch / "weights.pt")
+
+
+def compared(work: str, contestants: dict[str, Contestant]) -> dict[str, Any]:
+    """The figures of one kind of work; those of the authors and the ratio are empty where they did not run."""
+    ours, authors = contestants["ours"], contestants.get("authors")
+    row: dict[str, Any] = {"work": work, "ratio": "", "low": "", "high": "", "authors_images_per_second": ""}
+    row |= {"images_per_second": 1 / statistics.median(ours.seconds()), "peak_mb": ours.turns[-1]["peak_mb"]}
+    row |= {"authors_peak_mb": "", "equal": ""}
+    if authors:
+        ratios = [theirs / mine for theirs, mine in zip(authors.seconds(), ours.seconds())]
+        low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+        medians = {side: statistics.median(contestant.seconds()) for side, contestant in contestants.items()}
+        row |= {"ratio": medians["authors"] / medians["ours"], "low": low, "high": high}
+        row |= {"authors_images_per_second": 1 / medians["authors"], "authors_peak_mb": authors.turns[-1]["peak_mb"]}
+        row["equal"] = how_equal(work.partition("-")[0], authors.results(), ours.results())
+    return row
+
+
+def how_equal(kind: str, theirs: list[np.ndarray], ours: list[np.ndarray]) -> str:
+    """In words, how equal the results of all turns are; of augmented images, which are drawn at random, nothing."""
+    if kind in ("predict", "tta"):
+        return f"{100 * np.mean([(a == b).mean() for a, b in zip(theirs, ours)]):.2f} % of the pixels"
+    if kind == "score":
+        return f"differ by {np.max(np.abs(np.array(theirs) - np.array(ours))):.1e}"
+    if kind == "train":
+        apart = np.abs(np.array(ours) / np.array(theirs) - 1)
+        return f"losses differ by {100 * apart.mean():.2f} %, at most {100 * apart.max():.2f} %, in {len(ours)} steps"
+    return ""
+
+
+def line(row: dict[str, Any]) -> str:
+    """One line of the printed table."""
+    ratio = f"{row['ratio']:7.2f}{row['low']:7.2f}-{row['high']:<6.2f}" if row["ratio"] else f"{'':21}"
+    numbers = [f"{row[key]:{width}}" if row[key] == "" else f"{row[key]:{width}{kind}}" for key, width, kind in COLUMNS]
+    return f"{row['work']:14}{ratio}{''.join(numbers)}  {row['equal']}"
+
+
+COLUMNS = [
+    ("images_per_second", 10, ".4g"),
+    ("authors_images_per_second", 9, ".4g"),
+    ("peak_mb", 7, ".0f"),
+    ("authors_peak_mb", 9, ".0f"),
+]
+
+
+def processor() -> str:
+    """The name of the processor."""
+    for entry in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
+        if entry.startswith("model name"):
+            return entry.partition(":")[2].strip()
+    return platform.machine()
+
+
+if __name__ == "__main__":
+    main()

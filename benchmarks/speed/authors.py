@@ -1,0 +1,157 @@
+"""The work as the authors' checkout does it; started by `benchmarks/speed`."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from turns import Turn, arguments, serve
+
+NAMES = {  # their name of a layer -> ours
+    **{f"head.b{n}": f"classifier.aspp.branches.{n}" for n in range(4)},
+    "head.b4.gap.1": "classifier.aspp.pool.1.0",
+    "head.b4.gap.2": "classifier.aspp.pool.1.1",
+    "head.project": "classifier.aspp.project.0",
+    "reduce": "classifier.reduce",
+    "fuse.0": "classifier.fuse.0.0",
+    "fuse.1": "classifier.fuse.0.1",
+    "fuse.3": "classifier.fuse.1.0",
+    "fuse.4": "classifier.fuse.1.1",
+    "classifier": "classifier.score",
+}
+
+
+def data(work: str, scratch: Path) -> Turn:
+    """Augmented and normalised images of one epoch."""
+    from dataset.semi import SemiDataset
+
+    augmentation, suffix = work.split("-")
+    lists = {"labeled": scratch / f"{suffix}.txt", "unlabeled": scratch / f"{suffix}.txt"}
+    if augmentation == "weak":
+        dataset = SemiDataset("pascal", str(scratch), "train", 321, str(lists["labeled"]))
+    else:
+        dataset = SemiDataset(
+            "pascal",
+            str(scratch),
+            "semi_train",
+            321,
+            str(lists["labeled"]),
+            str(lists["unlabeled"]),
+            f"{scratch}/masks",
+        )
+        dataset.ids, dataset.labeled_ids = dataset.unlabeled_ids, []
+
+    def turn(number: int) -> tuple[int, np.ndarray]:
+        return len(dataset), np.array([len(dataset[index][0]) for index in range(len(dataset))])
+
+    return turn
+
+
+def score(scratch: Path) -> Turn:
+    """The reliability of images, as `select_reliable` computes it."""
+    from utils import meanIOU
+
+    masks = np.load(scratch / "masks.npy")
+
+    def turn(number: int) -> tuple[int, np.ndarray]:
+        found = []
+        for image in masks:
+            values = []
+            for earlier in image[:-1]:
+                metric = meanIOU(num_classes=21)
+                metric.add_batch(earlier[None].astype(np.int64), image[-1:].astype(np.int64))
+                values.append(metric.evaluate()[-1])
+            found.append(sum(values) / len(values))
+        return len(masks), np.array(found)
+
+    return turn
+
+
+def network(scratch: Path) -> torch.nn.Module:
+    """Their DeepLabv3+ with our weights."""
+    from model.backbone import resnet
+    from model.semseg.deeplabv3plus import DeepLabV3Plus
+
+    original, resnet._resnet = (
+        resnet._resnet,
+        lambda arch, block, layers, pretrained, **kw: original(arch, block, layers, False, **kw),
+    )
+    model = DeepLabV3Plus("resnet50", 21)
+    ours = torch.load(scratch / "weights.pt", weights_only=True)
+
+    def name_of(theirs: str) -> str:
+        for prefix, name in NAMES.items():
+            if theirs.startswith(f"{prefix}."):
+                return name + theirs.removeprefix(prefix)
+        return theirs
+
+    model.load_state_dict({name: ours[name_of(name)] for name in model.state_dict()})
+    return model
+
+
+def predict(scratch: Path, device: str, *, augmented: bool) -> Turn:
+    """Masks as `label` and `select_reliable` make them."""
+    from dataset.transform import normalize
+    from PIL import Image
+
+    model = network(scratch).to(device).eval()
+    images = [Image.fromarray(image) for image in np.load(scratch / "images.npy")[: 1 if augmented else 4]]
+
+    @torch.no_grad()
+    def turn(number: int) -> tuple[int, np.ndarray]:
+        masks = []
+        for image in images:
+            x = normalize(image)[None].to(device)
+            masks.append(torch.argmax(model(x, augmented), dim=1).cpu().numpy()[0])
+        return len(images), np.array(masks)
+
+    return turn
+
+
+def train(scratch: Path, device: str) -> Turn:
+    """One step of training after the other, without dropout, which no two programs draw alike."""
+    model = network(scratch).to(device).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d):
+            module.p = 0.0
+    criterion = torch.nn.CrossEntropyLoss(ignore_index=255)
+    rate = 0.001 / 4
+    head = [value for name, value in model.named_parameters() if "backbone" not in name]
+    groups = [{"params": model.backbone.parameters(), "lr": rate}, {"params": head, "lr": rate * 10.0}]
+    optimizer = torch.optim.SGD(groups, lr=rate, momentum=0.9, weight_decay=1e-4)
+    batches = np.load(scratch / "batches.npz")
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+
+    def turn(number: int) -> tuple[int, np.ndarray]:
+        pixels, masks = (batches[key][number % len(batches[key])] for key in ("images", "masks"))
+        x = (torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float() / 255 - mean) / std
+        loss = criterion(model(x.to(device)), torch.from_numpy(masks).long().to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return len(pixels), np.array([loss.item()])
+
+    return turn
+
+
+def main() -> None:
+    """Take turns at one kind of work."""
+    options = arguments()
+    sys.path.insert(0, str(options.reference))
+    os.chdir(options.scratch)
+    torch.set_num_threads(1)
+    kind = options.work.partition("-")[0]
+    turns = {
+        "weak": lambda: data(options.work, options.scratch),
+        "strong": lambda: data(options.work, options.scratch),
+        "score": lambda: score(options.scratch),
+        "predict": lambda: predict(options.scratch, options.device, augmented=False),
+        "tta": lambda: predict(options.scratch, options.device, augmented=True),
+        "train": lambda: train(options.scratch, options.device),
+    }
+    serve(turns[kind](), "authors", options.device, options.scratch)
+
+
+if __name__ == "__main__":
+    main()
