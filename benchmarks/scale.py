@@ -172,9 +172,13 @@ def write_parts(stage: Path, count: int, shards: int) -> None:
 
 
 def write_bare_graph(jobs: int, experiments: int, folder: Path, directives: str = "") -> None:
-    """A workflow of about as many jobs, each with three files out, in one chain for each experiment."""
+    """A workflow of about as many jobs, each with three files out, in one chain an experiment, and one that reads all.
+
+    `directives` are added to each rule of the chains.
+    """
     length = round(jobs / experiments)
-    rules = [f"rule all:\n    input: expand('s{length - 1}/{{e}}.a', e=range({experiments}))\n"]
+    everything = f"expand('s{{s}}/{{e}}.a', s=range({length}), e=range({experiments}))"
+    rules = ["rule all:\n    input: 'table'\n", f"rule table:\n    input: {everything}\n    output: 'table'\n"]
     for step in range(length):
         before = f"    input: 's{step - 1}/{{e}}.a', 's{step - 1}/{{e}}.b'\n" if step else ""
         outputs = ", ".join(f"'s{step}/{{e}}.{letter}'" for letter in "abc")

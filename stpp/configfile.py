@@ -49,10 +49,12 @@ def resolved(config: Config, experiment: str) -> Config:
 
     Raises pydantic.ValidationError where an override does not fit.
     """
-    raw = config.model_dump(exclude_unset=True)
-    chosen = raw["experiments"][experiment]
+    shared = config.model_dump(exclude_unset=True, exclude={"experiments"})
+    chosen = config.experiments[experiment].model_dump(exclude_unset=True)
     changes = {key: chosen[key] for key in OVERRIDABLE if key in chosen}
-    return Config.model_validate(_merged({**raw, "experiments": {experiment: {"method": chosen["method"]}}}, changes))
+    return Config.model_validate(
+        _merged({**shared, "experiments": {experiment: {"method": chosen["method"]}}}, changes)
+    )
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

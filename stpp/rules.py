@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import yaml
 
 from stpp.config import Resources
 from stpp.errors import StppError, of_the_system
-from stpp.plan import Plan
+from stpp.plan import Plan, Stage
 from stpp.stage import read_recipe
 
 
@@ -112,12 +112,8 @@ class Graph:
             from snakemake.io import ancient
 
             recipe = self.recipe(f"{kind}/{wildcards.stage}")
-            artifacts: list[str] = []
-            for paths in recipe["inputs"].values():
-                artifacts += [paths] if isinstance(paths, str) else paths
-            return [
-                ancient(path) for path in [*(f"{self.stages}/{path}" for path in artifacts), *recipe["files"].values()]
-            ]
+            artifacts = [f"{self.stages}/{path}" for path in flat(recipe["inputs"])]
+            return [ancient(path) for path in [*artifacts, *recipe["files"].values()]]
 
         return inputs
 
@@ -132,8 +128,9 @@ class Graph:
     def files(self, *kinds: str, method: str | None = None, role: str = "") -> list[str]:
         """What is to be there of the planned stages: of these kinds, of the runs of a method, of roles that begin so.
 
-        That is each stage's `stage.json`, which is made with the others, and which others a finished stage lacks.
-        Empty in a job's process, which needs no targets.
+        That is `stage.json` of each stage that no other of them reads; it leads Snakemake to the others. What a stage
+        lacks is named if no stage that is to be made reads it, since Snakemake doesn't miss what nobody needs. Empty
+        in a job's process, which needs no targets.
         """
         if self.plan is None:
             return []
@@ -145,16 +142,27 @@ class Graph:
         }
         if method is None and not role:
             folders.add(self.plan.report)
-        records = [
-            self.stages / folder / "stage.json"
+        wanted = [
+            self.plan.stages[folder]
             for folder in sorted(folders)
             if not kinds or self.plan.stages[folder].kind in kinds
         ]
-        lacking = [
-            record.parent / output
-            for record in records
-            if record.exists()
-            for output in self.plan.stages[str(record.parent.relative_to(self.stages))].outputs
-            if not (record.parent / output).exists()
-        ]
-        return [str(path) for path in [*records, *lacking]]
+        lacking = {
+            stage.folder: missing
+            for stage in wanted
+            if (missing := [name for name in stage.outputs if not (self.stages / stage.folder / name).exists()])
+        }
+        read, to_be_read = sources(wanted), sources(stage for stage in wanted if stage.folder in lacking)
+        ends = [f"{stage.folder}/stage.json" for stage in wanted if stage.folder not in read]
+        gaps = [f"{folder}/{name}" for folder in lacking if folder not in to_be_read for name in lacking[folder]]
+        return [f"{self.stages}/{path}" for path in dict.fromkeys([*ends, *gaps])]
+
+
+def sources(stages: Iterable[Stage]) -> set[str]:
+    """The folders of the stages whose artifacts these read."""
+    return {path.rpartition("/")[0] for stage in stages for path in flat(stage.inputs)}
+
+
+def flat(inputs: Mapping[str, str | list[str]]) -> list[str]:
+    """The paths of all artifacts that a stage reads, from its inputs by name."""
+    return [path for paths in inputs.values() for path in ([paths] if isinstance(paths, str) else paths)]
