@@ -28,9 +28,11 @@ def pick_device(wanted: str) -> torch.device:
 
 def network_input(images: Tensor, device: torch.device) -> Tensor:
     """uint8 (N, H, W, 3), RGB -> float32 (N, 3, H, W) in channels_last memory, ImageNet-normalised, on `device`."""
-    values = images.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
-    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (MEAN, STD))
-    return values.sub_(mean).div_(std)
+    count, height, width, _ = images.shape
+    # As rows of 3 W values: torch is several times slower where the last dimension is 3.
+    values = images.to(device, non_blocking=True).reshape(count, height, 3 * width).float().div_(255)
+    mean, std = (torch.tensor(v, device=device).repeat(width) for v in (MEAN, STD))
+    return values.sub_(mean).div_(std).view(count, height, width, 3).permute(0, 3, 1, 2)
 
 
 @torch.inference_mode()

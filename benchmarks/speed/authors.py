@@ -52,7 +52,7 @@ def score(scratch: Path) -> Turn:
     """The reliability of images, as `select_reliable` computes it."""
     from utils import meanIOU
 
-    masks = np.load(scratch / "masks.npy")
+    masks = np.load(scratch / "masks.npy").astype(np.int64)  # torch's argmax gives such
 
     def turn(number: int) -> tuple[int, np.ndarray]:
         found = []
@@ -60,7 +60,7 @@ def score(scratch: Path) -> Turn:
             values = []
             for earlier in image[:-1]:
                 metric = meanIOU(num_classes=21)
-                metric.add_batch(earlier[None].astype(np.int64), image[-1:].astype(np.int64))
+                metric.add_batch(earlier[None], image[-1:])
                 values.append(metric.evaluate()[-1])
             found.append(sum(values) / len(values))
         return len(masks), np.array(found)
