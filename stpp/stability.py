@@ -61,23 +61,22 @@ def pairs(checkpoints: int, definition: str) -> list[tuple[int, int]]:
 
 
 def stability_scores(
-    masks: NDArray[np.uint8], classes: int, pair_list: Sequence[tuple[int, int]]
-) -> NDArray[np.float64]:
-    """`mask_mean_iou` of pairs of the masks (K, H, W) of one image: float64 (len(pair_list),).
+    masks: Sequence[NDArray[np.uint8]], classes: int, pair_list: Sequence[tuple[int, int]]
+) -> tuple[NDArray[np.float64], int]:
+    """`mask_mean_iou` of pairs of the K masks (H, W) of one image, float64 (len(pair_list),); classes of the last mask.
 
-    The pixels are counted once, in a joint histogram of all K masks whose marginals are the confusion matrices of all
+    The pixels are counted once, in a joint histogram of all K masks, whose marginals are the confusion matrices of all
     pairs. Values, left-out pixels and errors are those of `mask_mean_iou`.
     """
-    joint = joint_histogram(list(masks), classes) if (classes + 1) ** len(masks) <= _MOST_BINS else None
-    scores = []
-    for i, j in pair_list:
-        if joint is None:
-            both = joint_histogram([masks[i - 1], masks[j - 1]], classes)
-        else:
-            both = joint.sum(axis=tuple(axis for axis in range(len(masks)) if axis not in (i - 1, j - 1)))
-        # The last bin is for the pixels that are 255 in a mask.
-        scores.append(mean_iou(both[:classes, :classes]))
-    return np.array(scores)
+    if (classes + 1) ** len(masks) <= _MOST_BINS:
+        joint = joint_histogram(masks, classes)
+        others = [tuple(axis for axis in range(len(masks)) if axis not in (i - 1, j - 1)) for i, j in pair_list]
+        histograms = [joint.sum(axis=axes) for axes in others]
+    else:
+        histograms = [joint_histogram([masks[i - 1], masks[j - 1]], classes) for i, j in pair_list]
+    # The last bin is for the pixels that are 255 in a mask. The last pair ends with the last mask.
+    scores = [mean_iou(histogram[:classes, :classes]) for histogram in histograms]
+    return np.array(scores), int(np.count_nonzero(histograms[-1].sum(axis=0)[:classes]))
 
 
 def compare_masks(stores: Sequence["MaskStore"], image: str, compared: Sequence[tuple[int, int]]) -> list[float]:
@@ -93,13 +92,12 @@ def compare_masks(stores: Sequence["MaskStore"], image: str, compared: Sequence[
                 f"{mask.shape} in {store.path}. Predict both again from the same images."
             )
     classes = len(stores[0].classes)
-    values = stability_scores(np.stack(masks), classes, compared)
+    values, present = stability_scores(masks, classes, compared)
     if np.isnan(values).any():
         raise StppError(
             f"Image {image!r} cannot be scored: two of its masks in {', '.join(str(s.path) for s in stores)} have "
             f"no pixel with a class in common (the others are {IGNORE}). Predict them again without ignored pixels."
         )
-    present = np.count_nonzero(np.bincount(masks[-1].reshape(-1), minlength=classes)[:classes])
     return [float(present), *values.tolist()]
 
 

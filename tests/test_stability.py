@@ -117,7 +117,8 @@ def test_scores_of_one_pass_equal_the_pairwise_ones(masks, joint):
     pair_list = pairs(len(masks), "all_pairs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stability, "_MOST_BINS", 10**9 if joint else 0)
-        found = stability_scores(masks, CLASSES, pair_list)
+        found, present = stability_scores(masks, CLASSES, pair_list)
+        assert present == len(set(masks[-1].ravel().tolist()) - {255})
     expected = [mask_mean_iou(masks[i - 1], masks[j - 1], CLASSES) for i, j in pair_list]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
@@ -130,7 +131,7 @@ def test_one_pass_equals_pairwise_on_large_masks_of_many_classes(count, classes)
     masks[-1, :, :9] = 255
     pair_list = pairs(count, "all_pairs")
     expected = [mask_mean_iou(masks[i - 1], masks[j - 1], classes) for i, j in pair_list]
-    np.testing.assert_allclose(stability_scores(masks, classes, pair_list), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(stability_scores(masks, classes, pair_list)[0], expected, rtol=0, atol=1e-12)
 
 
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=12))

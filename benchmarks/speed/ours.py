@@ -65,7 +65,7 @@ def score(scratch: Path, *, stored: bool) -> Turn:
     def turn(number: int) -> tuple[int, np.ndarray]:
         if stored:
             return len(masks), np.array([np.mean(compare_masks(stores, id, compared)[1:]) for id in stores[0].ids])
-        return len(masks), np.array([stability_scores(image, 21, compared).mean() for image in masks])
+        return len(masks), np.array([stability_scores(image, 21, compared)[0].mean() for image in masks])
 
     return turn
 
