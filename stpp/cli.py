@@ -3,14 +3,14 @@
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stpp.cli_results import add_results_commands
 from stpp.errors import StppError, of_the_system
 from stpp.progress import Stopped
-
-Handler = Callable[[argparse.Namespace], int | None]
+from stpp.subcommand import subcommand
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
     _add_index(commands)
-    _add_plan(commands)
+    add_results_commands(commands)
     _add_weights(commands)
     for kind, what in STAGES.items():
         _add_stage(commands, kind, what)
@@ -67,7 +67,7 @@ STAGES = {
 
 
 def _add_stage(commands: Any, kind: str, what: str) -> None:
-    command = _command(
+    command = subcommand(
         commands,
         kind,
         what,
@@ -137,7 +137,7 @@ def _run_stage(kind: str, options: argparse.Namespace) -> int | None:
 
 
 def _add_index(commands: Any) -> None:
-    command = _command(
+    command = subcommand(
         commands,
         "index",
         "check the data and write the manifests",
@@ -166,32 +166,8 @@ def _index(options: argparse.Namespace) -> None:
         print(entry["manifest"])
 
 
-def _add_plan(commands: Any) -> None:
-    command = _command(
-        commands,
-        "plan",
-        "list the stages of a configuration and write their recipes",
-        "Expand a configuration into its stages, say which are done, and write the recipes of all.",
-        "stpp plan config.yaml",
-        _plan,
-    )
-    command.add_argument("config", type=Path, help="configuration file")
-
-
-def _plan(options: argparse.Namespace) -> None:
-    from stpp.configfile import read
-    from stpp.workflow import prepare, write
-
-    config = read(options.config)
-    plan = prepare(config, print)
-    write(config, plan)
-    for folder in plan.stages:
-        path = Path(config.results) / "stages" / folder
-        print(f"{'done' if (path / 'stage.json').exists() else 'to do':6} {path}")
-
-
 def _add_weights(commands: Any) -> None:
-    command = _command(
+    command = subcommand(
         commands,
         "weights",
         "fetch ImageNet weights of a backbone",
@@ -218,7 +194,7 @@ def _weights(options: argparse.Namespace) -> None:
 
 
 def _add_masks(commands: Any) -> None:
-    command = _command(
+    command = subcommand(
         commands,
         "masks",
         "write stored masks as palette PNGs",
@@ -247,7 +223,7 @@ def _masks(options: argparse.Namespace) -> None:
 
 
 def _add_demo(commands: Any) -> None:
-    command = _command(
+    command = subcommand(
         commands,
         "demo",
         "draw a preview of the demo scenes",
@@ -267,7 +243,7 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _add_config(commands: Any) -> None:
-    command = _command(
+    command = subcommand(
         commands,
         "config",
         "print the reference or the JSON schema of the configuration",
@@ -285,7 +261,7 @@ def _config(options: argparse.Namespace) -> None:
 
 
 def _add_stamp(commands: Any) -> None:
-    command = _command(
+    command = subcommand(
         commands,
         "stamp",
         "for developers: record the code of the stages",
@@ -305,16 +281,6 @@ def _stamp(options: argparse.Namespace) -> None:
 
     for stage in options.stages:
         print(f"{stage}: version {stamp(stage, options.same_result)}")
-
-
-def _command(
-    commands: Any, name: str, summary: str, description: str, example: str, handler: Handler
-) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, description=description, epilog=f"example: {example}"
-    )
-    command.set_defaults(handler=handler)
-    return command
 
 
 if __name__ == "__main__":

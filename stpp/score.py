@@ -45,6 +45,7 @@ def compare_in_parts(
         rows = []
         for image in ids[done:]:
             rows.append(compare_masks(stores, image, compared))
+            progress.tell(done + len(rows), len(ids))
             if progress.due:
                 break
         write_rows(parts, done, np.array(rows, np.float64).reshape(-1, 1 + len(compared)))
