@@ -80,10 +80,9 @@ def compare(a: Side, b: Side) -> dict[str, Any]:
     """How B differs from A, as plain JSON: `a` and `b`, `settings`, `data`, `code`, `metrics`, `iou`, `labels`."""
     rows = [{seed: run_row(side.stages, _described(side, seed)) for seed in side.runs} for side in (a, b)]
     ious = [{seed: class_ious(side, seed, rows[k][seed]) for seed in side.runs} for k, side in enumerate((a, b))]
-    recipes = [records_of(side) for side in (a, b)]
     return {
         **{key: _head(side) for key, side in (("a", a), ("b", b))},
-        **other_recipes(*recipes, methods=(a.method, b.method)),
+        **other_recipes(records_of(a), records_of(b), (a.method, b.method)),
         "metrics": spread(*rows),
         "iou": spread(*ious),
         "labels": compare_labels(a, b),

@@ -77,7 +77,8 @@ def test_planning_is_free_of_torch_and_numpy() -> None:
 
 
 def test_looking_at_results_is_free_of_torch_and_pandas() -> None:
-    script = "import sys, stpp.forecast, stpp.status, stpp.gc; print(sorted({'torch', 'numpy', 'pandas'} & set(sys.modules)))"
+    modules = "stpp.cli, stpp.forecast, stpp.status, stpp.gc"
+    script = f"import sys, {modules}; print(sorted({{'torch', 'numpy', 'pandas', 'snakemake'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
 
