@@ -1,6 +1,7 @@
 """The command line: one sub-command a stage, and the commands for people."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StppError as error:
         print(f"stpp: {error}", file=sys.stderr)
         return 128 + error.signal if isinstance(error, Stopped) else 1
+    except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it once more
+        return 1
     except OSError as error:
         print(f"stpp: {of_the_system(error)}", file=sys.stderr)
         return 1

@@ -52,8 +52,8 @@ def _add_status(commands: Any) -> None:
         "say which stages are done, running, failed or waiting",
         "List every stage of a configuration: done; running, where and how far (epoch, loss, val mIoU, time left; "
         "images for predictions); waiting for an earlier stage, or ready; stopped, with its work saved; failed, with "
-        "the last lines of its log. It disturbs nothing, so it may be asked at any time; `watch` in front follows a run.",
-        "stpp status config.yaml",
+        "the last lines of its log. What matters most stands last. It disturbs nothing, so ask at any time.",
+        "stpp status config.yaml     or, to follow a run:  watch 'stpp status config.yaml | tail'",
         _status,
     )
     command.add_argument("config", type=Path, help="configuration file")

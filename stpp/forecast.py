@@ -1,5 +1,6 @@
 """What `stpp plan` says: which stages would run, why, and how long they will take."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,19 +19,21 @@ from stpp.inventory import (
     shown,
 )
 from stpp.plan import Plan, flat
-from stpp.wording import columns, counted, duration
+from stpp.wording import columns, counted, duration, listed
 
 
 @dataclass(frozen=True)
 class Task:
-    """A stage that would run: why, in plain sentences, and how many seconds it will take.
+    """A stage that would run, why, and how many seconds it will take.
 
-    `seconds` is None where no stage of its kind has run yet. `measured` says that they are those of the nearest stage
-    of its role, not an estimate.
+    `reasons` are what differs from the nearest stage of its role that is there, in plain words; `sources` are the roles
+    of the other stages that it reads instead. `seconds` is None where no stage of its kind has run yet. `measured` says
+    that they are those of the nearest stage, not an estimate.
     """
 
     folder: str
     reasons: tuple[str, ...]
+    sources: tuple[str, ...]
     seconds: float | None
     measured: bool
 
@@ -51,30 +54,26 @@ def forecast(plan: Plan, stages: Path) -> Forecast:
         for folder, stage in plan.stages.items()
         if (lacking := missing_outputs(stages, folder, stage.outputs))
     }
-    made = {folder: record for folder, record in known.items() if folder not in missing}
+    seconds: dict[str, list[float]] = {}
     by_role: dict[str, list[Record]] = {}
-    for record in made.values():
-        by_role.setdefault(record.role, []).append(record)
-    typical = {
-        kind: median(record.facts["seconds"] for record in known.values() if record.recipe["stage"] == kind)
-        for kind in {record.recipe["stage"] for record in known.values()}
-    }
+    for folder, record in known.items():
+        seconds.setdefault(record.recipe["stage"], []).append(record.facts["seconds"])
+        if folder not in missing:
+            by_role.setdefault(record.role, []).append(record)
     tasks = []
     for folder, lacking in missing.items():
-        stage = plan.stages[folder]
+        wanted = Record(folder, plan.stages[folder].recipe())
         if folder in known:
-            reasons: tuple[str, ...] = (f"{', '.join(lacking)} is no longer there",)
-            tasks.append(Task(folder, reasons, known[folder].facts["seconds"], True))
-            continue
-        wanted = Record(folder, stage.recipe())
-        nearest = nearest_of(wanted, by_role.get(wanted.role, []))
-        if nearest is None:
-            tasks.append(Task(folder, ("none of its kind has been made yet",), typical.get(stage.kind), False))
+            reason = f"{', '.join(lacking)} is no longer there"
+            tasks.append(Task(folder, (reason,), (), known[folder].facts["seconds"], True))
+        elif nearest := nearest_of(wanted, by_role.get(wanted.role, [])):
+            factor = work(wanted.recipe["settings"]) / work(nearest.recipe["settings"])
+            reasons, sources = tuple(differences(nearest, wanted)), other_sources(nearest, wanted)
+            tasks.append(Task(folder, reasons, sources, factor * nearest.facts["seconds"], factor == 1))
         else:
-            factor = work(stage.settings) / work(nearest.recipe["settings"])
-            tasks.append(
-                Task(folder, tuple(differences(nearest, wanted)), factor * nearest.facts["seconds"], factor == 1)
-            )
+            typical = seconds.get(wanted.recipe["stage"])
+            reason = "the first of its kind"
+            tasks.append(Task(folder, (reason,), (), median(typical) if typical else None, False))
     return Forecast([folder for folder in plan.stages if folder not in missing], tasks)
 
 
@@ -95,74 +94,75 @@ def work(settings: Mapping[str, Any]) -> float:
 
 
 def differences(before: Record, after: Record) -> Iterator[str]:
-    """What makes `after` another stage than `before`, a sentence each: code, settings, data, and what it reads."""
+    """What makes `after` another stage than `before`, but for what it reads: code, settings and data, a phrase each."""
     old, new = before.recipe, after.recipe
     if old["code"] != new["code"]:
-        yield f"code of `stpp {new['stage']}`: {code_shown(old['code'])} -> {code_shown(new['code'])}"
+        yield f"code of stpp {new['stage']}: {code_shown(old['code'])} -> {code_shown(new['code'])}"
     for name, was, becomes in changed_settings(before.settings, after.settings):
         yield f"{name}: {shown(was)} -> {shown(becomes)}"
-    if new["stage"] == "report":
-        yield from _other_runs(old["settings"], new["settings"])
-        return
-    for subset in new["data"]:
-        if old["data"].get(subset) != new["data"][subset]:
+    for subset, digest in new["data"].items():
+        if old["data"].get(subset) != digest:
             yield f"{DATA.get(subset, subset)} changed"
-    yield from _other_inputs(flat(old["inputs"]), flat(new["inputs"]))
-
-
-def _other_inputs(before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
-    sources = {path.rpartition("/")[0] for path in before}
-    others = list(
-        dict.fromkeys(role_of(path.rpartition("/")[0]) for path in after if path.rpartition("/")[0] not in sources)
+    before_runs, after_runs = (
+        [f"{run['experiment']} seed {run['seed']}" for run in recipe["settings"].get("runs", [])]
+        for recipe in (old, new)
     )
-    if others:
-        yield f"follows from {', '.join(others)}"
-    for path in after:
-        folder, _, name = path.rpartition("/")
-        if folder in sources and path not in before:
-            was = next(old.rpartition("/")[2] for old in before if old.rpartition("/")[0] == folder)
-            yield f"reads {name} instead of {was} of {role_of(folder)}"
+    if added := [name for name in after_runs if name not in before_runs]:
+        yield f"new: {listed(added)}"
+    if removed := [name for name in before_runs if name not in after_runs]:
+        yield f"no longer wanted: {listed(removed)}"
 
 
-def _other_runs(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
-    def runs(settings: Mapping[str, Any]) -> dict[str, Any]:
-        return {f"{run['experiment']} seed {run['seed']}": run["stages"] for run in settings.get("runs", [])}
-
-    old, new = runs(before), runs(after)
-    for what, names in {
-        "new": [name for name in new if name not in old],
-        "changed": [name for name in new if name in old and new[name] != old[name]],
-        "no longer there": [name for name in old if name not in new],
-    }.items():
-        if names:
-            rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            yield f"{counted(len(names), 'run')} {what}: {', '.join(names[:3])}{rest}"
-    if list(old) != list(new) and not set(old) ^ set(new):
-        yield "the runs are in another order"
+def other_sources(before: Record, after: Record) -> tuple[str, ...]:
+    """The roles of the stages that `after` reads and `before` does not."""
+    old, new = ([path.rpartition("/")[0] for path in flat(record.recipe["inputs"])] for record in (before, after))
+    return tuple(dict.fromkeys(role_of(folder) for folder in new if folder not in old))
 
 
 # --- for people -------------------------------------------------------------------------------------------------------
 
 
 def as_text(name: str, found: Forecast) -> str:
-    """The forecast as people read it; stages of one role with the same reasons share a line."""
+    """The forecast as people read it: a block for each role."""
     if not found.tasks:
-        return f"{name}: nothing would run; {counted(len(found.done), 'stage')} of it are all there.\n"
-    groups: dict[tuple[str, tuple[str, ...]], list[Task]] = {}
+        return f"{name}: nothing would run; all {counted(len(found.done), 'stage')} are there.\n"
+    roles: dict[str, list[Task]] = {}
     for task in found.tasks:
-        groups.setdefault((role_of(task.folder), task.reasons), []).append(task)
+        roles.setdefault(role_of(task.folder), []).append(task)
     rows = [["would run", "", "time", "why"]]
-    for (role, reasons), tasks in groups.items():
-        rows.append([role, f"{len(tasks)} x" if len(tasks) > 1 else "", _time(tasks), reasons[0]])
-        rows += [["", "", "", reason] for reason in reasons[1:]]
+    for role, tasks in roles.items():
+        first, *more = _why(tasks)
+        rows.append([role, f"{len(tasks)} x" if len(tasks) > 1 else "", _time(tasks), first])
+        rows += [["", "", "", reason] for reason in more]
     unknown = sum(task.seconds is None for task in found.tasks)
-    total = _time([task for task in found.tasks if task.seconds is not None])
+    total = _time(found.tasks)
     took = f"{total} of work, one after the other" if total else "for an unknown time"
     if total and unknown:
         took += f", and {counted(unknown, 'stage')} of unknown length"
-    head = f"{name}: {len(found.tasks)} of {len(found.tasks) + len(found.done)} stages would run, {took}."
-    why = 'Times are those of the nearest stage that has run; ~ is an estimate. "Why" says what differs from it.'
-    return "\n".join([head, "", *columns(rows, left=(0, 3)), "", why]) + "\n"
+    head = f"{name}: {len(found.tasks)} of {counted(len(found.tasks) + len(found.done), 'stage')} would run, {took}."
+    return "\n".join([head, "", *columns(rows, left=(0, 3)), "", LEGEND]) + "\n"
+
+
+LEGEND = """\
+why: what differs from the nearest stage of the same role that is there, old -> new.
+time: what that stage took; ~ where it is an estimate."""
+
+
+def _why(tasks: Sequence[Task]) -> list[str]:
+    """The reasons of tasks of one role, and for how many of them each holds; what follows from other stages is said of
+    those alone that have no reason of their own."""
+    reasons = Counter(reason for task in tasks for reason in task.reasons)
+    lines = [f"{reason}{_of(count, tasks)}" for reason, count in reasons.items()]
+    others = [task for task in tasks if not task.reasons]
+    if others:
+        sources = list(dict.fromkeys(source for task in others for source in task.sources))
+        follows = f"follows from {listed(sources)}" if sources else "other settings of the report"
+        lines.append(f"{follows}{_of(len(others), tasks)}")
+    return lines
+
+
+def _of(count: int, tasks: Sequence[Task]) -> str:
+    return "" if count == len(tasks) else f" ({count} of {len(tasks)})"
 
 
 def as_list(plan: Plan, found: Forecast, stages: Path) -> str:
@@ -172,7 +172,8 @@ def as_list(plan: Plan, found: Forecast, stages: Path) -> str:
 
 
 def _time(tasks: Sequence[Task]) -> str:
-    seconds = [task.seconds for task in tasks if task.seconds is not None]
-    if not seconds:
+    """The time of the tasks whose time is known; empty if none is."""
+    known = [task for task in tasks if task.seconds is not None]
+    if not known:
         return ""
-    return ("" if all(task.measured for task in tasks) else "~ ") + duration(sum(seconds))
+    return ("" if all(task.measured for task in known) else "~ ") + duration(sum(task.seconds or 0 for task in known))

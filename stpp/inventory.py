@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from stpp.errors import shortened
 from stpp.plan import flat
 
 NAME = re.compile(r"(?P<slug>.+)-seed(?P<seed>\d+)-[0-9a-f]{8}$|(?P<table>.+)-[0-9a-f]{8}$")
@@ -97,7 +98,7 @@ PLACES = {
     "train": {"checkpoints": "selection.checkpoints", "classes": "data.classes", "encoding": "data", "seed": "seed"},
     "predict": {"tta": "labeling"},
     "score": {"definition": "selection.score"},
-    "select": {"share": "selection.share", "by": "the images of phase 1 are chosen by", "seed": "seed"},
+    "select": {"share": "selection.share", "by": "selection by", "seed": "seed"},
     "evaluate": {"encoding": "data"},
 }
 """Where the settings of a stage stand in the configuration, if not under the same name."""
@@ -106,7 +107,7 @@ PLACES = {
 def settings_by_name(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a stage, flat, by their names in the configuration: `training.student.epochs`."""
     kind, settings = recipe["stage"], recipe["settings"]
-    if kind == "report":
+    if "runs" in settings:  # it gathers what others have computed
         return {}
     places = PLACES.get(kind, {})
     if kind == "train":
@@ -116,8 +117,11 @@ def settings_by_name(recipe: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in settings.items():
         if key == "encoding":
             value = {name: part for name, part in value.items() if name != "classes"}  # the number of data.classes
-        if key != "role":
+        if key != "role" and (key, settings.get("role")) != ("checkpoints", "student"):  # of which there is one
             found |= _flat_settings(places.get(key, key), value)
+    if (checkpoint := recipe["inputs"].get("checkpoint")) and (kind == "evaluate" or settings.get("tta")):
+        labeler = "teacher" if checkpoint.startswith("train/teacher") else "student"
+        found["evaluation.checkpoint" if kind == "evaluate" else f"labeling.{labeler}"] = Path(checkpoint).stem
     return found
 
 
@@ -145,8 +149,8 @@ def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> Ite
                 yield section, old, new
 
 
-ABSENT = "-"
-"""Shown for a setting that one side does not have."""
+ABSENT = object()
+"""The value of a setting that one side does not have."""
 
 
 def _part(settings: Mapping[str, Any], name: str) -> Any:
@@ -159,15 +163,19 @@ def _part(settings: Mapping[str, Any], name: str) -> Any:
 
 def shown(value: Any) -> str:
     """A setting's value as people read it, shortened."""
+    if value is ABSENT:
+        return "-"
     if value is None:
         return "none"
     if isinstance(value, Mapping):
         text = ", ".join(f"{key} {shown(item)}" for key, item in value.items())
     elif isinstance(value, list):
         text = f"[{', '.join(map(shown, value))}]"
+    elif isinstance(value, float):
+        text = f"{value:g}"
     else:
         text = str(value).lower() if isinstance(value, bool) else str(value)
-    return text if len(text) <= 60 else f"{text[:40]} ... {text[-15:]}"
+    return shortened(text, 60)
 
 
 def code_shown(code: str) -> str:

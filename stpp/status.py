@@ -14,7 +14,7 @@ from typing import Any
 from stpp.inventory import finished, missing_outputs
 from stpp.plan import Plan, flat
 from stpp.progress import TOLD, UNFINISHED
-from stpp.wording import columns, counted, duration
+from stpp.wording import columns, counted, duration, listed
 
 STATES = ("done", "waiting", "ready", "stopped", "failed", "running")
 """In the order in which they are listed: what matters most stands last, next to the prompt.
@@ -71,7 +71,8 @@ def state_of(results: Path, folder: str, waits: Sequence[str], since: float | No
     alive = [job for job in told if is_alive(job)]
     if alive:
         return State(folder, "running", _how_far(alive, told))
-    logs = logs_of(results, folder)
+    # What an earlier run of the workflow said counts no more once another one is at work.
+    logs = [log for log in logs_of(results, folder) if since is None or log.stat().st_mtime >= since]
     lines = [line for log in logs for line in last_lines(log)]
     error = next((line for line in reversed(lines) if re.match(r"stpp: |\w*(Error|Exception)\b", line)), None)
     if error is not None and error.startswith("stpp: stopped by "):
@@ -81,11 +82,10 @@ def state_of(results: Path, folder: str, waits: Sequence[str], since: float | No
     if any(job["running"] and job["done"] < job["total"] for job in told):
         detail = f"ended without a word {_at(told)}, killed perhaps; the next run goes on from what it saved"
         return State(folder, "failed", detail, lines[-LOG_LINES:])
-    if since is not None and any(log.stat().st_mtime >= since for log in logs):
+    if since is not None and logs:
         return State(folder, "running", "it has not said how far it is")
     if waits:
-        more = f" and {len(waits) - 1} more" if len(waits) > 1 else ""
-        return State(folder, "waiting", f"for {waits[0]}{more}")
+        return State(folder, "waiting", f"for {listed(waits, most=1)}")
     return State(folder, "ready")
 
 

@@ -27,6 +27,12 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """The first names with commas, and how many more there are."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
 def duration(seconds: float) -> str:
     """A time in its two largest units, such as `3 min 20 s`; below ten seconds with one decimal."""
     if seconds < 9.95:
