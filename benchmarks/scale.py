@@ -75,7 +75,7 @@ def many_images(count: int) -> None:
     subprocess.run([*STPP, "index", "config.yaml"], check=True, stdout=subprocess.DEVNULL)
     enlarge(count)
     print(f"{count:,} unlabeled images\n{'':30}{'wall s':>9}{'CPU s':>9}{'peak MB':>9}  files")
-    measure("plan", [*STPP, "plan", "config.yaml"])
+    measure("plan", [*STPP, "plan", "--recipes", "config.yaml"])
     measure("dry run", [*SNAKEMAKE, "--snakefile", f"{PROJECT}/Snakefile", "--configfile", "config.yaml"])
     config["runtime"]["shards"] = 100
     Path("sharded.yaml").write_text(yaml.safe_dump(config))

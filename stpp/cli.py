@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     try:
         code: int | None = options.handler(options)
+        sys.stdout.flush()  # here, where it is known what a closed pipe means
     except StppError as error:
         print(f"stpp: {error}", file=sys.stderr)
         return 128 + error.signal if isinstance(error, Stopped) else 1

@@ -20,15 +20,17 @@ def _add_plan(commands: Any) -> None:
         commands,
         "plan",
         "say what would run, why, and how long it takes",
-        "Say which stages of a configuration would run; for each, which setting, data or code differs from the nearest "
-        "stage of the same role that is there; and how long it took last time, or an estimate, marked ~. Nothing is "
-        "computed. The stages get their recipes, so that each can be run by hand.",
+        "Say which stages of a configuration would run; why: which setting, data or code differs from the nearest "
+        "stage of the same role that is there; and how long that one took, or an estimate, marked ~. Nothing is "
+        "computed.",
         "stpp plan config.yaml",
         _plan,
     )
     command.add_argument("config", type=Path, help="configuration file")
     command.add_argument(
-        "--list", action="store_true", help="list all stages, done or to do, in an order in which they can run"
+        "--recipes",
+        action="store_true",
+        help="write the recipes of all stages, and list these in an order in which they can be run by hand",
     )
 
 
@@ -39,10 +41,11 @@ def _plan(options: argparse.Namespace) -> None:
 
     config = read(options.config)
     plan = prepare(config, print)
-    write_recipes(config, plan)
     stages = Path(config.results) / "stages"
     found = forecast(plan, stages)
-    print(as_list(plan, found, stages) if options.list else as_text(config.name, found), end="")
+    if options.recipes:
+        write_recipes(config, plan)
+    print(as_list(plan, found, stages) if options.recipes else as_text(config.name, found), end="")
 
 
 def _add_status(commands: Any) -> None:

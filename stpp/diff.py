@@ -43,7 +43,7 @@ def side_of(folder: Path) -> Side:
 
     Raises StppError if it is no such folder, or if no run of it is finished.
     """
-    path = folder.absolute()  # "." has no name
+    path = folder.resolve()  # "." has no name
     seed = re.fullmatch(r"seed(\d+)", path.name)
     experiment = path.parent if seed else path
     table = (experiment.parent.parent / "table.txt").resolve().parent
@@ -241,10 +241,17 @@ def _lines(
         yield f"Seed {seed} of {side} is left out: {listed(roles)} still to do."
 
     yield from title("What differs")
-    rows = [[each["name"], *(shown(each.get(key, ABSENT)) for key in ("a", "b"))] for each in found["settings"]]
+    settings = found["settings"]
+    rows = [[each["name"], *(shown(each[key]) for key in "ab")] for each in settings if "a" in each and "b" in each]
     rows += [[f"code of stpp {each['stage']}", *(code_shown(each[key]) for key in "ab")] for each in found["code"]]
     rows += [[DATA.get(subset, subset), "these", "others"] for subset in found["data"]]
-    yield from table([["", "A", "B"], *rows], range(3)) if rows else ["Nothing: same settings, data and code."]
+    if rows:
+        yield from table([["", "A", "B"], *rows], range(3))
+    elif not settings:
+        yield "Nothing: same settings, data and code."
+    for key, other in ("ab", "ba"):
+        if alone := dict.fromkeys(".".join(each["name"].split(".")[:2]) for each in settings if other not in each):
+            yield from ("", f"Settings of {key.upper()} alone: {', '.join(alone)}.")
 
     metrics = [{**entry, "name": metric_name(entry["name"])} for entry in found["metrics"]]
     miou = f"mIoU in % ({_spread_told(found['a']['seeds'], found['b']['seeds'])})"

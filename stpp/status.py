@@ -186,8 +186,8 @@ def as_text(name: str, found: Sequence[State], workflow: str) -> str:
     ordered = sorted(found, key=lambda state: STATES.index(state.state))
     lines = []
     for row, state in zip(columns([[s.state, s.folder, s.detail] for s in ordered], left=(0, 1, 2)), ordered):
-        lines += [row, *(f"           | {line}" for line in state.log)]
-    counts = Counter(state.state for state in found)
-    said = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    at_work = f"the workflow is at work ({workflow})" if workflow else "no workflow is at work on this machine"
+        lines += [row, *(f"         | {line}" for line in state.log)]
+    counts = Counter(state.state for state in ordered)
+    said = ", ".join(f"{count} {state}" for state, count in counts.items())
+    at_work = f"a workflow is at work ({workflow})" if workflow else "no workflow is at work on this machine"
     return "\n".join([*lines, "", f"{name}: {counted(len(found), 'stage')}: {said}; {at_work}."]) + "\n"

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 from PIL import Image
 
 from stpp.cli import main
 from stpp.configfile import load, resolved
+from stpp.masks import MaskWriter
 from stpp.plan import Plan, Stage, expand
 from stpp.workflow import write
 
@@ -104,7 +106,7 @@ def planned(folder: Path, **changes: Any) -> Path:
     with contextlib.chdir(folder):
         write_scenes(folder / "my scenes")
         write_config(folder, tiny(**{"experiments": {"st++": {"method": "st++"}}} | changes))
-        assert main(["plan", "config.yaml"]) == 0
+        assert main(["plan", "--recipes", "config.yaml"]) == 0
     return folder
 
 
@@ -112,6 +114,14 @@ def only(folder: Path, pattern: str) -> Path:
     """The one planned stage whose folder matches, relative to `folder`."""
     (stage,) = folder.glob(f"my results/stages/{pattern}")
     return stage.relative_to(folder)
+
+
+def write_store(path: Path, masks: Mapping[str, NDArray[np.uint8]], classes: Sequence[str] = CLASSES) -> Path:
+    """A mask store with these masks by image id."""
+    with MaskWriter(path, classes=classes, palette=[[0, 0, 0]] * len(classes), producer="x") as writer:
+        for image, mask in masks.items():
+            writer.add(image, mask)
+    return path
 
 
 # --- results that nothing computed ------------------------------------------------------------------------------------

@@ -413,7 +413,7 @@ def test_what_a_stage_had_no_time_to_remove_goes_when_the_workflow_starts(copy: 
     stage = fabricate.only(copy, "score/*")
     (stage / "unfinished").mkdir()
     (stage / "unfinished" / "0.npy").write_bytes(b"rows")
-    assert main(["plan", "config.yaml"]) == 0
+    assert main(["plan", "--recipes", "config.yaml"]) == 0
     assert not (stage / "unfinished").exists()
 
 

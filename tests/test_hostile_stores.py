@@ -161,7 +161,7 @@ def test_weights_that_run_a_command_are_refused(
     torch.save({"backbone.x": Bomb(tmp_path / "exploded")}, tmp_path / "my weights.pth")
     config = fabricate.tiny(experiments={"s": {"method": "suponly"}})
     config["network"]["weights"] = "my weights.pth"
-    assert main(["plan", str(fabricate.write_config(tmp_path, config))]) == 0
+    assert main(["plan", "--recipes", str(fabricate.write_config(tmp_path, config))]) == 0
     (stage,) = tmp_path.glob("my results/stages/train/*")
     assert main(["train", str(stage)]) == 1
     assert "cannot read my weights.pth as a state dict" in capsys.readouterr().err

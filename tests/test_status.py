@@ -138,7 +138,16 @@ def test_a_log_of_this_run_without_an_error_means_that_the_job_has_begun(results
     assert state_of(results, "predict/labels").state == "ready"
     (results / ".lock").write_text("process 1 on here\n")
     os.utime(results / ".lock", (1, 1))
-    assert state_of(results, "predict/labels", "process 1 on here").state == "running"
+    state = state_of(results, "predict/labels", "process 1 on here")
+    assert (state.state, state.detail) == ("running", "it has not said how far it is")
+
+
+def test_what_an_earlier_run_said_counts_no_more_once_another_one_is_at_work(results: Path) -> None:
+    log(results, "predict/labels", "stpp: too little memory\n")
+    os.utime(results / "logs" / f"{folder_of('predict/labels')}.log", (1, 1))
+    assert state_of(results, "predict/labels").state == "failed"
+    (results / ".lock").write_text("process 1 on here\n")
+    assert state_of(results, "predict/labels", "process 1 on here").state == "ready"
 
 
 def test_what_is_no_progress_is_passed_over(results: Path) -> None:
@@ -149,10 +158,35 @@ def test_what_is_no_progress_is_passed_over(results: Path) -> None:
 
 
 def test_what_matters_stands_last() -> None:
-    found = [State("a", "failed", "see log", ["x"]), State("b", "running"), State("c", "done"), State("d", "done")]
-    lines = as_text("tiny", found, "").splitlines()
-    assert [line.split()[0] for line in lines[:5]] == ["done", "done", "failed", "|", "running"]
-    assert lines[-1] == "tiny: 4 stages: 2 done, 1 failed, 1 running; no workflow is at work on this machine."
+    found = [
+        State("train/a", "failed", "see logs/train/a.log", ["Killed", "stpp: too little memory"]),
+        State("train/b-longer", "running", "on here, for 30 s"),
+        State("score/c", "waiting", "for train/b-longer and 2 more"),
+        State("score/d", "done", "in 3.0 s"),
+        State("score/e", "ready"),
+    ]
+    assert (
+        as_text("tiny", found, "")
+        == """\
+done     score/d         in 3.0 s
+waiting  score/c         for train/b-longer and 2 more
+ready    score/e
+failed   train/a         see logs/train/a.log
+         | Killed
+         | stpp: too little memory
+running  train/b-longer  on here, for 30 s
+
+tiny: 5 stages: 1 done, 1 waiting, 1 ready, 1 failed, 1 running; no workflow is at work on this machine.
+"""
+    )
+    assert (
+        as_text("tiny", found[-1:], "process 7 on here")
+        == """\
+ready  score/e
+
+tiny: 1 stage: 1 ready; a workflow is at work (process 7 on here).
+"""
+    )
 
 
 def test_of_a_long_log_the_end_is_read(tmp_path: Path) -> None:
