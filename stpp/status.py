@@ -83,7 +83,7 @@ def state_of(results: Path, folder: str, waits: Sequence[str], since: float | No
         detail = f"ended without a word {_at(told)}, killed perhaps; the next run goes on from what it saved"
         return State(folder, "failed", detail, lines[-LOG_LINES:])
     if since is not None and logs:
-        return State(folder, "running", "it has not said how far it is")
+        return State(folder, "running", "starting")
     if waits:
         return State(folder, "waiting", f"for {listed(waits, most=1)}")
     return State(folder, "ready")
@@ -148,9 +148,9 @@ def _how_far(alive: Sequence[Mapping[str, Any]], told: Sequence[Mapping[str, Any
 
 
 def _left(job: Mapping[str, Any]) -> float | None:
-    """Seconds that a job will still take, by its speed since it began; None if it has done nothing yet."""
-    done = job["done"] - job["first"]
-    return (job["total"] - job["done"]) * (job["time"] - job["since"]) / done if done > 0 else None
+    """Seconds that a job will still take, by its speed since it began; None if it has done nothing yet, or all."""
+    done, left = job["done"] - job["first"], job["total"] - job["done"]
+    return left * (job["time"] - job["since"]) / done if done > 0 and left > 0 else None
 
 
 def _at(told: Sequence[Mapping[str, Any]]) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from stpp import workflow
 from stpp.cli import main
-from stpp.gc import garbage, shown_stages
+from stpp.gc import Garbage, as_text, garbage, shown_stages
 
 OLD = fabricate.tiny(selection={"share": 0.34}, experiments={"st++": {"method": "st++"}})
 NEW = fabricate.tiny(experiments={"st++": {"method": "st++"}})
@@ -81,6 +81,16 @@ def test_folders_that_are_no_stages_stay(results: Path) -> None:
         (results / "stages" / name).mkdir()
     (results / "stages/train/mine/recipe.json").write_text("{}")
     assert {item.folder for item in garbage(results, [fabricate.plan_of(NEW)])} == unused()
+
+
+def test_the_text(results: Path) -> None:
+    found = [Garbage("train/teacher-x", 1_234_567, True), Garbage("score/k3", 80, False)]
+    table = "train/teacher-x   1.2 MB\nscore/k3         80 bytes  not finished\n\n"
+    assert as_text(results, found, removed=False) == (
+        f"{table}my results: 2 stages, 1.2 MB would be removed; --remove does it.\n"
+    )
+    assert as_text(results, found, removed=True) == f"{table}my results: 2 stages, 1.2 MB removed.\n"
+    assert as_text(results, [], removed=True) == "my results: nothing to remove; every stage is in use.\n"
 
 
 @pytest.fixture

@@ -84,6 +84,11 @@ def test_a_training_says_epoch_loss_val_miou_and_the_time_left(results: Path) ->
     assert f"on {platform.node()}, for 30 s" in state.detail
 
 
+def test_of_what_is_done_but_not_written_no_time_is_left(results: Path) -> None:
+    tell(results, "predict/labels", done=400)
+    assert state_of(results, "predict/labels").detail == f"on {platform.node()}, for 30 s, 400 of 400 images"
+
+
 def test_before_the_first_epoch_ends_there_is_no_loss(results: Path) -> None:
     tell(results, "train/student", first=300, epoch=0, epochs=4, loss=None, val_miou=None)
     assert state_of(results, "train/student").detail.endswith("0 of 4 epochs")
@@ -139,7 +144,7 @@ def test_a_log_of_this_run_without_an_error_means_that_the_job_has_begun(results
     (results / ".lock").write_text("process 1 on here\n")
     os.utime(results / ".lock", (1, 1))
     state = state_of(results, "predict/labels", "process 1 on here")
-    assert (state.state, state.detail) == ("running", "it has not said how far it is")
+    assert (state.state, state.detail) == ("running", "starting")
 
 
 def test_what_an_earlier_run_said_counts_no_more_once_another_one_is_at_work(results: Path) -> None:
