@@ -270,10 +270,9 @@ def progress_bar(
             progress.tell(state.iteration * size, total, epochs=batches.epochs, **facts)
             yield batch
             if state.iteration % batches.batches_per_epoch == 0:
-                last = state.history[-1]
-                val = "" if last["val_miou"] is None else f" val mIoU {100 * last['val_miou']:.2f}"
-                bar.set_postfix_str(f"epoch {last['epoch']} loss {last['loss']:.4f}{val}", refresh=False)
                 facts = latest(state.history)
+                val = "" if facts["val_miou"] is None else f" val mIoU {100 * facts['val_miou']:.2f}"
+                bar.set_postfix_str(f"epoch {facts['epoch']} loss {facts['loss']:.4f}{val}", refresh=False)
             bar.update(size)
 
 
