@@ -18,7 +18,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -339,13 +339,14 @@ def assemble(parts: Sequence[Path], ids: Sequence[str], out: Path) -> None:
 def _open(path: Path, like: _Contents | None) -> _Contents:
     if not path.is_file():
         raise StppError(f"There is no mask store at {path}: run the prediction that writes it first.")
-    with ExitStack() as if_damaged:
-        try:
-            contents = _contents(if_damaged.enter_context(h5py.File(path, "r", **_OPTIONS)), like)
-        except Exception as error:  # HDF5 meets damaged files with a dozen kinds of exceptions
-            raise _damaged(path, str(error)) from error
-        if_damaged.pop_all()
-    return contents
+    try:
+        with h5py.File(path, "r", **_OPTIONS) as file:
+            contents = _contents(file, like)
+        # Opened anew, so that what HDF5 keeps in memory of texts that were read is given back.
+        file = h5py.File(path, "r", **_OPTIONS)
+    except Exception as error:  # HDF5 meets damaged files with a dozen kinds of exceptions
+        raise _damaged(path, str(error)) from error
+    return replace(contents, file=file, pixels=file["pixels"], confidence=file.get("confidence"))
 
 
 def _contents(file: h5py.File, like: _Contents | None) -> _Contents:
