@@ -21,7 +21,7 @@ from stpp.models import build
 from stpp.models.folding import for_prediction
 from stpp.models.network import SegmentationNetwork
 from stpp.process import settle
-from stpp.stability import compare_masks, pairs, stability_scores
+from stpp.stability import compare_masks, masks_in_order, pairs, stability_scores
 from stpp.train import forward, make_optimizer, masked_cross_entropy
 
 PROJECT = Path(__file__).parents[2]
@@ -69,7 +69,8 @@ def score(scratch: Path, *, stored: bool) -> Turn:
 
     def turn(number: int) -> tuple[int, np.ndarray]:
         if stored:
-            return len(masks), np.array([np.mean(compare_masks(stores, id, compared)[1:]) for id in stores[0].ids])
+            rows = [compare_masks(stores, *image, compared) for image in masks_in_order(stores, 0)]
+            return len(masks), np.array([np.mean(row[1:]) for row in rows])
         return len(masks), np.array([stability_scores(image, 21, compared)[0].mean() for image in masks])
 
     return turn
