@@ -76,9 +76,15 @@ def test_planning_is_free_of_torch_and_numpy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_looking_at_results_is_free_of_torch_and_pandas() -> None:
-    modules = "stpp.cli, stpp.forecast, stpp.status, stpp.gc"
-    script = f"import sys, {modules}; print(sorted({{'torch', 'numpy', 'pandas', 'snakemake'}} & set(sys.modules)))"
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [
+        ("stpp.cli, stpp.forecast, stpp.status, stpp.gc", {"torch", "numpy", "pandas", "snakemake"}),
+        ("stpp.diff", {"torch", "snakemake"}),
+    ],
+)
+def test_looking_at_results_starts_fast(modules: str, heavy: set[str]) -> None:
+    script = f"import sys, {modules}; print(sorted({heavy!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
 
