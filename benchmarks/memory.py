@@ -43,7 +43,7 @@ def peaks_for(count: int) -> dict[str, float]:
         subprocess.run([*STPP, "index", "config.yaml"], check=True, stdout=subprocess.DEVNULL)
         enlarge(count)
         print(f"{count:,} unlabeled images\n{'':30}{'wall s':>9}{'CPU s':>9}{'peak MB':>9}  files")
-        measure("plan", [*STPP, "plan", "config.yaml"])
+        measure("plan", [*STPP, "plan", "--recipes", "config.yaml"])
         stages = Path("results/stages")
         teacher = next(stages.glob("train/teacher*"))
         subprocess.run([*STPP, "train", str(teacher)], check=True, stderr=subprocess.DEVNULL)

@@ -93,7 +93,7 @@ def planned(folder: Path, options: argparse.Namespace) -> list[Path]:
     Path("config.yaml").write_text(yaml.safe_dump(config))
     command = [sys.executable, "-m", "stpp"]
     subprocess.run([*command, "index", "config.yaml"], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run([*command, "plan", "config.yaml"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*command, "plan", "--recipes", "config.yaml"], check=True, stdout=subprocess.DEVNULL)
     stages = [path.parent.resolve() for path in Path("results/stages/train").glob("*/recipe.json")]
     return sorted(stages, key=lambda path: int(Stage(path, "train").settings["training"]["epochs"]))
 
