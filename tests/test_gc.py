@@ -85,7 +85,7 @@ def test_folders_that_are_no_stages_stay(results: Path) -> None:
 
 def test_the_text(results: Path) -> None:
     found = [Garbage("train/teacher-x", 1_234_567, True), Garbage("score/k3", 80, False)]
-    table = "train/teacher-x   1.2 MB\nscore/k3         80 bytes  not finished\n\n"
+    table = "train/teacher-x    1.2 MB\nscore/k3         80 bytes  not finished\n\n"
     assert as_text(results, found, removed=False) == (
         f"{table}my results: 2 stages, 1.2 MB would be removed; --remove does it.\n"
     )
