@@ -3,14 +3,14 @@
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stpp.cli_model import add_list_options, add_model_commands, evaluate_list
 from stpp.errors import StppError, of_the_system
 from stpp.progress import Stopped
-
-Handler = Callable[[argparse.Namespace], int | None]
+from stpp.subcommand import subcommand
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     _add_weights(commands)
     for kind, what in STAGES.items():
         _add_stage(commands, kind, what)
+    add_model_commands(commands)
     _add_masks(commands)
     _add_demo(commands)
     _add_config(commands)
@@ -67,16 +68,20 @@ STAGES = {
 
 
 def _add_stage(commands: Any, kind: str, what: str) -> None:
-    command = _command(
+    command = subcommand(
         commands,
         kind,
         what,
-        f"{what.capitalize()}. The stage is a folder with a recipe.json, which the workflow writes; "
+        f"{what[0].upper()}{what[1:]}. The stage is a folder with a recipe.json, which the workflow writes; "
         "the results go to the same folder.",
         f"stpp {kind} results/stages/{kind}/SLUG-1a2b3c4d",
         lambda options: _run_stage(kind, options),
     )
-    command.add_argument("folder", type=Path, help="folder of the stage")
+    models = kind == "evaluate"
+    what_folder = "folder of the stage; or a model, with --list" if models else "folder of the stage"
+    command.add_argument("folder", type=Path, help=what_folder)
+    if models:
+        add_list_options(command)
     if kind in ("train", "predict", "evaluate"):
         command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
         command.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads; default: %(default)s")
@@ -116,6 +121,9 @@ def _add_stage(commands: Any, kind: str, what: str) -> None:
 
 
 def _run_stage(kind: str, options: argparse.Namespace) -> int | None:
+    if kind == "evaluate" and (options.list is not None or options.folder.is_file()):
+        evaluate_list(options)
+        return None
     from importlib import import_module
 
     from stpp.code import MODULES
@@ -137,7 +145,7 @@ def _run_stage(kind: str, options: argparse.Namespace) -> int | None:
 
 
 def _add_index(commands: Any) -> None:
-    command = _command(
+    command = subcommand(
         commands,
         "index",
         "check the data and write the manifests",
@@ -167,7 +175,7 @@ def _index(options: argparse.Namespace) -> None:
 
 
 def _add_plan(commands: Any) -> None:
-    command = _command(
+    command = subcommand(
         commands,
         "plan",
         "list the stages of a configuration and write their recipes",
@@ -191,7 +199,7 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _add_weights(commands: Any) -> None:
-    command = _command(
+    command = subcommand(
         commands,
         "weights",
         "fetch ImageNet weights of a backbone",
@@ -218,7 +226,7 @@ def _weights(options: argparse.Namespace) -> None:
 
 
 def _add_masks(commands: Any) -> None:
-    command = _command(
+    command = subcommand(
         commands,
         "masks",
         "write stored masks as palette PNGs",
@@ -247,7 +255,7 @@ def _masks(options: argparse.Namespace) -> None:
 
 
 def _add_demo(commands: Any) -> None:
-    command = _command(
+    command = subcommand(
         commands,
         "demo",
         "draw a preview of the demo scenes",
@@ -267,7 +275,7 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _add_config(commands: Any) -> None:
-    command = _command(
+    command = subcommand(
         commands,
         "config",
         "print the reference or the JSON schema of the configuration",
@@ -285,7 +293,7 @@ def _config(options: argparse.Namespace) -> None:
 
 
 def _add_stamp(commands: Any) -> None:
-    command = _command(
+    command = subcommand(
         commands,
         "stamp",
         "for developers: record the code of the stages",
@@ -305,16 +313,6 @@ def _stamp(options: argparse.Namespace) -> None:
 
     for stage in options.stages:
         print(f"{stage}: version {stamp(stage, options.same_result)}")
-
-
-def _command(
-    commands: Any, name: str, summary: str, description: str, example: str, handler: Handler
-) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, description=description, epilog=f"example: {example}"
-    )
-    command.set_defaults(handler=handler)
-    return command
 
 
 if __name__ == "__main__":
