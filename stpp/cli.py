@@ -1,6 +1,7 @@
 """The command line: one sub-command a stage, and the commands for people."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stpp.cli_model import add_list_options, add_model_commands, evaluate_list
+from stpp.cli_results import add_results_commands
 from stpp.errors import StppError, of_the_system
 from stpp.progress import Stopped
 from stpp.subcommand import subcommand
@@ -22,9 +24,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     try:
         code: int | None = options.handler(options)
+        sys.stdout.flush()  # here, where it is known what a closed pipe means
     except StppError as error:
         print(f"stpp: {error}", file=sys.stderr)
         return 128 + error.signal if isinstance(error, Stopped) else 1
+    except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it once more
+        return 1
     except OSError as error:
         print(f"stpp: {of_the_system(error)}", file=sys.stderr)
         return 1
@@ -43,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
     _add_index(commands)
-    _add_plan(commands)
+    add_results_commands(commands)
     _add_weights(commands)
     for kind, what in STAGES.items():
         _add_stage(commands, kind, what)
@@ -172,30 +178,6 @@ def _index(options: argparse.Namespace) -> None:
     )
     for entry in found["subsets"].values():
         print(entry["manifest"])
-
-
-def _add_plan(commands: Any) -> None:
-    command = subcommand(
-        commands,
-        "plan",
-        "list the stages of a configuration and write their recipes",
-        "Expand a configuration into its stages, say which are done, and write the recipes of all.",
-        "stpp plan config.yaml",
-        _plan,
-    )
-    command.add_argument("config", type=Path, help="configuration file")
-
-
-def _plan(options: argparse.Namespace) -> None:
-    from stpp.configfile import read
-    from stpp.workflow import prepare, write
-
-    config = read(options.config)
-    plan = prepare(config, print)
-    write(config, plan)
-    for folder in plan.stages:
-        path = Path(config.results) / "stages" / folder
-        print(f"{'done' if (path / 'stage.json').exists() else 'to do':6} {path}")
 
 
 def _add_weights(commands: Any) -> None:

@@ -18,7 +18,7 @@ import yaml
 
 from stpp.config import Resources
 from stpp.errors import StppError, of_the_system
-from stpp.plan import Plan, Stage
+from stpp.plan import Plan, Stage, flat
 from stpp.stage import read_recipe
 
 
@@ -175,8 +175,3 @@ class Graph:
 def sources(stages: Iterable[Stage]) -> set[str]:
     """The folders of the stages whose artifacts these read."""
     return {path.rpartition("/")[0] for stage in stages for path in flat(stage.inputs)}
-
-
-def flat(inputs: Mapping[str, str | list[str]]) -> list[str]:
-    """The paths of all artifacts that a stage reads, from its inputs by name."""
-    return [path for paths in inputs.values() for path in ([paths] if isinstance(paths, str) else paths)]
