@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stpp.cli_model import add_list_options, add_model_commands, evaluate_list
 from stpp.cli_results import add_results_commands
 from stpp.errors import StppError, of_the_system
 from stpp.progress import Stopped
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     _add_weights(commands)
     for kind, what in STAGES.items():
         _add_stage(commands, kind, what)
+    add_model_commands(commands)
     _add_masks(commands)
     _add_demo(commands)
     _add_config(commands)
@@ -76,12 +78,16 @@ def _add_stage(commands: Any, kind: str, what: str) -> None:
         commands,
         kind,
         what,
-        f"{what.capitalize()}. The stage is a folder with a recipe.json, which the workflow writes; "
+        f"{what[0].upper()}{what[1:]}. The stage is a folder with a recipe.json, which the workflow writes; "
         "the results go to the same folder.",
         f"stpp {kind} results/stages/{kind}/SLUG-1a2b3c4d",
         lambda options: _run_stage(kind, options),
     )
-    command.add_argument("folder", type=Path, help="folder of the stage")
+    models = kind == "evaluate"
+    what_folder = "folder of the stage; or a model, with --list" if models else "folder of the stage"
+    command.add_argument("folder", type=Path, help=what_folder)
+    if models:
+        add_list_options(command)
     if kind in ("train", "predict", "evaluate"):
         command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
         command.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads; default: %(default)s")
@@ -121,6 +127,9 @@ def _add_stage(commands: Any, kind: str, what: str) -> None:
 
 
 def _run_stage(kind: str, options: argparse.Namespace) -> int | None:
+    if kind == "evaluate" and (options.list is not None or options.folder.is_file()):
+        evaluate_list(options)
+        return None
     from importlib import import_module
 
     from stpp.code import MODULES

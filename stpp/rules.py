@@ -44,6 +44,20 @@ def run_own_task() -> None:
                 os.execv("/bin/sh", ["sh", "-c", zlib.decompress(bytes.fromhex(commands[task])).decode()])
 
 
+def start_with(workflow: Any, handler: Callable[[], None]) -> None:
+    """Have a module's `onstart` handler called when `workflow` starts its jobs: Snakemake calls the main one alone.
+
+    A main Snakefile with a handler of its own, written after the module, calls `MODULE.onstart()` in it.
+    """
+    before = workflow._onstart
+
+    def both(log: Any) -> None:
+        handler()
+        before(log)
+
+    workflow._onstart = both
+
+
 @contextmanager
 def refusing() -> Iterator[None]:
     """Let Snakemake end with the message of a user's mistake or of a full disk, and with nothing else."""

@@ -67,6 +67,7 @@ class Stage:
         self.recipe: Mapping[str, Any] = recipe
         self.settings: Mapping[str, Any] = recipe["settings"]
         self.unfinished = folder / UNFINISHED
+        self.events = self._results / "logs" / "tensorboard" / folder.name
         self.warnings: list[str] = []
 
     def rows(self, subset: str) -> list[Row]:

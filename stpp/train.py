@@ -19,6 +19,7 @@ from stpp.data.dataset import EpochBatches, TrainingSet, samples_of
 from stpp.data.manifest import Row
 from stpp.distributed import Team, team_of
 from stpp.errors import StppError
+from stpp.events import Events
 from stpp.faults import explained, training_advice
 from stpp.files import sha256
 from stpp.inference import network_input
@@ -75,6 +76,7 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
         (saved,) = team.largest(team.leads and (progress.folder / STATE_FILE).exists())
         if saved:
             state.load(progress.folder / STATE_FILE, team)
+        events = Events(stage.events, state.history) if team.leads else None
         loader = DataLoader(
             dataset,
             batch_sampler=batches.from_batch(state.iteration).shared(team.share),
@@ -106,6 +108,8 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
                 validate = validation and (epoch % training["validate_every"] == 0 or epoch == epochs)
                 miou = validate_network(state, validation, settings, team) if validate else None
                 end_epoch(state, epoch, per_epoch, miou)
+                if events is not None:
+                    events.add(state.history[-1])
                 if epoch in save_at and team.leads:
                     save_checkpoint(progress.folder / save_at[epoch], network.state_dict(), settings, epoch)
             if due:
