@@ -19,7 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, help="counted turns of each; default: 3 to 15")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: %(default)s")
     parser.add_argument("--csv", type=Path, help="file to write the figures to")
+    parser.add_argument("--plot", type=Path, help="PNG or SVG file to draw the ratios in")
     options = parser.parse_args()
     sides = ["authors", "ours"] if options.reference else ["ours"]
     print(f"{processor()}, {options.device}, torch {torch.__version__}, one thread")
@@ -129,6 +130,8 @@ def main() -> None:
             writer = csv.DictWriter(file, HEADER)
             writer.writeheader()
             writer.writerows(rows)
+    if options.plot:
+        draw([row for row in rows if row["ratio"]], options.plot)
 
 
 def prepare(scratch: Path, options: argparse.Namespace) -> None:
@@ -237,6 +240,25 @@ def line(row: dict[str, Any]) -> str:
     ratio = f"{row['ratio']:7.2f}{row['low']:7.2f}-{row['high']:<6.2f}" if row["ratio"] else f"{'':21}"
     numbers = [f"{row[key]:{width}}" if row[key] == "" else f"{row[key]:{width}{kind}}" for key, width, kind in COLUMNS]
     return f"{row['work']:14}{row['target']:>7}{ratio}{''.join(numbers)}  {row['equal']}"
+
+
+def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A bar for each ratio, from its lower to its upper quartile a line, and a mark at its target."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 0.6 + 0.35 * len(rows)), layout="constrained")
+    names = [row["work"] for row in rows]
+    ratios = [row["ratio"] for row in rows]
+    spread = [[ratio - row["low"] for ratio, row in zip(ratios, rows)], [r["high"] - x for x, r in zip(ratios, rows)]]
+    axes.barh(names, ratios, xerr=np.clip(spread, 0, None), color="#0072b2", height=0.6, ecolor="0.3")
+    aims = [(row["target"], row["work"]) for row in rows if row["target"] and row["work"] != "score-stored"]
+    axes.scatter(*zip(*aims), marker="|", s=200, color="#d55e00", linewidths=2.5, zorder=3, label="target")
+    axes.axvline(1, color="0.6", linewidth=0.8)
+    axes.invert_yaxis()
+    axes.set_xlabel("times as fast as the authors' code")
+    axes.legend(loc="lower right", frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
 
 
 HEADER = (
