@@ -123,9 +123,8 @@ def rescaled_crop(
 ) -> tuple[Pixels, Mask]:
     """What `box` cuts out of image and mask at `size` = (width, height), padded right and below to `crop` x `crop`.
 
-    The image is bilinear as Pillow does it (antialiased when it shrinks; a value may differ by 1, in how it is
-    rounded), the mask takes the nearest pixel, so that no class appears that was not there. Padding is 0 in the image,
-    255 in the mask.
+    The image is bilinear as Pillow does it (antialiased when it shrinks; rounding may differ by 2), the mask takes the
+    nearest pixel, so that no class appears that was not there. Padding is 0 in the image, 255 in the mask.
     """
     left, top, right, bottom = box
     inside = np.s_[: bottom - top, : right - left]
