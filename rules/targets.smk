@@ -14,6 +14,8 @@ localrules:
     st,
     random,
     stpp,
+    pixel,
+    supervised,
 
 
 rule teacher:
@@ -91,3 +93,17 @@ rule stpp:
         lambda wildcards: GRAPH.files(method="st++"),
     message:
         "All of method st++ is there"
+
+
+rule pixel:
+    input:
+        lambda wildcards: GRAPH.files(method="pixel"),
+    message:
+        "All of method pixel is there"
+
+
+rule supervised:
+    input:
+        lambda wildcards: GRAPH.files(method="supervised"),
+    message:
+        "All of method supervised is there"

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-Method = Literal["suponly", "plain", "st", "random", "st++"]
+Method = Literal["suponly", "plain", "st", "random", "st++", "pixel", "supervised"]
 Checkpoint = Literal["last", "best"]
 Precision = Literal["fp32", "bf16"]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -199,6 +199,13 @@ class TrainingOfRoles(Section):
 
     teacher: Training = setting(Training(), "Training of the teacher, on labeled images alone.")
     student: Training = setting(Training(), "Training of every student, on labeled and pseudo-labeled images.")
+    further_phases: int = setting(
+        0,
+        "Phases after those of the method: in each, the last student labels all unlabeled images anew, and a new one "
+        "is trained on them.",
+        ge=0,
+        le=20,
+    )
 
 
 # --- augmentation -----------------------------------------------------------------------------------------------------
@@ -305,7 +312,7 @@ class AugmentationOfRoles(Section):
 
 
 class Selection(Section):
-    """How reliable images are told from unreliable ones."""
+    """How reliable images, or pixels, are told from unreliable ones."""
 
     checkpoints: int = setting(3, "K: evenly spaced checkpoints of the teacher that are compared.", ge=2, le=20)
     score: Literal["sum", "mean", "all_pairs"] = setting(
@@ -314,6 +321,16 @@ class Selection(Section):
         "ranking), or the mean over all pairs of checkpoints.",
     )
     share: float = setting(0.5, "Share of the unlabeled images that counts as reliable.", gt=0, lt=1)
+    pixels: Literal["agreement", "confidence"] = setting(
+        "agreement",
+        "Method `pixel`: reliable are the pixels in which the masks of all K checkpoints agree, or those of high "
+        "confidence.",
+    )
+    confidence: Probability = setting(
+        0.9,
+        "With `pixels: confidence`: the least confidence of a reliable pixel, which is its highest class probability, "
+        "averaged over the scales and flips of the labelling, and kept in steps of 1/255.",
+    )
 
 
 class Labeling(Section):
@@ -324,7 +341,12 @@ class Labeling(Section):
     )
     flip: bool = setting(True, "Sum over the mirrored image as well.")
     teacher: Checkpoint = setting("last", "Which checkpoint of the teacher labels; the authors: best on val.")
-    student: Checkpoint = setting("last", "Which checkpoint of the phase-1 student labels; the authors: best on val.")
+    student: Checkpoint = setting("last", "Which checkpoint of a student labels; the authors: best on val.")
+    reliable: Literal["teacher", "student"] = setting(
+        "teacher",
+        "Whose labels the reliable images or pixels have in phase 2: still the teacher's, as in the paper, or new ones "
+        "by the student of phase 1.",
+    )
 
 
 class Prediction(Section):
@@ -416,7 +438,9 @@ class Experiment(Section):
     method: Method = setting(
         ...,
         "`suponly`: the teacher alone. `plain`: self-training without strong augmentation. `st`: with it. `random`: "
-        "two phases, the first on a random part. `st++`: two phases, the first on the reliable part.",
+        "two phases, the first on a random part. `st++`: two phases, the first on the reliable part. `pixel`: two "
+        "phases, the first on the reliable pixels of all images. `supervised`: one training like a student's on the "
+        "labeled and the unlabeled images, all with their true masks and weak augmentation.",
     )
     data: dict[str, Any] = setting({}, "Overrides of `data`.")
     network: dict[str, Any] = setting({}, "Overrides of `network`.")

@@ -50,10 +50,43 @@ def predict_mask(
     resized to the image and summed before the argmax (the paper's pseudo-labelling). `network` comes from
     `for_prediction`, with the same precision.
     """
+    return _mask_of(_scores(network, image, device, prediction, tta))
+
+
+@torch.inference_mode()
+def predict_with_confidence(
+    network: SegmentationNetwork,
+    image: NDArray[np.uint8],
+    device: torch.device,
+    prediction: Mapping[str, Any],
+    tta: Mapping[str, Any] | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The mask of `predict_mask`, and the confidence of each pixel, float32 (H, W) in [0, 1].
+
+    It is the probability of the pixel's class: that of the softmax, or with `tta` its mean over all scales and flips.
+    """
+    scores = _scores(network, image, device, prediction, tta)
+    softmax = scores.softmax(dim=1) if tta is None else scores / (len(tta["scales"]) * (1 + tta["flip"]))
+    confidence: NDArray[np.float32] = softmax.amax(dim=1)[0].clamp(0, 1).cpu().numpy()
+    return _mask_of(scores), confidence
+
+
+def _scores(
+    network: SegmentationNetwork,
+    image: NDArray[np.uint8],
+    device: torch.device,
+    prediction: Mapping[str, Any],
+    tta: Mapping[str, Any] | None,
+) -> Tensor:
+    """Logits, or with `tta` the sum of the softmax maps, of an image at its own size: float32 (1, C, H, W)."""
     height, width = image.shape[:2]
     x = network_input(torch.from_numpy(_shrunk(image, prediction["long_side"]))[None], device)
     scores = _logits(network, x, prediction) if tta is None else _augmented(network, x, prediction, tta)
-    scores = _resized(scores, height, width)
+    return _resized(scores, height, width)
+
+
+def _mask_of(scores: Tensor) -> NDArray[np.uint8]:
+    """The class of the highest of the scores (1, C, H, W) in each pixel: uint8 (H, W)."""
     mask: NDArray[np.uint8] = scores.argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
     return mask
 

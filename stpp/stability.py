@@ -79,11 +79,8 @@ def stability_scores(
     return np.array(scores), int(np.count_nonzero(histograms[-1].sum(axis=0)[:classes]))
 
 
-def compare_masks(stores: Sequence["MaskStore"], image: str, compared: Sequence[tuple[int, int]]) -> list[float]:
-    """How many classes the last checkpoint's mask of `image` has, then `mask_mean_iou` of each pair of `compared`.
-
-    StppError if the masks differ in size, or if two of them share no pixel.
-    """
+def masks_of(stores: Sequence["MaskStore"], image: str) -> list[NDArray[np.uint8]]:
+    """The masks of `image` in the stores, uint8 (H, W) each. StppError if they differ in size."""
     masks = [store[image] for store in stores]
     for store, mask in zip(stores, masks):
         if mask.shape != masks[0].shape:
@@ -91,6 +88,15 @@ def compare_masks(stores: Sequence["MaskStore"], image: str, compared: Sequence[
                 f"The masks of image {image!r} differ in size: {masks[0].shape} in {stores[0].path}, "
                 f"{mask.shape} in {store.path}. Predict both again from the same images."
             )
+    return masks
+
+
+def compare_masks(stores: Sequence["MaskStore"], image: str, compared: Sequence[tuple[int, int]]) -> list[float]:
+    """How many classes the last checkpoint's mask of `image` has, then `mask_mean_iou` of each pair of `compared`.
+
+    StppError if the masks differ in size, or if two of them share no pixel.
+    """
+    masks = masks_of(stores, image)
     classes = len(stores[0].classes)
     values, present = stability_scores(masks, classes, compared)
     if np.isnan(values).any():

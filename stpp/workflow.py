@@ -67,6 +67,13 @@ def contradictions(config: Config, index: Mapping[str, Any]) -> list[str]:
         problems.append(
             "a `best` checkpoint is asked for, but there is no val set to choose it; set `last`, or give one"
         )
+    if experiment.method == "supervised":
+        if (known := counts.get("truth", 0)) < unlabeled:
+            problems.append(
+                f"method supervised needs the true masks of all unlabeled images, but {unlabeled - known} of "
+                f"{unlabeled} have none; give them as a second column of the unlabeled list, or leave the method out"
+            )
+        return problems + _too_small("student", labeled + unlabeled, config)
     sizes = {"teacher": labeled * (config.training.teacher.labeled_repeat or labeled_repeat("teacher", labeled, 0))}
     if experiment.method != "suponly":
         reliable = reliable_count(unlabeled, config.selection.share)
@@ -79,13 +86,19 @@ def contradictions(config: Config, index: Mapping[str, Any]) -> list[str]:
         repeat = config.training.student.labeled_repeat or labeled_repeat("student", labeled, pseudo)
         sizes["student"] = labeled * repeat + pseudo
     for role, size in sizes.items():
-        batch = getattr(config.training, role).batch_size
-        if size < batch:
-            problems.append(
-                f"an epoch of the {role} has {size} images, too few for one batch of {batch}; lower "
-                f"training.{role}.batch_size or raise training.{role}.labeled_repeat"
-            )
+        problems += _too_small(role, size, config)
     return problems
+
+
+def _too_small(role: str, size: int, config: Config) -> list[str]:
+    """A sentence where an epoch of `size` images has no batch."""
+    batch = getattr(config.training, role).batch_size
+    if size >= batch:
+        return []
+    return [
+        f"an epoch of the {role} has {size} images, too few for one batch of {batch}; lower "
+        f"training.{role}.batch_size or raise training.{role}.labeled_repeat"
+    ]
 
 
 def weights_of(config: Config) -> dict[str, str]:

@@ -37,12 +37,12 @@ PAPER = {"scales": [0.5, 0.75, 1.0, 1.5, 2.0], "flip": True}
 def data(work: str, scratch: Path) -> Turn:
     """Augmented and normalised images of one epoch; the first turn fills the cache."""
     augmentation, suffix = work.split("-")
-    store = MaskStore(scratch / "masks-1.h5") if augmentation == "strong" else None
+    stores = (MaskStore(scratch / "masks-1.h5"),) if augmentation == "strong" else ()
     samples = []
     for line in (scratch / f"{suffix}.txt").read_text().split("\n"):
         image, mask = line.split(" ")
         row = Row(Path(image).stem, "unlabeled", str(scratch / image), str(scratch / mask), 360, 480, 1)
-        samples.append(Sample(row, store))
+        samples.append(Sample(row, stores))
     settings = StudentAugmentation().model_dump()
     how: dict[str, Any] = {"crop": 321, "base_size": 400, "seed": 0, "role": "student", "cache": 10**9}
     dataset = TrainingSet(samples, {"classes": 21, "ignore_value": 255}, settings, **how)

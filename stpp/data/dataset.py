@@ -18,6 +18,7 @@ from stpp.data.images import read_image, read_mask
 from stpp.data.manifest import Row
 from stpp.data.strong import Mask, Pixels
 from stpp.masks import MaskStore
+from stpp.metrics import IGNORE
 
 Key = tuple[int, int]
 """Epoch and index of a sample."""
@@ -25,10 +26,14 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True)
 class Sample:
-    """One entry of an epoch: an image, and where its mask comes from (a file, or a pseudo-label store)."""
+    """One entry of an epoch: an image, and where its mask comes from.
+
+    Without stores that is its file. A pixel of a pseudo-label is what the first of the stores that does not ignore it
+    says.
+    """
 
     row: Row
-    store: MaskStore | None
+    stores: tuple[MaskStore, ...] = ()
 
 
 def samples_of(
@@ -39,12 +44,21 @@ def samples_of(
     Default of `repeat`: `labeled_repeat`. The pseudo-labeled images are those of `unlabeled` that occur in a store, in
     the order of `unlabeled`.
     """
-    opened = [MaskStore(path) for path in stores]
-    where = {id: store for store in opened for id in store.ids}
+    where: dict[str, tuple[MaskStore, ...]] = {}
+    for store in [MaskStore(path) for path in stores]:
+        where |= {id: (*where.get(id, ()), store) for id in store.ids}
     pseudo = [Sample(row, where[row.id]) for row in unlabeled if row.id in where]
     if repeat is None:
         repeat = labeled_repeat(role, len(labeled), len(pseudo))
-    return [Sample(row, None) for row in labeled] * repeat + pseudo
+    return [Sample(row) for row in labeled] * repeat + pseudo
+
+
+def first_labels(masks: Sequence[Mask]) -> Mask:
+    """Each pixel's label in the first of the masks, uint8 (H, W), that does not ignore it; 255 where all do."""
+    labels = masks[0]
+    for mask in masks[1:]:
+        labels = np.where(labels == IGNORE, mask, labels)
+    return labels
 
 
 class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
@@ -81,16 +95,19 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         epoch, index = key
         image, mask = self.decoded(self.samples[index])
-        settings = self.augmentation["labeled" if self.samples[index].store is None else "unlabeled"]
+        settings = self.augmentation["unlabeled" if self.samples[index].stores else "labeled"]
         pixels, labels = augment(image, mask, settings, **self.how, role=self.role, epoch=epoch, index=index)
         return torch.from_numpy(pixels), torch.from_numpy(labels)
 
     def decoded(self, sample: Sample) -> tuple[Pixels, Mask]:
         """Image and mask of a sample, not augmented."""
-        number, row, store = self.numbers[sample.row.id], sample.row, sample.store
+        number, row, stores = self.numbers[sample.row.id], sample.row, sample.stores
         if (pair := self.cache.get(number)) is None:
             image = np.asarray(read_image(row.image))
-            mask = read_mask(row.true_mask, self.encoding) if store is None else store[row.id]
+            if stores:
+                mask = first_labels([store[row.id] for store in stores])
+            else:
+                mask = read_mask(row.true_mask, self.encoding)
             pair = image, mask
             self.cache.put(number, *pair)
         return pair

@@ -10,10 +10,6 @@ import pandas as pd
 
 from stpp.stage import Runtime, Stage, verified
 
-NAMES = {"teacher": "teacher", "phase1": "student of phase 1"}
-MODELS = ("teacher", "phase1", "student")
-"""Roles of the networks of a run, in the order in which they are trained; the last one is the result."""
-
 
 def run(stage: Stage, runtime: Runtime) -> None:
     """Gather the numbers of all runs of `stage`; writes `runs.csv`, `table.csv`, `table.txt` and `metrics.json`."""
@@ -43,21 +39,23 @@ def run(stage: Stage, runtime: Runtime) -> None:
 def run_row(stages: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     """One run's numbers; mIoU in [0, 1], missing where there is no such set or no true mask.
 
-    `<model>_<subset>` for each trained network on val and test; `subset` and `miou`, the result: the last network on
-    test, or on val without a test set; `reliable`, `unreliable`: mIoU of the last teacher checkpoint's masks of the
-    two parts; `spearman`: rank correlation of the stability score with the true mIoU of these masks; `labels...`: mIoU
-    of the pseudo-labels that were trained on.
+    `<model>_<subset>` for each trained network (`teacher`, `phase1`, ..., `student`, or `supervised`) on val and test;
+    `subset` and `miou`, the result: the last network on test, or on val without a test set; `reliable`, `unreliable`:
+    mIoU of the last teacher checkpoint's masks of the two parts; `spearman`: rank correlation of the stability score
+    with the true mIoU of these masks; `labels...`: mIoU of the pseudo-labels of each phase, over their valid pixels.
     """
     folders: Mapping[str, str] = run["stages"]
+    # In the order in which they are trained; the last one is the result.
+    models = [role for role, folder in folders.items() if folder.startswith("train/")]
     row: dict[str, Any] = {key: run[key] for key in ("experiment", "seed", "method")}
     evaluations = {
         role: _metrics(stages / folder) for role, folder in folders.items() if folder.startswith("evaluate/")
     }
-    for model in MODELS:
+    for model in models:
         for subset in ("val", "test"):
             if f"{model}-{subset}" in evaluations:
                 row[f"{model}_{subset}"] = evaluations[f"{model}-{subset}"]["miou"]
-    last = [model for model in MODELS if model in folders][-1]
+    last = models[-1]
     for subset in ("test", "val"):
         if f"{last}_{subset}" in row:
             row |= {
@@ -66,9 +64,9 @@ def run_row(stages: Path, run: Mapping[str, Any]) -> dict[str, Any]:
                 "miou": row[f"{last}_{subset}"],
             }
             break
-    for role in ("labels", "labels1", "labels2"):
-        if f"{role}-truth" in evaluations:
-            row[role] = evaluations[f"{role}-truth"]["miou"]
+    for role, metrics in evaluations.items():
+        if role.startswith("labels"):
+            row[role.removesuffix("-truth")] = metrics["miou"]
     if "stability-truth" in evaluations:
         groups = evaluations["stability-truth"]["groups"]
         row |= {group: groups[group]["miou"] for group in ("reliable", "unreliable") if group in groups}
@@ -83,11 +81,14 @@ def declines(runs: pd.DataFrame) -> list[str]:
     """A sentence for each run whose result is worse than an earlier network of the same run."""
     found = []
     for run in runs.to_dict("records"):
-        for earlier in ("teacher", "phase1"):
-            before, after = (run.get(f"{model}_{run.get('subset')}", math.nan) for model in (earlier, "student"))
+        suffix = f"_{run.get('subset')}"
+        after = run.get(f"student{suffix}", math.nan)
+        for column in [str(column) for column in runs if str(column).endswith(suffix)]:
+            before = run[column]
+            name = column.removesuffix(suffix).replace("phase", "student of phase ")
             if after < before:
                 found.append(
-                    f"{run['experiment']}, seed {run['seed']}: the final student is worse than the {NAMES[earlier]} on "
+                    f"{run['experiment']}, seed {run['seed']}: the final student is worse than the {name} on "
                     f"{run['subset']}: {_percent(after)} against {_percent(before)} % mIoU"
                 )
     return found
