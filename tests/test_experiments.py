@@ -14,7 +14,7 @@ from PIL import Image
 
 from stpp.configfile import read
 
-EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
+EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
 
 
 def dry_run(folder: Path, config: Path, root: Path, snakemake: Snakemake, **changes: Any) -> str:
@@ -44,7 +44,8 @@ def write_pair(image: Path, mask: Path | None, classes: int, rng: np.random.Gene
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_is_valid(path: Path) -> None:
-    assert read(path).name == path.stem or path.stem == "folder"
+    name = "-".join(path.relative_to(ROOT / "experiments").with_suffix("").parts)
+    assert read(path).name == name or name == "folder"
 
 
 def test_pascal_is_the_authors_layout_and_settings(tmp_path: Path, snakemake: Snakemake) -> None:
