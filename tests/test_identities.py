@@ -20,7 +20,7 @@ CONFIGS = ["config.yaml", *sorted(str(path.relative_to(ROOT)) for path in (ROOT 
 
 
 def folders(path: Path) -> list[str]:
-    """The folders of all planned stages but the report, which is cheap, over a made-up index and code."""
+    """The folders of the stages with the first seed, but the report, which is cheap, over a made-up index and code."""
 
     def index_of(config: Config) -> Mapping[str, Any]:
         data = config.data
@@ -32,7 +32,10 @@ def folders(path: Path) -> list[str]:
     def weights_of(config: Config) -> dict[str, str]:
         return {"identity": f"weights {config.network.weights}", "path": ""}
 
-    plan = expand(read(path), resolved, index_of, weights_of, lambda stage: "v1")
+    config = read(path)
+    plan = expand(
+        config.model_copy(update={"seeds": config.seeds[:1]}), resolved, index_of, weights_of, lambda stage: "v1"
+    )
     return sorted(folder for folder, stage in plan.stages.items() if stage.kind != "report")
 
 

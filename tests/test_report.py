@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from stpp.evaluate import summary
-from stpp.report.table import as_text, experiment_table, run_row, score_correlation
+from stpp.report.table import as_text, declines, experiment_table, run_row, score_correlation
 
 
 def runs(**values: list[float]) -> pd.DataFrame:
@@ -41,6 +41,22 @@ def test_differences_are_paired_by_seed_not_by_order() -> None:
     table = experiment_table(shuffled).set_index("experiment")
     assert table.loc["other", "difference_mean"] == pytest.approx(0.1)
     assert table.loc["other", "difference_sd"] == pytest.approx(0, abs=1e-12)
+
+
+def test_a_student_that_is_worse_than_an_earlier_network_is_said() -> None:
+    run = {"experiment": "e", "seed": 0, "method": "st++", "subset": "test"}
+    table = pd.DataFrame(
+        [
+            run
+            | {"teacher_test": 0.5, "phase1_test": 0.7, "phase2_test": 0.65, "student_test": 0.6, "phase1_val": 0.9},
+            run | {"teacher_test": 0.5, "student_test": 0.6, "seed": 1},
+            {"experiment": "s", "seed": 0, "method": "supervised", "subset": "test", "supervised_test": 0.8},
+        ]
+    )
+    said = declines(table)
+    assert [text.partition(": ")[0] for text in said] == ["e, seed 0"] * 2
+    assert "worse than the student of phase 1 on test: 60.00 against 70.00 % mIoU" in said[0]
+    assert "worse than the student of phase 2 on test: 60.00 against 65.00 % mIoU" in said[1]
 
 
 def test_one_run_has_no_standard_deviation() -> None:
