@@ -9,8 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stpp.config import OVERRIDABLE, Config, Experiment, Section
+from stpp.config import OVERRIDABLE, Config, Experiment
 from stpp.errors import Problems, shortened
+from stpp.settings import Section
 from stpp.yamlfile import parts_of, read_yaml, refuse_excess
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from stpp.config import Augmentation, Config, Training
+from stpp.config import Config
 from stpp.identity import identity_of
+from stpp.settings.training import Augmentation, Training
 
 Recipe = dict[str, Any]
 

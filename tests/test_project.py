@@ -41,8 +41,10 @@ def own(module: str) -> set[str]:
 
 
 def test_config_and_plan_know_nobody() -> None:
-    assert own("stpp.config") == set()
-    assert own("stpp.plan") == {"stpp.config", "stpp.identity"}
+    for module in MODULES:
+        if module == "stpp.config" or module.startswith("stpp.settings"):
+            assert all(name.startswith("stpp.settings") for name in own(module))
+    assert own("stpp.plan") == {"stpp.config", "stpp.identity", "stpp.settings.training"}
     assert own("stpp.identity") == set()
 
 
@@ -60,7 +62,7 @@ def test_data_does_not_know_networks() -> None:
 
 
 def test_only_the_entrances_know_the_config() -> None:
-    knows = {module for module in MODULES if own(module) & {"stpp.config", "stpp.configfile"}}
+    knows = {module for module in MODULES if own(module) & {"stpp.config", "stpp.configfile", "stpp.settings.training"}}
     assert knows == {"stpp.plan", "stpp.configfile", "stpp.configdoc", "stpp.workflow", "stpp.rules", "stpp.cli"}
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from turns import Turn, arguments, serve
 
-from stpp.config import StudentAugmentation
 from stpp.data.dataset import Sample, TrainingSet
 from stpp.data.manifest import Row
 from stpp.distributed import Team
@@ -17,6 +16,7 @@ from stpp.models import build
 from stpp.models.folding import for_prediction
 from stpp.models.network import SegmentationNetwork
 from stpp.process import settle
+from stpp.settings.training import StudentAugmentation
 from stpp.stability import compare_masks, pairs, stability_scores
 from stpp.train import forward, make_optimizer, masked_cross_entropy
 
