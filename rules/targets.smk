@@ -9,6 +9,7 @@ localrules:
     students,
     evaluation,
     table,
+    charts,
     suponly,
     plain,
     st,
@@ -58,6 +59,13 @@ rule table:
         lambda wildcards: GRAPH.files("report"),
     message:
         "The table is there"
+
+
+rule charts:
+    input:
+        lambda wildcards: GRAPH.files("chart"),
+    message:
+        "The charts are there"
 
 
 rule suponly:

@@ -63,6 +63,7 @@ STAGES = {
     "select": "split the unlabeled images, or their pixels, into reliable and unreliable ones",
     "evaluate": "measure mIoU of a model or of pseudo-labels",
     "report": "gather the numbers of all experiments in a table",
+    "chart": "draw a chart of several experiments, as in the paper",
 }
 
 

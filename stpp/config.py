@@ -169,6 +169,21 @@ class Config(Section):
     seeds: list[Annotated[int, Field(ge=0, le=2**32 - 1)]] = setting(
         [0], "Every experiment runs once for each.", min_length=1
     )
+    partitions: list[dict[str, Any]] = setting(
+        [],
+        "Overrides of `data`, such as other seeds of `data.partition` or other lists; every experiment runs once for "
+        "each, and the table is over all of them. None: the data as they are.",
+    )
+    baseline: str | None = setting(
+        None,
+        "The experiment that is subtracted from the others in the table; default: of those with the same data and "
+        "network, the first `suponly`, or the first one.",
+    )
+    published: WorkflowPath | None = setting(
+        None,
+        "CSV file of published numbers that the table shows beside ours, with the columns of "
+        "`experiments/paper/published.csv`; of its rows, those whose `config` is this `name`.",
+    )
     data: Data = setting(..., "The data set.")
     network: Network = setting(Network(), "The network.")
     training: TrainingOfRoles = setting(TrainingOfRoles(), "The training.")
@@ -186,6 +201,12 @@ class Config(Section):
     def _consistent(self) -> Self:
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds must differ from each other, but got {self.seeds}")
+        if any(partition in self.partitions[:i] for i, partition in enumerate(self.partitions)):
+            raise ValueError("partitions must differ from each other, but two are equal")
+        if self.baseline is not None and self.baseline not in self.experiments:
+            raise ValueError(
+                f"baseline must be one of the experiments {', '.join(self.experiments)}, but is {self.baseline!r}"
+            )
         if self.training.teacher.epochs < self.selection.checkpoints:
             raise ValueError(
                 f"{self.selection.checkpoints} checkpoints (selection.checkpoints) cannot be saved in "

@@ -1,4 +1,4 @@
-"""From experiments and data fingerprints to a graph of stages, each with its identity and its folder.
+"""What a stage is, and which stages each method has.
 
 A stage's identity is a digest of exactly what decides its result: its settings, the fingerprints of the subsets that
 it reads, the identities of the stages that it reads, and its code. Its folder is
@@ -64,56 +64,32 @@ class Stage:
 
 @dataclass(frozen=True)
 class Run:
-    """One experiment with one seed: the folders of its stages by their roles."""
+    """One experiment on one partition with one seed: the folders of its stages by their roles.
+
+    Partitions are numbered from 1; 0 is that of the data's own settings.
+    """
 
     experiment: str
+    partition: int
     seed: int
     method: str
     stages: Mapping[str, str]
 
+    @property
+    def name(self) -> str:
+        """What it is called among the runs of its experiment."""
+        return f"seed{self.seed}-partition{self.partition}" if self.partition else f"seed{self.seed}"
+
 
 @dataclass(frozen=True)
 class Plan:
-    """All stages by folder, the runs, and the folder of the report."""
+    """All stages by folder, the runs, the folder of the report, and those of the charts by their names."""
 
     name: str
     stages: Mapping[str, Stage]
     runs: Sequence[Run]
     report: str
-
-
-def expand(
-    config: Config,
-    resolve: Callable[[Config, str], Config],
-    index_of: Callable[[Config], Mapping[str, Any]],
-    weights_of: Callable[[Config], Mapping[str, str]],
-    code_of: Callable[[str], str],
-) -> Plan:
-    """The graph of `config`.
-
-    `resolve` applies the overrides of an experiment. `index_of` gives the recorded index of a configuration's data:
-    `subsets` (with a `fingerprint` and a `count` each) and `classes`. `weights_of` gives the `identity` and `path` of
-    the initial weights. `code_of` gives the code identity of a stage.
-    """
-    stages: dict[str, Stage] = {}
-    runs = []
-    for experiment, seed in [(name, seed) for name in config.experiments for seed in config.seeds]:
-        resolved = resolve(config, experiment)
-        graph = _Graph(resolved, seed, index_of(resolved), weights_of(resolved), code_of, stages)
-        method = config.experiments[experiment].method
-        runs.append(Run(experiment, seed, method, graph.run(method)))
-    rows = [{"experiment": r.experiment, "seed": r.seed, "method": r.method, "stages": dict(r.stages)} for r in runs]
-    report = Stage(
-        "report",
-        config.name,
-        {"name": config.name, "runs": rows},
-        {},
-        {"stages": sorted({f"{folder}/stage.json" for run in runs for folder in run.stages.values()})},
-        ("table.csv", "runs.csv", "table.txt", "metrics.json", "stage.json"),
-        code_of("report"),
-    )
-    stages[report.folder] = report
-    return Plan(config.name, stages, runs, report.folder)
+    charts: Mapping[str, str]
 
 
 class _Phase(NamedTuple):
@@ -129,7 +105,7 @@ class _Phase(NamedTuple):
     name: str
 
 
-class _Graph:
+class MethodGraph:
     """The stages of one experiment with one seed, added to those that are already known."""
 
     def __init__(

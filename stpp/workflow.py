@@ -19,8 +19,9 @@ from stpp.configfile import resolved
 from stpp.counts import labeled_repeat, reliable_count
 from stpp.data import record
 from stpp.errors import Problems, StppError
+from stpp.expansion import expand
 from stpp.files import remove_leftovers, sha256, write_text
-from stpp.plan import Plan, Stage, expand
+from stpp.plan import Plan, Stage
 from stpp.progress import UNFINISHED
 
 TORCHVISION_WEIGHTS = "IMAGENET1K_V1"
@@ -44,7 +45,7 @@ def prepare(config: Config, log: Callable[[str], None]) -> Plan:
             raise Problems("configuration and data", problems)
         return indexes[key]
 
-    return expand(config, resolved, index_of, weights_of, cache(code_identity))
+    return expand(config, resolved, index_of, weights_of, cache(code_identity), published_of(config))
 
 
 def _index(
@@ -120,6 +121,18 @@ def weights_of(config: Config) -> dict[str, str]:
     return {"identity": _digest(weights), "path": weights}
 
 
+def published_of(config: Config) -> dict[str, str] | None:
+    """Identity and path of the file of published numbers, or none. Raises StppError if it does not exist."""
+    path = config.published
+    if path is None:
+        return None
+    if not Path(path).is_file():
+        raise StppError(
+            f"published: no file {path} (seen from {Path.cwd()}); give the path of a CSV file, or leave it out"
+        )
+    return {"identity": _digest(path), "path": path}
+
+
 @cache
 def _digest(path: str) -> str:
     return f"sha256 {sha256(Path(path))}"
@@ -168,21 +181,25 @@ def write(config: Config, plan: Plan) -> None:
 
 def refresh_view(config: Config, plan: Plan) -> None:
     """Let the view show this plan if all of it is there, so that going back to earlier settings takes no job."""
-    if (Path(config.results) / "stages" / plan.report / "stage.json").exists():
+    stages = Path(config.results) / "stages"
+    if all((stages / folder / "stage.json").exists() for folder in (plan.report, *plan.charts.values())):
         _write_view(config, plan)
 
 
 def _write_view(config: Config, plan: Plan) -> None:
-    """`<results>/<name>`: the configuration, and links to the stages of each experiment and to the table."""
+    """`<results>/<name>`: the configuration, and links to the stages of each experiment, the table and the charts."""
     results = Path(config.results)
     view = results / plan.name
     links = {
-        view / "experiments" / run.experiment / f"seed{run.seed}" / role: folder
+        view / "experiments" / run.experiment / run.name / role: folder
         for run in plan.runs
         for role, folder in run.stages.items()
     }
     outputs = [output for output in plan.stages[plan.report].outputs if output != "stage.json"]
     links |= {view / output: f"{plan.report}/{output}" for output in outputs}
+    for chart, folder in plan.charts.items():
+        files = [Path(output) for output in plan.stages[folder].outputs if output != "stage.json"]
+        links |= {view / "charts" / f"{chart}{file.suffix}": f"{folder}/{file}" for file in files}
     for path in [path for path in view.rglob("*") if path.is_symlink() and path not in links]:
         path.unlink()  # of experiments and seeds that the configuration no longer has
     for path, target in links.items():

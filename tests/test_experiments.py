@@ -21,6 +21,8 @@ def dry_run(folder: Path, config: Path, root: Path, snakemake: Snakemake, **chan
     """The dry run of an experiment with its data root (and more) replaced."""
     raw = yaml.safe_load(config.read_text())
     raw["data"]["root"] = str(root)
+    if "published" in raw:
+        raw["published"] = str(ROOT / raw["published"])
     for section, values in changes.items():
         raw[section] |= values
     fabricate.write_config(folder, raw)

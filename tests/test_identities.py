@@ -12,7 +12,7 @@ import pytest
 
 from stpp.config import Config
 from stpp.configfile import read, resolved
-from stpp.plan import expand
+from stpp.expansion import expand
 
 ROOT = Path(__file__).parent.parent
 RECORDED = Path(__file__).parent / "identities.json"
@@ -20,7 +20,7 @@ CONFIGS = ["config.yaml", *sorted(str(path.relative_to(ROOT)) for path in (ROOT 
 
 
 def folders(path: Path) -> list[str]:
-    """The folders of the stages with the first seed, but the report, which is cheap, over a made-up index and code."""
+    """The folders of the stages with the first seed, but of table and charts, over a made-up index and code."""
 
     def index_of(config: Config) -> Mapping[str, Any]:
         data = config.data
@@ -36,7 +36,7 @@ def folders(path: Path) -> list[str]:
     plan = expand(
         config.model_copy(update={"seeds": config.seeds[:1]}), resolved, index_of, weights_of, lambda stage: "v1"
     )
-    return sorted(folder for folder, stage in plan.stages.items() if stage.kind != "report")
+    return sorted(folder for folder, stage in plan.stages.items() if stage.kind not in ("report", "chart"))
 
 
 @pytest.mark.parametrize("config", CONFIGS)

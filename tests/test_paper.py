@@ -157,6 +157,7 @@ def test_the_ablations_on_the_demo_are_the_papers() -> None:
 def test_every_row_of_the_papers_tables_has_its_number() -> None:
     for path in PAPER.glob("*.yaml"):
         config = read(path)
+        assert config.published == "experiments/paper/published.csv"
         ours = [row for row in PUBLISHED if row["config"] == config.name and row["experiment"]]
         rows = {row["experiment"] for row in ours}
         assert rows <= set(config.experiments)

@@ -6,7 +6,8 @@ import fabricate
 import pytest
 
 from stpp.configfile import load, resolved
-from stpp.plan import Plan, expand
+from stpp.expansion import expand
+from stpp.plan import Plan
 
 INDEX = {
     "classes": list(fabricate.CLASSES),
