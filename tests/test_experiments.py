@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT, Snakemake
 from PIL import Image
 
-from stpp.configfile import read
+from stpp.configfile import load, read
 
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
 
@@ -116,3 +116,13 @@ def test_missing_weights_are_a_clear_message(tmp_path: Path, snakemake: Snakemak
     done = snakemake(tmp_path, "--dry-run", check=False)
     assert done.returncode != 0
     assert "no file no such file.pth" in done.stderr
+
+
+def test_the_ablations_of_the_documentation_are_valid() -> None:
+    page = (ROOT / "docs/experiments.md").read_text()
+    lines = re.findall(r"^    ([\w-]+: +\{method: .*)$", page, re.MULTILINE)
+    assert len(lines) == 7
+    config = load(fabricate.tiny(experiments=yaml.safe_load("\n".join(lines))))
+    assert all(
+        config.experiments[name].model_dump(exclude_unset=True).keys() > {"method"} for name in config.experiments
+    )

@@ -89,7 +89,7 @@ def test_one_run_has_no_standard_deviation() -> None:
     assert np.isnan(table["miou_sd"][0])
     text = as_text("x", frame, table, None, SAVED, [])
     assert "nan" not in text.lower()
-    assert "95 %" not in text
+    assert "95 %" not in text and " sd" not in text
 
 
 @pytest.mark.parametrize(

@@ -146,15 +146,15 @@ def as_text(
         return f"{name}: neither a val nor a test set was given, so no mIoU was measured.\n"
     parts = [
         [f"{name}: mIoU (%) on {table['subset'].iloc[0]}, {int(runs['images'].iloc[0])} images"],
-        _columns(_results(table)),
+        _columns(_filled(_results(table))),
         _legend(table, saved),
     ]
     if "reliable_mean" in table:
         parts.append(["Masks of the unlabeled images by the teacher, mIoU (%) against true masks that were not used:"])
-        parts.append(_columns(_score_worth(table)))
+        parts.append(_columns(_filled(_score_worth(table))))
     if published is not None and len(published):
         parts.append(["Published numbers, mIoU (%), and ours of the same row:"])
-        parts.append(_columns(_published(published)))
+        parts.append(_columns(_filled(_published(published))))
     if warnings:
         parts.append(["Warnings:"])
         parts.append([f"- {text}" for text in warnings])
@@ -162,7 +162,7 @@ def as_text(
 
 
 def _results(table: pd.DataFrame) -> list[list[str]]:
-    """The rows of the table, its head first; columns that would be empty are left out."""
+    """The rows of the table, its head first."""
     baselines = list(table["baseline"].unique())
     one = baselines[0] if len(baselines) == 1 else None
     columns = {
@@ -183,7 +183,7 @@ def _results(table: pd.DataFrame) -> list[list[str]]:
         "CPU-h": _hours(table, "cpu_hours"),
         "GPU-h": _hours(table, "gpu_hours"),
     }
-    shown = {head: cells for head, cells in columns.items() if any(cells)}
+    shown = {head: cells for head, cells in columns.items() if cells}
     return [[head.strip() for head in shown], *(list(row) for row in zip(*shown.values()))]
 
 
@@ -245,6 +245,12 @@ def _hours(table: pd.DataFrame, name: str) -> list[str]:
 
 def _hour(hours: float) -> str:
     return f"{hours:.3f}" if hours < 10 else f"{hours:.1f}"
+
+
+def _filled(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The rows without the columns that are empty below their head."""
+    kept = [i for i in range(len(rows[0])) if any(row[i] for row in rows[1:])]
+    return [[row[i] for i in kept] for row in rows]
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
