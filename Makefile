@@ -1,5 +1,5 @@
-# make demo | make test | make camvid | make durability | make cluster | make bench | make check | make docs | make lock
-# make demo SEEDS=3, make camvid CAMVID=path, make durability KILLS=10, make bench REFERENCE=path
+# make demo | make ablations | make camvid | make test | make durability | make cluster | make bench | make check
+# make demo SEEDS=3, make camvid CAMVID=path, make durability KILLS=10, make bench REFERENCE=path; make docs | make lock
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -13,7 +13,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 SEED_LIST := [$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
 
-.PHONY: setup demo camvid test durability cluster bench check docs lock
+.PHONY: setup demo ablations camvid test durability cluster bench check docs lock
 
 setup: $(VENV)/ready
 
@@ -26,6 +26,11 @@ $(VENV)/ready: envs/requirements-dev.txt pyproject.toml
 demo: setup  ## the whole pipeline on the embedded demo
 	$(SNAKEMAKE) --config 'seeds=$(SEED_LIST)'
 	@echo; cat results/demo/table.txt; echo; echo "All of it is in results/demo/"
+
+ablations: setup  ## the paper's ablations on the demo, 3 seeds: about an hour and a half on two CPU cores
+	$(SNAKEMAKE) --configfile experiments/ablations-demo.yaml
+	@echo; cat results/ablations-demo/table.txt; echo
+	@echo "The charts are in results/ablations-demo/charts/:"; ls results/ablations-demo/charts/
 
 camvid: setup  ## the whole pipeline on CamVid, 1/8 of the labels, on a CPU
 	$(SNAKEMAKE) --configfile experiments/camvid-cpu.yaml --config 'seeds=$(SEED_LIST)' \

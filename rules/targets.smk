@@ -9,11 +9,14 @@ localrules:
     students,
     evaluation,
     table,
+    charts,
     suponly,
     plain,
     st,
     random,
     stpp,
+    pixel,
+    supervised,
 
 
 rule teacher:
@@ -58,6 +61,13 @@ rule table:
         "The table is there"
 
 
+rule charts:
+    input:
+        lambda wildcards: GRAPH.files("chart"),
+    message:
+        "The charts are there"
+
+
 rule suponly:
     input:
         lambda wildcards: GRAPH.files(method="suponly"),
@@ -91,3 +101,17 @@ rule stpp:
         lambda wildcards: GRAPH.files(method="st++"),
     message:
         "All of method st++ is there"
+
+
+rule pixel:
+    input:
+        lambda wildcards: GRAPH.files(method="pixel"),
+    message:
+        "All of method pixel is there"
+
+
+rule supervised:
+    input:
+        lambda wildcards: GRAPH.files(method="supervised"),
+    message:
+        "All of method supervised is there"

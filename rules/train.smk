@@ -16,7 +16,7 @@ for variant, files in GRAPH.trainings().items():
             f"{LOGS}/train/{{stage}}.tsv"
         wildcard_constraints:
             stage=f"{variant}-[^/]+",
-        priority: LAST_STUDENT if re.match("student-(no)?val", variant) or "phase2" in variant else LONG_CHAIN
+        priority: LAST_STUDENT if re.match("(student|supervised)-(no)?val", variant) or "phase2" in variant else LONG_CHAIN
         conda:
             "../envs/environment.yaml"
         threads: max(1, RUNTIME.train.gpu) * (RUNTIME.train.threads + RUNTIME.train.workers)

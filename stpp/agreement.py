@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from stpp.masks import MaskStore
-from stpp.metrics import IGNORE, Confusion, iou, joint_histogram
+from stpp.masks import MaskStore, first_labels
+from stpp.metrics import Confusion, iou, joint_histogram
 
 
 class Agreement(NamedTuple):
@@ -56,14 +55,6 @@ def _by_image(stores: Sequence[MaskStore]) -> dict[str, list[MaskStore]]:
         for image in store.ids:
             found.setdefault(image, []).append(store)
     return found
-
-
-def first_labels(masks: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Each pixel's label in the first of the masks, uint8 (H, W), that does not ignore it; 255 where all do."""
-    labels = masks[0]
-    for mask in masks[1:]:
-        labels = np.where(labels == IGNORE, mask, labels)
-    return labels
 
 
 def share_that_differs(pixels: Confusion) -> float:

@@ -67,9 +67,10 @@ STAGES = {
     "train": "train a teacher or a student",
     "predict": "predict the masks of unlabeled images",
     "score": "score the stability of the checkpoints' masks",
-    "select": "split the unlabeled images into reliable and unreliable ones",
+    "select": "split the unlabeled images, or their pixels, into reliable and unreliable ones",
     "evaluate": "measure mIoU of a model or of pseudo-labels",
     "report": "gather the numbers of all experiments in a table",
+    "chart": "draw a chart of several experiments, as in the paper",
 }
 
 

@@ -27,6 +27,7 @@ MODULES = {
     "select": "stpp.select",
     "evaluate": "stpp.evaluate",
     "report": "stpp.report.table",
+    "chart": "stpp.report.figures",
 }
 """The module that runs each stage."""
 

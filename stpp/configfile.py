@@ -9,8 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stpp.config import OVERRIDABLE, Config, Experiment, Section
+from stpp.config import OVERRIDABLE, Config, Experiment
 from stpp.errors import Problems, shortened
+from stpp.settings import Section
 from stpp.yamlfile import parts_of, read_yaml, refuse_excess
 
 
@@ -34,27 +35,29 @@ def load(raw: Any) -> Config:
     except ValueError as error:
         raise Problems("configuration", [str(error)]) from None
     problems = []
-    for name in config.experiments:
+    for name, partition in [(name, k) for k in range(len(config.partitions) + 1) for name in config.experiments]:
         try:
-            resolved(config, name)
+            resolved(config, name, partition)
         except ValidationError as error:
-            problems += [f"experiments.{name}: {sentence}" for sentence in _sentences(error)]
+            where = f"experiments.{name}" + (f" with partitions.{partition - 1}" if partition else "")
+            problems += [f"{where}: {sentence}" for sentence in _sentences(error)]
+            if partition:  # all others are likely to say the same
+                break
     if problems:
         raise Problems("configuration", problems)
     return config
 
 
-def resolved(config: Config, experiment: str) -> Config:
-    """`config` with the overrides of `experiment` applied; its own `experiments` holds that one's method alone.
+def resolved(config: Config, experiment: str, partition: int = 0) -> Config:
+    """`config` with the overrides of `experiment` and of a partition; its `experiments` holds that one's method alone.
 
-    Raises pydantic.ValidationError where an override does not fit.
+    Partitions are numbered from 1; 0 is none. Raises pydantic.ValidationError where an override does not fit.
     """
-    shared = config.model_dump(exclude_unset=True, exclude={"experiments"})
+    shared = config.model_dump(exclude_unset=True, exclude={"experiments", "partitions", "baseline"})
     chosen = config.experiments[experiment].model_dump(exclude_unset=True)
     changes = {key: chosen[key] for key in OVERRIDABLE if key in chosen}
-    return Config.model_validate(
-        _merged({**shared, "experiments": {experiment: {"method": chosen["method"]}}}, changes)
-    )
+    merged = _merged({**shared, "experiments": {experiment: {"method": chosen["method"]}}}, changes)
+    return Config.model_validate(_merged(merged, {"data": config.partitions[partition - 1]} if partition else {}))
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stpp.data.images import read_mask
 from stpp.data.manifest import Row
 from stpp.idlist import read_list
 from stpp.masks import MaskStore
-from stpp.metrics import Confusion, confusion_matrix, iou, mean_iou, pixel_accuracy, total
+from stpp.metrics import IGNORE, Confusion, confusion_matrix, iou, mean_iou, pixel_accuracy, total
 from stpp.progress import followed
 from stpp.stage import Runtime, Stage
 
@@ -76,13 +78,15 @@ def write(stage: Stage, report: Mapping[str, Any], images: Mapping[str, Confusio
 def evaluate_stores(
     stores: Sequence[MaskStore], rows: Sequence[Row], encoding: Mapping[str, Any]
 ) -> dict[str, Confusion]:
-    """Confusion matrices by image id, for those images of `rows` whose mask is in one of the stores."""
-    return {
-        row.id: confusion_matrix(store[row.id], read_mask(row.true_mask, encoding), encoding["classes"])
-        for store in stores
-        for row in rows
-        if row.id in store
-    }
+    """Confusion matrices by image id, for those images of `rows` whose mask is in one of the stores.
+
+    Pixels that a stored mask ignores are not counted.
+    """
+    found = {}
+    for store, row in [(store, row) for store in stores for row in rows if row.id in store]:
+        mask, true = store[row.id], read_mask(row.true_mask, encoding)
+        found[row.id] = confusion_matrix(mask, np.where(mask == IGNORE, IGNORE, true), encoding["classes"])
+    return found
 
 
 def summary(confusion: Confusion, classes: Sequence[str], images: int) -> dict[str, Any]:

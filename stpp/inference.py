@@ -46,6 +46,24 @@ def predict_mask(
     return mask_of(predict_scores(network, image, device, prediction, tta))
 
 
+@torch.inference_mode()
+def predict_with_confidence(
+    network: SegmentationNetwork,
+    image: NDArray[np.uint8],
+    device: torch.device,
+    prediction: Mapping[str, Any],
+    tta: Mapping[str, Any] | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The mask of `predict_mask`, and the confidence of each pixel, float32 (H, W) in [0, 1].
+
+    It is the probability of the pixel's class: that of the softmax, or with `tta` its mean over all scales and flips.
+    """
+    scores = predict_scores(network, image, device, prediction, tta)
+    softmax = scores.softmax(dim=1) if tta is None else scores / (len(tta["scales"]) * (1 + tta["flip"]))
+    confidence: NDArray[np.float32] = softmax.amax(dim=1)[0].clamp(0, 1).cpu().numpy()
+    return mask_of(scores), confidence
+
+
 def mask_of(scores: Tensor) -> NDArray[np.uint8]:
     """The class with the highest of the scores (1, C, H, W) at each pixel, uint8 (H, W)."""
     mask: NDArray[np.uint8] = scores.argmax(dim=1)[0].to(torch.uint8).cpu().numpy()

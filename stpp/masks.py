@@ -353,6 +353,14 @@ def assemble(parts: Sequence[Path], ids: Sequence[str], out: Path) -> None:
                 store.close()
 
 
+def first_labels(masks: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Each pixel's label in the first of the masks, uint8 (H, W), that does not ignore it; 255 where all do."""
+    labels = masks[0]
+    for mask in masks[1:]:
+        labels = np.where(labels == IGNORE, mask, labels)
+    return labels
+
+
 def write_palette_png(mask: NDArray[np.uint8], palette: Sequence[Sequence[int]], path: Path) -> None:
     """Write a mask, uint8 (H, W), as a palette PNG like those of PASCAL VOC: the pixel values are the classes.
 

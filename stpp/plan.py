@@ -1,4 +1,4 @@
-"""From experiments and data fingerprints to a graph of stages, each with its identity and its folder.
+"""What a stage is, and which stages each method has.
 
 A stage's identity is a digest of exactly what decides its result: its settings, the fingerprints of the subsets that
 it reads, the identities of the stages that it reads, and its code. Its folder is
@@ -9,10 +9,11 @@ experiments that agree on a stage share it. This module is pure: no files, no to
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
-from stpp.config import Augmentation, Config, Training
+from stpp.config import Config
 from stpp.identity import identity_of
+from stpp.settings.training import Augmentation, Training
 
 Recipe = dict[str, Any]
 
@@ -63,59 +64,48 @@ class Stage:
 
 @dataclass(frozen=True)
 class Run:
-    """One experiment with one seed: the folders of its stages by their roles."""
+    """One experiment on one partition with one seed: the folders of its stages by their roles.
+
+    Partitions are numbered from 1; 0 is that of the data's own settings.
+    """
 
     experiment: str
+    partition: int
     seed: int
     method: str
     stages: Mapping[str, str]
 
+    @property
+    def name(self) -> str:
+        """What it is called among the runs of its experiment."""
+        return f"seed{self.seed}-partition{self.partition}" if self.partition else f"seed{self.seed}"
+
 
 @dataclass(frozen=True)
 class Plan:
-    """All stages by folder, the runs, and the folder of the report."""
+    """All stages by folder, the runs, the folder of the report, and those of the charts by their names."""
 
     name: str
     stages: Mapping[str, Stage]
     runs: Sequence[Run]
     report: str
+    charts: Mapping[str, str]
 
 
-def expand(
-    config: Config,
-    resolve: Callable[[Config, str], Config],
-    index_of: Callable[[Config], Mapping[str, Any]],
-    weights_of: Callable[[Config], Mapping[str, str]],
-    code_of: Callable[[str], str],
-) -> Plan:
-    """The graph of `config`.
+class _Phase(NamedTuple):
+    """One training of a student: the role of the labels that were made for it, these, the student, and its name.
 
-    `resolve` applies the overrides of an experiment. `index_of` gives the recorded index of a configuration's data:
-    `subsets` (with a `fingerprint` and a `count` each) and `classes`. `weights_of` gives the `identity` and `path` of
-    the initial weights. `code_of` gives the code identity of a stage.
+    The name is that of the student's evaluations. It does not depend on how many phases follow, so that experiments
+    with more and with fewer of them share these stages.
     """
-    stages: dict[str, Stage] = {}
-    runs = []
-    for experiment, seed in [(name, seed) for name in config.experiments for seed in config.seeds]:
-        resolved = resolve(config, experiment)
-        graph = _Graph(resolved, seed, index_of(resolved), weights_of(resolved), code_of, stages)
-        method = config.experiments[experiment].method
-        runs.append(Run(experiment, seed, method, graph.run(method)))
-    rows = [{"experiment": r.experiment, "seed": r.seed, "method": r.method, "stages": dict(r.stages)} for r in runs]
-    report = Stage(
-        "report",
-        config.name,
-        {"name": config.name, "runs": rows},
-        {},
-        {"stages": sorted({f"{folder}/stage.json" for run in runs for folder in run.stages.values()})},
-        ("table.csv", "runs.csv", "table.txt", "metrics.json", "stage.json"),
-        code_of("report"),
-    )
-    stages[report.folder] = report
-    return Plan(config.name, stages, runs, report.folder)
+
+    role: str
+    labels: str
+    student: str
+    name: str
 
 
-class _Graph:
+class MethodGraph:
     """The stages of one experiment with one seed, added to those that are already known."""
 
     def __init__(
@@ -144,48 +134,57 @@ class _Graph:
 
     def run(self, method: str) -> dict[str, str]:
         """The stages of `method`, by role; the order is the method's (ST++ Algorithms 1 and 2)."""
+        if method == "supervised":
+            network = self.train_supervised()
+            return {"supervised": network, **self.evaluations("supervised", "supervised", network)}
         teacher = self.train_teacher()
-        run = {"teacher": teacher, **self.evaluations("teacher", teacher)}
+        run = {"teacher": teacher, **self.evaluations("teacher", "teacher", teacher)}
         if method == "suponly":
             return run
-        weak_only = method == "plain"
-        labeler = f"{teacher}/{self.config.labeling.teacher}.pt"
-        if method in ("plain", "st"):
-            labels = self.label("teacher", labeler, None)
-            student = self.train_student("student", [labels], weak_only)
-            return {
-                **run,
-                "labels": labels,
-                **self.label_quality("labels", [labels]),
-                "student": student,
-                **self.evaluations("student", student),
-            }
+        phases = self.one_phase(method, teacher) if method in ("plain", "st") else self.two_phases(method, teacher, run)
+        for number in range(len(phases) + 1, len(phases) + 1 + self.config.training.further_phases):
+            labels = self.label(f"phase{number - 1}", self.relabeler(phases[-1].student), None)
+            student = self.train_student(f"student-phase{number}", [labels], method == "plain")
+            phases.append(_Phase(f"labels{number}", labels, student, f"phase{number}"))
+        for number, phase in enumerate(phases, 1):
+            role = "student" if number == len(phases) else f"phase{number}"
+            run |= {phase.role: phase.labels, **self.label_quality(phase.role, [phase.labels]), role: phase.student}
+            run |= self.evaluations(role, phase.name, phase.student)
+        return run
 
-        if method == "st++":
-            masks = [self.checkpoint_masks(teacher, k) for k in range(1, self.config.selection.checkpoints + 1)]
-            score = self.score(masks)
-            select = self.select_stable(score)
-            run |= {f"masks{k}": store for k, store in enumerate(masks, 1)}
-            run |= {"score": score, "select": select, **self.label_quality("stability", [masks[-1]], select)}
+    def one_phase(self, method: str, teacher: str) -> list[_Phase]:
+        """Self-training on the teacher's labels of all images."""
+        labels = self.label("teacher", self.labeler(teacher), None)
+        return [_Phase("labels", labels, self.train_student("student", [labels], method == "plain"), "student")]
+
+    def two_phases(self, method: str, teacher: str, run: dict[str, str]) -> list[_Phase]:
+        """Self-training on the teacher's reliable labels, then on all; what selects them is added to `run`."""
+        labeler, unreliable = self.labeler(teacher), None
+        if method == "pixel":
+            labels1 = run["select"] = self.select_pixels(teacher, labeler, run)
+            run |= self.label_quality("labels", [run["labels"]])
         else:
-            select = self.select_random()
-            run |= {"select": select}
-        labels1 = self.label("teacher-reliable", labeler, f"{select}/reliable.txt")
-        phase1 = self.train_student("student-phase1", [labels1], weak_only)
-        relabeler = f"{phase1}/{self.config.labeling.student}.pt"
-        labels2 = self.label("phase1-unreliable", relabeler, f"{select}/unreliable.txt")
-        student = self.train_student("student-phase2", [labels1, labels2], weak_only)
-        return {
-            **run,
-            "labels1": labels1,
-            **self.label_quality("labels1", [labels1]),
-            "phase1": phase1,
-            **self.evaluations("phase1", phase1),
-            "labels2": labels2,
-            **self.label_quality("labels2", [labels2]),
-            "student": student,
-            **self.evaluations("student", student),
-        }
+            select = run["select"] = self.select_stable(teacher, run) if method == "st++" else self.select_random()
+            labels1 = self.label("teacher-reliable", labeler, f"{select}/reliable.txt")
+            unreliable = f"{select}/unreliable.txt"
+        phase1 = self.train_student("student-phase1", [labels1], False)
+        if self.config.labeling.reliable == "student":
+            labels2 = self.label("phase1", self.relabeler(phase1), None)
+            student = self.train_student("student-phase2", [labels2], False)
+        else:
+            # Of pixels, what the first store leaves out is what the second one says.
+            slug = "phase1" if unreliable is None else "phase1-unreliable"
+            labels2 = self.label(slug, self.relabeler(phase1), unreliable)
+            student = self.train_student("student-phase2", [labels1, labels2], False)
+        return [_Phase("labels1", labels1, phase1, "phase1"), _Phase("labels2", labels2, student, "student")]
+
+    def labeler(self, teacher: str) -> str:
+        """The checkpoint of the teacher that labels."""
+        return f"{teacher}/{self.config.labeling.teacher}.pt"
+
+    def relabeler(self, student: str) -> str:
+        """The checkpoint of a student that labels for the next phase."""
+        return f"{student}/{self.config.labeling.student}.pt"
 
     # --- one method a stage -------------------------------------------------------------------------------------------
 
@@ -207,6 +206,12 @@ class _Graph:
             augmentation["unlabeled"] = augmentation["unlabeled"].model_copy(update=off)
         return self.train("student", slug, 1, self.config.training.student, augmentation, labels)
 
+    def train_supervised(self) -> str:
+        """The upper bound: like a student's, but on the true masks of all images, with weak augmentation."""
+        training = self.config.training.student.model_copy(update={"labeled_repeat": 1})
+        augmentation = {"labeled": self.config.augmentation.student.labeled}
+        return self.train("student", "supervised", 1, training, augmentation, [], ["truth"])
+
     def train(
         self,
         role: str,
@@ -215,10 +220,11 @@ class _Graph:
         training: Training,
         augmentation: Mapping[str, Augmentation],
         labels: list[str],
+        more: Sequence[str] = (),
     ) -> str:
-        """Training of a teacher or a student; without a val set there is no `best`."""
+        """Training of a teacher or a student; without a val set there is no `best`. `more` are further subsets."""
         validates = "val" in self.fingerprints and training.validate_every > 0
-        subsets = ["labeled", *(["val"] if validates else []), *(["unlabeled"] if labels else [])]
+        subsets = ["labeled", *(["val"] if validates else []), *(["unlabeled"] if labels else []), *more]
         settings = {
             "role": role,
             "seed": self.seed,
@@ -238,19 +244,27 @@ class _Graph:
         inputs: dict[str, str | list[str]] = {"labels": [f"{store}/masks.h5" for store in labels]} if labels else {}
         return self.add("train", variant, settings, subsets, inputs, outputs, files)
 
+    def all_checkpoint_masks(self, teacher: str, run: dict[str, str]) -> list[str]:
+        """`checkpoint_masks` of all K checkpoints, which are added to `run`."""
+        masks = [self.checkpoint_masks(teacher, k) for k in range(1, self.config.selection.checkpoints + 1)]
+        run |= {f"masks{k}": store for k, store in enumerate(masks, 1)}
+        return masks
+
     def checkpoint_masks(self, teacher: str, k: int) -> str:
         """Masks of all unlabeled images by checkpoint k of the teacher; the last checkpoint is `last`."""
         name = "last" if k == self.config.selection.checkpoints else f"checkpoint-{k}"
         return self.predict(f"masks-checkpoint{k}", f"{teacher}/{name}.pt", None, None)
 
-    def label(self, slug: str, checkpoint: str, images: str | None) -> str:
+    def label(self, slug: str, checkpoint: str, images: str | None, confidence: bool = False) -> str:
         """Pseudo-labels with test-time augmentation, of the listed unlabeled images or of all."""
         tta = {"scales": self.config.labeling.scales, "flip": self.config.labeling.flip}
-        return self.predict(f"labels-{slug}", checkpoint, images, tta)
+        return self.predict(f"labels-{slug}", checkpoint, images, tta, confidence)
 
-    def predict(self, slug: str, checkpoint: str, images: str | None, tta: Mapping[str, Any] | None) -> str:
-        """Masks of unlabeled images by one checkpoint."""
-        settings = {"tta": tta, "prediction": self.prediction()}
+    def predict(
+        self, slug: str, checkpoint: str, images: str | None, tta: Mapping[str, Any] | None, confidence: bool = False
+    ) -> str:
+        """Masks of unlabeled images by one checkpoint, with the confidence of each pixel if asked for."""
+        settings = {"tta": tta, "prediction": self.prediction()} | ({"confidence": True} if confidence else {})
         inputs: dict[str, str | list[str]] = {"checkpoint": checkpoint}
         if images:
             inputs["images"] = images
@@ -262,10 +276,28 @@ class _Graph:
         inputs: dict[str, str | list[str]] = {"masks": [f"{store}/masks.h5" for store in masks]}
         return self.add("score", f"k{len(masks)}", settings, [], inputs, ("scores.csv", "stage.json"))
 
-    def select_stable(self, score: str) -> str:
-        """The reliable images are the most stable ones."""
+    def select_stable(self, teacher: str, run: dict[str, str]) -> str:
+        """The reliable images are the most stable ones; the masks and the score are added to `run`."""
+        masks = self.all_checkpoint_masks(teacher, run)
+        score = run["score"] = self.score(masks)
         settings = {"by": "score", "share": self.config.selection.share}
-        return self.select("stable", settings, [], {"scores": f"{score}/scores.csv"})
+        select = self.select("stable", settings, [], {"scores": f"{score}/scores.csv"})
+        run |= self.label_quality("stability", [masks[-1]], select)
+        return select
+
+    def select_pixels(self, teacher: str, labeler: str, run: dict[str, str]) -> str:
+        """The teacher's labels of all images, their reliable pixels alone; masks that decide are added to `run`."""
+        selection = self.config.selection
+        outputs = ("masks.h5", "stage.json")
+        if selection.pixels == "agreement":
+            labels = run["labels"] = self.label("teacher", labeler, None)
+            stores = [f"{store}/masks.h5" for store in self.all_checkpoint_masks(teacher, run)]
+            inputs: dict[str, str | list[str]] = {"labels": f"{labels}/masks.h5", "masks": stores}
+            return self.add("select", "pixels-agreement", {"by": "agreement"}, [], inputs, outputs)
+        labels = run["labels"] = self.label("teacher-confidence", labeler, None, confidence=True)
+        settings = {"by": "confidence", "confidence": selection.confidence}
+        slug = f"pixels-confidence-{selection.confidence:g}"
+        return self.add("select", slug, settings, [], {"labels": f"{labels}/masks.h5"}, outputs)
 
     def select_random(self) -> str:
         """The control: the images of phase 1 are drawn at random."""
@@ -279,12 +311,12 @@ class _Graph:
         slug = f"{slug}-{self.config.selection.share:g}"
         return self.add("select", slug, settings, subsets, inputs, ("reliable.txt", "unreliable.txt", "stage.json"))
 
-    def evaluations(self, role: str, train: str) -> dict[str, str]:
-        """Evaluation of a model on val and on test, where there is one."""
+    def evaluations(self, role: str, name: str, train: str) -> dict[str, str]:
+        """Evaluation on val and on test, where there is one, of the model that has this role in the run."""
         settings = {"encoding": self.encoding, "prediction": self.prediction()}
         inputs: dict[str, str | list[str]] = {"checkpoint": f"{train}/{self.config.evaluation.checkpoint}.pt"}
         return {
-            f"{role}-{subset}": self.add("evaluate", f"{role}-{subset}", settings, [subset], inputs, METRICS)
+            f"{role}-{subset}": self.add("evaluate", f"{name}-{subset}", settings, [subset], inputs, METRICS)
             for subset in ("val", "test")
             if subset in self.fingerprints
         }

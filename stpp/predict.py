@@ -12,7 +12,7 @@ from stpp.checkpoint import Model, load_checkpoint
 from stpp.data.images import read_image
 from stpp.data.manifest import Row
 from stpp.faults import explained, prediction_advice
-from stpp.inference import pick_device, predict_mask
+from stpp.inference import pick_device, predict_mask, predict_with_confidence
 from stpp.lease import lease
 from stpp.masks import MaskStore, MaskWriter, assemble, voc_palette
 from stpp.models.folding import for_prediction
@@ -50,13 +50,18 @@ def run(stage: Stage, runtime: Runtime) -> None:
 def predict_in_parts(
     stage: Stage, rows: Sequence[Row], model: Model, device: torch.device, progress: Progress
 ) -> list[Path]:
-    """Predict the masks of `rows`, closing a part file whenever it is time to save; returns the parts, in order."""
+    """Predict the masks of `rows`, closing a part file whenever it is time to save; returns the parts, in order.
+
+    They hold the confidence of each pixel where the stage's settings ask for it.
+    """
     prediction, tta = stage.settings["prediction"], stage.settings["tta"]
+    confident = stage.settings.get("confidence", False)
     network = for_prediction(model.network, prediction["precision"])
     store = {
         "classes": model.classes,
         "palette": voc_palette(len(model.classes)),
         "producer": stage.recipe["identity"],
+        "confidence": confident,
     }
     parts = Parts(progress.folder, "h5", lambda path: len(MaskStore(path)))
     saved, done = parts.done()
@@ -65,13 +70,18 @@ def predict_in_parts(
         while done < len(rows) or not saved:
             with parts.writing(done) as path, MaskWriter(path, **store) as writer:
                 for row in rows[done:]:
+                    confidence = None
                     if row.id in known:
                         mask = known[row.id][row.id]
+                        confidence = known[row.id].confidence(row.id) if confident else None
                     else:
                         image = np.asarray(read_image(row.image))
                         with explained(prediction_advice(image.shape[0], image.shape[1], prediction["tile"])):
-                            mask = predict_mask(network, image, device, prediction, tta)
-                    writer.add(row.id, mask)
+                            if confident:
+                                mask, confidence = predict_with_confidence(network, image, device, prediction, tta)
+                            else:
+                                mask = predict_mask(network, image, device, prediction, tta)
+                    writer.add(row.id, mask, confidence)
                     bar.update()
                     progress.tell(int(bar.n), len(rows))
                     if progress.due:

@@ -1,4 +1,4 @@
-"""The stage that splits the unlabeled images into reliable and unreliable ones."""
+"""The stage that splits the unlabeled images, or their pixels, into reliable and unreliable ones."""
 
 from stpp.idlist import write_list
 from stpp.selection import select_random, select_reliable
@@ -7,7 +7,18 @@ from stpp.stage import Runtime, Stage
 
 
 def run(stage: Stage, runtime: Runtime) -> None:
-    """Split by score, or at random as a control; writes `reliable.txt` and `unreliable.txt`."""
+    """Split images by score, or at random as a control, or pixels by the checkpoints' agreement or by confidence.
+
+    Of images it writes `reliable.txt` and `unreliable.txt`, of pixels `masks.h5`.
+    """
+    if stage.settings["by"] in ("agreement", "confidence"):
+        split_pixels(stage)
+    else:
+        split_images(stage)
+
+
+def split_images(stage: Stage) -> None:
+    """Write the lists of the reliable and of the unreliable images."""
     settings = stage.settings
     if settings["by"] == "score":
         table = read_score_table(stage.input("scores"))
@@ -19,3 +30,22 @@ def run(stage: Stage, runtime: Runtime) -> None:
         with stage.writing(name) as path:
             write_list(part, path)
     stage.finish(reliable=len(reliable), unreliable=len(unreliable))
+
+
+def split_pixels(stage: Stage) -> None:
+    """Write the pseudo-labels with 255 for all pixels but the reliable ones."""
+    # Here, because lists are split without HDF5, which takes a while to import.
+    from stpp.masks import MaskStore
+    from stpp.pixels import agreeing, confident, keep_reliable
+
+    labels = MaskStore(stage.input("labels"))
+    if stage.settings["by"] == "agreement":
+        reliable = agreeing([MaskStore(path) for path in stage.inputs("masks")])
+    else:
+        reliable = confident(labels, stage.settings["confidence"])
+    with stage.writing("masks.h5") as path:
+        kept = keep_reliable(labels, reliable, stage.recipe["identity"], path)
+    left = MaskStore(stage.folder / "masks.h5").class_pixels
+    if lost := [name for name, before, after in zip(labels.classes, labels.class_pixels, left) if before > after == 0]:
+        stage.warn(f"{stage.folder.name}: no pixel of the class {', '.join(lost)} is reliable")
+    stage.finish(images=len(labels), reliable_pixels=kept, pixels=sum(labels.class_pixels))

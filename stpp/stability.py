@@ -81,6 +81,22 @@ def stability_scores(
     return np.array(scores), int(np.count_nonzero(histograms[-1].sum(axis=0)[:classes]))
 
 
+def masks_of(stores: Sequence["MaskStore"], image: str) -> list[NDArray[np.uint8]]:
+    """The masks of `image` in the stores, uint8 (H, W) each. StppError if they differ in size."""
+    masks = [store[image] for store in stores]
+    _check_sizes(stores, image, masks)
+    return masks
+
+
+def _check_sizes(stores: Sequence["MaskStore"], image: str, masks: Sequence[NDArray[np.uint8]]) -> None:
+    for store, mask in zip(stores, masks):
+        if mask.shape != masks[0].shape:
+            raise StppError(
+                f"The masks of image {image!r} differ in size: {masks[0].shape} in {stores[0].path}, "
+                f"{mask.shape} in {store.path}. Predict both again from the same images."
+            )
+
+
 def compare_masks(
     stores: Sequence["MaskStore"],
     image: str,
@@ -92,12 +108,7 @@ def compare_masks(
     `masks` are those of the image in the stores, uint8 (H, W) each. StppError if they differ in size, or if two of them
     share no pixel.
     """
-    for store, mask in zip(stores, masks):
-        if mask.shape != masks[0].shape:
-            raise StppError(
-                f"The masks of image {image!r} differ in size: {masks[0].shape} in {stores[0].path}, "
-                f"{mask.shape} in {store.path}. Predict both again from the same images."
-            )
+    _check_sizes(stores, image, masks)
     values, present = stability_scores(masks, len(stores[0].classes), compared)
     if np.isnan(values).any():
         raise StppError(
@@ -232,6 +243,16 @@ def masks_in_order(stores: Sequence["MaskStore"], start: int) -> Iterator[tuple[
 
     One image is in memory at a time. StppError if the stores differ in classes or images.
     """
+    check_alike(stores)
+    for found in zip(*(store.masks(start) for store in stores), strict=True):
+        for store, (id, _) in zip(stores, found):
+            if id != found[0][0]:
+                raise _unlike(stores[0], store, f"{found[0][0]!r} in one is {id!r} in the other")
+        yield found[0][0], [mask for _, mask in found]
+
+
+def check_alike(stores: Sequence["MaskStore"]) -> None:
+    """Raise StppError if the stores of the checkpoints differ in classes or in the number of images."""
     first = stores[0]
     for store in stores[1:]:
         if store.classes != first.classes:
@@ -241,11 +262,6 @@ def masks_in_order(stores: Sequence["MaskStore"], start: int) -> Iterator[tuple[
             )
         if len(store) != len(first):
             raise _unlike(first, store, f"{len(first)} in one, {len(store)} in the other")
-    for found in zip(*(store.masks(start) for store in stores), strict=True):
-        for store, (id, _) in zip(stores, found):
-            if id != found[0][0]:
-                raise _unlike(first, store, f"{found[0][0]!r} in one is {id!r} in the other")
-        yield found[0][0], [mask for _, mask in found]
 
 
 def _unlike(one: "MaskStore", other: "MaskStore", found: str) -> StppError:

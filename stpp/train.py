@@ -140,7 +140,9 @@ def training_data(stage: Stage, cache: int) -> tuple[TrainingSet, EpochBatches]:
     role, seed = settings["role"], settings["seed"]
     stores = stage.inputs("labels")
     unlabeled = stage.rows("unlabeled") if stores else []
-    samples = samples_of(role, stage.rows("labeled"), unlabeled, stores, training["labeled_repeat"])
+    # Only full supervision reads the true masks of unlabeled images.
+    labeled = [row for subset in ("labeled", "truth") if subset in stage.recipe["data"] for row in stage.rows(subset)]
+    samples = samples_of(role, labeled, unlabeled, stores, training["labeled_repeat"])
     batches = EpochBatches(len(samples), training["batch_size"], training["epochs"], seed, role)
     if not len(batches):
         raise StppError(

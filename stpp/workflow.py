@@ -19,8 +19,9 @@ from stpp.configfile import resolved
 from stpp.counts import labeled_repeat, reliable_count
 from stpp.data import record
 from stpp.errors import Problems, StppError
+from stpp.expansion import expand
 from stpp.files import remove_leftovers, sha256, write_text
-from stpp.plan import Plan, Stage, expand
+from stpp.plan import Plan, Stage
 from stpp.progress import UNFINISHED
 
 TORCHVISION_WEIGHTS = "IMAGENET1K_V1"
@@ -44,7 +45,7 @@ def prepare(config: Config, log: Callable[[str], None]) -> Plan:
             raise Problems("configuration and data", problems)
         return indexes[key]
 
-    return expand(config, resolved, index_of, weights_of, cache(code_identity))
+    return expand(config, resolved, index_of, weights_of, cache(code_identity), published_of(config))
 
 
 def _index(
@@ -67,6 +68,13 @@ def contradictions(config: Config, index: Mapping[str, Any]) -> list[str]:
         problems.append(
             "a `best` checkpoint is asked for, but there is no val set to choose it; set `last`, or give one"
         )
+    if experiment.method == "supervised":
+        if (known := counts.get("truth", 0)) < unlabeled:
+            problems.append(
+                f"method supervised needs the true masks of all unlabeled images, but {unlabeled - known} of "
+                f"{unlabeled} have none; give them as a second column of the unlabeled list, or leave the method out"
+            )
+        return problems + _too_small("student", labeled + unlabeled, config)
     sizes = {"teacher": labeled * (config.training.teacher.labeled_repeat or labeled_repeat("teacher", labeled, 0))}
     if experiment.method != "suponly":
         reliable = reliable_count(unlabeled, config.selection.share)
@@ -79,13 +87,19 @@ def contradictions(config: Config, index: Mapping[str, Any]) -> list[str]:
         repeat = config.training.student.labeled_repeat or labeled_repeat("student", labeled, pseudo)
         sizes["student"] = labeled * repeat + pseudo
     for role, size in sizes.items():
-        batch = getattr(config.training, role).batch_size
-        if size < batch:
-            problems.append(
-                f"an epoch of the {role} has {size} images, too few for one batch of {batch}; lower "
-                f"training.{role}.batch_size or raise training.{role}.labeled_repeat"
-            )
+        problems += _too_small(role, size, config)
     return problems
+
+
+def _too_small(role: str, size: int, config: Config) -> list[str]:
+    """A sentence where an epoch of `size` images has no batch."""
+    batch = getattr(config.training, role).batch_size
+    if size >= batch:
+        return []
+    return [
+        f"an epoch of the {role} has {size} images, too few for one batch of {batch}; lower "
+        f"training.{role}.batch_size or raise training.{role}.labeled_repeat"
+    ]
 
 
 def weights_of(config: Config) -> dict[str, str]:
@@ -105,6 +119,18 @@ def weights_of(config: Config) -> dict[str, str]:
             "`torchvision` to have ImageNet weights fetched, or `none`"
         )
     return {"identity": _digest(weights), "path": weights}
+
+
+def published_of(config: Config) -> dict[str, str] | None:
+    """Identity and path of the file of published numbers, or none. Raises StppError if it does not exist."""
+    path = config.published
+    if path is None:
+        return None
+    if not Path(path).is_file():
+        raise StppError(
+            f"published: no file {path} (seen from {Path.cwd()}); give the path of a CSV file, or leave it out"
+        )
+    return {"identity": _digest(path), "path": path}
 
 
 @cache
@@ -176,21 +202,25 @@ def write_recipes(config: Config, plan: Plan) -> None:
 
 def refresh_view(config: Config, plan: Plan) -> None:
     """Let the view show this plan if all of it is there, so that going back to earlier settings takes no job."""
-    if (Path(config.results) / "stages" / plan.report / "stage.json").exists():
+    stages = Path(config.results) / "stages"
+    if all((stages / folder / "stage.json").exists() for folder in (plan.report, *plan.charts.values())):
         _write_view(config, plan)
 
 
 def _write_view(config: Config, plan: Plan) -> None:
-    """`<results>/<name>`: the configuration, and links to the stages of each experiment and to the table."""
+    """`<results>/<name>`: the configuration, and links to the stages of each experiment, the table and the charts."""
     results = Path(config.results)
     view = results / plan.name
     links = {
-        view / "experiments" / run.experiment / f"seed{run.seed}" / role: folder
+        view / "experiments" / run.experiment / run.name / role: folder
         for run in plan.runs
         for role, folder in run.stages.items()
     }
     outputs = [output for output in plan.stages[plan.report].outputs if output != "stage.json"]
     links |= {view / output: f"{plan.report}/{output}" for output in outputs}
+    for chart, folder in plan.charts.items():
+        files = [Path(output) for output in plan.stages[folder].outputs if output != "stage.json"]
+        links |= {view / "charts" / f"{chart}{file.suffix}": f"{folder}/{file}" for file in files}
     for path in [path for path in view.rglob("*") if path.is_symlink() and path not in links]:
         path.unlink()  # of experiments and seeds that the configuration no longer has
     for path, target in links.items():

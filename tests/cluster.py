@@ -143,7 +143,7 @@ def run(folder: Path, seconds: float) -> str:
 # --- the scheduler's records ------------------------------------------------------------------------------------------
 
 Job = Mapping[str, str]
-LOCAL = {"all", "select", "report", "weights"}
+LOCAL = {"all", "select", "report", "chart", "weights"}
 
 
 def rule(job: Job) -> str:

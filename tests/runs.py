@@ -58,16 +58,21 @@ def processes_in(folder: Path) -> Iterator[int]:
                 yield int(process.name)
 
 
+TIMES = ("table.csv", "table.txt")
+"""What says how long the stages took; its other numbers are in `runs.csv` and `metrics.json`."""
+
+
 def artifacts(folder: Path) -> dict[str, bytes]:
-    """Every file of the stages by its path: its bytes, or of `stage.json` what does not say when and where it ran."""
+    """Every file of the stages by its path, but TIMES: its bytes, or of `stage.json` what does not say when it ran."""
     found = {}
     for path in sorted((folder / "results" / "stages").rglob("*")):
-        if path.is_file():
+        if path.is_file() and path.name not in TIMES:
             name = str(path.relative_to(folder))
             found[name] = path.read_bytes()
             if path.name == "stage.json":
                 record = json.loads(found[name])
-                kept = {key: record[key] for key in ("identity", "sha256", "warnings")}
+                digests = {file: digest for file, digest in record["sha256"].items() if file not in TIMES}
+                kept = {"identity": record["identity"], "sha256": digests, "warnings": record["warnings"]}
                 found[name] = json.dumps(kept, sort_keys=True).encode()
     return found
 

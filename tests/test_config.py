@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from stpp.config import Config, Section
+from stpp.config import Config
 from stpp.configdoc import reference, schema
 from stpp.configfile import load, read, resolved
 from stpp.errors import StppError
+from stpp.settings import Section
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,6 +65,10 @@ FAULTS = {
     "one checkpoint": (minimal(selection={"checkpoints": 1}), "greater than or equal to 2"),
     "share of all": (minimal(selection={"share": 1.0}), "less than 1"),
     "share of none": (minimal(selection={"share": 0}), "greater than 0"),
+    "confidence above one": (minimal(selection={"confidence": 1.5}), "less than or equal to 1"),
+    "unknown way to select pixels": (minimal(selection={"pixels": "entropy"}), "'agreement' or 'confidence'"),
+    "unknown labels of the reliable": (minimal(labeling={"reliable": "both"}), "'teacher' or 'student'"),
+    "phases less than the method's": (minimal(training={"further_phases": -1}), "greater than or equal to 0"),
     "unknown score": (minimal(selection={"score": "median"}), "'sum', 'mean' or 'all_pairs'"),
     "no scales": (minimal(labeling={"scales": []}), "at least 1 item"),
     "negative scale": (minimal(labeling={"scales": [-1.0]}), "greater than 0"),

@@ -19,7 +19,7 @@ def said(method: str, counts: dict[str, int], **changes: Any) -> list[str]:
 ENOUGH = {"labeled": 4, "unlabeled": 6, "val": 2}
 
 
-@pytest.mark.parametrize("method", ["suponly", "plain", "st", "random", "st++"])
+@pytest.mark.parametrize("method", ["suponly", "plain", "st", "random", "st++", "pixel"])
 def test_enough_data_is_no_problem(method: str) -> None:
     assert said(method, ENOUGH) == []
 
@@ -32,6 +32,10 @@ def test_enough_data_is_no_problem(method: str) -> None:
         ("suponly", {"labeled": 1}, {}, "an epoch of the teacher has 2 images, too few for one batch of 4"),
         ("st", {"labeled": 2, "unlabeled": 1}, {}, "an epoch of the student has 3 images"),
         ("suponly", {"labeled": 4}, {"evaluation": {"checkpoint": "best"}}, "no val set to choose it"),
+        ("pixel", {"labeled": 4}, {}, "method pixel needs unlabeled images"),
+        ("supervised", ENOUGH, {}, "true masks of all unlabeled images, but 6 of 6 have none"),
+        ("supervised", ENOUGH | {"truth": 5}, {}, "but 1 of 6 have none"),
+        ("supervised", {"labeled": 1, "unlabeled": 1, "truth": 1}, {}, "an epoch of the student has 2 images"),
     ],
 )
 def test_what_does_not_fit_is_said(method: str, counts: dict[str, int], changes: dict[str, Any], expected: str) -> None:
@@ -39,5 +43,15 @@ def test_what_does_not_fit_is_said(method: str, counts: dict[str, int], changes:
     assert expected in problem
 
 
-def test_the_supervised_method_needs_no_unlabeled_images() -> None:
+def test_labels_alone_need_no_unlabeled_images() -> None:
     assert said("suponly", {"labeled": 4}) == []
+
+
+def test_full_supervision_needs_their_true_masks() -> None:
+    assert said("supervised", ENOUGH | {"truth": 6}) == []
+
+
+def test_pixels_of_all_images_are_enough_where_a_share_of_them_is_not() -> None:
+    few = {"labeled": 4, "unlabeled": 1}
+    assert said("pixel", few) == []
+    assert said("st++", few) != []

@@ -12,15 +12,17 @@ import yaml
 from conftest import ROOT, Snakemake
 from PIL import Image
 
-from stpp.configfile import read
+from stpp.configfile import load, read
 
-EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
+EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
 
 
 def dry_run(folder: Path, config: Path, root: Path, snakemake: Snakemake, **changes: Any) -> str:
     """The dry run of an experiment with its data root (and more) replaced."""
     raw = yaml.safe_load(config.read_text())
     raw["data"]["root"] = str(root)
+    if "published" in raw:
+        raw["published"] = str(ROOT / raw["published"])
     for section, values in changes.items():
         raw[section] |= values
     fabricate.write_config(folder, raw)
@@ -44,7 +46,8 @@ def write_pair(image: Path, mask: Path | None, classes: int, rng: np.random.Gene
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_is_valid(path: Path) -> None:
-    assert read(path).name == path.stem or path.stem == "folder"
+    name = "-".join(path.relative_to(ROOT / "experiments").with_suffix("").parts)
+    assert read(path).name == name or name == "folder"
 
 
 def test_pascal_is_the_authors_layout_and_settings(tmp_path: Path, snakemake: Snakemake) -> None:
@@ -113,3 +116,12 @@ def test_missing_weights_are_a_clear_message(tmp_path: Path, snakemake: Snakemak
     done = snakemake(tmp_path, "--dry-run", check=False)
     assert done.returncode != 0
     assert "no file no such file.pth" in done.stderr
+
+
+def test_the_ablations_of_the_documentation_are_valid() -> None:
+    page = (ROOT / "docs/experiments.md").read_text()
+    lines = re.findall(r"^    ([\w-]+: +\{method: .*)$", page, re.MULTILINE)
+    assert len(lines) == 7
+    training = {"teacher": {"epochs": 5}}
+    config = load(fabricate.tiny(training=training, experiments=yaml.safe_load("\n".join(lines))))
+    assert all(len(experiment.model_fields_set) == 2 for experiment in config.experiments.values())

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_data import labels, lists, photo, save, settings
 
-from stpp.config import Data
 from stpp.data import inspection
 from stpp.data.index import index
 from stpp.data.manifest import Row, read_manifest, write_manifest
 from stpp.data.record import index_path, load_fresh
 from stpp.errors import Problems, StppError
+from stpp.settings.data import Data
 
 PROJECT = Path(__file__).parents[1]
 

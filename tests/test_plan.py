@@ -6,7 +6,8 @@ import fabricate
 import pytest
 
 from stpp.configfile import load, resolved
-from stpp.plan import Plan, expand
+from stpp.expansion import expand
+from stpp.plan import Plan
 
 INDEX = {
     "classes": list(fabricate.CLASSES),
@@ -139,3 +140,103 @@ def test_checkpoints_are_a_setting(checkpoints: int) -> None:
     run = roles(plan, "st++")
     assert sum(role.startswith("masks") for role in run) == checkpoints
     assert len(plan.stages[run["score"]].inputs["masks"]) == checkpoints
+
+
+# --- the methods beside ST++ ------------------------------------------------------------------------------------------
+
+
+def planned(**experiments: dict[str, Any]) -> Plan:
+    """The plan of experiments with these overrides; each is ST++ unless it names another method."""
+    return plan_of(fabricate.tiny(experiments={name: {"method": "st++"} | one for name, one in experiments.items()}))
+
+
+def test_a_further_phase_relabels_all_images_with_the_last_student_and_shares_what_came_before() -> None:
+    plan = planned(two={}, four={"training": {"further_phases": 2}})
+    two, four = roles(plan, "two"), roles(plan, "four")
+    for before, after in (("phase1", "phase1"), ("student", "phase2")):
+        assert two[before] == four[after]
+        assert {two[f"{before}-{subset}"] for subset in ("val", "test")} == {
+            four[f"{after}-{subset}"] for subset in ("val", "test")
+        }
+    for labels, labeler, student in (("labels3", "phase2", "phase3"), ("labels4", "phase3", "student")):
+        assert plan.stages[four[labels]].inputs == {"checkpoint": f"{four[labeler]}/last.pt"}
+        assert plan.stages[four[student]].inputs == {"labels": [f"{four[labels]}/masks.h5"]}
+    assert len(kinds(plan, "train")) == 1 + 4
+    assert len(set(four.values())) == len(four)
+
+
+def test_three_phases_are_shared_by_four() -> None:
+    plan = planned(three={"training": {"further_phases": 1}}, four={"training": {"further_phases": 2}})
+    three, four = roles(plan, "three"), roles(plan, "four")
+    assert (three["student"], three["student-val"]) == (four["phase3"], four["phase3-val"])
+    assert set(three.values()) < set(four.values())
+
+
+@pytest.mark.parametrize("method", ["plain", "st"])
+def test_self_training_in_one_phase_may_go_on_as_well(method: str) -> None:
+    plan = planned(one={"method": method}, two={"method": method, "training": {"further_phases": 1}})
+    one, two = roles(plan, "one"), roles(plan, "two")
+    assert (one["student"], one["labels"], one["labels-truth"]) == (two["phase1"], two["labels"], two["labels-truth"])
+    assert plan.stages[two["labels2"]].inputs == {"checkpoint": f"{one['student']}/last.pt"}
+    strong = plan.stages[two["student"]].settings["augmentation"]["unlabeled"]["jitter"]
+    assert (strong is None) == (method == "plain")
+
+
+@pytest.mark.parametrize("method", ["st++", "random"])
+def test_the_student_may_label_the_reliable_images_anew(method: str) -> None:
+    plan = planned(
+        teachers={"method": method},
+        students={"method": method, "labeling": {"reliable": "student"}},
+    )
+    teachers, students = roles(plan, "teachers"), roles(plan, "students")
+    assert teachers["phase1"] == students["phase1"]
+    assert plan.stages[students["labels2"]].inputs == {"checkpoint": f"{students['phase1']}/last.pt"}
+    assert plan.stages[students["student"]].inputs == {"labels": [f"{students['labels2']}/masks.h5"]}
+
+
+def test_pixels_are_selected_from_the_labels_of_all_images() -> None:
+    plan = planned(st={"method": "st"}, images={}, pixels={"method": "pixel"})
+    st, images, pixels = (roles(plan, name) for name in ("st", "images", "pixels"))
+    assert pixels["labels"] == st["labels"]
+    assert [pixels[f"masks{k}"] for k in (1, 2, 3)] == [images[f"masks{k}"] for k in (1, 2, 3)]
+    select = plan.stages[pixels["select"]]
+    assert select.inputs == {
+        "labels": f"{pixels['labels']}/masks.h5",
+        "masks": [f"{pixels[f'masks{k}']}/masks.h5" for k in (1, 2, 3)],
+    }
+    assert plan.stages[pixels["phase1"]].inputs == {"labels": [f"{pixels['select']}/masks.h5"]}
+    assert plan.stages[pixels["labels2"]].inputs == {"checkpoint": f"{pixels['phase1']}/last.pt"}
+    stores = [f"{pixels[role]}/masks.h5" for role in ("select", "labels2")]
+    assert plan.stages[pixels["student"]].inputs == {"labels": stores}
+
+
+def test_confidence_needs_no_checkpoints_but_the_labeling_one() -> None:
+    confident = {"method": "pixel", "selection": {"pixels": "confidence", "confidence": 0.75}}
+    plan = planned(confident=confident, students=confident | {"labeling": {"reliable": "student"}})
+    run = roles(plan, "confident")
+    assert not any(role.startswith("masks") for role in run)
+    assert plan.stages[run["labels"]].settings["confidence"] is True
+    assert plan.stages[run["select"]].inputs == {"labels": f"{run['labels']}/masks.h5"}
+    assert plan.stages[run["select"]].settings == {"by": "confidence", "confidence": 0.75}
+    students = roles(plan, "students")
+    assert students["labels2"] == run["labels2"]
+    assert plan.stages[students["student"]].inputs == {"labels": [f"{run['labels2']}/masks.h5"]}
+
+
+def test_full_supervision_is_one_weakly_augmented_training_on_true_masks() -> None:
+    plan = planned(supervised={"method": "supervised"})
+    run = roles(plan, "supervised")
+    assert set(run) == {"supervised", "supervised-val", "supervised-test"}
+    stage = plan.stages[run["supervised"]]
+    assert set(stage.data) == {"labeled", "truth", "val"}
+    assert stage.inputs == {}
+    assert stage.settings["training"]["labeled_repeat"] == 1
+    assert list(stage.settings["augmentation"]) == ["labeled"]
+
+
+def test_no_setting_of_a_method_touches_the_others() -> None:
+    others = {method: {"method": method} for method in ("suponly", "plain", "st", "random", "st++")}
+    changed = fabricate.tiny(
+        experiments=others, selection={"pixels": "confidence", "confidence": 0.5}, labeling={"scales": [0.5, 1.0]}
+    )
+    assert set(plan_of(changed).stages) == set(plan_of(fabricate.tiny(experiments=others)).stages)

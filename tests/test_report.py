@@ -11,23 +11,39 @@ import pandas as pd
 import pytest
 
 from stpp.evaluate import summary
-from stpp.report.table import as_text, experiment_table, run_row, score_correlation
+from stpp.report.statistics import experiment_table
+from stpp.report.table import as_text, declines, run_row, score_correlation
+
+SAVED = {
+    "stages": 2,
+    "cpu_hours": 1.0,
+    "gpu_hours": 0.0,
+    "stages_alone": 3,
+    "cpu_hours_alone": 4.0,
+    "gpu_hours_alone": 0.0,
+}
 
 
 def runs(**values: list[float]) -> pd.DataFrame:
     """Runs of experiments with these mIoU, seeds 0, 1, ..."""
     return pd.DataFrame(
         [
-            {"experiment": name, "seed": seed, "method": "st", "subset": "test", "images": 5, "miou": miou}
+            {"experiment": name, "partition": 0, "seed": seed, "method": "st"}
+            | {"subset": "test", "images": 5, "result": "student", "student_test": miou, "miou": miou}
             for name, column in values.items()
             for seed, miou in enumerate(column)
         ]
     )
 
 
+def table_of(frame: pd.DataFrame, baseline: str = "base") -> pd.DataFrame:
+    """The table with one baseline for all."""
+    return experiment_table(frame, dict.fromkeys(frame["experiment"], baseline))
+
+
 def test_mean_standard_deviation_and_paired_difference() -> None:
     base, other = [0.40, 0.45, 0.41], [0.44, 0.46, 0.48]
-    table = experiment_table(runs(base=base, other=other)).set_index("experiment")
+    table = table_of(runs(base=base, other=other)).set_index("experiment")
     differences = [b - a for a, b in zip(base, other)]
     assert table.loc["other", "n"] == 3
     assert table.loc["other", "miou_mean"] == pytest.approx(statistics.mean(other), rel=1e-12)
@@ -38,15 +54,42 @@ def test_mean_standard_deviation_and_paired_difference() -> None:
 
 def test_differences_are_paired_by_seed_not_by_order() -> None:
     shuffled = runs(base=[0.1, 0.5], other=[0.2, 0.6]).iloc[[0, 1, 3, 2]]
-    table = experiment_table(shuffled).set_index("experiment")
+    table = table_of(shuffled).set_index("experiment")
     assert table.loc["other", "difference_mean"] == pytest.approx(0.1)
     assert table.loc["other", "difference_sd"] == pytest.approx(0, abs=1e-12)
 
 
+def test_a_student_that_is_worse_than_an_earlier_network_is_said() -> None:
+    run = {"experiment": "e", "partition": 0, "seed": 0, "method": "st++", "subset": "test"}
+    table = pd.DataFrame(
+        [
+            run
+            | {"teacher_test": 0.5, "phase1_test": 0.7, "phase2_test": 0.65, "student_test": 0.6, "phase1_val": 0.9},
+            run | {"teacher_test": 0.65, "student_test": 0.6, "seed": 1, "partition": 2},
+            {
+                "experiment": "s",
+                "partition": 0,
+                "seed": 0,
+                "method": "supervised",
+                "subset": "test",
+                "supervised_test": 0.8,
+            },
+        ]
+    )
+    said = declines(table)
+    assert [text.partition(": ")[0] for text in said] == ["e, seed 0", "e, seed 0", "e, partition 2, seed 1"]
+    assert "worse than the student of phase 1 on test: 60.00 against 70.00 % mIoU" in said[0]
+    assert "worse than the student of phase 2 on test: 60.00 against 65.00 % mIoU" in said[1]
+    assert "worse than the teacher on test: 60.00 against 65.00 % mIoU" in said[2]
+
+
 def test_one_run_has_no_standard_deviation() -> None:
-    table = experiment_table(runs(base=[0.4]))
+    frame = runs(base=[0.4], other=[0.5])
+    table = table_of(frame)
     assert np.isnan(table["miou_sd"][0])
-    assert "nan" not in as_text("x", runs(base=[0.4]), table).lower()
+    text = as_text("x", frame, table, None, SAVED, [])
+    assert "nan" not in text.lower()
+    assert "95 %" not in text and " sd" not in text
 
 
 @pytest.mark.parametrize(
@@ -95,6 +138,6 @@ def test_the_finished_runs_numbers_are_those_of_the_stages(finished: Path) -> No
 
 
 def test_a_run_without_val_and_test_has_no_result(tmp_path: Path) -> None:
-    run: dict[str, Any] = {"experiment": "e", "seed": 0, "method": "st", "stages": {"teacher": "train/t"}}
-    frame = pd.DataFrame([run_row(tmp_path, run)])
-    assert "no mIoU was measured" in as_text("x", frame, experiment_table(frame))
+    run: dict[str, Any] = {"experiment": "e", "partition": 0, "seed": 0, "method": "st"}
+    frame = pd.DataFrame([run_row(tmp_path, run | {"stages": {"teacher": "train/t"}})])
+    assert "no mIoU was measured" in as_text("x", frame, table_of(frame, "e"), None, SAVED, [])

@@ -9,6 +9,7 @@ import pytest
 
 from stpp import predict
 from stpp.cli import main
+from stpp.masks import MaskStore
 
 MASKS = "predict/masks-checkpoint1*"
 
@@ -71,6 +72,30 @@ def test_only_new_images_are_predicted_and_the_bytes_are_those_of_a_fresh_predic
     (stage / "masks.h5").unlink()
     assert predicted(stage, monkeypatch) == 8
     assert (stage / "masks.h5").read_bytes() == taken
+
+
+def test_confidence_is_taken_over_with_the_masks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    confident = {"method": "pixel", "selection": {"pixels": "confidence"}}
+    folder = fabricate.planned(tmp_path / "place", experiments={"e": confident, "st": {"method": "st"}})
+    monkeypatch.chdir(folder)
+    pattern = "predict/labels-teacher-confidence*"
+    for wanted in ("train/teacher*", pattern, "predict/labels-teacher-seed*"):
+        stage = fabricate.only(folder, wanted)
+        assert main([stage.parent.name, str(stage)]) == 0
+    assert "are there already" not in capsys.readouterr().err, "with and without confidence are two predictions"
+
+    fabricate.write_list(folder / "my scenes", "unlabeled", [f"unlabeled{n}" for n in range(5)])
+    before = fabricate.only(folder, pattern)
+    assert main(["index", "config.yaml"]) == main(["plan", "config.yaml"]) == 0
+    (stage,) = {path.relative_to(folder) for path in folder.glob(f"my results/stages/{pattern}")} - {before}
+    assert main(["predict", str(stage)]) == 0
+    assert "5 of 5 masks are there already" in capsys.readouterr().err
+    with MaskStore(before / "masks.h5") as old, MaskStore(stage / "masks.h5") as new:
+        for image in new.ids:
+            assert np.array_equal(old.confidence(image), new.confidence(image))
+            assert np.array_equal(old[image], new[image])
 
 
 def test_a_changed_image_another_checkpoint_and_a_damaged_store_are_predicted_anew(

@@ -7,10 +7,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tiny_data import settings
 
-from stpp.config import Data
 from stpp.data.classes import CITYSCAPES, VOC_CLASSES, classes_of
 from stpp.data.lists import split_line
 from stpp.data.sources import resolve
+from stpp.settings.data import Data
 
 SPLIT = {"count": None, "fraction": None, "seed": 0}
 

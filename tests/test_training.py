@@ -134,7 +134,7 @@ def test_labeled_images_are_over_sampled_to_the_pseudo_labeled(
     unlabeled = [row(name, "unlabeled") for name in names]
     samples = samples_of("student", [row(f"l{i}") for i in range(labeled)], unlabeled, [store], None)
     assert len(samples) == repeat * labeled + pseudo
-    assert [sample.row.id for sample in samples if sample.store] == names
+    assert [sample.row.id for sample in samples if sample.stores] == names
     assert sum(sample.row.id == "l0" for sample in samples) == repeat
     assert len(samples_of("student", [row("l0")], unlabeled, [store], 7)) == 7 + pseudo
 
@@ -143,7 +143,7 @@ def test_phase_two_reads_each_image_from_its_own_store(tmp_path: Path) -> None:
     first, second = store_of(tmp_path / "1.h5", ["a", "c"]), store_of(tmp_path / "2.h5", ["d", "b"])
     rows = [row(name, "unlabeled") for name in "abcde"]
     samples = samples_of("student", [row("l")], rows, [first, second], 1)
-    origins = [(sample.row.id, sample.store.path.name) for sample in samples if sample.store]
+    origins = [(sample.row.id, *(store.path.name for store in sample.stores)) for sample in samples if sample.stores]
     assert origins == [("a", "1.h5"), ("b", "2.h5"), ("c", "1.h5"), ("d", "2.h5")]
 
 

@@ -11,7 +11,6 @@ import torch
 import yaml
 from turns import WHOLE, Turn, arguments, serve
 
-from stpp.config import StudentAugmentation
 from stpp.data.dataset import Sample, TrainingSet
 from stpp.data.manifest import Row
 from stpp.distributed import Team
@@ -21,6 +20,7 @@ from stpp.models import build
 from stpp.models.folding import for_prediction
 from stpp.models.network import SegmentationNetwork
 from stpp.process import settle
+from stpp.settings.training import StudentAugmentation
 from stpp.stability import compare_masks, masks_in_order, pairs, stability_scores
 from stpp.train import forward, make_optimizer, masked_cross_entropy
 
@@ -42,12 +42,12 @@ PAPER = {"scales": [0.5, 0.75, 1.0, 1.5, 2.0], "flip": True}
 def data(work: str, scratch: Path) -> Turn:
     """Augmented and normalised images of one epoch; the first turn fills the cache."""
     augmentation, suffix = work.split("-")
-    store = MaskStore(scratch / "masks-1.h5") if augmentation == "strong" else None
+    stores = (MaskStore(scratch / "masks-1.h5"),) if augmentation == "strong" else ()
     samples = []
     for line in (scratch / f"{suffix}.txt").read_text().split("\n"):
         image, mask = line.split(" ")
         row = Row(Path(image).stem, "unlabeled", str(scratch / image), str(scratch / mask), 360, 480, 1)
-        samples.append(Sample(row, store))
+        samples.append(Sample(row, stores))
     settings = StudentAugmentation().model_dump()
     how: dict[str, Any] = {"crop": 321, "base_size": 400, "seed": 0, "role": "student", "cache": 10**9}
     dataset = TrainingSet(samples, {"classes": 21, "ignore_value": 255}, settings, **how)

@@ -17,7 +17,7 @@ from stpp.data.cache import DecodedCache
 from stpp.data.images import read_image, read_mask
 from stpp.data.manifest import Row
 from stpp.data.strong import Mask, Pixels, hue_tables
-from stpp.masks import MaskStore
+from stpp.masks import MaskStore, first_labels
 
 Key = tuple[int, int]
 """Epoch and index of a sample."""
@@ -25,10 +25,14 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True)
 class Sample:
-    """One entry of an epoch: an image, and where its mask comes from (a file, or a pseudo-label store)."""
+    """One entry of an epoch: an image, and where its mask comes from.
+
+    Without stores that is its file. A pixel of a pseudo-label is what the first of the stores that does not ignore it
+    says.
+    """
 
     row: Row
-    store: MaskStore | None
+    stores: tuple[MaskStore, ...] = ()
 
 
 def samples_of(
@@ -39,12 +43,13 @@ def samples_of(
     Default of `repeat`: `labeled_repeat`. The pseudo-labeled images are those of `unlabeled` that occur in a store, in
     the order of `unlabeled`.
     """
-    opened = [MaskStore(path) for path in stores]
-    where = {id: store for store in opened for id in store.ids}
+    where: dict[str, tuple[MaskStore, ...]] = {}
+    for store in [MaskStore(path) for path in stores]:
+        where |= {id: (*where.get(id, ()), store) for id in store.ids}
     pseudo = [Sample(row, where[row.id]) for row in unlabeled if row.id in where]
     if repeat is None:
         repeat = labeled_repeat(role, len(labeled), len(pseudo))
-    return [Sample(row, None) for row in labeled] * repeat + pseudo
+    return [Sample(row) for row in labeled] * repeat + pseudo
 
 
 class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
@@ -83,16 +88,19 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         epoch, index = key
         image, mask = self.decoded(self.samples[index])
-        settings = self.augmentation["labeled" if self.samples[index].store is None else "unlabeled"]
+        settings = self.augmentation["unlabeled" if self.samples[index].stores else "labeled"]
         pixels, labels = augment(image, mask, settings, **self.how, role=self.role, epoch=epoch, index=index)
         return torch.from_numpy(pixels), torch.from_numpy(labels)
 
     def decoded(self, sample: Sample) -> tuple[Pixels, Mask]:
         """Image and mask of a sample, not augmented."""
-        number, row, store = self.numbers[sample.row.id], sample.row, sample.store
+        number, row, stores = self.numbers[sample.row.id], sample.row, sample.stores
         if (pair := self.cache.get(number)) is None:
             image = np.array(read_image(row.image))
-            mask = read_mask(row.true_mask, self.encoding) if store is None else store[row.id]
+            if stores:
+                mask = first_labels([store[row.id] for store in stores])
+            else:
+                mask = read_mask(row.true_mask, self.encoding)
             pair = image, mask
             self.cache.put(number, *pair)
         return pair

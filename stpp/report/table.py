@@ -1,4 +1,4 @@
-"""The table: one row a run, one row an experiment, and what the stability score was worth."""
+"""The table: one row a run, one row an experiment; their numbers are those of `stpp.report.statistics`."""
 
 import json
 import math
@@ -8,74 +8,91 @@ from typing import Any
 
 import pandas as pd
 
+from stpp.report.costs import experiment_costs, sharing
+from stpp.report.published import beside_ours, of_results, read_published
+from stpp.report.statistics import experiment_table
 from stpp.stage import Runtime, Stage, verified
 from stpp.wording import columns
 
-NAMES = {"teacher": "teacher", "phase1": "student of phase 1"}
-MODELS = ("teacher", "phase1", "student")
-"""Roles of the networks of a run, in the order in which they are trained; the last one is the result."""
-
 
 def run(stage: Stage, runtime: Runtime) -> None:
-    """Gather the numbers of all runs of `stage`; writes `runs.csv`, `table.csv`, `table.txt` and `metrics.json`."""
+    """Gather the numbers of all runs of `stage`; writes `runs.csv`, `table.csv`, `table.txt` and `metrics.json`.
+
+    `table.csv` and `table.txt` say what each number took, too, and so differ from one computation to the next.
+    """
     stages = stage.folder.parent.parent
-    records = [json.loads(path.read_text()) for path in stage.inputs("stages")]
-    runs = pd.DataFrame([run_row(stages, run) for run in stage.settings["runs"]])
-    table = experiment_table(runs)
-    warnings = sorted({text for record in records for text in record["warnings"]}) + declines(runs)
+    name, described = stage.settings["name"], stage.settings["runs"]
+    records = {
+        path.parent.relative_to(stages).as_posix(): json.loads(path.read_text()) for path in stage.inputs("stages")
+    }
+    runs = pd.DataFrame([run_row(stages, run) for run in described])
+    table = experiment_table(runs, stage.settings["baselines"])
+    published = None
+    if "published" in stage.recipe["files"]:
+        published = beside_ours(read_published(Path(stage.recipe["files"]["published"]), name), runs)
+        table = table.merge(of_results(published, runs), on="experiment", how="left")
+    warnings = sorted({text for record in records.values() for text in record["warnings"]}) + declines(runs)
     for text in warnings:
         stage.warn(text)
     with stage.writing("runs.csv") as path:
         runs.to_csv(path, index=False, lineterminator="\n")
+    with_costs = table.merge(experiment_costs(described, records), on="experiment")
     with stage.writing("table.csv") as path:
-        table.to_csv(path, index=False, lineterminator="\n")
+        with_costs.to_csv(path, index=False, lineterminator="\n")
     with stage.writing("table.txt") as path:
-        path.write_text(as_text(stage.settings["name"], runs, table, warnings))
+        path.write_text(as_text(name, runs, with_costs, published, sharing(described, records), warnings))
     with stage.writing("metrics.json") as path:
+        frames = {"experiments": table, "runs": runs} | ({} if published is None else {"published": published})
         content = {
-            "experiments": json.loads(table.to_json(orient="records", double_precision=15)),
-            "runs": json.loads(runs.to_json(orient="records", double_precision=15)),
-            "warnings": warnings,
+            key: json.loads(frame.to_json(orient="records", double_precision=15)) for key, frame in frames.items()
         }
-        path.write_text(json.dumps(content, indent=1) + "\n")
+        path.write_text(json.dumps({**content, "warnings": warnings}, indent=1) + "\n")
     stage.finish()
 
 
 def run_row(stages: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     """One run's numbers; mIoU in [0, 1], missing where there is no such set or no true mask.
 
-    `<model>_<subset>` for each trained network on val and test; `subset` and `miou`, the result: the last network on
-    test, or on val without a test set; `reliable`, `unreliable`: mIoU of the last teacher checkpoint's masks of the
-    two parts; `spearman`: rank correlation of the stability score with the true mIoU of these masks; `labels...`: mIoU
-    of the pseudo-labels that were trained on.
+    `<model>_<subset>` for each trained network (`teacher`, `phase1`, ..., `student`, or `supervised`) on val and test;
+    `subset`, `images`, `result` (the network) and `miou` of the result: the last network on test, or on val without a
+    test set; `reliable`, `unreliable`: mIoU of the last teacher checkpoint's masks of the two parts; `spearman`: rank
+    correlation of the stability score with the true mIoU of these masks; `labels...`: mIoU of the pseudo-labels of each
+    phase, over their valid pixels; `val_last`, `val_best`: mIoU on val of the last network after its last epoch, and
+    at the epoch where it was highest.
     """
     folders: Mapping[str, str] = run["stages"]
-    row: dict[str, Any] = {key: run[key] for key in ("experiment", "seed", "method")}
+    # In the order in which they are trained; the last one is the result.
+    models = [role for role, folder in folders.items() if folder.startswith("train/")]
+    row: dict[str, Any] = {key: run[key] for key in ("experiment", "partition", "seed", "method")}
     evaluations = {
         role: _metrics(stages / folder) for role, folder in folders.items() if folder.startswith("evaluate/")
     }
-    for model in MODELS:
+    for model in models:
         for subset in ("val", "test"):
             if f"{model}-{subset}" in evaluations:
                 row[f"{model}_{subset}"] = evaluations[f"{model}-{subset}"]["miou"]
-    last = [model for model in MODELS if model in folders][-1]
+    last = models[-1]
     for subset in ("test", "val"):
         if f"{last}_{subset}" in row:
             row |= {
                 "subset": subset,
                 "images": evaluations[f"{last}-{subset}"]["images"],
+                "result": last,
                 "miou": row[f"{last}_{subset}"],
             }
             break
-    for role in ("labels", "labels1", "labels2"):
-        if f"{role}-truth" in evaluations:
-            row[role] = evaluations[f"{role}-truth"]["miou"]
+    if f"{last}_val" in row:
+        validated = pd.read_csv(verified(stages / folders[last] / "metrics.csv"))["val_miou"]
+        row |= {"val_last": validated.iloc[-1], "val_best": validated.max()}
+    for role, metrics in evaluations.items():
+        if role.startswith("labels"):
+            row[role.removesuffix("-truth")] = metrics["miou"]
     if "stability-truth" in evaluations:
         groups = evaluations["stability-truth"]["groups"]
         row |= {group: groups[group]["miou"] for group in ("reliable", "unreliable") if group in groups}
         row["spearman"] = score_correlation(
-            pd.read_csv(verified(stages / folders["score"] / "scores.csv")),
-            pd.read_csv(verified(stages / folders["stability-truth"] / "images.csv")),
+            read_by_image(verified(stages / folders["score"] / "scores.csv")),
+            read_by_image(verified(stages / folders["stability-truth"] / "images.csv")),
         )
     return row
 
@@ -84,14 +101,22 @@ def declines(runs: pd.DataFrame) -> list[str]:
     """A sentence for each run whose result is worse than an earlier network of the same run."""
     found = []
     for run in runs.to_dict("records"):
-        for earlier in ("teacher", "phase1"):
-            before, after = (run.get(f"{model}_{run.get('subset')}", math.nan) for model in (earlier, "student"))
+        suffix = f"_{run.get('subset')}"
+        after = run.get(f"student{suffix}", math.nan)
+        for column in [str(column) for column in runs if str(column).endswith(suffix)]:
+            before = run[column]
+            name = column.removesuffix(suffix).replace("phase", "student of phase ")
             if after < before:
                 found.append(
-                    f"{run['experiment']}, seed {run['seed']}: the final student is worse than the {NAMES[earlier]} on "
+                    f"{run_name(run)}: the final student is worse than the {name} on "
                     f"{run['subset']}: {_percent(after)} against {_percent(before)} % mIoU"
                 )
     return found
+
+
+def read_by_image(path: Path) -> pd.DataFrame:
+    """A CSV file with one row an image, by its `id` as it is (an image may be called NA or 001); no `miou` is NaN."""
+    return pd.read_csv(path, dtype={"id": str}, keep_default_na=False, na_values={"miou": [""]})
 
 
 def score_correlation(scores: pd.DataFrame, images: pd.DataFrame) -> float:
@@ -100,74 +125,133 @@ def score_correlation(scores: pd.DataFrame, images: pd.DataFrame) -> float:
     return float(both["score"].rank().corr(both["miou"].rank()))
 
 
-def experiment_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row an experiment: mean, standard deviation (n - 1) and number of runs of the result, and the mean and
-    standard deviation of its difference to the first experiment, paired by seed."""
-    if "miou" not in runs:
-        return pd.DataFrame({"experiment": runs["experiment"].unique()})
-    first = runs["experiment"].iloc[0]
-    baseline = runs[runs["experiment"] == first].set_index("seed")["miou"]
-    rows = []
-    for experiment, group in runs.groupby("experiment", sort=False):
-        miou = group.set_index("seed")["miou"]
-        difference = (miou - baseline).dropna()
-        rows.append(
-            {
-                "experiment": experiment,
-                "method": group["method"].iloc[0],
-                "subset": group["subset"].iloc[0],
-                "n": int(miou.count()),
-                "miou_mean": miou.mean(),
-                "miou_sd": miou.std(),
-                "baseline": first,
-                "difference_mean": difference.mean(),
-                "difference_sd": difference.std(),
-            }
-        )
-    return pd.DataFrame(rows)
+def run_name(run: Mapping[Any, Any]) -> str:
+    """How a run is called."""
+    partition = f", partition {run['partition']}" if run["partition"] else ""
+    return f"{run['experiment']}{partition}, seed {run['seed']}"
 
 
-def as_text(name: str, runs: pd.DataFrame, table: pd.DataFrame, warnings: Sequence[str] = ()) -> str:
-    """The table as people read it, in percent."""
+# --- for people -------------------------------------------------------------------------------------------------------
+
+
+def as_text(
+    name: str,
+    runs: pd.DataFrame,
+    table: pd.DataFrame,
+    published: pd.DataFrame | None,
+    saved: Mapping[str, float],
+    warnings: Sequence[str],
+) -> str:
+    """The table as people read it, mIoU in percent; `table` with the costs, `saved` is what `sharing` says."""
     if "miou" not in runs:
         return f"{name}: neither a val nor a test set was given, so no mIoU was measured.\n"
-    first, subset = table["baseline"].iloc[0], table["subset"].iloc[0]
-    lines = [f"{name}: mIoU (%) on {subset}, {int(runs['images'].iloc[0])} images", ""]
-    header = ["experiment", "mIoU", "sd", "n", f"minus {first}", "sd"]
-    body = [
-        [
-            row["experiment"],
-            _percent(row["miou_mean"]),
-            _percent(row["miou_sd"]),
-            str(row["n"]),
-            "" if row["experiment"] == first else _percent(row["difference_mean"], sign=True),
-            "" if row["experiment"] == first else _percent(row["difference_sd"]),
-        ]
-        for _, row in table.iterrows()
+    parts = [
+        [f"{name}: mIoU (%) on {table['subset'].iloc[0]}, {int(runs['images'].iloc[0])} images"],
+        columns(_filled(_results(table))),
+        _legend(table, saved),
     ]
-    lines += columns([header, *body])
-    if "reliable" in runs:
-        lines += [
-            "",
-            "Masks of the unlabeled images by the teacher, mIoU (%) against true masks that were not used:",
-            "",
-        ]
-        selective = runs.dropna(subset=["reliable", "unreliable"])
-        rows = [["experiment", "seed", "reliable", "unreliable", "Spearman(score, true mIoU)"]]
-        rows += [
-            [
-                r["experiment"],
-                str(r["seed"]),
-                _percent(r["reliable"]),
-                _percent(r["unreliable"]),
-                f"{r['spearman']:.2f}",
-            ]
-            for _, r in selective.iterrows()
-        ]
-        lines += columns(rows)
+    if "reliable_mean" in table:
+        parts.append(["Masks of the unlabeled images by the teacher, mIoU (%) against true masks that were not used:"])
+        parts.append(columns(_filled(_score_worth(table))))
+    if published is not None and len(published):
+        parts.append(["Published numbers, mIoU (%), and ours of the same row:"])
+        parts.append(columns(_filled(_published(published))))
     if warnings:
-        lines += ["", "Warnings:", "", *(f"- {text}" for text in warnings)]
-    return "\n".join(lines) + "\n"
+        parts.append(["Warnings:"])
+        parts.append([f"- {text}" for text in warnings])
+    return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
+
+
+def _results(table: pd.DataFrame) -> list[list[str]]:
+    """The rows of the table, its head first."""
+    baselines = list(table["baseline"].unique())
+    one = baselines[0] if len(baselines) == 1 else None
+    columns = {
+        "experiment": list(table["experiment"]),
+        "mIoU": _percents(table, "miou_mean"),
+        "sd": _percents(table, "miou_sd"),
+        "n": [str(n) for n in table["n"]],
+        f"minus {one or 'baseline'}": _percents(table, "difference_mean", sign=True),
+        "sd ": _percents(table, "difference_sd"),  # the second one of that name
+        "95 %": [
+            "" if pd.isna(low) else f"[{_percent(low, sign=True)}, {_percent(high, sign=True)}]"
+            for low, high in zip(_column(table, "difference_low"), _column(table, "difference_high"))
+        ],
+        "baseline": list(table["baseline"]) if one is None else [],
+        "val last": _percents(table, "val_last_mean"),
+        "val best": _percents(table, "val_best_mean"),
+        "published": _percents(table, "published"),
+        "CPU-h": _hours(table, "cpu_hours"),
+        "GPU-h": _hours(table, "gpu_hours"),
+    }
+    shown = {head: cells for head, cells in columns.items() if cells}
+    return [[head.strip() for head in shown], *(list(row) for row in zip(*shown.values()))]
+
+
+def _legend(table: pd.DataFrame, saved: Mapping[str, float]) -> list[str]:
+    """What the columns mean, and what sharing saved."""
+    lines = []
+    if "difference_n" in table and (most := table["difference_n"].max()) > 1:
+        lines.append(
+            "minus: the difference to the baseline, paired run by run; its mean, sd and 95 % bootstrap interval."
+        )
+        if most <= 3:
+            lines.append("With so few runs the interval is just the least and the greatest difference.")
+    if "val_best_mean" in table:
+        lines.append("val last, val best: on val after the last epoch, and at the epoch that val chose, so too high.")
+    kind, label = ("gpu_hours", "GPU-h") if saved["gpu_hours"] > 0 else ("cpu_hours", "CPU-h")
+    what = "time of its GPUs" if kind == "gpu_hours" else "processor time"
+    lines.append(f"{label}: {what} of one run with all its stages, in hours.")
+    share = 1 - saved[kind] / saved[f"{kind}_alone"] if saved[f"{kind}_alone"] > 0 else 0
+    lines.append(
+        f"Sharing: {saved['stages']} stages took {_hour(saved[kind])} {label}; if no two runs shared any, "
+        f"{saved['stages_alone']} would have taken {_hour(saved[f'{kind}_alone'])}: {100 * share:.0f} % saved."
+    )
+    return lines
+
+
+def _score_worth(table: pd.DataFrame) -> list[list[str]]:
+    """What the stability score was worth, over the runs of an experiment; of those that agree, the first is shown."""
+    names = ["reliable", "unreliable", "spearman"]
+    known = table.dropna(subset=["reliable_mean"]).drop_duplicates([f"{name}_mean" for name in names])
+    rows = [["experiment", "reliable", "sd", "unreliable", "sd", "Spearman(score, true mIoU)", "sd"]]
+    for row in known.to_dict("records"):
+        parts = [_percent(row[f"{name}_{what}"]) for name in names[:2] for what in ("mean", "sd")]
+        rho = ["" if pd.isna(row[f"spearman_{what}"]) else f"{row[f'spearman_{what}']:.2f}" for what in ("mean", "sd")]
+        rows.append([str(row["experiment"]), *parts, *rho])
+    return rows
+
+
+def _published(published: pd.DataFrame) -> list[list[str]]:
+    rows = [["network", "labels", "method", "published", "ours", "sd", "n", "source"]]
+    for row in published.to_dict("records"):
+        texts = [str(row[key]) for key in ("network", "labels", "method")]
+        numbers = [_percent(row[key]) for key in ("miou", "ours_mean", "ours_sd")]
+        rows.append([*texts, *numbers, str(row["n"]) if row["n"] else "", str(row["source"])])
+    return rows
+
+
+def _column(table: pd.DataFrame, name: str) -> list[float]:
+    """The values of a column; NaN if there is none."""
+    return list(table[name]) if name in table else [math.nan] * len(table)
+
+
+def _percents(table: pd.DataFrame, name: str, sign: bool = False) -> list[str]:
+    return [_percent(value, sign) for value in _column(table, name)]
+
+
+def _hours(table: pd.DataFrame, name: str) -> list[str]:
+    return ["" if pd.isna(value) or not value else _hour(value) for value in _column(table, name)]
+
+
+def _hour(hours: float) -> str:
+    return f"{hours:.3f}" if hours < 10 else f"{hours:.1f}"
+
+
+def _filled(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The rows without the columns that are empty below their head."""
+    kept = [i for i in range(len(rows[0])) if any(row[i] for row in rows[1:])]
+    return [[row[i] for i in kept] for row in rows]
 
 
 def _percent(value: float, sign: bool = False) -> str:

@@ -1,0 +1,27 @@
+# Charts as in the paper, each from the table and the artifacts behind it.
+
+
+rule chart:
+    input:
+        GRAPH.reads("chart"),
+    output:
+        f"{STAGES}/chart/{{stage}}/data.csv",
+        f"{STAGES}/chart/{{stage}}/chart.png",
+        f"{STAGES}/chart/{{stage}}/chart.svg",
+        f"{STAGES}/chart/{{stage}}/stage.json",
+    log:
+        f"{LOGS}/chart/{{stage}}.log",
+    benchmark:
+        f"{LOGS}/chart/{{stage}}.tsv"
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        folder=subpath(output[0], parent=True),
+    message:
+        "Drawing {wildcards.stage}"
+    shell:
+        "stpp chart {params.folder:q} >{log:q} 2>&1"

@@ -1,0 +1,44 @@
+"""What every section of the configuration is made of: fields with a description, and paths that nobody misreads."""
+
+import re
+from pathlib import PurePosixPath
+from posixpath import expanduser
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+Checkpoint = Literal["last", "best"]
+Precision = Literal["fp32", "bf16"]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def setting(default: Any, description: str, unit: str | None = None, **limits: Any) -> Any:
+    """A pydantic field with a description, and a unit where it has one."""
+    return Field(default, description=description, json_schema_extra={"unit": unit} if unit else None, **limits)
+
+
+def _one_line(text: str) -> str:
+    """Refuses what cannot stand in a list of names."""
+    if found := re.search("[\0\n\r]", text):
+        raise ValueError(f"{text!r} has {found[0]!a} in it; expected one line of text: rename it")
+    return text
+
+
+def _path_of_workflow(text: str) -> str:
+    """Refuses paths that Snakemake or a command takes for something else; spells the others in one way."""
+    text = str(PurePosixPath(re.sub("^//+", "/", expanduser(text))))
+    if found := re.search("[{}<>]", text):
+        raise ValueError(f"{text!r} has {found[0]} in it, which Snakemake takes for a variable; choose a path without")
+    if text == "." or text.startswith("-") or re.match(r"\w+:/", text):
+        raise ValueError(f"{text!r} is taken for something else than a file or folder; choose a path like 'my/name'")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_one_line)]
+WorkflowPath = Annotated[Line, AfterValidator(_path_of_workflow)]
+
+
+class Section(BaseModel):
+    """Common behaviour of all sections: unknown keys are refused, values are not coerced."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)

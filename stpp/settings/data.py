@@ -1,0 +1,86 @@
+"""The settings of the data: where the images are, how their masks are encoded, which of them count as labeled."""
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from stpp.settings import Line, Section, setting
+
+
+class Split(Section):
+    """A random part of a pool of images."""
+
+    count: int | None = setting(None, "How many images; give this or `fraction`.", "images", ge=1)
+    fraction: float | None = setting(None, "Which share of the pool; give this or `count`.", gt=0, lt=1)
+    seed: int = setting(0, "Seed of the draw; independent of the seeds of the training.", ge=0)
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if (self.count is None) == (self.fraction is None):
+            raise ValueError("give exactly one of count and fraction")
+        return self
+
+
+class Partition(Split):
+    """Which part of the images with masks counts as labeled; the rest becomes unlabeled."""
+
+    cover_classes: bool = setting(False, "Draw so that every class of the pool occurs in the labeled part.")
+
+
+class DemoScenes(Section):
+    """Size of the procedural demo set."""
+
+    labeled: int = setting(36, "Labeled scenes.", "images", ge=1)
+    unlabeled: int = setting(400, "Unlabeled scenes.", "images", ge=1)
+    val: int = setting(100, "Validation scenes.", "images", ge=0)
+    test: int = setting(200, "Held-out test scenes.", "images", ge=0)
+    seed: int = setting(0, "Seed of the scenes.", ge=0)
+
+
+class Data(Section):
+    """Where the images are and how their masks are encoded."""
+
+    layout: Literal["lists", "voc", "cityscapes", "folder", "demo"] = setting(
+        "lists",
+        "How the data lie on disk: the authors' list files, VOC, Cityscapes, plain folders, or the generated demo.",
+    )
+    root: Line = setting(..., "Folder that all paths of lists are relative to.", min_length=1)
+    labeled: Line | None = setting(None, "List of labeled images: `image mask` a line, relative to `root`.")
+    unlabeled: Line | None = setting(None, "List of unlabeled images; a second column is allowed and never trained on.")
+    val: Line | None = setting(None, "List of validation images, or none.")
+    test: Line | None = setting(None, "List of test images, used for nothing but the final numbers, or none.")
+    images: Line = setting("images", "Layout `folder`: sub-folder of `root` with the images.")
+    masks: Line = setting("masks", "Layout `folder`: sub-folder with the masks; an image without a mask is unlabeled.")
+    partition: Partition | None = setting(None, "Split the images with masks into labeled and unlabeled at random.")
+    val_split: Split | None = setting(None, "Split a validation set off the labeled images, before `partition`.")
+    classes: list[Line] | None = setting(
+        None, "Class names in label order; or `classes_file`.", min_length=2, max_length=255
+    )
+    classes_file: Line | None = setting(None, "Text file with one class name a line.")
+    ignore_value: int | None = setting(255, "Mask value that means: leave this pixel out; or none.", ge=0, le=65535)
+    label_map: dict[int, int | Literal["ignore"]] | None = setting(
+        None, "Mask value -> class index or `ignore`, for masks whose values are not 0, 1, 2, ..."
+    )
+    palette_map: dict[str, int | Literal["ignore"]] | None = setting(
+        None, "Colour `#rrggbb` -> class index or `ignore`, for masks stored as RGB."
+    )
+    colors: list[str] | None = setting(None, "Colours `#rrggbb` of the classes in pictures; default: VOC's.")
+    demo: DemoScenes = setting(DemoScenes(), "Layout `demo`: how many scenes are generated under `root`.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.layout == "lists" and self.labeled is None:
+            raise ValueError("layout lists needs `labeled: a list file`")
+        if self.layout == "lists" and self.unlabeled is None and self.partition is None:
+            raise ValueError("layout lists needs `unlabeled: a list file`, or a `partition` of the labeled list")
+        if self.layout in ("lists", "folder") and self.classes is None and self.classes_file is None:
+            raise ValueError(f"layout {self.layout} needs `classes` (names) or `classes_file`")
+        if self.classes is not None and len(set(self.classes)) != len(self.classes):
+            raise ValueError("class names must differ from each other")
+        if self.val is not None and self.val_split is not None:
+            raise ValueError("give `val` or `val_split`, not both")
+        for color in [*(self.palette_map or {}), *(self.colors or [])]:
+            digits = color.removeprefix("#")
+            if len(digits) != 6 or len(color) != 7 or not all(d in "0123456789abcdefABCDEF" for d in digits):
+                raise ValueError(f"{color!r} is no colour; write it as '#rrggbb', for example '#80ff00'")
+        return self

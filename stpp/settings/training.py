@@ -1,0 +1,183 @@
+"""The settings of a training: the network, its optimisation, and the augmentation of its images."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from stpp.settings import Precision, Probability, Section, WorkflowPath, setting
+
+# --- network ----------------------------------------------------------------------------------------------------------
+
+
+class Network(Section):
+    """The segmentation network of teacher and students."""
+
+    architecture: Literal["deeplabv3plus", "pspnet", "deeplabv2"] = setting("deeplabv3plus", "Segmentation head.")
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "tiny"] = setting(
+        "resnet50", "Feature extractor; `tiny` is for demos and tests."
+    )
+    output_stride: Literal[8, 16] = setting(8, "Input size over size of the last feature map.", "px/px")
+    weights: WorkflowPath = setting(
+        "torchvision",
+        "`none`; `torchvision` (ImageNet, fetched once by a job on the submit host); or the path of a weights file.",
+        min_length=1,
+    )
+    rates: list[Annotated[int, Field(ge=1)]] | None = setting(
+        None, "Dilation rates of the head; default: the paper's (12, 24, 36 or 6, 12, 18, 24).", "px"
+    )
+    head_channels: int | None = setting(
+        None, "Channels of a head branch; default: the paper's share of the backbone's.", ge=1
+    )
+    decoder_channels: int = setting(256, "DeepLabv3+: channels of the decoder.", ge=1)
+    low_level_channels: int = setting(48, "DeepLabv3+: channels of the low-level features.", ge=1)
+    dropout: float = setting(1.0, "Factor on the paper's dropout rates; 0 switches dropout off.", ge=0, le=1.9)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.backbone == "tiny" and self.weights == "torchvision":
+            raise ValueError("backbone tiny has no torchvision weights; set `weights: none`")
+        branches = {"deeplabv3plus": 3, "deeplabv2": 4, "pspnet": 0}[self.architecture]
+        if self.rates is not None and len(self.rates) != branches:
+            raise ValueError(f"{self.architecture} takes {branches} rates, but got {len(self.rates)}")
+        return self
+
+
+# --- optimisation -----------------------------------------------------------------------------------------------------
+
+
+class Training(Section):
+    """How a network is trained; the defaults are the paper's for Pascal VOC."""
+
+    epochs: int = setting(80, "Length of the training.", "epochs", ge=1)
+    batch_size: int = setting(16, "Images a step, over all devices.", "images", ge=2)
+    crop: int = setting(321, "Side of the square crop.", "px", ge=8)
+    base_size: int = setting(400, "Long side of an image at scale 1 of the random rescale.", "px", ge=8)
+    learning_rate: float = setting(0.001, "Learning rate of the backbone at batch 16; linear in the batch.", gt=0)
+    head_multiplier: float = setting(10.0, "Learning rate of the head over the backbone's (DeepLabv2: 1).", gt=0)
+    momentum: float = setting(0.9, "Momentum of SGD.", ge=0, lt=1)
+    weight_decay: float = setting(1e-4, "Weight decay of SGD, on all parameters.", ge=0)
+    poly_power: float = setting(0.9, "Learning rate (1 - iteration / total) ** power.", ge=0)
+    warmup_iterations: int = setting(0, "Linear warm-up of the learning rate.", "iterations", ge=0)
+    labeled_repeat: int | None = setting(
+        None,
+        "How often an epoch sees each labeled image; default, the paper's: teacher 2 below 200 labeled images, else 1; "
+        "student ceil(pseudo-labeled / labeled).",
+        "times",
+        ge=1,
+    )
+    validate_every: int = setting(1, "Measure val mIoU after so many epochs, and after the last; 0: never.", ge=0)
+    precision: Precision = setting("fp32", "Arithmetic of the network; bf16 is faster where the hardware has it.")
+
+
+class TrainingOfRoles(Section):
+    """Training of the teacher and of the students; YAML anchors (`&name`, `<<: *name`) save repetition."""
+
+    teacher: Training = setting(Training(), "Training of the teacher, on labeled images alone.")
+    student: Training = setting(Training(), "Training of every student, on labeled and pseudo-labeled images.")
+    further_phases: int = setting(
+        0,
+        "Phases after those of the method: in each, the last student labels all unlabeled images anew, and a new one "
+        "is trained on them.",
+        ge=0,
+        le=20,
+    )
+
+
+# --- augmentation -----------------------------------------------------------------------------------------------------
+
+
+def _range(low: float, high: float, default: list[float] | None, description: str, unit: str | None = None) -> Any:
+    """A field of two ordered numbers within [low, high]."""
+    limits = {"min_length": 2, "max_length": 2}
+    return setting(default, f"{description} Two numbers in [{low:g}, {high:g}], the smaller first.", unit, **limits)
+
+
+def _check_range(values: list[float] | None, low: float, high: float, name: str) -> None:
+    if values is not None and not low <= values[0] <= values[1] <= high:
+        raise ValueError(f"{name} must be two numbers in [{low:g}, {high:g}], the smaller first, but got {values}")
+
+
+class Jitter(Section):
+    """Colour jitter, torchvision's."""
+
+    p: Probability = setting(0.8, "Probability.")
+    brightness: float = setting(0.5, "Brightness factor in [1 - x, 1 + x].", ge=0)
+    contrast: float = setting(0.5, "Contrast factor in [1 - x, 1 + x].", ge=0)
+    saturation: float = setting(0.5, "Saturation factor in [1 - x, 1 + x].", ge=0)
+    hue: float = setting(0.25, "Hue shift in [-x, x].", "turns", ge=0, le=0.5)
+
+
+class Grayscale(Section):
+    """Random grayscale."""
+
+    p: Probability = setting(0.2, "Probability.")
+
+
+class Blur(Section):
+    """Gaussian blur."""
+
+    p: Probability = setting(0.5, "Probability.")
+    sigma: list[float] = _range(0, 50, [0.1, 2.0], "Standard deviation, drawn uniformly.", "px")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_range(self.sigma, 0, 50, "sigma")
+        return self
+
+
+class CutOut(Section):
+    """A random box is overwritten and left out of the loss."""
+
+    p: Probability = setting(0.5, "Probability.")
+    area: list[float] = _range(0, 1, [0.02, 0.4], "Area over the crop's, drawn uniformly.")
+    ratio: list[float] = _range(0.01, 100, [0.3, 1 / 0.3], "Height over width, drawn uniformly.")
+    fill: Literal["random"] | Annotated[int, Field(ge=0, le=255)] = setting(
+        "random", "`random` values for each pixel and channel, or one number."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_range(self.area, 0, 1, "area")
+        _check_range(self.ratio, 0.01, 100, "ratio")
+        if self.area[0] * max(self.ratio[0], 1 / self.ratio[1]) > 1:
+            raise ValueError(f"no box with area {self.area} and ratio {self.ratio} fits into the crop")
+        return self
+
+
+class Augmentation(Section):
+    """What happens to the images of one kind in the training of one role; `null` switches a part off."""
+
+    scale: list[float] | None = _range(0.05, 20, [0.5, 2.0], "Random rescale, of `base_size`.")
+    flip: Probability = setting(0.5, "Probability of a horizontal flip.")
+    jitter: Jitter | None = setting(None, "Strong: colour jitter.")
+    grayscale: Grayscale | None = setting(None, "Strong: grayscale.")
+    blur: Blur | None = setting(None, "Strong: Gaussian blur.")
+    cutout: CutOut | None = setting(None, "Strong: CutOut.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_range(self.scale, 0.05, 20, "scale")
+        return self
+
+
+class TeacherAugmentation(Section):
+    """Augmentation in the teacher's training."""
+
+    labeled: Augmentation = setting(Augmentation(), "Labeled images; the paper: weak only.")
+
+
+class StudentAugmentation(Section):
+    """Augmentation in the students' training."""
+
+    labeled: Augmentation = setting(Augmentation(), "Labeled images; the paper: weak only.")
+    unlabeled: Augmentation = setting(
+        Augmentation(jitter=Jitter(), grayscale=Grayscale(), blur=Blur(), cutout=CutOut()),
+        "Pseudo-labeled images; the paper: weak and strong.",
+    )
+
+
+class AugmentationOfRoles(Section):
+    """Weak and strong augmentation for each role and kind of image."""
+
+    teacher: TeacherAugmentation = setting(TeacherAugmentation(), "In the teacher's training.")
+    student: StudentAugmentation = setting(StudentAugmentation(), "In the students' training.")

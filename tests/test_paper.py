@@ -1,0 +1,197 @@
+"""The paper's experiments: each plans its rows, shares what its rows share, and has the paper's numbers beside it."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ROOT, Snakemake
+from test_experiments import dry_run, jobs, write_pair
+from test_identities import folders
+
+from stpp.configfile import read
+
+PAPER = ROOT / "experiments/paper"
+IMAGES = 32
+
+with (PAPER / "published.csv").open(newline="") as file:
+    PUBLISHED = list(csv.DictReader(file))
+
+
+def write_pascal(root: Path, splits: list[str]) -> None:
+    """One pool of images with masks; each split has another half of them as its labeled ones."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for i in range(IMAGES):
+        image, mask = f"JPEGImages/{i}.jpg", f"SegmentationClass/{i}.png"
+        write_pair(root / image, root / mask, 21, rng)
+        lines.append(f"{image} {mask}\n")
+    write_pair(root / "JPEGImages/val.jpg", root / "SegmentationClass/val.png", 21, rng)
+    lists = {"val": ["JPEGImages/val.jpg SegmentationClass/val.png\n"]}
+    for start, split in enumerate(splits):
+        turned = lines[start:] + lines[:start]
+        half = IMAGES // 2
+        lists |= {f"{split}/labeled": turned[:half], f"{split}/unlabeled": turned[half:]}
+    for name, content in lists.items():
+        path = root / "splits" / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(content))
+
+
+def trainings(counts: dict[str, int]) -> dict[str, int]:
+    """Number of trainings: of teachers, whatever their K, and of each kind of student."""
+    found: dict[str, int] = {}
+    for rule, count in counts.items():
+        if rule.startswith("train_"):
+            kind = "teacher" if rule.startswith("train_teacher") else rule.removeprefix("train_").removesuffix("_val")
+            found[kind] = found.get(kind, 0) + count
+    return found
+
+
+def two_phases(count: int) -> dict[str, int]:
+    """Both students of so many rows that share none."""
+    return {"student_phase1": count, "student_phase2": count}
+
+
+THIRDS = ["1_16", "1_8", "1_4"]
+PASCAL: dict[str, tuple[list[str], dict[str, int]]] = {
+    # a teacher for each network and labeled set serves three rows
+    "pascal": (THIRDS, {"teacher": 12, "student": 12, **two_phases(12)}),
+    "pascal-cps": ([f"cps/{part}" for part in THIRDS], {"teacher": 6, "student": 6, **two_phases(6)}),
+    "pascal-high-quality": (
+        [f"high-quality/{count}" for count in (92, 183, 366, 732, 1464)],
+        {"teacher": 5, "student": 5, **two_phases(5), "supervised": 1},
+    ),
+    "ablations": (
+        THIRDS,
+        {
+            # one for each labeled set, and for K = 2 and K = 5
+            "teacher": 3 + 2,
+            # plain, strong on all, st; each augmentation alone, all but each
+            "student": 3 * 3 + 4 + 4,
+            # random, st++, pixel; shares, K, all pairs, confidence
+            "student_phase1": 3 * 3 + 2 + 2 + 1 + 1,
+            # those, and the student's labels for the reliable images
+            "student_phase2": 3 * 3 + 2 + 2 + 1 + 1 + 1,
+            "student_phase3": 1,
+            "student_phase4": 1,
+            "supervised": 1,
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PASCAL)
+def test_a_table_on_pascal_trains_what_its_rows_do_not_share(name: str, tmp_path: Path, snakemake: Snakemake) -> None:
+    splits, expected = PASCAL[name]
+    write_pascal(tmp_path / "voc", splits)
+    weights = tmp_path / "data/weights/deeplabv2-coco.pth"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"weights")
+    counts = jobs(dry_run(tmp_path, PAPER / f"{name}.yaml", tmp_path / "voc", snakemake))
+    assert trainings(counts) == expected
+    assert counts["weights"] == (2 if name in ("pascal", "pascal-cps") else 1)
+    if name == "ablations":
+        # K = 3 on three labeled sets, K = 2, K = 5, and all pairs
+        assert counts["score"] == 3 + 2 + 1
+        # stable ones of each score, two more shares, random ones of each labeled set
+        assert counts["select"] == 6 + 2 + 3
+        assert counts["select_pixels"] == 3 + 1
+
+
+def test_the_table_on_cityscapes_has_one_teacher_a_labeled_set(tmp_path: Path, snakemake: Snakemake) -> None:
+    rng = np.random.default_rng(0)
+    root = tmp_path / "cityscapes"
+    for split, count in (("train", 760), ("val", 1)):
+        for i in range(count):
+            stem = f"{split}/ulm/ulm_{i:06d}_000019"
+            image, mask = f"leftImg8bit/{stem}_leftImg8bit.png", f"gtFine/{stem}_gtFine_labelTrainIds.png"
+            if i == 0:
+                write_pair(root / image, root / mask, 19, rng)
+                first = image, mask
+            else:  # the same picture: nobody compares unlabeled ones
+                for path, source in zip((image, mask), first):
+                    (root / path).write_bytes((root / source).read_bytes() + f"{i}".encode())
+    counts = jobs(dry_run(tmp_path, PAPER / "cityscapes.yaml", root, snakemake))
+    assert trainings(counts) == {"teacher": 3, "student": 3, **two_phases(3)}
+
+
+def test_the_ablations_on_the_demo_have_one_teacher_a_seed_and_k(tmp_path: Path, snakemake: Snakemake) -> None:
+    few: dict[str, Any] = {"demo": {"labeled": 16, "unlabeled": 20, "val": 1, "test": 1, "seed": 0}}
+    output = dry_run(tmp_path, ROOT / "experiments/ablations-demo.yaml", tmp_path / "scenes", snakemake, data=few)
+    per_seed = {
+        "teacher": 1 + 2,
+        "student": 3 + 4 + 4,
+        "student_phase1": 3 + 2 + 2 + 1 + 1,
+        "student_phase2": 3 + 2 + 2 + 1 + 1 + 1,
+        "student_phase3": 1,
+        "student_phase4": 1,
+        "supervised": 1,
+    }
+    assert trainings(jobs(output)) == {kind: 3 * count for kind, count in per_seed.items()}
+
+
+@pytest.mark.parametrize(
+    ("small", "large"),
+    [
+        ("config.yaml", "experiments/ablations-demo.yaml"),
+        ("experiments/pascal.yaml", "experiments/paper/ablations.yaml"),
+    ],
+)
+def test_a_configuration_is_a_part_of_its_ablations(small: str, large: str) -> None:
+    assert set(folders(ROOT / small)) <= set(folders(ROOT / large))
+
+
+def test_the_ablations_on_the_demo_are_the_papers() -> None:
+    paper = read(PAPER / "ablations.yaml").experiments
+    demo = read(ROOT / "experiments/ablations-demo.yaml").experiments
+    assert list(demo) == [name.removeprefix("1_8-") for name in paper if name.startswith("1_8-")]
+    for name, experiment in demo.items():
+        assert experiment == paper[f"1_8-{name}"].model_copy(update={"data": {}}) or name == "strong-on-all"
+
+
+# --- published numbers ------------------------------------------------------------------------------------------------
+
+
+def test_every_row_of_the_papers_tables_has_its_number() -> None:
+    for path in PAPER.glob("*.yaml"):
+        config = read(path)
+        assert config.published == "experiments/paper/published.csv"
+        ours = [row for row in PUBLISHED if row["config"] == config.name and row["experiment"]]
+        rows = {row["experiment"] for row in ours}
+        assert rows <= set(config.experiments)
+        if path.stem != "ablations":
+            assert rows == set(config.experiments)
+        for row in ours:
+            method = config.experiments[row["experiment"]].method
+            roles = {"suponly": {"teacher"}, "supervised": {"supervised"}, "pixel": {"phase1", "student"}}
+            assert row["role"] in roles.get(method, {"student"}), row
+            assert row["experiment"].startswith(row["labels"].replace("/", "_")) or path.stem not in (
+                "cityscapes",
+                "ablations",
+            )
+
+
+def test_every_number_says_what_it_is_and_where_it_stands() -> None:
+    keys = [tuple(row[key] for key in ("config", "network", "labels", "method")) for row in PUBLISHED]
+    assert len(set(keys)) == len(keys)
+    names = {read(path).name for path in PAPER.glob("*.yaml")}
+    for row in PUBLISHED:
+        assert row["config"] in names
+        assert row["source"] and row["method"] and row["network"] and row["labels"]
+        assert bool(row["experiment"]) == bool(row["role"])
+        assert 40 < float(row["miou"]) < 80
+
+
+def test_the_numbers_of_the_paper_say_what_its_text_says() -> None:
+    """In each table ST is better than the labels alone, and ST++ better than ST."""
+    by_row = {(row["config"], row["experiment"]): float(row["miou"]) for row in PUBLISHED if row["role"] != "phase1"}
+    compared = 0
+    for (config, experiment), miou in by_row.items():
+        if experiment.endswith("-st++"):
+            start = experiment.removesuffix("st++")
+            assert miou > by_row[config, f"{start}st"]
+            assert by_row[config, f"{start}st"] > by_row.get((config, f"{start}suponly"), 0)
+            compared += 1
+    assert compared == 12 + 6 + 5 + 3 + 3
