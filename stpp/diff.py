@@ -208,6 +208,7 @@ def label_stores(side: Side, seed: int) -> list[Path]:
 
 NAMES = {
     "miou": "result",
+    r"val_(last|best)": r"\1 epoch on val",
     r"student_(val|test)": r"final student on \1",
     r"phase(\d+)_(val|test)": r"student of phase \1 on \2",
     r"(\w+)_(val|test)": r"\1 on \2",

@@ -13,11 +13,11 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from stpp.cli import main
-from stpp.configfile import load, resolved
+from stpp.configfile import load, read, resolved
+from stpp.expansion import expand
 from stpp.masks import MaskWriter
-from stpp.plan import Plan, Stage, expand
-from stpp.workflow import write
+from stpp.plan import Plan, Stage
+from stpp.workflow import prepare, write
 
 CLASSES = ("background", "left", "right")
 
@@ -106,7 +106,8 @@ def planned(folder: Path, **changes: Any) -> Path:
     with contextlib.chdir(folder):
         write_scenes(folder / "my scenes")
         write_config(folder, tiny(**{"experiments": {"st++": {"method": "st++"}}} | changes))
-        assert main(["plan", "--recipes", "config.yaml"]) == 0
+        config = read(Path("config.yaml"))
+        write(config, prepare(config, print))
     return folder
 
 

@@ -10,11 +10,11 @@ import pytest
 from conftest import ROOT
 from test_plan import plan_of
 
-from stpp.cli import main
 from stpp.comparisons import baselines
 from stpp.configfile import load, read, resolved
 from stpp.errors import Problems
 from stpp.plan import Plan
+from stpp.workflow import prepare, write
 
 STRONG = ("jitter", "grayscale", "blur", "cutout")
 
@@ -120,8 +120,8 @@ def test_every_experiment_runs_once_for_each_partition_and_seed(tmp_path: Path) 
         fabricate.write_scenes(tmp_path / "my scenes", fabricate.COUNTS | {"labeled": 10})
         config = fabricate.tiny(partitions=DRAWS, seeds=[0, 1], experiments={"suponly": {"method": "suponly"}})
         config["data"] |= {"unlabeled": None, "partition": {"count": 4}}
-        fabricate.write_config(tmp_path, config)
-        assert main(["plan", "config.yaml"]) == 0
+        checked = read(fabricate.write_config(tmp_path, config))
+        write(checked, prepare(checked, print))
     runs = sorted(path.name for path in tmp_path.glob("my results/tiny/experiments/suponly/*"))
     assert runs == ["seed0-partition1", "seed0-partition2", "seed1-partition1", "seed1-partition2"]
     assert len(list(tmp_path.glob("my results/stages/train/*"))) == 4

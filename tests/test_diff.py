@@ -51,6 +51,8 @@ def experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if stage.kind == "predict":
             masks = {"a": MASK, "b": MASK} if experiment == "st" else {"b": OTHER, "c": MASK}
             return {"masks.h5": fabricate.write_store(tmp_path / "store.h5", masks).read_bytes()}
+        if stage.kind == "train":
+            return {"metrics.csv": b"epoch,val_miou\n1,0.5\n2,0.25\n"}
         return {}
 
     unfinished = {folder for folder, (experiment, seed, role) in roles.items() if (experiment, seed) == ("st++", 1)}
@@ -129,10 +131,9 @@ def test_an_experiment_is_the_same_as_itself(experiments: Path) -> None:
 
 def test_data_and_code_that_differ_are_named(experiments: Path) -> None:
     raw = RAW | {"name": "later", "experiments": {"suponly": {"method": "suponly"}}}
-    evaluation = {"metrics.json": b'{"miou": 0.5, "images": 2, "iou": {}}', "images.csv": b"id,miou\n"}
-    fabricate.pretend(
-        raw, fabricate.plan_of(raw, {"labeled": "f" * 64}, "0123456789ab"), content=lambda stage: evaluation
-    )
+    numbers = {"metrics.json": b'{"miou": 0.5, "images": 2, "iou": {}}', "images.csv": b"id,miou\n"}
+    numbers["metrics.csv"] = b"epoch,val_miou\n1,0.5\n"
+    fabricate.pretend(raw, fabricate.plan_of(raw, {"labeled": "f" * 64}, "0123456789ab"), content=lambda stage: numbers)
     result = compare(side_of(experiments / "suponly"), side_of(Path("my results/later/experiments/suponly")))
     assert result["data"] == ["labeled"]
     kinds = ["train", "evaluate"]
@@ -163,6 +164,8 @@ teacher on val         25.00 ± 0.00  25.00 ± 0.00  +0.00 ± 0.00
 teacher on test        25.00 ± 0.00  25.00 ± 0.00  +0.00 ± 0.00
 final student on val   25.00 ± 0.00  25.00 ± 0.00  +0.00 ± 0.00
 final student on test  55.00 ± 7.07  58.50 ± 4.95  +3.50 ± 2.12
+last epoch on val      25.00 ± 0.00  25.00 ± 0.00  +0.00 ± 0.00
+best epoch on val      50.00 ± 0.00  50.00 ± 0.00  +0.00 ± 0.00
 pseudo-labels          25.00 ± 0.00  25.00 ± 0.00  +0.00 ± 0.00
 
 IoU of the result by class in %

@@ -88,7 +88,7 @@ def test_confidence_is_taken_over_with_the_masks(
 
     fabricate.write_list(folder / "my scenes", "unlabeled", [f"unlabeled{n}" for n in range(5)])
     before = fabricate.only(folder, pattern)
-    assert main(["index", "config.yaml"]) == main(["plan", "config.yaml"]) == 0
+    assert main(["index", "config.yaml"]) == main(["plan", "--recipes", "config.yaml"]) == 0
     (stage,) = {path.relative_to(folder) for path in folder.glob(f"my results/stages/{pattern}")} - {before}
     assert main(["predict", str(stage)]) == 0
     assert "5 of 5 masks are there already" in capsys.readouterr().err
