@@ -9,6 +9,7 @@ localrules:
     students,
     evaluation,
     table,
+    report,
     suponly,
     plain,
     st,
@@ -53,9 +54,16 @@ rule evaluation:
 
 rule table:
     input:
-        lambda wildcards: GRAPH.files("report"),
+        lambda wildcards: GRAPH.files("table"),
     message:
         "The table is there"
+
+
+rule report:
+    input:
+        lambda wildcards: GRAPH.files("report"),
+    message:
+        "The report is there"
 
 
 rule suponly:

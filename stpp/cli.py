@@ -62,7 +62,8 @@ STAGES = {
     "score": "score the stability of the checkpoints' masks",
     "select": "split the unlabeled images into reliable and unreliable ones",
     "evaluate": "measure mIoU of a model or of pseudo-labels",
-    "report": "gather the numbers of all experiments in a table",
+    "table": "gather the numbers of all experiments in a table",
+    "report": "write the page that shows a run and its results",
 }
 
 
@@ -77,10 +78,10 @@ def _add_stage(commands: Any, kind: str, what: str) -> None:
         lambda options: _run_stage(kind, options),
     )
     command.add_argument("folder", type=Path, help="folder of the stage")
-    if kind in ("train", "predict", "evaluate"):
+    if kind in ("train", "predict", "evaluate", "report"):
         command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
         command.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads; default: %(default)s")
-    if kind in ("predict", "evaluate"):
+    if kind in ("predict", "evaluate", "report"):
         command.add_argument("--gpus", type=int, default=1, choices=(0, 1), help="0: the CPU computes; default: 1")
     if kind == "train":
         command.add_argument(

@@ -26,7 +26,8 @@ MODULES = {
     "score": "stpp.score",
     "select": "stpp.select",
     "evaluate": "stpp.evaluate",
-    "report": "stpp.report.table",
+    "table": "stpp.report.table",
+    "report": "stpp.report.page",
 }
 """The module that runs each stage."""
 

@@ -73,11 +73,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """All stages by folder, the runs, and the folder of the report."""
+    """All stages by folder, the runs, and the folders of the table and of the report."""
 
     name: str
     stages: Mapping[str, Stage]
     runs: Sequence[Run]
+    table: str
     report: str
 
 
@@ -91,28 +92,38 @@ def expand(
     """The graph of `config`.
 
     `resolve` applies the overrides of an experiment. `index_of` gives the recorded index of a configuration's data:
-    `subsets` (with a `fingerprint` and a `count` each) and `classes`. `weights_of` gives the `identity` and `path` of
-    the initial weights. `code_of` gives the code identity of a stage.
+    `subsets` (with a `fingerprint` and a `count` each), `classes` and their `palette`. `weights_of` gives the
+    `identity` and `path` of the initial weights. `code_of` gives the code identity of a stage.
     """
     stages: dict[str, Stage] = {}
-    runs = []
+    runs, graphs = [], []
     for experiment, seed in [(name, seed) for name in config.experiments for seed in config.seeds]:
         resolved = resolve(config, experiment)
         graph = _Graph(resolved, seed, index_of(resolved), weights_of(resolved), code_of, stages)
         method = config.experiments[experiment].method
         runs.append(Run(experiment, seed, method, graph.run(method)))
+        graphs.append(graph)
     rows = [{"experiment": r.experiment, "seed": r.seed, "method": r.method, "stages": dict(r.stages)} for r in runs]
+    settings = {"name": config.name, "runs": rows}
+    ended = sorted({f"{folder}/stage.json" for run in runs for folder in run.stages.values()})
+    outputs = ("table.csv", "runs.csv", "table.txt", "metrics.json", "stage.json")
+    table = Stage("table", config.name, settings, {}, {"stages": ended}, outputs, code_of("table"))
+    # The pictures are of one run: the first one with scores, else that of the last experiment.
+    shown = next((i for i, run in enumerate(runs) if "score" in run.stages), len(runs) - len(config.seeds))
+    pictures, artifacts = graphs[shown].pictures(runs[shown].stages)
     report = Stage(
         "report",
         config.name,
-        {"name": config.name, "runs": rows},
-        {},
-        {"stages": sorted({f"{folder}/stage.json" for run in runs for folder in run.stages.values()})},
-        ("table.csv", "runs.csv", "table.txt", "metrics.json", "stage.json"),
+        settings
+        | {"config": config.model_dump(mode="json", exclude={"results", "runtime"}, exclude_defaults=True)}
+        | {"shown": shown, **pictures},
+        graphs[shown].fingerprints,
+        {"table": f"{table.folder}/metrics.json", "stages": ended, **artifacts},
+        ("report.html", "stage.json"),
         code_of("report"),
     )
-    stages[report.folder] = report
-    return Plan(config.name, stages, runs, report.folder)
+    stages |= {table.folder: table, report.folder: report}
+    return Plan(config.name, stages, runs, table.folder, report.folder)
 
 
 class _Graph:
@@ -131,6 +142,7 @@ class _Graph:
         self.seed = seed
         self.fingerprints = {subset: entry["fingerprint"] for subset, entry in index["subsets"].items()}
         self.classes = list(index["classes"])
+        self.palette = index["palette"]
         self.weights = weights
         self.code_of = code_of
         self.stages = stages
@@ -299,6 +311,27 @@ class _Graph:
             inputs["reliable"] = f"{select}/reliable.txt"
         name = f"{role}-truth"
         return {name: self.add("evaluate", name, settings, ["truth"], inputs, METRICS)}
+
+    def pictures(self, run: Mapping[str, str]) -> tuple[Recipe, dict[str, str | list[str]]]:
+        """What the report needs to draw masks of a run: settings, and artifacts by name.
+
+        `checkpoint` is the one of the last network that is evaluated, `masks` those of the K checkpoints, `labels` the
+        pseudo-labels.
+        """
+        settings = {
+            "classes": self.classes,
+            "palette": self.palette,
+            "encoding": self.encoding,
+            "prediction": self.prediction(),
+        }
+        last = run.get("student", run["teacher"])
+        checkpoints = [f"masks{k}" for k in range(1, self.config.selection.checkpoints + 1)]
+        artifacts: dict[str, str | list[str]] = {
+            "checkpoint": f"{last}/{self.config.evaluation.checkpoint}.pt",
+            "masks": [f"{run[role]}/masks.h5" for role in checkpoints if role in run],
+            "labels": [f"{run[role]}/masks.h5" for role in ("labels", "labels1", "labels2") if role in run],
+        }
+        return settings, artifacts
 
     def prediction(self) -> dict[str, Any]:
         """How a network is applied to an image; without tiles there is no overlap."""

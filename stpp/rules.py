@@ -141,7 +141,7 @@ class Graph:
             if method in (None, run.method) and name.startswith(role)
         }
         if method is None and not role:
-            folders.add(self.plan.report)
+            folders |= {self.plan.table, self.plan.report}
         wanted = [
             self.plan.stages[folder]
             for folder in sorted(folders)

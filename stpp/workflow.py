@@ -160,7 +160,7 @@ def refresh_view(config: Config, plan: Plan) -> None:
 
 
 def _write_view(config: Config, plan: Plan) -> None:
-    """`<results>/<name>`: the configuration, and links to the stages of each experiment and to the table."""
+    """`<results>/<name>`: the configuration, and links to each experiment's stages, the table and the report."""
     results = Path(config.results)
     view = results / plan.name
     links = {
@@ -168,8 +168,9 @@ def _write_view(config: Config, plan: Plan) -> None:
         for run in plan.runs
         for role, folder in run.stages.items()
     }
-    outputs = [output for output in plan.stages[plan.report].outputs if output != "stage.json"]
-    links |= {view / output: f"{plan.report}/{output}" for output in outputs}
+    for folder in (plan.table, plan.report):
+        outputs = [output for output in plan.stages[folder].outputs if output != "stage.json"]
+        links |= {view / output: f"{folder}/{output}" for output in outputs}
     for path in [path for path in view.rglob("*") if path.is_symlink() and path not in links]:
         path.unlink()  # of experiments and seeds that the configuration no longer has
     for path, target in links.items():

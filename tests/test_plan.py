@@ -10,6 +10,7 @@ from stpp.plan import Plan, expand
 
 INDEX = {
     "classes": list(fabricate.CLASSES),
+    "palette": [[0, 0, 0], [128, 0, 0], [0, 128, 0]],
     "subsets": {
         subset: {"fingerprint": f"{subset:0<64}", "count": 10}
         for subset in ("labeled", "unlabeled", "val", "test", "truth")

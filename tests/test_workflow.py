@@ -54,7 +54,7 @@ PHASES = Counter(
         "evaluate/student-test": 2,
     }
 )
-TABLE = Counter({"report/tiny": 1})
+TABLE = Counter({"table/tiny": 1, "report/tiny": 1})
 EVERYTHING = TEACHER + MASKS + SCORE + STABLE + RANDOM + LABELS + STUDENT + LABELS1 + PHASES + TABLE
 NOTHING: Stages = Counter()
 AFTER_LABELING = LABELS + STUDENT + LABELS1 + PHASES + TABLE

@@ -88,7 +88,7 @@ def declines(runs: pd.DataFrame) -> list[str]:
             if after < before:
                 found.append(
                     f"{run['experiment']}, seed {run['seed']}: the final student is worse than the {NAMES[earlier]} on "
-                    f"{run['subset']}: {_percent(after)} against {_percent(before)} % mIoU"
+                    f"{run['subset']}: {percent(after)} against {percent(before)} % mIoU"
                 )
     return found
 
@@ -136,11 +136,11 @@ def as_text(name: str, runs: pd.DataFrame, table: pd.DataFrame, warnings: Sequen
     body = [
         [
             row["experiment"],
-            _percent(row["miou_mean"]),
-            _percent(row["miou_sd"]),
+            percent(row["miou_mean"]),
+            percent(row["miou_sd"]),
             str(row["n"]),
-            "" if row["experiment"] == first else _percent(row["difference_mean"], sign=True),
-            "" if row["experiment"] == first else _percent(row["difference_sd"]),
+            "" if row["experiment"] == first else percent(row["difference_mean"], sign=True),
+            "" if row["experiment"] == first else percent(row["difference_sd"]),
         ]
         for _, row in table.iterrows()
     ]
@@ -157,8 +157,8 @@ def as_text(name: str, runs: pd.DataFrame, table: pd.DataFrame, warnings: Sequen
             [
                 r["experiment"],
                 str(r["seed"]),
-                _percent(r["reliable"]),
-                _percent(r["unreliable"]),
+                percent(r["reliable"]),
+                percent(r["unreliable"]),
                 f"{r['spearman']:.2f}",
             ]
             for _, r in selective.iterrows()
@@ -169,16 +169,17 @@ def as_text(name: str, runs: pd.DataFrame, table: pd.DataFrame, warnings: Sequen
     return "\n".join(lines) + "\n"
 
 
+def percent(value: float, sign: bool = False) -> str:
+    """A share as percent with two digits; empty for NaN."""
+    return "" if pd.isna(value) else f"{100 * value:{'+' if sign else ''}.2f}"
+
+
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))).rstrip()
         for row in rows
     ]
-
-
-def _percent(value: float, sign: bool = False) -> str:
-    return "" if pd.isna(value) else f"{100 * value:{'+' if sign else ''}.2f}"
 
 
 def _metrics(folder: Path) -> dict[str, Any]:

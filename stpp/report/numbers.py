@@ -1,0 +1,216 @@
+"""The parts of the report that show numbers: results, phases, classes, learning curves and stability."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stpp.report.charts import class_bars, learning_curves, phases, score_against_truth, score_histogram
+from stpp.report.facts import Facts, Run, result_of
+from stpp.report.html import Html, details, element, figure, grid, section, table
+from stpp.report.table import MODELS, percent
+
+PHASES = {"teacher": "teacher", "phase1": "phase 1", "student": "final student"}
+LABELS = {"labels": "pseudo-labels", "labels1": "pseudo-labels of phase 1", "labels2": "pseudo-labels of phase 2"}
+MOST_CHARTS = 24
+"""Charts of one kind; what is left out is said."""
+
+
+def results(facts: Facts) -> Html:
+    """Mean and spread of each experiment, the paired difference to the first one, and every run."""
+    experiments = facts.table["experiments"]
+    if "miou_mean" not in experiments[0]:
+        return section("results", "Results", element("p", "No val and no test set was given: no mIoU was measured."))
+    first, subset = experiments[0]["baseline"], experiments[0]["subset"]
+    best = max(experiments, key=lambda row: row["miou_mean"])["experiment"]
+    header = ["experiment", "method", "mIoU (%)", "sd", "runs", f"minus {first}", "sd"]
+    rows = []
+    for row in experiments:
+        differs = row["experiment"] != first
+        rows.append(
+            [
+                row["experiment"],
+                row["method"],
+                element("span", number(row["miou_mean"]), class_="best" if row["experiment"] == best else None),
+                number(row["miou_sd"]),
+                str(row["n"]),
+                number(row["difference_mean"], sign=True) if differs else "",
+                number(row["difference_sd"]) if differs else "",
+            ]
+        )
+    images = next(run["images"] for run in facts.table["runs"] if run.get("images"))
+    caption = f"mIoU on {subset}, {images:.0f} images; sd: standard deviation over runs of different seeds"
+    columns = list(dict.fromkeys(key for run in facts.table["runs"] for key in run))
+    every = table(columns, [[cell(run.get(key), key) for key in columns] for run in facts.table["runs"]], "Every run")
+    note = element(
+        "p",
+        "Differences are between runs of the same seed. ",
+        "One seed says nothing about spread: add seeds before you believe a small gain."
+        if max(row["n"] for row in experiments) == 1
+        else None,
+        class_="soft",
+    )
+    return section(
+        "results", "Results", table(header, rows, caption, text_columns=2), note, details("Every run", every)
+    )
+
+
+def phases_compared(facts: Facts) -> Html:
+    """What each phase of self-training gained, and how good the pseudo-labels were."""
+    runs = pd.DataFrame(facts.table["runs"])
+    subset = next((value for value in runs.get("subset", []) if value), None)
+    columns = [f"{model}_{subset}" for model in MODELS if f"{model}_{subset}" in runs]
+    parts: list[Html] = []
+    several = runs[runs[columns].notna().sum(axis=1) > 1] if columns else runs.iloc[:0]
+    if len(several):
+        names = [PHASES[column.removesuffix(f"_{subset}")] for column in columns]
+        experiments = list(several["experiment"].unique())
+        charts = [
+            figure(
+                phases(
+                    ", ".join(some), several[several["experiment"].isin(some)].set_index("experiment")[columns], names
+                ),
+                f"mIoU on {subset}: a line is the mean of an experiment, a mark is a run",
+            )
+            for some in parts_of(experiments, 6)
+        ]
+        parts.append(grid(charts))
+    known = [role for role in LABELS if role in runs]
+    if known:
+        means = runs.groupby("experiment", sort=False)[known].mean().dropna(how="all")
+        rows = [[str(name), *(number(value) for value in row)] for name, row in means.iterrows()]
+        caption = "mIoU (%) of the pseudo-labels against true masks, which were used for nothing else; mean over runs"
+        parts.append(table(["experiment", *(LABELS[role] for role in known)], rows, caption))
+    return section("phases", "Phases", *parts)
+
+
+def classes(facts: Facts) -> Html:
+    """IoU by class of each experiment, and the confusion matrix of the run whose pictures are shown."""
+    found: dict[str, pd.DataFrame] = {}
+    for experiment, runs in facts.experiments.items():
+        evaluations = [facts.evaluations[folder] for run in runs if (folder := result_of(run))]
+        if evaluations:
+            found[experiment] = pd.DataFrame([e["iou"] for e in evaluations], dtype=float)
+    if not found:
+        return Html("")
+    mean = pd.DataFrame({name: frame.mean() for name, frame in found.items()})
+    spread = pd.DataFrame({name: frame.std() for name, frame in found.items()})
+    charts = [
+        figure(class_bars(", ".join(some), mean[some], spread[some]), "IoU by class; whiskers: sd over runs")
+        for some in parts_of(list(mean.columns), 4)
+    ]
+    rows = [[str(name), *(number(value) for value in row)] for name, row in mean.iterrows()]
+    numbers = table(["class", *map(str, mean.columns)], rows, "IoU (%) by class, mean over runs")
+    shown = result_of(facts.shown)
+    return section(
+        "classes",
+        "Classes",
+        grid(charts),
+        details("The same as numbers", numbers),
+        confusion(facts.evaluations[shown], run_name(facts.shown)) if shown else None,
+    )
+
+
+def confusion(evaluation: Mapping[str, Any], run: str) -> Html:
+    """The confusion matrix of an evaluation: for each true class, the share of its pixels by predicted class."""
+    names = list(evaluation["iou"])
+    counts = np.array(evaluation["confusion"], float)
+    shares = np.divide(counts, counts.sum(axis=1, keepdims=True), out=np.zeros_like(counts), where=counts > 0)
+    head = element("tr", element("th", "true \\ predicted"), *(element("th", name, scope="col") for name in names))
+    body = [
+        element(
+            "tr",
+            element("th", name, scope="row"),
+            *(
+                element("td", f"{100 * share:.0f}" if share >= 0.005 else "", style=f"--share:{share:.3f}")
+                for share in row
+            ),
+        )
+        for name, row in zip(names, shares)
+    ]
+    caption = f"Confusion of {run} on {evaluation['subset']}: of each true class (row), % of its pixels by prediction"
+    inner = element(
+        "table", element("caption", caption), element("thead", head), element("tbody", *body), class_="confusion"
+    )
+    return element("div", inner, class_="scroll", tabindex="0", role="region", aria_label=caption)
+
+
+def curves(facts: Facts) -> Html:
+    """Loss and val mIoU of every training; the seeds of one training are in one chart."""
+    groups: dict[str, dict[str, str]] = {}
+    for folder in facts.histories:
+        users = [(run, role) for run in facts.runs for role, used in run["stages"].items() if used == folder]
+        who = ", ".join(dict.fromkeys(run["experiment"] for run, _ in users))
+        run, role = users[0]
+        groups.setdefault(f"{PHASES[role]} of {who}", {})[f"seed {run['seed']}"] = folder
+    losses = pd.concat([history["loss"] for history in facts.histories.values()])
+    limits = (float(losses.min()) * 0.9, float(losses.max()) * 1.05)
+    charts = [
+        figure(learning_curves(name, {seed: facts.histories[folder] for seed, folder in folders.items()}, limits), name)
+        for name, folders in list(groups.items())[:MOST_CHARTS]
+    ]
+    return section("curves", "Learning curves", left_out(len(groups)), grid(charts))
+
+
+def stability(facts: Facts) -> Html:
+    """Scores with the cut, and whether they say anything about the true quality, for each selection by score."""
+    charts: list[Html] = []
+    done: dict[str, Run] = {run["stages"]["select"]: run for run in reversed(facts.runs) if "score" in run["stages"]}
+    rows = {(row["experiment"], row["seed"]): row for row in facts.table["runs"]}
+    selections = [(select, run) for select, run in reversed(done.items())]
+    for select, run in selections[: MOST_CHARTS // 2]:
+        scores = facts.scores[run["stages"]["score"]]
+        reliable = scores["id"].isin(facts.reliable[select])
+        charts.append(figure(score_histogram(run_name(run), scores["score"], reliable), f"Scores of {run_name(run)}"))
+        rated = run["stages"].get("stability-truth")
+        if rated is not None:
+            both = scores.assign(reliable=reliable).merge(facts.image_scores[rated], on="id").dropna(subset=["miou"])
+            row = rows[run["experiment"], run["seed"]]
+            caption = f"Score and truth of {run_name(run)}: {correlation(row)}"
+            chart = score_against_truth(run_name(run), both["score"], both["miou"], both["reliable"])
+            charts.append(figure(chart, caption))
+    if not charts:
+        return Html("")
+    about = element(
+        "p",
+        "The score of an image says how alike the masks of the teacher's checkpoints are. The images above the cut are "
+        "reliable: phase 1 trains on them.",
+    )
+    return section("stability", "Stability", about, left_out(2 * len(selections)), grid(charts))
+
+
+def correlation(row: Mapping[str, Any]) -> str:
+    """What the score of a run was worth, from its row of the table."""
+    groups = [f"{number(row[name])} % {name}" for name in ("reliable", "unreliable") if row.get(name) is not None]
+    worth = "not defined" if row.get("spearman") is None else f"{row['spearman']:.2f}"
+    return f"rank correlation (Spearman) {worth}; mIoU {', '.join(groups)}"
+
+
+def run_name(run: Run) -> str:
+    """How a run is called."""
+    return f"{run['experiment']}, seed {run['seed']}"
+
+
+def number(value: float | None, sign: bool = False) -> str:
+    """A share in percent; empty for none."""
+    return "" if value is None else percent(value, sign)
+
+
+def cell(value: object, column: str) -> str:
+    """A value of the table of runs: shares in percent, others as they are."""
+    if not isinstance(value, float) or column in ("spearman", "images"):
+        return "" if value is None else f"{value:.2f}" if column == "spearman" else str(value).removesuffix(".0")
+    return percent(value)
+
+
+def left_out(count: int) -> Html | None:
+    """Says that there are more charts than are shown."""
+    if count <= MOST_CHARTS:
+        return None
+    return element("p", f"The first {MOST_CHARTS} of {count} charts; the files of all stages have the rest.")
+
+
+def parts_of(names: list[Any], size: int) -> Iterable[list[Any]]:
+    """The names, so many at a time."""
+    return [names[at : at + size] for at in range(0, len(names), size)]

@@ -1,0 +1,89 @@
+"""How the page looks: light, dark and in print, from a phone's width on.
+
+Colours are Okabe and Ito's, which colour-blind readers tell apart; those of the dark page are lighter.
+"""
+
+CSS = """
+:root {
+  color-scheme: light dark;
+  --page: #ffffff; --panel: #f5f6f8; --ink: #1c2430; --soft: #566072; --grid: #d5dae1; --accent: #0072b2;
+  --warn: #fff4e0; --warn-ink: #8a4b00;
+  --series-1: #0072b2; --series-2: #d55e00; --series-3: #009e73; --series-4: #a84f86; --series-5: #8a6d00;
+  --series-6: #444f5e;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --page: #12161c; --panel: #1b212a; --ink: #e4e8ee; --soft: #a3adba; --grid: #343d4a; --accent: #6bb8e8;
+    --warn: #33270f; --warn-ink: #f2b84b;
+    --series-1: #56b4e9; --series-2: #f08a3c; --series-3: #2fc79a; --series-4: #de9cc2; --series-5: #f0e442;
+    --series-6: #b8c2cf;
+  }
+}
+* { box-sizing: border-box; }
+html { scroll-behavior: smooth; -webkit-text-size-adjust: 100%; }
+body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 72rem; background: var(--page); color: var(--ink);
+  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.35rem; margin: 3rem 0 .6rem; padding-top: .5rem; border-top: 1px solid var(--grid); }
+h3 { font-size: 1.05rem; margin: 1.8rem 0 .4rem; }
+p { max-width: 46rem; margin: .5rem 0 .8rem; }
+a { color: var(--accent); }
+.lead { font-size: 1.1rem; }
+.soft, figcaption, caption { color: var(--soft); }
+nav { position: sticky; top: 0; z-index: 1; background: var(--page); border-bottom: 1px solid var(--grid);
+  margin: 1rem 0; padding: .45rem 0; display: flex; gap: .25rem 1rem; overflow-x: auto; white-space: nowrap; }
+section { scroll-margin-top: 3rem; }
+.warnings { background: var(--warn); color: var(--warn-ink); border-left: .3rem solid currentColor;
+  border-radius: .3rem; padding: .7rem 1rem; margin: 1rem 0; }
+.warnings h2 { border: 0; margin: 0; padding: 0; font-size: 1.05rem; }
+.warnings ul { margin: .3rem 0 0; padding-left: 1.2rem; overflow-wrap: anywhere; }
+.scroll { overflow-x: auto; margin: .8rem 0 1.2rem; max-width: 100%; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+caption { text-align: left; padding-bottom: .3rem; font-size: .92rem; }
+th, td { padding: .28rem .8rem .28rem 0; border-bottom: 1px solid var(--grid); vertical-align: top; text-align: left; }
+th { font-weight: 600; }
+thead th { color: var(--soft); font-weight: 500; white-space: nowrap; }
+td.number, th.number { text-align: right; white-space: nowrap; }
+.best { font-weight: 700; }
+.confusion { font-size: .8rem; }
+.confusion td { text-align: right; padding: .2rem .4rem; border: 1px solid var(--page); min-width: 2.6rem;
+  background: color-mix(in srgb, var(--accent) calc(var(--share) * 75%), var(--panel)); }
+.confusion thead th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; padding: .3rem 0; }
+.confusion thead th:first-child { writing-mode: initial; transform: none; vertical-align: bottom; }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); gap: 1rem 1.5rem; }
+figure { margin: 0; break-inside: avoid; }
+figcaption { font-size: .92rem; margin-bottom: .3rem; overflow-wrap: anywhere; }
+figcaption b { color: var(--ink); }
+.chart { display: block; width: 100%; max-width: 36rem; height: auto; stroke-linejoin: round; overflow: visible;
+  font-family: inherit; }
+.legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; list-style: none; margin: .6rem 0; padding: 0;
+  font-size: .92rem; }
+.swatch { display: inline-block; width: 1.1em; height: 1.1em; margin-right: .4em; vertical-align: -.15em;
+  border: 1px solid var(--soft); border-radius: .15em; }
+.ramp { width: 5em; }
+.picture-row { border-top: 1px solid var(--grid); padding: .6rem 0 1rem; break-inside: avoid; }
+.picture-row h4 { margin: 0 0 .4rem; font-size: .95rem; font-weight: 600; overflow-wrap: anywhere; }
+.picture-row h4 span { font-weight: 400; color: var(--soft); }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.2rem, 1fr)); gap: .5rem; max-width: 70rem; }
+.tiles figure { max-width: 12rem; }
+.tiles img { display: block; width: 100%; height: auto; border-radius: .2rem; background: var(--panel); }
+.tiles img.mask { image-rendering: pixelated; }
+.tiles figcaption { font-size: .8rem; line-height: 1.25; margin: .2rem 0 0; }
+.bar { display: inline-block; height: .7em; background: var(--series-1); border-radius: .1em; min-width: 1px; }
+details { margin: .6rem 0; }
+summary { cursor: pointer; color: var(--accent); }
+pre { background: var(--panel); padding: .8rem 1rem; border-radius: .3rem; overflow-x: auto; font-size: .85rem;
+  line-height: 1.4; }
+code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: .92em; }
+@media (max-width: 30rem) { h1 { font-size: 1.5rem; } .tiles { grid-template-columns: repeat(3, 1fr); } }
+@media print {
+  :root { color-scheme: light; --page: #fff; --panel: #f5f6f8; --ink: #000; --soft: #444; --grid: #ccc;
+    --accent: #0072b2; --warn: #fff; --warn-ink: #8a4b00; --series-1: #0072b2; --series-2: #d55e00;
+    --series-3: #009e73; --series-4: #a84f86; --series-5: #8a6d00; --series-6: #444f5e; }
+  body { max-width: none; padding: 0; font-size: 10pt; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  nav { display: none; }
+  h2 { break-after: avoid; margin-top: 1.5rem; }
+  .grid { grid-template-columns: 1fr 1fr; }
+  .scroll, pre { overflow: visible; white-space: pre-wrap; }
+}
+"""
