@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from stpp.report.html import Html, element
 
@@ -23,7 +23,7 @@ SERIES = [f"#00020{number}" for number in range(1, 7)]
 DASHES: list[Any] = ["-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (9, 3))]
 MARKERS = ["o", "s", "^", "D", "v", "P"]
 HATCHES = ["", "////", "....", "\\\\\\\\", "xxxx", "----"]
-WIDTH = 5.6
+WIDTH = 5.0
 """Width of a chart in inches, of 72 units of the SVG each."""
 MOST_POINTS = 400
 """Points of one line or cloud: more would make the file large and nothing clearer."""
@@ -75,10 +75,12 @@ def draw(name: str, description: str, height: float, paint: Callable[..., None],
     return Html(re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', lambda m: f"{head} {m[1]}", svg, count=1))
 
 
-def learning_curves(name: str, histories: Mapping[str, pd.DataFrame], limits: tuple[float, float]) -> Html:
+def learning_curves(
+    name: str, histories: Mapping[str, pd.DataFrame], losses: tuple[float, float], mious: tuple[float, float]
+) -> Html:
     """Training loss, and val mIoU in % where there is one, over iterations; one line a seed.
 
-    `limits` of the loss are those of all trainings, so that charts can be compared.
+    `losses` and `mious` (in [0, 1]) are the smallest and the largest of all trainings, so that charts can be compared.
     """
     validated = any(history["val_miou"].notna().any() for history in histories.values())
 
@@ -92,15 +94,17 @@ def learning_curves(name: str, histories: Mapping[str, pd.DataFrame], limits: tu
                 few: Any = {"marker": MARKERS[i % 6], "markersize": 4} if len(known) < 40 else {}
                 miou.plot(known["iterations"], 100 * known["val_miou"], label=label, **style, **few)
         loss.set_ylabel("loss")
-        loss.set_ylim(*limits)
-        if limits[0] > 0 and limits[1] / limits[0] > 20:
+        if losses[0] > 0 and losses[1] / losses[0] > 20:
             loss.set_yscale("log")
+            loss.yaxis.set_major_formatter("{x:g}")
+            loss.yaxis.set_minor_formatter(NullFormatter())
+        loss.set_ylim(0.9 * losses[0], 1.1 * losses[1])
         if miou is not None:
             miou.set_ylabel("val mIoU (%)")
-            miou.set_ylim(0, 100)
+            miou.set_ylim(100 * mious[0] - 3, 100 * mious[1] + 3)
         (miou or loss).set_xlabel("iterations")
         if len(histories) > 1:
-            (miou or loss).legend(ncols=min(3, len(histories)))
+            (miou or loss).legend(ncols=min(3, len(histories)), loc="lower right", columnspacing=1.2)
 
     last = {label: history.iloc[-1] for label, history in histories.items()}
     ends = "; ".join(

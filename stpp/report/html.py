@@ -40,9 +40,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str, te
         )
         for row in rows
     ]
-    inner = element("table", element("caption", caption), element("thead", head), element("tbody", *body))
-    # What scrolls must be reachable by the keyboard.
-    return element("div", inner, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    return scrolling(element("table", element("thead", head), element("tbody", *body)), caption)
+
+
+def scrolling(content: Html, caption: str) -> Html:
+    """Something wide under its caption; what scrolls can be reached by the keyboard."""
+    return figure(element("div", content, class_="scroll", tabindex="0", role="region", aria_label=caption), caption)
 
 
 def section(anchor: str, title: str, *children: str | None) -> Html:
@@ -57,9 +60,9 @@ def details(summary: str, *children: str | None) -> Html:
     return element("details", element("summary", summary), *children)
 
 
-def grid(figures: Iterable[Html]) -> Html:
-    """Figures side by side, as many as the width allows."""
-    return element("div", *figures, class_="grid")
+def grid(figures: Iterable[Html | None], columns: int = 3) -> Html:
+    """Figures side by side, in as many columns, 2 or 3 at most, as the width allows."""
+    return element("div", *figures, class_=f"grid columns-{columns}")
 
 
 def figure(content: Html, caption: str) -> Html:

@@ -8,13 +8,16 @@ import pandas as pd
 
 from stpp.report.charts import class_bars, learning_curves, phases, score_against_truth, score_histogram
 from stpp.report.facts import Facts, Run, result_of
-from stpp.report.html import Html, details, element, figure, grid, section, table
+from stpp.report.html import Html, details, element, figure, grid, scrolling, section, table
 from stpp.report.table import MODELS, percent
 
 PHASES = {"teacher": "teacher", "phase1": "phase 1", "student": "final student"}
 LABELS = {"labels": "pseudo-labels", "labels1": "pseudo-labels of phase 1", "labels2": "pseudo-labels of phase 2"}
 MOST_CHARTS = 24
 """Charts of one kind; what is left out is said."""
+
+MOST_BESIDE = 12
+"""Classes of a confusion matrix that has room beside a chart."""
 
 
 def results(facts: Facts) -> Html:
@@ -75,14 +78,14 @@ def phases_compared(facts: Facts) -> Html:
             )
             for some in parts_of(experiments, 6)
         ]
-        parts.append(grid(charts))
+        parts += charts
     known = [role for role in LABELS if role in runs]
     if known:
         means = runs.groupby("experiment", sort=False)[known].mean().dropna(how="all")
         rows = [[str(name), *(number(value) for value in row)] for name, row in means.iterrows()]
         caption = "mIoU (%) of the pseudo-labels against true masks, which were used for nothing else; mean over runs"
         parts.append(table(["experiment", *(LABELS[role] for role in known)], rows, caption))
-    return section("phases", "Phases", *parts)
+    return section("phases", "Phases", grid(parts, 2) if parts else None)
 
 
 def classes(facts: Facts) -> Html:
@@ -103,12 +106,14 @@ def classes(facts: Facts) -> Html:
     rows = [[str(name), *(number(value) for value in row)] for name, row in mean.iterrows()]
     numbers = table(["class", *map(str, mean.columns)], rows, "IoU (%) by class, mean over runs")
     shown = result_of(facts.shown)
+    matrix = confusion(facts.evaluations[shown], run_name(facts.shown)) if shown else None
+    beside = len(mean) <= MOST_BESIDE
     return section(
         "classes",
         "Classes",
-        grid(charts),
-        details("The same as numbers", numbers),
-        confusion(facts.evaluations[shown], run_name(facts.shown)) if shown else None,
+        grid([*charts, matrix if beside else None], 2),
+        None if beside else matrix,
+        details("IoU by class as numbers", numbers),
     )
 
 
@@ -130,10 +135,8 @@ def confusion(evaluation: Mapping[str, Any], run: str) -> Html:
         for name, row in zip(names, shares)
     ]
     caption = f"Confusion of {run} on {evaluation['subset']}: of each true class (row), % of its pixels by prediction"
-    inner = element(
-        "table", element("caption", caption), element("thead", head), element("tbody", *body), class_="confusion"
-    )
-    return element("div", inner, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    inner = element("table", element("thead", head), element("tbody", *body), class_="confusion")
+    return scrolling(inner, caption)
 
 
 def curves(facts: Facts) -> Html:
@@ -144,10 +147,12 @@ def curves(facts: Facts) -> Html:
         who = ", ".join(dict.fromkeys(run["experiment"] for run, _ in users))
         run, role = users[0]
         groups.setdefault(f"{PHASES[role]} of {who}", {})[f"seed {run['seed']}"] = folder
-    losses = pd.concat([history["loss"] for history in facts.histories.values()])
-    limits = (float(losses.min()) * 0.9, float(losses.max()) * 1.05)
+    together = pd.concat(facts.histories.values())
+    limits = [(float(together[column].min()), float(together[column].max())) for column in ("loss", "val_miou")]
     charts = [
-        figure(learning_curves(name, {seed: facts.histories[folder] for seed, folder in folders.items()}, limits), name)
+        figure(
+            learning_curves(name, {seed: facts.histories[folder] for seed, folder in folders.items()}, *limits), name
+        )
         for name, folders in list(groups.items())[:MOST_CHARTS]
     ]
     return section("curves", "Learning curves", left_out(len(groups)), grid(charts))
@@ -177,7 +182,7 @@ def stability(facts: Facts) -> Html:
         "The score of an image says how alike the masks of the teacher's checkpoints are. The images above the cut are "
         "reliable: phase 1 trains on them.",
     )
-    return section("stability", "Stability", about, left_out(2 * len(selections)), grid(charts))
+    return section("stability", "Stability", about, left_out(2 * len(selections)), grid(charts, 2))
 
 
 def correlation(row: Mapping[str, Any]) -> str:

@@ -134,7 +134,7 @@ def reproduction(facts: Facts) -> Html:
         ["commit", ", ".join(commits) or "not from a git checkout"],
         ["code of the stages", ", ".join(code)],
         ["data", ", ".join(prints)],
-        ["ran on", "; ".join(sorted({where(record) for record in records}))],
+        ["ran on", "; ".join(sorted({where(record) for record in records if "device" in record}))],
     ]
     return section(
         "reproduce",
@@ -206,7 +206,7 @@ def memory(megabytes: float) -> str:
 
 def bar(share: float) -> Html:
     """A bar of this share of its place."""
-    return element("span", class_="bar", style=f"width:{8 * share:.2f}rem", aria_hidden="true")
+    return element("span", element("span", class_="bar", style=f"width:{100 * share:.1f}%"), class_="bars")
 
 
 def extent(values: Iterable[int]) -> str:

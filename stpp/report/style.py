@@ -29,7 +29,7 @@ h3 { font-size: 1.05rem; margin: 1.8rem 0 .4rem; }
 p { max-width: 46rem; margin: .5rem 0 .8rem; }
 a { color: var(--accent); }
 .lead { font-size: 1.1rem; }
-.soft, figcaption, caption { color: var(--soft); }
+.soft, figcaption { color: var(--soft); }
 nav { position: sticky; top: 0; z-index: 1; background: var(--page); border-bottom: 1px solid var(--grid);
   margin: 1rem 0; padding: .45rem 0; display: flex; gap: .25rem 1rem; overflow-x: auto; white-space: nowrap; }
 section { scroll-margin-top: 3rem; }
@@ -37,9 +37,8 @@ section { scroll-margin-top: 3rem; }
   border-radius: .3rem; padding: .7rem 1rem; margin: 1rem 0; }
 .warnings h2 { border: 0; margin: 0; padding: 0; font-size: 1.05rem; }
 .warnings ul { margin: .3rem 0 0; padding-left: 1.2rem; overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; margin: .8rem 0 1.2rem; max-width: 100%; }
+.scroll { overflow-x: auto; margin: .3rem 0 1.2rem; max-width: 100%; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: .3rem; font-size: .92rem; }
 th, td { padding: .28rem .8rem .28rem 0; border-bottom: 1px solid var(--grid); vertical-align: top; text-align: left; }
 th { font-weight: 600; }
 thead th { color: var(--soft); font-weight: 500; white-space: nowrap; }
@@ -48,13 +47,16 @@ td.number, th.number { text-align: right; white-space: nowrap; }
 .confusion { font-size: .8rem; }
 .confusion td { text-align: right; padding: .2rem .4rem; border: 1px solid var(--page); min-width: 2.6rem;
   background: color-mix(in srgb, var(--accent) calc(var(--share) * 75%), var(--panel)); }
-.confusion thead th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; padding: .3rem 0; }
+.confusion thead th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; vertical-align: bottom; padding: .3rem 0; }
 .confusion thead th:first-child { writing-mode: initial; transform: none; vertical-align: bottom; }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); gap: 1rem 1.5rem; }
-figure { margin: 0; break-inside: avoid; }
+.grid { display: grid; gap: 1.2rem 1.5rem; margin: .8rem 0; }
+.columns-3 { grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
+.columns-2 { grid-template-columns: repeat(auto-fill, minmax(min(100%, 28rem), 1fr)); }
+figure { margin: 0; min-width: 0; break-inside: avoid; }
+.grid > figure { display: flex; flex-direction: column; justify-content: space-between; }
+.columns-2 > figure { justify-content: flex-start; }
 figcaption { font-size: .92rem; margin-bottom: .3rem; overflow-wrap: anywhere; }
-figcaption b { color: var(--ink); }
-.chart { display: block; width: 100%; max-width: 36rem; height: auto; stroke-linejoin: round; overflow: visible;
+.chart { display: block; width: 100%; max-width: 31rem; height: auto; stroke-linejoin: round; overflow: visible;
   font-family: inherit; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; list-style: none; margin: .6rem 0; padding: 0;
   font-size: .92rem; }
@@ -69,6 +71,7 @@ figcaption b { color: var(--ink); }
 .tiles img { display: block; width: 100%; height: auto; border-radius: .2rem; background: var(--panel); }
 .tiles img.mask { image-rendering: pixelated; }
 .tiles figcaption { font-size: .8rem; line-height: 1.25; margin: .2rem 0 0; }
+td .bars { display: inline-block; width: 8rem; text-align: left; }
 .bar { display: inline-block; height: .7em; background: var(--series-1); border-radius: .1em; min-width: 1px; }
 details { margin: .6rem 0; }
 summary { cursor: pointer; color: var(--accent); }
