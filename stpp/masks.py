@@ -182,11 +182,13 @@ class MaskStore:
     """Read a mask store; a context manager. The file is opened when it is first needed.
 
     A pickled or copied store opens the file again by itself. StppError, from whatever needs the file first, if it is
-    missing, incomplete, damaged or no mask store.
+    missing, incomplete, damaged or no mask store. Where it holds the images of the store `like`, in the same order,
+    the two have one index in memory.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, like: "MaskStore | None" = None) -> None:
         self.path = Path(path)
+        self._like = like
         self._opened: _Contents | None = None
 
     @property
@@ -261,12 +263,12 @@ class MaskStore:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_opened": None}
+        return {"path": self.path, "_like": self._like, "_opened": None}
 
     @property
     def _contents(self) -> _Contents:
         if self._opened is None:
-            self._opened = _open(self.path)
+            self._opened = _open(self.path, None if self._like is None else self._like._contents)
         return self._opened
 
     def _read(self, dataset: h5py.Dataset, id: str) -> NDArray[np.uint8]:
@@ -334,20 +336,23 @@ def assemble(parts: Sequence[Path], ids: Sequence[str], out: Path) -> None:
                 store.close()
 
 
-def _open(path: Path) -> _Contents:
+def _open(path: Path, like: _Contents | None) -> _Contents:
     if not path.is_file():
         raise StppError(f"There is no mask store at {path}: run the prediction that writes it first.")
     with ExitStack() as if_damaged:
         try:
-            contents = _contents(if_damaged.enter_context(h5py.File(path, "r", **_OPTIONS)))
+            contents = _contents(if_damaged.enter_context(h5py.File(path, "r", **_OPTIONS)), like)
         except Exception as error:  # HDF5 meets damaged files with a dozen kinds of exceptions
             raise _damaged(path, str(error)) from error
         if_damaged.pop_all()
     return contents
 
 
-def _contents(file: h5py.File) -> _Contents:
-    """What an open file holds. Raises ValueError, or what h5py makes of it, if the parts contradict each other."""
+def _contents(file: h5py.File, like: _Contents | None) -> _Contents:
+    """What an open file holds; its index is that of `like`, if they are equal.
+
+    Raises ValueError, or what h5py makes of it, if the parts contradict each other.
+    """
     version = file.attrs.get("format")
     if version != FORMAT:
         raise ValueError(f"its format is {version}, expected {FORMAT}")
@@ -362,10 +367,11 @@ def _contents(file: h5py.File) -> _Contents:
     for index, kind, shape in ((file["shapes"], np.int32, (images, 2)), (file["offsets"], np.int64, (images,))):
         if (index.dtype, index.shape) != (kind, shape) or index.id.get_storage_size() < index.nbytes:
             raise ValueError(f"its {index.name[1:]} are {index.dtype} {index.shape}")
-    ids, shapes, offsets = file["ids"].asstr()[:].tolist(), file["shapes"][:], file["offsets"][:]
+    ids, rows = _index(file["ids"], like)
+    shapes, offsets = file["shapes"][:], file["offsets"][:]
     sizes = shapes.prod(axis=1, dtype=np.int64)
     fitting = (shapes > 0).all() and (sizes <= pixels.size).all() and sizes.sum() == pixels.size
-    if not fitting or (offsets != np.cumsum(sizes) - sizes).any() or len(set(ids)) != images:
+    if not fitting or (offsets != np.cumsum(sizes) - sizes).any() or len(rows) != images:
         raise ValueError("its index does not fit its pixels")
     classes, palette = json.loads(file.attrs["classes"]), json.loads(file.attrs["palette"])
     producer, class_pixels = file.attrs["producer"], file.attrs["class_pixels"].tolist()
@@ -375,8 +381,17 @@ def _contents(file: h5py.File) -> _Contents:
         raise ValueError("its palette has no colour for each class")
     if len(class_pixels) != len(classes) or not 0 <= sum(class_pixels) <= pixels.size:
         raise ValueError("its counts of pixels do not fit its classes")
-    rows = {id: row for row, id in enumerate(ids)}
     return _Contents(file, pixels, confidence, ids, rows, shapes, offsets, classes, palette, producer, class_pixels)
+
+
+def _index(names: h5py.Dataset, like: _Contents | None) -> tuple[list[str], dict[str, int]]:
+    """The ids of an open file, and the row of each."""
+    texts, block = names.asstr(), 1024  # HDF5 takes ten times the memory of what it reads at once
+    blocks = [slice(start, start + block) for start in range(0, names.size, block)]
+    if like is not None and len(like.ids) == names.size and all(texts[b].tolist() == like.ids[b] for b in blocks):
+        return like.ids, like.rows
+    ids = [id for b in blocks for id in texts[b].tolist()]
+    return ids, {id: row for row, id in enumerate(ids)}
 
 
 def _damaged(path: Path, found: str) -> StppError:

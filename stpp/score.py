@@ -1,5 +1,7 @@
 """The stage that scores how stable the K checkpoints' masks of each unlabeled image are."""
 
+import itertools
+from array import array
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +18,9 @@ def run(stage: Stage, runtime: Runtime) -> None:
 
     A stage that was stopped goes on after the images that it saved. Raises Stopped if a signal asked for it.
     """
-    stores = [MaskStore(path) for path in stage.inputs("masks")]
+    first, *others = stage.inputs("masks")
+    stores = [MaskStore(first)]
+    stores += [MaskStore(path, like=stores[0]) for path in others]
     check_alike(stores)
     definition = stage.settings["definition"]
     with Progress(stage.unfinished, stage.recipe["identity"], runtime.save_minutes) as progress:
@@ -42,12 +46,12 @@ def compare_in_parts(
     parts = Parts(progress.folder, "npy", lambda path: len(np.load(path)))
     saved, done = parts.done()
     while done < len(ids) or not saved:
-        rows = []
-        for image in ids[done:]:
-            rows.append(compare_masks(stores, image, compared))
+        values = array("d")  # a list of numbers would take four times the memory
+        for image in itertools.islice(ids, done, None):
+            values.extend(compare_masks(stores, image, compared))
             if progress.due:
                 break
-        write_rows(parts, done, np.array(rows, np.float64).reshape(-1, 1 + len(compared)))
+        write_rows(parts, done, np.array(values).reshape(-1, 1 + len(compared)))
         saved, done = parts.done()
         progress.saved(f"after {done} of {len(ids)} images")
     return np.concatenate([np.load(path) for path in saved])

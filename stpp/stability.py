@@ -10,7 +10,9 @@ and "all_pairs" (the mean of meanIoU over all pairs of checkpoints). Checkpoints
 """
 
 import csv
-from collections.abc import Sequence
+import math
+from array import array
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,7 +139,7 @@ def ranks(scores: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def write_score_table(table: "pd.DataFrame", path: Path) -> None:
     """Write a score table as CSV. Numbers are written so that they are read back exactly."""
-    table.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
+    table.to_csv(path, index=False, lineterminator="\n", encoding="utf-8", chunksize=1000)
 
 
 def read_score_table(path: Path) -> "pd.DataFrame":
@@ -153,45 +155,56 @@ def read_score_table(path: Path) -> "pd.DataFrame":
         # Not by pandas, which guesses types (an image may be called "NA" or "001"), pads short rows and, in some
         # versions, does not read every float exactly.
         with path.open(encoding="utf-8", newline="") as file:
-            header, *rows = csv.reader(file, strict=True)
-        for number, row in enumerate(rows, start=1):
-            if len(row) != len(header):
-                raise ValueError(f"row {number} has {len(row)} values, the header has {len(header)}")
-        if len(set(header)) < len(header):
-            raise ValueError(f"two columns have the same name: {', '.join(header)}")
-        table = pd.DataFrame(rows, columns=header, dtype=str)
+            columns = _columns(csv.reader(file, strict=True))
     except FileNotFoundError:
         raise StppError(f"There is no score table at {path}: run the scoring stage first.") from None
-    except (OSError, ValueError, csv.Error) as error:  # a folder, no header, not UTF-8, or as raised above
+    except (OSError, ValueError, csv.Error) as error:  # a folder, no header, not UTF-8, or as raised by `_columns`
         raise StppError(f"{path} cannot be read as a score table: {error}. {remedy}") from error
-    compared = [column for column in table.columns if column.startswith("iou_")]
-    missing = [column for column in ("id", "sum", "mean", "score", "rank") if column not in table.columns]
-    if missing or not compared:
-        raise StppError(
-            f"{path} is no score table: it lacks the column {', '.join(missing) or 'iou_1_2 (or another pair)'}. "
-            f"Its columns are {', '.join(table.columns)}. {remedy}"
-        )
+    table = pd.DataFrame(
+        {
+            name: pd.Series(values, dtype=str) if isinstance(values, list) else np.array(values)
+            for name, values in columns.items()
+        }
+    )
     if table["id"].duplicated().any():
         twice = table["id"][table["id"].duplicated()].iloc[0]
         raise StppError(f"{path} holds image {twice!r} more than once; every image needs one score. {remedy}")
-    highest = dict.fromkeys([*compared, "mean"], 1.0) | dict.fromkeys(["sum", "score"], float(len(compared)))
-    highest |= {"classes": float(IGNORE)} if "classes" in table else {}
-    for column, limit in highest.items():
-        numbers = table[column].map(_number).astype(np.float64)
-        wrong = ~numbers.between(0, limit)
-        if wrong.any():
-            image, found = table.loc[wrong, ["id", column]].iloc[0]
-            raise StppError(
-                f"{path}: {column} of image {image!r} is {found!r}, expected a number from 0 to {limit:g}. {remedy}"
-            )
-        table[column] = numbers
-    if "classes" in table:
-        table["classes"] = table["classes"].astype(np.int64)
-    rank = table["rank"].map(_number)
-    if sorted(rank) != list(range(1, len(table) + 1)):
+    if (np.sort(table["rank"]) != np.arange(1, len(table) + 1)).any():
         raise StppError(f"{path}: the ranks are not 1 to {len(table)}, each once: rows were lost or edited. {remedy}")
-    table["rank"] = rank.astype(np.int64)
-    return table
+    whole = {name: np.int64 for name in ("classes", "rank") if name in table}
+    return table.astype(whole)
+
+
+def _columns(rows: Iterator[list[str]]) -> dict[str, "list[str] | array[float]"]:
+    """The columns of a score table from the rows of its file; numbers as such, which spares memory.
+
+    Raises ValueError for what is no score table.
+    """
+    header = next(rows, [])
+    if len(set(header)) < len(header):
+        raise ValueError(f"two columns have the same name: {', '.join(header)}")
+    compared = [name for name in header if name.startswith("iou_")]
+    missing = [name for name in ("id", "sum", "mean", "score", "rank") if name not in header]
+    if missing or not compared:
+        raise ValueError(
+            f"it lacks the column {', '.join(missing) or 'iou_1_2 (or another pair)'}; its columns are "
+            f"{', '.join(header)}"
+        )
+    highest = dict.fromkeys([*compared, "mean"], 1.0) | dict.fromkeys(["sum", "score"], float(len(compared)))
+    highest |= {"classes": float(IGNORE), "rank": math.inf}
+    columns: dict[str, list[str] | array[float]] = {name: array("d") if name in highest else [] for name in header}
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(header):
+            raise ValueError(f"row {number} has {len(row)} values, the header has {len(header)}")
+        for (name, column), text in zip(columns.items(), row):
+            if isinstance(column, list):
+                column.append(text)
+            elif 0 <= (value := _number(text)) <= highest[name] or name == "rank":
+                column.append(value)
+            else:
+                image, limit = row[header.index("id")], highest[name]
+                raise ValueError(f"{name} of image {image!r} is {text!r}, expected a number from 0 to {limit:g}")
+    return columns
 
 
 def _number(text: str) -> float:
@@ -210,8 +223,7 @@ def check_alike(stores: Sequence["MaskStore"]) -> None:
                 f"{first.path} has the classes {', '.join(first.classes)}, {store.path} has "
                 f"{', '.join(store.classes)}. Checkpoints of one training share their classes: predict again."
             )
-        different = set(store.ids) ^ set(first.ids)
-        if different:
+        if store.ids != first.ids and (different := set(store.ids) ^ set(first.ids)):
             raise StppError(
                 f"{first.path} and {store.path} hold different images: {len(different)} are in only one of them, "
                 f"such as {min(different)!r}. Predict the same list of images with every checkpoint."

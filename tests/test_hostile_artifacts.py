@@ -60,7 +60,7 @@ TABLE = "id,iou_1_2,sum,mean,score,rank\n"
 TABLES: dict[str, tuple[bytes, str]] = {
     "random bytes": (JUNK, "cannot be read as a score table"),
     "nothing": (b"", "cannot be read as a score table"),
-    "a line break": (b"\n", "is no score table"),
+    "a line break": (b"\n", "cannot be read as a score table: it lacks"),
     "a column twice": (b"id,iou_1_2,sum,mean,score,rank,rank\na,1,1,1,1,1,1\n", "two columns have the same name"),
     "all columns twice": (TABLE.strip().encode() + b"," + TABLE.encode(), "two columns have the same name"),
     "a field of a million letters": (TABLE.encode() + b"a" * 1_000_000 + b",1,1,1,1,1\n", "cannot be read"),

@@ -6,10 +6,13 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from stpp.errors import StppError
 from stpp.models import build
+from stpp.models.dilated import DilatedConv2d
 from stpp.models.folding import for_prediction
 
 State = dict[str, Tensor]
@@ -354,6 +357,49 @@ def test_for_prediction_bfloat16_stays_near_float32():
         found = for_prediction(net, "bf16")(x.to(torch.bfloat16))
         assert found.dtype == torch.float32
         assert relative_error(found, net(x)) < 0.05
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    sizes=st.tuples(st.integers(1, 3), st.integers(1, 14), st.integers(1, 14)),
+    channels=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    rate=st.integers(1, 16),
+    bias=st.booleans(),
+)
+def test_a_dilated_convolution_has_torchs_outputs_and_gradients(sizes, channels, rate, bias):
+    torch.manual_seed(0)
+    count, height, width = sizes
+    plain = torch.nn.Conv2d(*channels, 3, padding=rate, dilation=rate, bias=bias).double()
+    ours = DilatedConv2d(*channels, rate, bias=bias).double()
+    ours.load_state_dict(plain.state_dict())
+    x = torch.randn(count, channels[0], height, width, dtype=torch.float64)
+    inputs = [x.clone().requires_grad_() for _ in range(2)]
+    outputs = [conv(input) for conv, input in zip((ours, plain), inputs)]
+    assert torch.equal(*outputs)
+    upstream = torch.randn_like(outputs[0])
+    for output in outputs:
+        output.backward(upstream)
+    pairs = [(a.grad, b.grad) for a, b in zip([inputs[0], *ours.parameters()], [inputs[1], *plain.parameters()])]
+    for found, expected in pairs:
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    with torch.no_grad():
+        assert torch.equal(ours(x), plain(x))
+
+
+def test_a_dilated_convolution_learns_in_bfloat16_as_torchs_does():
+    torch.manual_seed(0)
+    gradients = []
+    for made in (DilatedConv2d(8, 6, 4, bias=False), torch.nn.Conv2d(8, 6, 3, padding=4, dilation=4, bias=False)):
+        with torch.no_grad():
+            made.weight.copy_(torch.linspace(-1, 1, made.weight.numel()).view_as(made.weight))
+        x = torch.linspace(-2, 3, 2 * 8 * 9 * 11).sin().view(2, 8, 9, 11)
+        with torch.autocast("cpu", torch.bfloat16):
+            y = made(x)
+        assert y.dtype == torch.bfloat16
+        y.float().square().mean().backward()
+        gradients.append(made.weight.grad)
+    assert gradients[0].dtype == torch.float32
+    assert relative_error(*gradients) < 0.02
 
 
 def test_unknown_names_and_strides_are_refused_with_what_was_expected():

@@ -4,15 +4,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stpp.errors import StppError
+from stpp.models.dilated import DilatedConv2d
 
 
 def conv_bn_relu(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Sequential:
-    """A convolution of stride 1 that keeps the size (odd kernel, no bias), batch norm, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=dilation * (kernel // 2), dilation=dilation, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
+    """A convolution of stride 1 that keeps the size (odd kernel, 3 if dilated, no bias), batch norm, ReLU."""
+    if dilation == 1:
+        conv: nn.Conv2d = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+    else:
+        conv = DilatedConv2d(inputs, outputs, dilation, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 def resize(x: Tensor, like: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
+from stpp.models.dilated import DilatedConv2d
+
 PAPER_RATES = (6, 12, 18, 24)
 
 
@@ -19,7 +21,7 @@ class DeepLabV2Head(nn.ModuleList):
 
     def __init__(self, channels: int, classes: int, *, rates: Sequence[int] | None = None) -> None:
         rates = PAPER_RATES if rates is None else rates
-        classifiers = [nn.Conv2d(channels, classes, 3, padding=rate, dilation=rate) for rate in rates]
+        classifiers = [DilatedConv2d(channels, classes, rate, bias=True) for rate in rates]
         for conv in classifiers:
             nn.init.normal_(conv.weight, std=0.01)
         super().__init__(classifiers)
