@@ -324,13 +324,11 @@ class _Graph:
             "encoding": self.encoding,
             "prediction": self.prediction(),
         }
-        last = run.get("student", run["teacher"])
-        checkpoints = [f"masks{k}" for k in range(1, self.config.selection.checkpoints + 1)]
-        artifacts: dict[str, str | list[str]] = {
-            "checkpoint": f"{last}/{self.config.evaluation.checkpoint}.pt",
-            "masks": [f"{run[role]}/masks.h5" for role in checkpoints if role in run],
-            "labels": [f"{run[role]}/masks.h5" for role in ("labels", "labels1", "labels2") if role in run],
-        }
+        *_, last = (folder for folder in run.values() if folder.startswith("train/"))
+        artifacts: dict[str, str | list[str]] = {"checkpoint": f"{last}/{self.config.evaluation.checkpoint}.pt"}
+        for name in ("masks", "labels"):
+            stores = [folder for role, folder in run.items() if role.startswith(name) and folder.startswith("predict/")]
+            artifacts[name] = [f"{folder}/masks.h5" for folder in stores]
         return settings, artifacts
 
     def prediction(self) -> dict[str, Any]:
