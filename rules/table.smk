@@ -5,8 +5,8 @@ rule write_table:
     input:
         GRAPH.reads("table"),
     output:
-        f"{STAGES}/table/{{stage}}/table.csv",
-        f"{STAGES}/table/{{stage}}/runs.csv",
+        report(f"{STAGES}/table/{{stage}}/table.csv", category="Table", labels={"rows": "experiments"}),
+        report(f"{STAGES}/table/{{stage}}/runs.csv", category="Table", labels={"rows": "runs"}),
         f"{STAGES}/table/{{stage}}/table.txt",
         f"{STAGES}/table/{{stage}}/metrics.json",
         f"{STAGES}/table/{{stage}}/stage.json",

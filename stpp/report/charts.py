@@ -25,6 +25,8 @@ MARKERS = ["o", "s", "^", "D", "v", "P"]
 HATCHES = ["", "////", "....", "\\\\\\\\", "xxxx", "----"]
 WIDTH = 5.0
 """Width of a chart in inches, of 72 units of the SVG each."""
+LINE = 64
+"""Characters of the legend in the width of a chart."""
 MOST_POINTS = 400
 """Points of one line or cloud: more would make the file large and nothing clearer."""
 
@@ -50,7 +52,9 @@ _STYLE: Any = {
     "ytick.color": INK,
     "legend.frameon": False,
     "legend.fontsize": 10,
-    "legend.handlelength": 2.6,
+    "legend.handlelength": 2.4,
+    "legend.columnspacing": 1.2,
+    "legend.borderaxespad": 0,
 }
 
 
@@ -73,6 +77,13 @@ def draw(name: str, description: str, height: float, paint: Callable[..., None],
     svg = re.sub(r"\s*\n\s*", " ", svg)
     head = element("svg", role="img", aria_label=description, class_="chart").removesuffix("></svg>")
     return Html(re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', lambda m: f"{head} {m[1]}", svg, count=1))
+
+
+def legend_above(axes: Axes) -> None:
+    """A legend of the axes at the top of the chart, where it hides nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = max(1, min(len(labels), LINE // (max(map(len, labels)) + 6)))
+    axes.get_figure(root=True).legend(handles, labels, loc="outside upper left", ncols=columns)
 
 
 def learning_curves(
@@ -103,8 +114,9 @@ def learning_curves(
             miou.set_ylabel("val mIoU (%)")
             miou.set_ylim(100 * mious[0] - 3, 100 * mious[1] + 3)
         (miou or loss).set_xlabel("iterations")
+        loss.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         if len(histories) > 1:
-            (miou or loss).legend(ncols=min(3, len(histories)), loc="lower right", columnspacing=1.2)
+            legend_above(loss)
 
     last = {label: history.iloc[-1] for label, history in histories.items()}
     ends = "; ".join(
@@ -112,14 +124,22 @@ def learning_curves(
         + ("" if pd.isna(row["val_miou"]) else f", val mIoU {100 * row['val_miou']:.1f} %")
         for label, row in last.items()
     )
-    return draw(f"curves {name}", f"Learning curves of {name}. At the end: {ends}.", 4.2, paint, 1 + validated)
+    return draw(
+        f"curves {name}",
+        f"Learning curves of {name}. At the end: {ends}.",
+        4.2 if validated else 2.8,
+        paint,
+        1 + validated,
+    )
 
 
 def score_histogram(name: str, scores: pd.Series, reliable: pd.Series) -> Html:
     """How many images have which stability score; `reliable` says which are, and the cut is between both."""
     cut = float(scores[reliable].min())
     low, high = float(scores.min()), float(scores.max())
-    bins = np.linspace(low, high if high > low else low + 1e-3, min(40, max(8, len(scores) // 8)) + 1)
+    # Edges are counted from the cut, so that no bar has both colours.
+    width = (high - low or 1e-3) / min(40, max(8, len(scores) // 8))
+    bins = cut + width * np.arange(-np.ceil((cut - low) / width), np.floor((high - cut) / width) + 2)
 
     def paint(axes: Axes) -> None:
         parts = [scores[~reliable], scores[reliable]]
@@ -130,7 +150,7 @@ def score_histogram(name: str, scores: pd.Series, reliable: pd.Series) -> Html:
         axes.set_xlabel("stability score")
         axes.set_ylabel("images")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend()
+        legend_above(axes)
 
     description = (
         f"Histogram of the stability scores of {len(scores)} images, from {low:.3f} to {high:.3f}; the "
@@ -150,9 +170,11 @@ def score_against_truth(name: str, scores: pd.Series, true: pd.Series, reliable:
             axes.scatter(x, y, **how)
         axes.set_xlabel("stability score")
         axes.set_ylabel("true mIoU (%)")
-        axes.legend()
+        legend_above(axes)
 
-    description = f"Stability score against true mIoU of {len(scores)} images: see the rank correlation in the caption."
+    description = (
+        f"Stability score against true mIoU of {len(scores)} images: see the rank correlation in the table below."
+    )
     return draw(f"truth {name}", description, 3.2, paint)
 
 
@@ -174,7 +196,7 @@ def phases(name: str, runs: pd.DataFrame, phase_names: Sequence[str]) -> Html:
         axes.set_xticks(spots, list(phase_names))
         axes.set_xlim(-0.2, len(spots) - 0.8)
         axes.set_ylabel("mIoU (%)")
-        axes.legend()
+        legend_above(axes)
 
     best = means[means.columns[-1]]
     description = f"mIoU by phase, {', '.join(phase_names)}. At the end: " + ", ".join(
@@ -199,7 +221,7 @@ def class_bars(name: str, iou: pd.DataFrame, spread: pd.DataFrame) -> Html:
         axes.set_xlim(0, 100)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("IoU (%)")
-        axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1), ncols=min(4, count))
+        legend_above(axes)
 
     best = iou.max(axis=1)
     description = (

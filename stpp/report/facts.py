@@ -10,7 +10,6 @@ import pandas as pd
 
 from stpp.data.manifest import Row
 from stpp.idlist import read_list
-from stpp.report.table import MODELS
 from stpp.stability import read_score_table
 from stpp.stage import Stage, verified
 
@@ -25,7 +24,7 @@ class Facts:
     `shown` is the run whose pictures are shown. By folder of the stage: `records` (the content of `stage.json`, in the
     order of the runs), `histories` (epoch, iterations, loss, val mIoU of trainings), `evaluations` (`metrics.json`),
     `image_scores` (id and mIoU in [0, 1] of each image: of the masks that were scored, and of the result shown),
-    `scores` (the score tables) and `reliable` (the ids of the reliable images). `table` is the `metrics.json` of the
+    `scores` (the score tables) and `reliable` (the ids of the images that were selected by score). `table` is the `metrics.json` of the
     table. `subsets` are the manifests of the shown run with their `fingerprints`; `palette` has [r, g, b] of 0..255 for
     each of its `classes`.
     """
@@ -55,9 +54,14 @@ class Facts:
         return found
 
 
+def networks(run: Run) -> list[str]:
+    """The roles of the networks of a run, in the order in which they are trained; the last one is the result."""
+    return [role for role, folder in run["stages"].items() if folder.startswith("train/")]
+
+
 def result_of(run: Run) -> str | None:
     """The folder of the evaluation of a run's last network on test, or on val without a test set; None without both."""
-    last = next(model for model in reversed(MODELS) if model in run["stages"])
+    last = networks(run)[-1]
     return next((run["stages"][role] for role in (f"{last}-test", f"{last}-val") if role in run["stages"]), None)
 
 
@@ -73,6 +77,7 @@ def load(stage: Stage) -> Facts:
     def of_kind(kind: str) -> list[str]:
         return [folder for folder in folders if folder.startswith(f"{kind}/")]
 
+    selections = dict.fromkeys(run["stages"]["select"] for run in runs if "score" in run["stages"])
     rated = {run["stages"].get("stability-truth") for run in runs} | {result_of(shown)}
     return Facts(
         name=settings["name"],
@@ -87,7 +92,7 @@ def load(stage: Stage) -> Facts:
         },
         image_scores={folder: read_images(stages / folder) for folder in folders if folder in rated},
         scores={folder: read_score_table(verified(stages / folder / "scores.csv")) for folder in of_kind("score")},
-        reliable={folder: read_list(verified(stages / folder / "reliable.txt")) for folder in of_kind("select")},
+        reliable={folder: read_list(verified(stages / folder / "reliable.txt")) for folder in selections},
         subsets={subset: stage.rows(subset) for subset in stage.recipe["data"]},
         fingerprints=stage.recipe["data"],
         classes=settings["classes"],

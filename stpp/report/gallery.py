@@ -6,7 +6,7 @@ gets most wrong. Each is a row of thumbnails inside the page, so their number an
 
 import base64
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,28 +119,30 @@ def gallery(facts: Facts, sources: Sources) -> Html:
 
 def legend(classes: Sequence[str], colours: NDArray[np.uint8]) -> Html:
     """What the colours of masks, stability maps and error maps mean."""
-    entries = [
-        *zip(map(tuple, colours), classes),
-        (IGNORE_COLOUR, "left out"),
-        (WRONG[1], "wrong"),
-        (WRONG[0], "right"),
-    ]
     ramp = ", ".join(f"rgb({r},{g},{b})" for r, g, b in heat_colours()[::51].tolist())
+    stability = [
+        "all checkpoints agree",
+        element("span", class_="swatch ramp", style=f"background:linear-gradient(90deg, {ramp})"),
+        "none agrees with the last",
+    ]
     return element(
-        "ul",
-        *(
-            element("li", element("span", class_="swatch", style=f"background:rgb({r},{g},{b})"), name)
-            for (r, g, b), name in entries
-        ),
-        element(
-            "li",
-            "stability: all checkpoints agree ",
-            element("span", class_="swatch ramp", style=f"background:linear-gradient(90deg, {ramp})"),
-            " none agrees with the last",
-        ),
+        "dl",
+        element("dt", "masks"),
+        element("dd", *swatches([*zip(colours[: len(classes)].tolist(), classes), (IGNORE_COLOUR, "left out")])),
+        element("dt", "stability"),
+        element("dd", element("span", *stability)),
+        element("dt", "errors"),
+        element("dd", *swatches(zip(WRONG, ("right", "wrong", "left out")))),
         class_="legend",
-        aria_label="Colours",
     )
+
+
+def swatches(entries: Iterable[tuple[Sequence[int], str]]) -> list[Html]:
+    """Each colour [r, g, b] with its name."""
+    return [
+        element("span", element("span", class_="swatch", style=f"background:rgb({r},{g},{b})"), name)
+        for (r, g, b), name in entries
+    ]
 
 
 def picture_row(row: Row, note: str, facts: Facts, sources: Sources, colours: NDArray[np.uint8]) -> Html:

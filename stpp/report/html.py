@@ -56,7 +56,7 @@ def section(anchor: str, title: str, *children: str | None) -> Html:
 
 
 def details(summary: str, *children: str | None) -> Html:
-    """What is shown when someone asks for it, and in print."""
+    """What is shown when someone asks for it."""
     return element("details", element("summary", summary), *children)
 
 

@@ -7,12 +7,10 @@ import numpy as np
 import pandas as pd
 
 from stpp.report.charts import class_bars, learning_curves, phases, score_against_truth, score_histogram
-from stpp.report.facts import Facts, Run, result_of
+from stpp.report.facts import Facts, Run, networks, result_of
 from stpp.report.html import Html, details, element, figure, grid, scrolling, section, table
-from stpp.report.table import MODELS, percent
+from stpp.report.table import percent
 
-PHASES = {"teacher": "teacher", "phase1": "phase 1", "student": "final student"}
-LABELS = {"labels": "pseudo-labels", "labels1": "pseudo-labels of phase 1", "labels2": "pseudo-labels of phase 2"}
 MOST_CHARTS = 24
 """Charts of one kind; what is left out is said."""
 
@@ -27,25 +25,20 @@ def results(facts: Facts) -> Html:
         return section("results", "Results", element("p", "No val and no test set was given: no mIoU was measured."))
     first, subset = experiments[0]["baseline"], experiments[0]["subset"]
     best = max(experiments, key=lambda row: row["miou_mean"])["experiment"]
-    header = ["experiment", "method", "mIoU (%)", "sd", "runs", f"minus {first}", "sd"]
-    rows = []
-    for row in experiments:
-        differs = row["experiment"] != first
-        rows.append(
-            [
-                row["experiment"],
-                row["method"],
-                element("span", number(row["miou_mean"]), class_="best" if row["experiment"] == best else None),
-                number(row["miou_sd"]),
-                str(row["n"]),
-                number(row["difference_mean"], sign=True) if differs else "",
-                number(row["difference_sd"]) if differs else "",
-            ]
-        )
+    others = [row if row["experiment"] != first else {} for row in experiments]
+    columns = [
+        ("experiment", [row["experiment"] for row in experiments]),
+        ("mIoU (%)", [highlighted(number(row["miou_mean"]), row["experiment"] == best) for row in experiments]),
+        ("sd", [number(row["miou_sd"]) for row in experiments]),
+        ("runs", [str(row["n"]) for row in experiments]),
+        (f"minus {first}", [number(row.get("difference_mean"), sign=True) for row in others]),
+        ("sd", [number(row.get("difference_sd")) for row in others]),
+    ]
+    header, cells = zip(*[(title, values) for title, values in columns if any(values)])
     images = next(run["images"] for run in facts.table["runs"] if run.get("images"))
     caption = f"mIoU on {subset}, {images:.0f} images; sd: standard deviation over runs of different seeds"
-    columns = list(dict.fromkeys(key for run in facts.table["runs"] for key in run))
-    every = table(columns, [[cell(run.get(key), key) for key in columns] for run in facts.table["runs"]], "Every run")
+    keys = list(dict.fromkeys(key for run in facts.table["runs"] for key in run))
+    every = table(keys, [[cell(run.get(key), key) for key in keys] for run in facts.table["runs"]], "Every run")
     note = element(
         "p",
         "Differences are between runs of the same seed. ",
@@ -54,38 +47,36 @@ def results(facts: Facts) -> Html:
         else None,
         class_="soft",
     )
-    return section(
-        "results", "Results", table(header, rows, caption, text_columns=2), note, details("Every run", every)
-    )
+    return section("results", "Results", table(header, list(zip(*cells)), caption), note, details("Every run", every))
 
 
 def phases_compared(facts: Facts) -> Html:
     """What each phase of self-training gained, and how good the pseudo-labels were."""
     runs = pd.DataFrame(facts.table["runs"])
     subset = next((value for value in runs.get("subset", []) if value), None)
-    columns = [f"{model}_{subset}" for model in MODELS if f"{model}_{subset}" in runs]
-    parts: list[Html] = []
+    roles = in_order(role for run in facts.runs for role in networks(run))
+    columns = [f"{role}_{subset}" for role in roles if f"{role}_{subset}" in runs]
     several = runs[runs[columns].notna().sum(axis=1) > 1] if columns else runs.iloc[:0]
-    if len(several):
-        names = [PHASES[column.removesuffix(f"_{subset}")] for column in columns]
-        experiments = list(several["experiment"].unique())
-        charts = [
-            figure(
-                phases(
-                    ", ".join(some), several[several["experiment"].isin(some)].set_index("experiment")[columns], names
-                ),
-                f"mIoU on {subset}: a line is the mean of an experiment, a mark is a run",
-            )
-            for some in parts_of(experiments, 6)
-        ]
-        parts += charts
-    known = [role for role in LABELS if role in runs]
-    if known:
-        means = runs.groupby("experiment", sort=False)[known].mean().dropna(how="all")
+    groups = parts_of(several["experiment"].unique().tolist(), 6)
+    parts = [
+        figure(
+            phases(
+                ", ".join(some),
+                several[several["experiment"].isin(some)].set_index("experiment")[columns],
+                [phase_name(column.removesuffix(f"_{subset}")) for column in columns],
+            ),
+            f"mIoU on {subset}: a line is the mean of an experiment, a mark is a run",
+        )
+        for some in groups[:MOST_CHARTS]
+    ]
+    labels = in_order(column for column in runs if str(column).startswith("labels"))
+    if labels:
+        means = runs.groupby("experiment", sort=False)[labels].mean().dropna(how="all")
         rows = [[str(name), *(number(value) for value in row)] for name, row in means.iterrows()]
-        caption = "mIoU (%) of the pseudo-labels against true masks, which were used for nothing else; mean over runs"
-        parts.append(table(["experiment", *(LABELS[role] for role in known)], rows, caption))
-    return section("phases", "Phases", grid(parts, 2) if parts else None)
+        caption = "Pseudo-labels: mIoU (%) against true masks, which were used for nothing else; mean over runs"
+        names = ["for the only phase" if role == "labels" else f"for {phase_name(role)}" for role in labels]
+        parts.append(table(["experiment", *names], rows, caption))
+    return section("phases", "Phases", left_out(len(groups)), grid(parts, 2) if parts else None)
 
 
 def classes(facts: Facts) -> Html:
@@ -99,9 +90,10 @@ def classes(facts: Facts) -> Html:
         return Html("")
     mean = pd.DataFrame({name: frame.mean() for name, frame in found.items()})
     spread = pd.DataFrame({name: frame.std() for name, frame in found.items()})
+    groups = parts_of(list(mean.columns), 4)
     charts = [
         figure(class_bars(", ".join(some), mean[some], spread[some]), "IoU by class; whiskers: sd over runs")
-        for some in parts_of(list(mean.columns), 4)
+        for some in groups[:MOST_CHARTS]
     ]
     rows = [[str(name), *(number(value) for value in row)] for name, row in mean.iterrows()]
     numbers = table(["class", *map(str, mean.columns)], rows, "IoU (%) by class, mean over runs")
@@ -111,6 +103,7 @@ def classes(facts: Facts) -> Html:
     return section(
         "classes",
         "Classes",
+        left_out(len(groups)),
         grid([*charts, matrix if beside else None], 2),
         None if beside else matrix,
         details("IoU by class as numbers", numbers),
@@ -146,7 +139,7 @@ def curves(facts: Facts) -> Html:
         users = [(run, role) for run in facts.runs for role, used in run["stages"].items() if used == folder]
         who = ", ".join(dict.fromkeys(run["experiment"] for run, _ in users))
         run, role = users[0]
-        groups.setdefault(f"{PHASES[role]} of {who}", {})[f"seed {run['seed']}"] = folder
+        groups.setdefault(f"{phase_name(role)} of {who}", {})[f"seed {run['seed']}"] = folder
     together = pd.concat(facts.histories.values())
     limits = [(float(together[column].min()), float(together[column].max())) for column in ("loss", "val_miou")]
     charts = [
@@ -162,34 +155,58 @@ def stability(facts: Facts) -> Html:
     """Scores with the cut, and whether they say anything about the true quality, for each selection by score."""
     charts: list[Html] = []
     done: dict[str, Run] = {run["stages"]["select"]: run for run in reversed(facts.runs) if "score" in run["stages"]}
-    rows = {(row["experiment"], row["seed"]): row for row in facts.table["runs"]}
+    worth = {(row["experiment"], row["seed"]): row for row in facts.table["runs"]}
+    rows: list[list[str]] = []
     selections = [(select, run) for select, run in reversed(done.items())]
     for select, run in selections[: MOST_CHARTS // 2]:
         scores = facts.scores[run["stages"]["score"]]
         reliable = scores["id"].isin(facts.reliable[select])
-        charts.append(figure(score_histogram(run_name(run), scores["score"], reliable), f"Scores of {run_name(run)}"))
+        name = run_name(run)
+        charts.append(figure(score_histogram(name, scores["score"], reliable), f"Scores of {name}"))
         rated = run["stages"].get("stability-truth")
         if rated is not None:
             both = scores.assign(reliable=reliable).merge(facts.image_scores[rated], on="id").dropna(subset=["miou"])
-            row = rows[run["experiment"], run["seed"]]
-            caption = f"Score and truth of {run_name(run)}: {correlation(row)}"
-            chart = score_against_truth(run_name(run), both["score"], both["miou"], both["reliable"])
-            charts.append(figure(chart, caption))
+            chart = score_against_truth(name, both["score"], both["miou"], both["reliable"])
+            charts.append(figure(chart, f"Scores of {name} against the truth"))
+            row = worth[run["experiment"], run["seed"]]
+            groups = [number(row.get(group)) for group in ("reliable", "unreliable")]
+            rows.append([run["experiment"], str(run["seed"]), *groups, cell(row.get("spearman"), "spearman")])
     if not charts:
         return Html("")
     about = element(
         "p",
-        "The score of an image says how alike the masks of the teacher's checkpoints are. The images above the cut are "
-        "reliable: phase 1 trains on them.",
+        "The score of an image says how alike the masks of the teacher's checkpoints are. The images from the cut on "
+        "are reliable: phase 1 trains on them.",
     )
-    return section("stability", "Stability", about, left_out(2 * len(selections)), grid(charts, 2))
+    header = ["experiment", "seed", "reliable", "unreliable", "rank correlation"]
+    caption = (
+        "What the score was worth: mIoU (%) of the teacher's masks of both parts against true masks, which were used "
+        "for nothing else, and Spearman's correlation of score and true mIoU over images"
+    )
+    return section(
+        "stability",
+        "Stability",
+        about,
+        left_out(2 * len(selections)),
+        grid(charts, 2),
+        table(header, rows, caption) if rows else None,
+    )
 
 
-def correlation(row: Mapping[str, Any]) -> str:
-    """What the score of a run was worth, from its row of the table."""
-    groups = [f"{number(row[name])} % {name}" for name in ("reliable", "unreliable") if row.get(name) is not None]
-    worth = "not defined" if row.get("spearman") is None else f"{row['spearman']:.2f}"
-    return f"rank correlation (Spearman) {worth}; mIoU {', '.join(groups)}"
+def highlighted(text: str, best: bool) -> str:
+    """The text, bold where it is the best one."""
+    return element("b", text) if best else text
+
+
+def in_order(roles: Iterable[str]) -> list[str]:
+    """Each role once, as its phase comes: the teacher, the numbered phases, and the last network."""
+    return sorted(set(roles), key=lambda role: (role in ("student", "supervised"), role != "teacher", len(role), role))
+
+
+def phase_name(role: str) -> str:
+    """How the network, or the pseudo-labels, of a role are called: "phase 1" for `phase1` and `labels1`."""
+    number = role.removeprefix("phase").removeprefix("labels")
+    return f"phase {number}" if number.isdecimal() else {"student": "final student"}.get(role, role)
 
 
 def run_name(run: Run) -> str:
@@ -216,6 +233,6 @@ def left_out(count: int) -> Html | None:
     return element("p", f"The first {MOST_CHARTS} of {count} charts; the files of all stages have the rest.")
 
 
-def parts_of(names: list[Any], size: int) -> Iterable[list[Any]]:
+def parts_of(names: list[Any], size: int) -> list[list[Any]]:
     """The names, so many at a time."""
     return [names[at : at + size] for at in range(0, len(names), size)]

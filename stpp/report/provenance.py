@@ -100,7 +100,7 @@ def costs(facts: Facts) -> Html:
             memory(max((record.get("peak_memory_mb") or 0 for record in records), default=0)),
             bar(total_of(records, "seconds") / most),
         ]
-        for kind, records in kinds.items()
+        for kind, records in sorted(kinds.items(), key=lambda item: -total_of(item[1], "seconds"))
     ]
     header = ["stage", "jobs", "time", "CPU time", "peak memory"]
     whole = total_of(facts.records.values(), "seconds")
