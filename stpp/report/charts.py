@@ -83,7 +83,7 @@ def legend_above(axes: Axes) -> None:
     """A legend of the axes at the top of the chart, where it hides nothing."""
     handles, labels = axes.get_legend_handles_labels()
     columns = max(1, min(len(labels), LINE // (max(map(len, labels)) + 6)))
-    axes.get_figure(root=True).legend(handles, labels, loc="outside upper left", ncols=columns)
+    axes.figure.legend(handles, labels, loc="outside upper left", ncols=columns)
 
 
 def learning_curves(
@@ -124,13 +124,8 @@ def learning_curves(
         + ("" if pd.isna(row["val_miou"]) else f", val mIoU {100 * row['val_miou']:.1f} %")
         for label, row in last.items()
     )
-    return draw(
-        f"curves {name}",
-        f"Learning curves of {name}. At the end: {ends}.",
-        4.2 if validated else 2.8,
-        paint,
-        1 + validated,
-    )
+    description = f"Learning curves of {name}. At the end: {ends}."
+    return draw(f"curves {name}", description, 4.2 if validated else 2.8, paint, 1 + validated)
 
 
 def score_histogram(name: str, scores: pd.Series, reliable: pd.Series) -> Html:
@@ -172,9 +167,7 @@ def score_against_truth(name: str, scores: pd.Series, true: pd.Series, reliable:
         axes.set_ylabel("true mIoU (%)")
         legend_above(axes)
 
-    description = (
-        f"Stability score against true mIoU of {len(scores)} images: see the rank correlation in the table below."
-    )
+    description = f"Stability score against true mIoU of {len(scores)} images; the table below has the correlation."
     return draw(f"truth {name}", description, 3.2, paint)
 
 

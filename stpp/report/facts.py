@@ -24,9 +24,9 @@ class Facts:
     `shown` is the run whose pictures are shown. By folder of the stage: `records` (the content of `stage.json`, in the
     order of the runs), `histories` (epoch, iterations, loss, val mIoU of trainings), `evaluations` (`metrics.json`),
     `image_scores` (id and mIoU in [0, 1] of each image: of the masks that were scored, and of the result shown),
-    `scores` (the score tables) and `reliable` (the ids of the images that were selected by score). `table` is the `metrics.json` of the
-    table. `subsets` are the manifests of the shown run with their `fingerprints`; `palette` has [r, g, b] of 0..255 for
-    each of its `classes`.
+    `scores` (the score tables) and `reliable` (the ids of the images that were selected by score). `table` is the
+    `metrics.json` of the table. `subsets` are the manifests of the shown run with their `fingerprints`; `palette` has
+    [r, g, b] of 0..255 for each of its `classes`.
     """
 
     name: str

@@ -97,7 +97,7 @@ def choose(facts: Facts) -> list[Group]:
         notes = {by_id[r["id"]]: f"mIoU of this image {number(r['miou'])} %" for r in worst.to_dict("records")}
         about = f"The last network is most wrong on these images of {subset}."
         groups.append(Group("Worst predictions", about, notes))
-    return groups
+    return [group for group in groups if group.rows]
 
 
 def gallery(facts: Facts, sources: Sources) -> Html:

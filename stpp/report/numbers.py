@@ -37,8 +37,10 @@ def results(facts: Facts) -> Html:
     header, cells = zip(*[(title, values) for title, values in columns if any(values)])
     images = next(run["images"] for run in facts.table["runs"] if run.get("images"))
     caption = f"mIoU on {subset}, {images:.0f} images; sd: standard deviation over runs of different seeds"
-    keys = list(dict.fromkeys(key for run in facts.table["runs"] for key in run))
-    every = table(keys, [[cell(run.get(key), key) for key in keys] for run in facts.table["runs"]], "Every run")
+    said = ("method", "subset", "images")
+    keys = [key for key in dict.fromkeys(key for run in facts.table["runs"] for key in run) if key not in said]
+    names = [key.replace("_", " ") for key in keys]
+    every = table(names, [[cell(run.get(key), key) for key in keys] for run in facts.table["runs"]], "Every run")
     note = element(
         "p",
         "Differences are between runs of the same seed. ",
@@ -69,7 +71,7 @@ def phases_compared(facts: Facts) -> Html:
         )
         for some in groups[:MOST_CHARTS]
     ]
-    labels = in_order(column for column in runs if str(column).startswith("labels"))
+    labels = in_order(column for column in map(str, runs) if column.startswith("labels"))
     if labels:
         means = runs.groupby("experiment", sort=False)[labels].mean().dropna(how="all")
         rows = [[str(name), *(number(value) for value in row)] for name, row in means.iterrows()]

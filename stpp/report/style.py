@@ -7,20 +7,21 @@ CSS = """
 :root {
   color-scheme: light dark;
   --page: #ffffff; --panel: #f5f6f8; --ink: #1c2430; --soft: #566072; --grid: #d5dae1; --accent: #0072b2;
-  --shade: #c3cad4; --warn: #fff4e0; --warn-ink: #8a4b00;
+  --shade: #c3cad4; --depth: 75%; --warn: #fff4e0; --warn-ink: #8a4b00;
   --series-1: #0072b2; --series-2: #d55e00; --series-3: #009e73; --series-4: #a84f86; --series-5: #8a6d00;
   --series-6: #444f5e;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #12161c; --panel: #1b212a; --ink: #e4e8ee; --soft: #a3adba; --grid: #343d4a; --accent: #6bb8e8;
-    --shade: #000000; --warn: #33270f; --warn-ink: #f2b84b;
+    --shade: #000000; --depth: 45%; --warn: #33270f; --warn-ink: #f2b84b;
     --series-1: #56b4e9; --series-2: #f08a3c; --series-3: #2fc79a; --series-4: #de9cc2; --series-5: #f0e442;
     --series-6: #b8c2cf;
   }
 }
 * { box-sizing: border-box; }
-html { scroll-behavior: smooth; -webkit-text-size-adjust: 100%; }
+html { -webkit-text-size-adjust: 100%; }
+@media (prefers-reduced-motion: no-preference) { html { scroll-behavior: smooth; } }
 body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 72rem; background: var(--page); color: var(--ink);
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem; overflow-wrap: anywhere; }
@@ -56,7 +57,7 @@ th.number { text-align: right; }
 td.number { text-align: right; white-space: nowrap; }
 .confusion { font-size: .8rem; }
 .confusion td { text-align: right; padding: .2rem .35rem; border: 1px solid var(--page); min-width: 2.1rem;
-  background: color-mix(in srgb, var(--accent) calc(var(--share) * 75%), var(--panel)); }
+  background: color-mix(in srgb, var(--accent) calc(var(--share) * var(--depth)), var(--panel)); }
 .confusion thead th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; vertical-align: bottom;
   padding: .3rem 0; }
 .confusion thead th:first-child { writing-mode: initial; transform: none; vertical-align: bottom; }
@@ -100,7 +101,7 @@ code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; fo
 }
 @page { margin: 15mm; }
 @media print {
-  :root { color-scheme: light; --page: #fff; --panel: #f5f6f8; --ink: #000; --soft: #444; --grid: #ccc;
+  :root { color-scheme: light; --depth: 75%; --page: #fff; --panel: #f5f6f8; --ink: #000; --soft: #444; --grid: #ccc;
     --accent: #0072b2; --warn: #fff; --warn-ink: #8a4b00; --series-1: #0072b2; --series-2: #d55e00;
     --series-3: #009e73; --series-4: #a84f86; --series-5: #8a6d00; --series-6: #444f5e; }
   body { max-width: none; padding: 0; font-size: 10pt; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
@@ -108,7 +109,10 @@ code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; fo
   h2, h3, h2 + p, h3 + p, .legend { break-after: avoid; }
   h2 { margin-top: 1.5rem; }
   tr { break-inside: avoid; }
+  th, td { padding-right: .6rem; }
+  tbody th, td.text { overflow-wrap: anywhere; }
   .grid { grid-template-columns: 1fr 1fr; }
+  .grid > figure:has(.confusion) { grid-column: 1 / -1; }
   .tiles { grid-template-columns: repeat(9, 1fr); gap: .25rem; }
   .tiles figcaption { font-size: .6rem; }
   .confusion { font-size: .6rem; }
