@@ -1,4 +1,4 @@
-# make demo | make test | make camvid | make durability | make cluster | make check | make docs | make lock
+# make demo | make test | make camvid | make browser | make durability | make cluster | make check | make docs | make lock
 # make demo SEEDS=3, make camvid CAMVID=path, make durability KILLS=10
 
 PYTHON ?= python3
@@ -13,7 +13,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 SEED_LIST := [$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
 
-.PHONY: setup demo camvid test durability cluster check docs lock
+.PHONY: setup demo camvid test browser durability cluster check docs lock
 
 setup: $(VENV)/ready
 
@@ -25,15 +25,20 @@ $(VENV)/ready: envs/requirements-dev.txt pyproject.toml
 
 demo: setup  ## the whole pipeline on the embedded demo
 	$(SNAKEMAKE) --config 'seeds=$(SEED_LIST)'
-	@echo; cat results/demo/table.txt; echo; echo "All of it is in results/demo/"
+	@echo; cat results/demo/table.txt; echo; echo "Look at results/demo/report.html; all of it is in results/demo/"
 
 camvid: setup  ## the whole pipeline on CamVid, 1/8 of the labels, on a CPU
 	$(SNAKEMAKE) --configfile experiments/camvid-cpu.yaml --config 'seeds=$(SEED_LIST)' \
 	    'data={"root": "$(CAMVID)"}' 'network={"weights": "$(WEIGHTS)"}'
-	@echo; cat results/camvid-cpu/table.txt; echo; echo "All of it is in results/camvid-cpu/"
+	@echo; cat results/camvid-cpu/table.txt; echo; echo "Look at results/camvid-cpu/report.html; all of it is in results/camvid-cpu/"
 
 test: setup check  ## everything that is checked before a change lands
 	$(BIN)/python -m pytest
+
+browser: setup  ## open the demo's report in Chromium, check it, and take pictures of it
+	$(SNAKEMAKE) report --config 'seeds=$(SEED_LIST)'
+	$(BIN)/python -m pytest -rs tests/test_browser.py --report results/demo/report.html --screenshots results/demo/screenshots
+	@echo "Pictures of results/demo/report.html are in results/demo/screenshots/"
 
 durability: setup  ## kill the workflow at random moments, and compare what it ends in
 	$(BIN)/python tests/durability.py --kills $(KILLS)

@@ -8,8 +8,8 @@ rule write_report:
     output:
         report(
             f"{STAGES}/report/{{stage}}/report.html",
-            category="Report",
-            labels={"page": "the report"},
+            category="Results",
+            labels={"what": "the report"},
         ),
         f"{STAGES}/report/{{stage}}/stage.json",
     log:

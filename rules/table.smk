@@ -5,8 +5,8 @@ rule write_table:
     input:
         GRAPH.reads("table"),
     output:
-        report(f"{STAGES}/table/{{stage}}/table.csv", category="Table", labels={"rows": "experiments"}),
-        report(f"{STAGES}/table/{{stage}}/runs.csv", category="Table", labels={"rows": "runs"}),
+        report(f"{STAGES}/table/{{stage}}/table.csv", category="Results", labels={"what": "experiments"}),
+        report(f"{STAGES}/table/{{stage}}/runs.csv", category="Results", labels={"what": "runs"}),
         f"{STAGES}/table/{{stage}}/table.txt",
         f"{STAGES}/table/{{stage}}/metrics.json",
         f"{STAGES}/table/{{stage}}/stage.json",

@@ -1,6 +1,6 @@
 """How the page looks: light, dark and in print, from a phone's width on.
 
-Colours are Okabe and Ito's, which colour-blind readers tell apart; those of the dark page are lighter.
+The colours of series begin with Okabe and Ito's; readers with any kind of colour blindness can tell all six apart.
 """
 
 CSS = """
@@ -8,15 +8,15 @@ CSS = """
   color-scheme: light dark;
   --page: #ffffff; --panel: #f5f6f8; --ink: #1c2430; --soft: #566072; --grid: #d5dae1; --accent: #0072b2;
   --shade: #c3cad4; --depth: 75%; --warn: #fff4e0; --warn-ink: #8a4b00;
-  --series-1: #0072b2; --series-2: #d55e00; --series-3: #009e73; --series-4: #a84f86; --series-5: #8a6d00;
-  --series-6: #444f5e;
+  --series-1: #0072b2; --series-2: #d55e00; --series-3: #009e73; --series-4: #7a2fbf; --series-5: #222222;
+  --series-6: #702810;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #12161c; --panel: #1b212a; --ink: #e4e8ee; --soft: #a3adba; --grid: #343d4a; --accent: #6bb8e8;
     --shade: #000000; --depth: 45%; --warn: #33270f; --warn-ink: #f2b84b;
-    --series-1: #56b4e9; --series-2: #f08a3c; --series-3: #2fc79a; --series-4: #de9cc2; --series-5: #f0e442;
-    --series-6: #b8c2cf;
+    --series-1: #56b4e9; --series-2: #f08a3c; --series-3: #009e73; --series-4: #9a5cf0; --series-5: #ececec;
+    --series-6: #a84f86;
   }
 }
 * { box-sizing: border-box; }
@@ -103,7 +103,7 @@ code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; fo
 @media print {
   :root { color-scheme: light; --depth: 75%; --page: #fff; --panel: #f5f6f8; --ink: #000; --soft: #444; --grid: #ccc;
     --accent: #0072b2; --warn: #fff; --warn-ink: #8a4b00; --series-1: #0072b2; --series-2: #d55e00;
-    --series-3: #009e73; --series-4: #a84f86; --series-5: #8a6d00; --series-6: #444f5e; }
+    --series-3: #009e73; --series-4: #7a2fbf; --series-5: #222222; --series-6: #702810; }
   body { max-width: none; padding: 0; font-size: 10pt; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   nav { display: none; }
   h2, h3, h2 + p, h3 + p, .legend { break-after: avoid; }
