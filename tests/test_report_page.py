@@ -169,9 +169,10 @@ def test_a_label_map_is_written_with_numbers() -> None:
 def test_snakemakes_report_has_the_page_and_the_tables(finished: Path, tmp_path: Path, snakemake: Snakemake) -> None:
     snakemake(finished, "--report", str(tmp_path / "report.zip"))
     with zipfile.ZipFile(tmp_path / "report.zip") as archive:
-        found = {Path(name).name: archive.read(name) for name in archive.namelist()}
-    for name in ("report.html", "table.csv", "runs.csv"):
-        assert found[name] == (finished / "my results/tiny" / name).read_bytes()
+        found = {Path(name).name: archive.read(name) for name in archive.namelist() if "/data/raw/" in name}
+    assert found == {
+        name: (finished / "my results/tiny" / name).read_bytes() for name in ("report.html", "table.csv", "runs.csv")
+    }
 
 
 def test_what_a_user_named_is_text() -> None:
@@ -186,8 +187,7 @@ def test_warnings_come_first(folder: Path) -> None:
     text = (folder / "report.html").read_text()
     found = json.loads((folder / "metrics.json").read_text())["warnings"]
     assert found, "the tiny run learns too little not to be warned of"
-    parsed = Parsed(text[: text.index("<main")])
-    assert all(warning in parsed.text for warning in found)
+    assert all(html.escape(warning) in text[: text.index("<main")] for warning in found)
     assert "No stage has warned" in warnings(facts())
 
 

@@ -14,6 +14,9 @@ from stpp.report.table import percent
 MOST_CHARTS = 24
 """Charts of one kind; what is left out is said."""
 
+WORTH = ("reliable", "unreliable", "spearman")
+"""Columns of the table of runs that say what the stability score was worth."""
+
 MOST_BESIDE = 12
 """Classes of a confusion matrix that has room beside a chart."""
 
@@ -37,7 +40,8 @@ def results(facts: Facts) -> Html:
     header, cells = zip(*[(title, values) for title, values in columns if any(values)])
     images = next(run["images"] for run in facts.table["runs"] if run.get("images"))
     caption = f"mIoU on {subset}, {images:.0f} images; sd: standard deviation over runs of different seeds"
-    said = ("method", "subset", "images")
+    # Other tables and columns have these.
+    said = ("method", "subset", "images", "miou", *WORTH)
     keys = [key for key in dict.fromkeys(key for run in facts.table["runs"] for key in run) if key not in said]
     names = [key.replace("_", " ") for key in keys]
     every = table(names, [[cell(run.get(key), key) for key in keys] for run in facts.table["runs"]], "Every run")
@@ -157,8 +161,6 @@ def stability(facts: Facts) -> Html:
     """Scores with the cut, and whether they say anything about the true quality, for each selection by score."""
     charts: list[Html] = []
     done: dict[str, Run] = {run["stages"]["select"]: run for run in reversed(facts.runs) if "score" in run["stages"]}
-    worth = {(row["experiment"], row["seed"]): row for row in facts.table["runs"]}
-    rows: list[list[str]] = []
     selections = [(select, run) for select, run in reversed(done.items())]
     for select, run in selections[: MOST_CHARTS // 2]:
         scores = facts.scores[run["stages"]["score"]]
@@ -170,9 +172,6 @@ def stability(facts: Facts) -> Html:
             both = scores.assign(reliable=reliable).merge(facts.image_scores[rated], on="id").dropna(subset=["miou"])
             chart = score_against_truth(name, both["score"], both["miou"], both["reliable"])
             charts.append(figure(chart, f"Scores of {name} against the truth"))
-            row = worth[run["experiment"], run["seed"]]
-            groups = [number(row.get(group)) for group in ("reliable", "unreliable")]
-            rows.append([run["experiment"], str(run["seed"]), *groups, cell(row.get("spearman"), "spearman")])
     if not charts:
         return Html("")
     about = element(
@@ -180,6 +179,8 @@ def stability(facts: Facts) -> Html:
         "The score of an image says how alike the masks of the teacher's checkpoints are. The images from the cut on "
         "are reliable: phase 1 trains on them.",
     )
+    known = [run for run in facts.table["runs"] if run.get("reliable") is not None]
+    rows = [[run["experiment"], str(run["seed"]), *(cell(run.get(key), key) for key in WORTH)] for run in known]
     header = ["experiment", "seed", "reliable", "unreliable", "rank correlation"]
     caption = (
         "What the score was worth: mIoU (%) of the teacher's masks of both parts against true masks, which were used "

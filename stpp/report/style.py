@@ -109,7 +109,8 @@ code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; fo
   h2, h3, h2 + p, h3 + p, .legend { break-after: avoid; }
   h2 { margin-top: 1.5rem; }
   tr { break-inside: avoid; }
-  th, td { padding-right: .6rem; }
+  table { font-size: 8.5pt; }
+  th, td { padding-right: .5rem; }
   tbody th, td.text { overflow-wrap: anywhere; }
   .grid { grid-template-columns: 1fr 1fr; }
   .grid > figure:has(.confusion) { grid-column: 1 / -1; }
