@@ -1,5 +1,5 @@
-# make demo | make test | make camvid | make browser | make durability | make cluster | make check | make docs | make lock
-# make demo SEEDS=3, make camvid CAMVID=path, make durability KILLS=10
+# make demo | make test | make camvid | make browser | make durability | make cluster | make bench | make check | make docs
+# make lock; make demo SEEDS=3, make camvid CAMVID=path, make durability KILLS=10, make bench REFERENCE=path
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -13,7 +13,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 SEED_LIST := [$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
 
-.PHONY: setup demo camvid test browser durability cluster check docs lock
+.PHONY: setup demo camvid test browser durability cluster bench check docs lock
 
 setup: $(VENV)/ready
 
@@ -46,6 +46,16 @@ durability: setup  ## kill the workflow at random moments, and compare what it e
 
 cluster: setup  ## run on a real SLURM, started here as root, disturb it, and compare what it ends in
 	$(BIN)/python tests/cluster.py
+
+bench: setup  ## how near to the hardware's limit; with REFERENCE=checkout of the authors' code, how much faster than it
+	$(BIN)/python benchmarks/speed/floor.py
+ifdef REFERENCE
+	@mkdir -p results
+	$(BIN)/python benchmarks/speed --reference $(REFERENCE) --images $(CAMVID)/JPEGImages \
+	    --masks $(CAMVID)/SegmentationClass --csv results/speed.csv --plot results/speed.png
+	$(BIN)/python benchmarks/memory.py
+	@echo; echo "The figures are in results/speed.csv and results/speed.png"
+endif
 
 check: setup  ## formatting, lint and types
 	$(BIN)/ruff check .

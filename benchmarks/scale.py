@@ -2,11 +2,11 @@
 
     python benchmarks/scale.py
 
-The images are entries of a manifest without files, and the K = 3 stores hold a mask of one pixel for each: what is
-measured is all that grows with their number and not with their pixels. Prints times and peak memory of each command,
-and the sizes of its files. The dry run of many experiments is compared with those of two graphs of as many jobs and
-files that are written down as such: a bare one, and one whose rules have logs, resources, messages and the like, as
-ours have. It exits with 1 if it takes more than 1.3 times the processor time of the latter.
+The images are entries of a manifest that name one and the same file, and the K = 3 stores hold a mask of one pixel for
+each: what is measured is all that grows with their number and not with their pixels. Prints times and peak memory of
+each command, and the sizes of its files. The dry run of many experiments is compared with those of two graphs of as
+many jobs and files that are written down as such: a bare one, and one whose rules have logs, resources, messages and
+the like, as ours have. It exits with 1 if it takes more than 1.3 times the processor time of the latter.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -37,10 +37,10 @@ PEAK = """\
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(used.ru_maxrss, used.ru_utime + used.ru_stime)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 sys.exit(code)
 """
-"""Prints peak memory (KiB) and processor time (s) of a command, which would begin with the peak of this process."""
+"""Prints processor time (s) and peak memory (MB) of a command, which would begin with the peak of this process."""
 LIMIT = 1.3
 """How much longer than the dry run of a graph of as many jobs like ours that of many experiments may take."""
 DIRECTIVES = """\
@@ -75,7 +75,7 @@ def many_images(count: int) -> None:
     subprocess.run([*STPP, "index", "config.yaml"], check=True, stdout=subprocess.DEVNULL)
     enlarge(count)
     print(f"{count:,} unlabeled images\n{'':30}{'wall s':>9}{'CPU s':>9}{'peak MB':>9}  files")
-    measure("plan", [*STPP, "plan", "config.yaml"])
+    measure("plan", [*STPP, "plan", "--recipes", "config.yaml"])
     measure("dry run", [*SNAKEMAKE, "--snakefile", f"{PROJECT}/Snakefile", "--configfile", "config.yaml"])
     config["runtime"]["shards"] = 100
     Path("sharded.yaml").write_text(yaml.safe_dump(config))
@@ -107,7 +107,7 @@ def many_experiments(count: int) -> int:
     times: dict[str, list[float]] = {what: [] for what in commands}
     for _ in range(3):
         for what, words in commands.items():
-            times[what].append(measure(what, words))
+            times[what].append(measure(what, words).cpu)
     best = {what: min(seconds) for what, seconds in times.items()}
     for kind in ("bare", "alike"):
         print(
@@ -116,18 +116,25 @@ def many_experiments(count: int) -> int:
     return best["the workflow"] > LIMIT * best["alike graph"]
 
 
-def measure(what: str, command: list[str], stage: Path | None = None) -> float:
-    """Run a command, and print its wall and processor time, which is returned, its peak memory and what it wrote."""
+class Cost(NamedTuple):
+    """Processor time in s and peak memory in MB of a command."""
+
+    cpu: float
+    peak: float
+
+
+def measure(what: str, command: list[str], stage: Path | None = None) -> Cost:
+    """Run a command, and print its wall and processor time, its peak memory and what it wrote."""
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", PEAK, *command], capture_output=True, text=True)
     seconds = time.monotonic() - started
     if done.returncode:
         sys.exit(f"{what} failed: {done.stderr}")
-    peak, cpu = map(float, done.stdout.split())
+    cost = Cost(*map(float, done.stdout.split()))
     files = sorted(path for path in stage.iterdir() if path.is_file()) if stage else []
     sizes = ", ".join(f"{path.name} {path.stat().st_size / 1e6:.1f} MB" for path in files if path.suffix != ".json")
-    print(f"{what:30}{seconds:9.1f}{cpu:9.1f}{peak / 1024:9.0f}  {sizes}", flush=True)
-    return cpu
+    print(f"{what:30}{seconds:9.1f}{cost.cpu:9.1f}{cost.peak:9.0f}  {sizes}", flush=True)
+    return cost
 
 
 def configuration(experiments: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,13 +145,13 @@ def configuration(experiments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def enlarge(count: int) -> None:
-    """Let the indexed data set have `count` unlabeled images."""
+    """Let the indexed data set have `count` unlabeled images, all of them the same file."""
     data = read(Path("config.yaml")).data.model_dump(mode="json")
     record = json.loads(index_path(Path("results"), data).read_text())
     subset = record["subsets"]["unlabeled"]
     path = Path(subset["manifest"])
     first = read_manifest(path)[0]
-    write_manifest(path, (first._replace(id=name(n), image=f"images/{name(n)}.png") for n in range(count)))
+    write_manifest(path, (first._replace(id=name(n)) for n in range(count)))
     subset["count"] = count
     record["watch"]["files"][str(path)] = stamp(path)
     index_path(Path("results"), data).write_text(json.dumps(record))

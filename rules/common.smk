@@ -7,23 +7,31 @@ from pathlib import Path
 
 from snakemake.utils import update_config
 
+# The code beside the Snakefile goes before an installed one, also where another folder's Snakefile takes this one as a
+# module; of one from the internet there is no code here, but the installed one.
+PROJECT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
+sys.path.insert(0, str(PROJECT))
+
 from stpp import workflow as stages
 from stpp.configfile import load
-from stpp.rules import Graph, asks, computes, refusing, run_own_task, typed, use_this_code
+from stpp.rules import Graph, asks, computes, refusing, run_own_task, start_with, typed, use_this_code
 from stpp.yamlfile import read_yaml
 
-use_this_code(Path(workflow.basedir))
+# As a module of another Snakefile, this one has a configuration of its own, and the command line is the other's.
+IS_MODULE = not workflow.modifier.is_main_snakefile()
+use_this_code(PROJECT)
 run_own_task()
 PLAN = None
 with refusing():
     # Snakemake has read these files, but takes more for YAML than anyone means.
-    for path in workflow.configfiles:
+    for path in [] if IS_MODULE else workflow.configfiles:
         read_yaml(Path(path))
     # A configuration has a name; without one, what is given (say `--config seeds=[1,2]`) changes the demo's.
     if "name" not in config:
-        given, config = config, read_yaml(Path(workflow.basedir) / "config.yaml")
+        given, config = config, read_yaml(Path(workflow.source_path("../config.yaml")))
         update_config(config, given)
-    update_config(config, typed(workflow.config_settings.config))
+    if not IS_MODULE:
+        update_config(config, typed(workflow.config_settings.config))
     SETTINGS = load(config)
     if workflow.is_main_process:
         PLAN = stages.prepare(SETTINGS, lambda line: print(line, file=sys.stderr))
@@ -37,6 +45,9 @@ onstart:
             stages.claim(Path(SETTINGS.results))
             stages.write(SETTINGS, PLAN)
 
+
+if IS_MODULE:
+    start_with(workflow, onstart)
 
 RUNTIME = SETTINGS.runtime
 RESULTS = SETTINGS.results

@@ -1,16 +1,18 @@
 """The command line: one sub-command a stage, and the commands for people."""
 
 import argparse
+import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stpp.cli_model import add_list_options, add_model_commands, evaluate_list
+from stpp.cli_results import add_results_commands
 from stpp.errors import StppError, of_the_system
 from stpp.progress import Stopped
-
-Handler = Callable[[argparse.Namespace], int | None]
+from stpp.subcommand import subcommand
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,9 +24,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     try:
         code: int | None = options.handler(options)
+        sys.stdout.flush()  # here, where it is known what a closed pipe means
     except StppError as error:
         print(f"stpp: {error}", file=sys.stderr)
         return 128 + error.signal if isinstance(error, Stopped) else 1
+    except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it once more
+        return 1
     except OSError as error:
         print(f"stpp: {of_the_system(error)}", file=sys.stderr)
         return 1
@@ -43,10 +49,11 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
     _add_index(commands)
-    _add_plan(commands)
+    add_results_commands(commands)
     _add_weights(commands)
     for kind, what in STAGES.items():
         _add_stage(commands, kind, what)
+    add_model_commands(commands)
     _add_masks(commands)
     _add_demo(commands)
     _add_config(commands)
@@ -68,16 +75,20 @@ STAGES = {
 
 
 def _add_stage(commands: Any, kind: str, what: str) -> None:
-    command = _command(
+    command = subcommand(
         commands,
         kind,
         what,
-        f"{what.capitalize()}. The stage is a folder with a recipe.json, which the workflow writes; "
+        f"{what[0].upper()}{what[1:]}. The stage is a folder with a recipe.json, which the workflow writes; "
         "the results go to the same folder.",
         f"stpp {kind} results/stages/{kind}/SLUG-1a2b3c4d",
         lambda options: _run_stage(kind, options),
     )
-    command.add_argument("folder", type=Path, help="folder of the stage")
+    models = kind == "evaluate"
+    what_folder = "folder of the stage; or a model, with --list" if models else "folder of the stage"
+    command.add_argument("folder", type=Path, help=what_folder)
+    if models:
+        add_list_options(command)
     if kind in ("train", "predict", "evaluate", "report"):
         command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
         command.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads; default: %(default)s")
@@ -117,6 +128,9 @@ def _add_stage(commands: Any, kind: str, what: str) -> None:
 
 
 def _run_stage(kind: str, options: argparse.Namespace) -> int | None:
+    if kind == "evaluate" and (options.list is not None or options.folder.is_file()):
+        evaluate_list(options)
+        return None
     from importlib import import_module
 
     from stpp.code import MODULES
@@ -138,7 +152,7 @@ def _run_stage(kind: str, options: argparse.Namespace) -> int | None:
 
 
 def _add_index(commands: Any) -> None:
-    command = _command(
+    command = subcommand(
         commands,
         "index",
         "check the data and write the manifests",
@@ -167,32 +181,8 @@ def _index(options: argparse.Namespace) -> None:
         print(entry["manifest"])
 
 
-def _add_plan(commands: Any) -> None:
-    command = _command(
-        commands,
-        "plan",
-        "list the stages of a configuration and write their recipes",
-        "Expand a configuration into its stages, say which are done, and write the recipes of all.",
-        "stpp plan config.yaml",
-        _plan,
-    )
-    command.add_argument("config", type=Path, help="configuration file")
-
-
-def _plan(options: argparse.Namespace) -> None:
-    from stpp.configfile import read
-    from stpp.workflow import prepare, write
-
-    config = read(options.config)
-    plan = prepare(config, print)
-    write(config, plan)
-    for folder in plan.stages:
-        path = Path(config.results) / "stages" / folder
-        print(f"{'done' if (path / 'stage.json').exists() else 'to do':6} {path}")
-
-
 def _add_weights(commands: Any) -> None:
-    command = _command(
+    command = subcommand(
         commands,
         "weights",
         "fetch ImageNet weights of a backbone",
@@ -219,7 +209,7 @@ def _weights(options: argparse.Namespace) -> None:
 
 
 def _add_masks(commands: Any) -> None:
-    command = _command(
+    command = subcommand(
         commands,
         "masks",
         "write stored masks as palette PNGs",
@@ -248,7 +238,7 @@ def _masks(options: argparse.Namespace) -> None:
 
 
 def _add_demo(commands: Any) -> None:
-    command = _command(
+    command = subcommand(
         commands,
         "demo",
         "draw a preview of the demo scenes",
@@ -268,7 +258,7 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _add_config(commands: Any) -> None:
-    command = _command(
+    command = subcommand(
         commands,
         "config",
         "print the reference or the JSON schema of the configuration",
@@ -286,7 +276,7 @@ def _config(options: argparse.Namespace) -> None:
 
 
 def _add_stamp(commands: Any) -> None:
-    command = _command(
+    command = subcommand(
         commands,
         "stamp",
         "for developers: record the code of the stages",
@@ -306,16 +296,6 @@ def _stamp(options: argparse.Namespace) -> None:
 
     for stage in options.stages:
         print(f"{stage}: version {stamp(stage, options.same_result)}")
-
-
-def _command(
-    commands: Any, name: str, summary: str, description: str, example: str, handler: Handler
-) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, description=description, epilog=f"example: {example}"
-    )
-    command.set_defaults(handler=handler)
-    return command
 
 
 if __name__ == "__main__":

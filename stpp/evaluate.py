@@ -12,6 +12,7 @@ from stpp.data.manifest import Row
 from stpp.idlist import read_list
 from stpp.masks import MaskStore
 from stpp.metrics import Confusion, confusion_matrix, iou, mean_iou, pixel_accuracy, total
+from stpp.progress import followed
 from stpp.stage import Runtime, Stage
 
 
@@ -37,9 +38,8 @@ def evaluate_checkpoint(stage: Stage, runtime: Runtime) -> None:
     model = load_checkpoint(stage.input("checkpoint"), device)
     (subset,) = stage.recipe["data"]
     settings = stage.settings
-    confusion, images = evaluate_network(
-        model.network, stage.rows(subset), settings["encoding"], settings["prediction"], device
-    )
+    rows = followed(stage.rows(subset), stage.unfinished)
+    confusion, images = evaluate_network(model.network, rows, settings["encoding"], settings["prediction"], device)
     if subset == "val" and stage.recipe["inputs"]["checkpoint"].endswith("/best.pt"):
         stage.warn("the mIoU on val is too high, because val chose the checkpoint; only a test set tells")
     write(stage, {"subset": subset, **summary(confusion, model.classes, len(images))}, images, {})

@@ -35,7 +35,6 @@ def network_input(images: Tensor, device: torch.device) -> Tensor:
     return values.sub_(mean).div_(std).view(count, height, width, 3).permute(0, 3, 1, 2)
 
 
-@torch.inference_mode()
 def predict_mask(
     network: SegmentationNetwork,
     image: NDArray[np.uint8],
@@ -43,19 +42,35 @@ def predict_mask(
     prediction: Mapping[str, Any],
     tta: Mapping[str, Any] | None = None,
 ) -> NDArray[np.uint8]:
-    """The mask uint8 (H, W), values 0 .. C-1, of an RGB image uint8 (H, W, 3).
+    """The mask uint8 (H, W), values 0 .. C-1, of an RGB image uint8 (H, W, 3), from `predict_scores`."""
+    return mask_of(predict_scores(network, image, device, prediction, tta))
+
+
+def mask_of(scores: Tensor) -> NDArray[np.uint8]:
+    """The class with the highest of the scores (1, C, H, W) at each pixel, uint8 (H, W)."""
+    mask: NDArray[np.uint8] = scores.argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
+    return mask
+
+
+@torch.inference_mode()
+def predict_scores(
+    network: SegmentationNetwork,
+    image: NDArray[np.uint8],
+    device: torch.device,
+    prediction: Mapping[str, Any],
+    tta: Mapping[str, Any] | None = None,
+) -> Tensor:
+    """The logits float32 (1, C, H, W), on `device`, of an RGB image uint8 (H, W, 3).
 
     `prediction` holds `precision`, `long_side` (px or None: resize the image first, as training does), `tile` (px or
-    None) and `overlap` (px). With `tta`, `scales` and `flip`, the softmax maps of all scales, mirrored or not, are
-    resized to the image and summed before the argmax (the paper's pseudo-labelling). `network` comes from
+    None) and `overlap` (px). With `tta`, `scales` and `flip`, they are no logits but the sum of the softmax maps of all
+    scales, mirrored or not, resized to the image (the paper's pseudo-labelling). `network` comes from
     `for_prediction`, with the same precision.
     """
     height, width = image.shape[:2]
     x = network_input(torch.from_numpy(_shrunk(image, prediction["long_side"]))[None], device)
     scores = _logits(network, x, prediction) if tta is None else _augmented(network, x, prediction, tta)
-    scores = _resized(scores, height, width)
-    mask: NDArray[np.uint8] = scores.argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
-    return mask
+    return _resized(scores, height, width)
 
 
 def _shrunk(image: NDArray[np.uint8], long_side: int | None) -> NDArray[np.uint8]:

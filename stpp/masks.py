@@ -4,7 +4,7 @@
 |--------------|---------------------|-----------------------------------------------------------------------------|
 | `pixels`     | (sum of H*W,) uint8 | all masks, row by row, one after the other; 64 KiB chunks, zstd             |
 | `confidence` | the same, optional  | confidence of each pixel, 0..255 for 0..1                                   |
-| `ids`        | (N,) UTF-8          | image ids                                                                   |
+| `ids`        | (N,) UTF-8          | image ids, as long as the longest                                           |
 | `shapes`     | (N, 2) int32        | height, width                                                               |
 | `offsets`    | (N,) int64          | where in `pixels` a mask begins                                             |
 
@@ -30,25 +30,14 @@ from numpy.typing import NDArray
 
 from stpp.errors import Problems, StppError
 from stpp.files import Sink
+from stpp.maskfile import BLOCK, CHUNK, FORMAT, OPTIONS, Contents, damaged, open_contents
 from stpp.metrics import IGNORE
-
-FORMAT = 1
-CHUNK = 64 * 1024
-"""Bytes a chunk: reading a mask unpacks little more than the mask."""
 
 IGNORE_COLOUR = (224, 224, 192)
 """The colour of index 255 in the masks of PASCAL VOC."""
 
-_BLOCK = 16 * CHUNK
+_WAITING = 16 * CHUNK
 """Bytes collected before they are written."""
-
-_OPTIONS = {
-    # Locks fail on some cluster file systems, and nobody needs them: a file is written under a temporary name by one
-    # process and never changed after it was renamed.
-    "locking": False,
-    # Many stores may be open at once, and reading in order needs no more than a few chunks.
-    "rdcc_nbytes": 1024 * 1024,
-}
 
 
 class MaskWriter:
@@ -79,7 +68,7 @@ class MaskWriter:
         self._rows: dict[str, tuple[int, int]] = {}
         self._class_pixels = np.zeros(256, np.int64)
         self._sink = Sink(path)
-        self._file = h5py.File(self._sink, "w", rdcc_nbytes=_OPTIONS["rdcc_nbytes"])
+        self._file = h5py.File(self._sink, "w", rdcc_nbytes=OPTIONS["rdcc_nbytes"])
         self._pixels = _Column(self._file, "pixels")
         self._confidence = _Column(self._file, "confidence") if confidence else None
 
@@ -129,7 +118,11 @@ class MaskWriter:
             self._confidence.finish()
         shapes = np.array(list(self._rows.values()), np.int32).reshape(-1, 2)
         sizes = shapes.prod(axis=1, dtype=np.int64)
-        self._file.create_dataset("ids", data=list(self._rows), dtype=h5py.string_dtype("utf-8"))
+        ids = [id.encode() for id in self._rows]
+        # Of one length: HDF5 would keep what it reads of others in memory. Compressed, since they are much alike.
+        kind = h5py.string_dtype("utf-8", max([1, *map(len, ids)]))
+        packed: dict[str, Any] = {"chunks": (min(BLOCK, len(ids)),), **hdf5plugin.Zstd(clevel=1)} if ids else {}
+        self._file.create_dataset("ids", data=np.array(ids, kind), **packed)
         self._file.create_dataset("shapes", data=shapes)
         self._file.create_dataset("offsets", data=np.cumsum(sizes) - sizes)
         self._file.attrs["class_pixels"] = self._class_pixels[: self._classes]
@@ -148,7 +141,7 @@ class _Column:
 
     def append(self, values: NDArray[np.uint8]) -> None:
         self._waiting += np.ascontiguousarray(values).data.cast("B")
-        if len(self._waiting) >= _BLOCK:
+        if len(self._waiting) >= _WAITING:
             self._write(len(self._waiting) // CHUNK * CHUNK)
 
     def finish(self) -> None:
@@ -162,39 +155,31 @@ class _Column:
 
 
 @dataclass(frozen=True)
-class _Contents:
-    """What an open store holds; `file` keeps the datasets open."""
+class _Index:
+    """Where to find a mask by the id of its image."""
 
-    file: h5py.File
-    pixels: h5py.Dataset
-    confidence: h5py.Dataset | None
     ids: list[str]
     rows: dict[str, int]
     shapes: NDArray[np.int32]
     offsets: NDArray[np.int64]
-    classes: list[str]
-    palette: list[list[int]]
-    producer: str
-    class_pixels: list[int]
 
 
 class MaskStore:
     """Read a mask store; a context manager. The file is opened when it is first needed.
 
     A pickled or copied store opens the file again by itself. StppError, from whatever needs the file first, if it is
-    missing, incomplete, damaged or no mask store. Where it holds the images of the store `like`, in the same order,
-    the two have one index in memory.
+    missing, incomplete, damaged or no mask store.
     """
 
-    def __init__(self, path: Path, like: "MaskStore | None" = None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self._like = like
-        self._opened: _Contents | None = None
+        self._opened: Contents | None = None
+        self._indexed: _Index | None = None
 
     @property
     def ids(self) -> list[str]:
         """The image ids in the order in which they were added."""
-        return self._contents.ids
+        return self._index.ids
 
     @property
     def classes(self) -> list[str]:
@@ -222,22 +207,35 @@ class MaskStore:
         return self._contents.confidence is not None
 
     def __len__(self) -> int:
-        return len(self._contents.ids)
+        return len(self._contents.offsets)
 
     def __contains__(self, id: object) -> bool:
-        return id in self._contents.rows
+        return id in self._index.rows
 
     def __getitem__(self, id: str) -> NDArray[np.uint8]:
         """The mask of an image: uint8 (H, W), a copy. StppError if it is not in the store, or has other values."""
-        mask = self._read(self._contents.pixels, id)
-        if mask.max() >= len(self.classes) and ((mask >= len(self.classes)) & (mask != IGNORE)).any():
-            raise _damaged(self.path, f"the mask of image {id!r} has values that are no classes")
-        return mask
+        return self._checked(id, self._read(self._contents.pixels, id, *self._place(id)))
 
     def __iter__(self) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         """All (id, mask) in order, one in memory at a time."""
-        for id in self.ids:
-            yield id, self[id]
+        return self.masks()
+
+    def masks(self, start: int = 0) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        """(id, mask) in order, from number `start` (from 0) on; memory does not grow with their number."""
+        contents = self._contents
+        for first in range(start, len(self), BLOCK):
+            block = slice(first, first + BLOCK)
+            ids, shapes, offsets = self.names(block), contents.shapes[block].tolist(), contents.offsets[block].tolist()
+            for id, shape, offset in zip(ids, shapes, offsets):
+                yield id, self._checked(id, self._read(contents.pixels, id, shape, offset))
+
+    def names(self, block: slice) -> list[str]:
+        """The ids of a part of the images; unlike `ids`, they are not kept."""
+        try:
+            names: list[str] = self._contents.ids.asstr()[block].tolist()
+        except (OSError, RuntimeError, UnicodeDecodeError) as error:
+            raise damaged(self.path, f"its ids cannot be read: {error}") from error
+        return names
 
     def confidence(self, id: str) -> NDArray[np.float32]:
         """The confidence of each pixel of an image: float32 (H, W) in 0..1, in steps of 1/255.
@@ -246,13 +244,14 @@ class MaskStore:
         """
         if self._contents.confidence is None:
             raise StppError(f"{self.path} holds masks without confidence: predict them again with confidence.")
-        return self._read(self._contents.confidence, id).astype(np.float32) / np.float32(255)
+        values = self._read(self._contents.confidence, id, *self._place(id))
+        return values.astype(np.float32) / np.float32(255)
 
     def close(self) -> None:
         """Close the file. Using the store afterwards opens it again."""
         if self._opened is not None:
             self._opened.file.close()
-            self._opened = None
+            self._opened = self._indexed = None
 
     def __enter__(self) -> Self:
         return self
@@ -263,29 +262,47 @@ class MaskStore:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_like": self._like, "_opened": None}
+        return {"path": self.path, "_opened": None, "_indexed": None}
 
     @property
-    def _contents(self) -> _Contents:
+    def _contents(self) -> Contents:
         if self._opened is None:
-            self._opened = _open(self.path, None if self._like is None else self._like._contents)
+            self._opened = open_contents(self.path)
         return self._opened
 
-    def _read(self, dataset: h5py.Dataset, id: str) -> NDArray[np.uint8]:
-        contents = self._contents
-        row = contents.rows.get(id)
+    @property
+    def _index(self) -> _Index:
+        if self._indexed is None:
+            contents = self._contents
+            ids = [id for first in range(0, len(self), BLOCK) for id in self.names(slice(first, first + BLOCK))]
+            rows = {id: row for row, id in enumerate(ids)}
+            if len(rows) < len(ids):
+                raise damaged(self.path, "it holds an image twice")
+            self._indexed = _Index(ids, rows, contents.shapes[:], contents.offsets[:])
+        return self._indexed
+
+    def _place(self, id: str) -> tuple[list[int], int]:
+        """Height and width of a mask, and where in the pixels it begins."""
+        row = self._index.rows.get(id)
         if row is None:
             raise StppError(
-                f"{self.path} has no mask for image {id!r}; it holds {len(contents.ids)} images, of another list. "
+                f"{self.path} has no mask for image {id!r}; it holds {len(self)} images, of another list. "
                 "Predict masks for the list that is used."
             )
-        height, width = contents.shapes[row].tolist()
-        start = int(contents.offsets[row])
+        return self._index.shapes[row].tolist(), int(self._index.offsets[row])
+
+    def _read(self, dataset: h5py.Dataset, id: str, shape: list[int], start: int) -> NDArray[np.uint8]:
+        height, width = shape
         try:
             flat: NDArray[np.uint8] = dataset[start : start + height * width]
         except (OSError, RuntimeError) as error:
-            raise _damaged(self.path, f"the mask of image {id!r} cannot be unpacked: {error}") from error
+            raise damaged(self.path, f"the mask of image {id!r} cannot be unpacked: {error}") from error
         return flat.reshape(height, width)
+
+    def _checked(self, id: str, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if mask.max() >= len(self.classes) and ((mask >= len(self.classes)) & (mask != IGNORE)).any():
+            raise damaged(self.path, f"the mask of image {id!r} has values that are no classes")
+        return mask
 
 
 def assemble(parts: Sequence[Path], ids: Sequence[str], out: Path) -> None:
@@ -334,71 +351,6 @@ def assemble(parts: Sequence[Path], ids: Sequence[str], out: Path) -> None:
             if not remaining[store.path]:
                 # Most parts follow one another, so that this leaves one open at a time.
                 store.close()
-
-
-def _open(path: Path, like: _Contents | None) -> _Contents:
-    if not path.is_file():
-        raise StppError(f"There is no mask store at {path}: run the prediction that writes it first.")
-    with ExitStack() as if_damaged:
-        try:
-            contents = _contents(if_damaged.enter_context(h5py.File(path, "r", **_OPTIONS)), like)
-        except Exception as error:  # HDF5 meets damaged files with a dozen kinds of exceptions
-            raise _damaged(path, str(error)) from error
-        if_damaged.pop_all()
-    return contents
-
-
-def _contents(file: h5py.File, like: _Contents | None) -> _Contents:
-    """What an open file holds; its index is that of `like`, if they are equal.
-
-    Raises ValueError, or what h5py makes of it, if the parts contradict each other.
-    """
-    version = file.attrs.get("format")
-    if version != FORMAT:
-        raise ValueError(f"its format is {version}, expected {FORMAT}")
-    pixels, confidence = file["pixels"], file.get("confidence")
-    for column in (pixels, *([] if confidence is None else [confidence])):
-        # A dataset may claim any size; what was never written would be read as zeros.
-        if (column.dtype, column.chunks, column.shape) != (np.uint8, (CHUNK,), (pixels.size,)):
-            raise ValueError(f"its {column.name[1:]} are {column.dtype} {column.shape}")
-        if column.id.get_num_chunks() != -(-pixels.size // CHUNK):
-            raise ValueError(f"its {column.name[1:]} are incomplete")
-    images = file["ids"].size
-    for index, kind, shape in ((file["shapes"], np.int32, (images, 2)), (file["offsets"], np.int64, (images,))):
-        if (index.dtype, index.shape) != (kind, shape) or index.id.get_storage_size() < index.nbytes:
-            raise ValueError(f"its {index.name[1:]} are {index.dtype} {index.shape}")
-    ids, rows = _index(file["ids"], like)
-    shapes, offsets = file["shapes"][:], file["offsets"][:]
-    sizes = shapes.prod(axis=1, dtype=np.int64)
-    fitting = (shapes > 0).all() and (sizes <= pixels.size).all() and sizes.sum() == pixels.size
-    if not fitting or (offsets != np.cumsum(sizes) - sizes).any() or len(rows) != images:
-        raise ValueError("its index does not fit its pixels")
-    classes, palette = json.loads(file.attrs["classes"]), json.loads(file.attrs["palette"])
-    producer, class_pixels = file.attrs["producer"], file.attrs["class_pixels"].tolist()
-    if not (all(isinstance(name, str) for name in [*classes, producer]) and 0 < len(classes) <= IGNORE):
-        raise ValueError("its classes or its producer are no names")
-    if np.array(palette, np.uint8).shape[1:] != (3,) or len(palette) < len(classes):
-        raise ValueError("its palette has no colour for each class")
-    if len(class_pixels) != len(classes) or not 0 <= sum(class_pixels) <= pixels.size:
-        raise ValueError("its counts of pixels do not fit its classes")
-    return _Contents(file, pixels, confidence, ids, rows, shapes, offsets, classes, palette, producer, class_pixels)
-
-
-def _index(names: h5py.Dataset, like: _Contents | None) -> tuple[list[str], dict[str, int]]:
-    """The ids of an open file, and the row of each."""
-    texts, block = names.asstr(), 1024  # HDF5 takes ten times the memory of what it reads at once
-    blocks = [slice(start, start + block) for start in range(0, names.size, block)]
-    if like is not None and len(like.ids) == names.size and all(texts[b].tolist() == like.ids[b] for b in blocks):
-        return like.ids, like.rows
-    ids = [id for b in blocks for id in texts[b].tolist()]
-    return ids, {id: row for row, id in enumerate(ids)}
-
-
-def _damaged(path: Path, found: str) -> StppError:
-    return StppError(
-        f"{path} is no complete mask store ({found}): the writing was interrupted, the file was changed, or it is "
-        "something else. Delete it and run the prediction that writes it again."
-    )
 
 
 def write_palette_png(mask: NDArray[np.uint8], palette: Sequence[Sequence[int]], path: Path) -> None:

@@ -353,3 +353,8 @@ class _Graph:
 
 
 METRICS = ("metrics.json", "images.csv", "stage.json")
+
+
+def flat(inputs: Mapping[str, str | list[str]]) -> list[str]:
+    """The paths of all artifacts that a stage reads, from its inputs by name."""
+    return [path for paths in inputs.values() for path in ([paths] if isinstance(paths, str) else paths)]

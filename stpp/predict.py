@@ -73,6 +73,7 @@ def predict_in_parts(
                             mask = predict_mask(network, image, device, prediction, tta)
                     writer.add(row.id, mask)
                     bar.update()
+                    progress.tell(int(bar.n), len(rows))
                     if progress.due:
                         break
             saved, done = parts.done()

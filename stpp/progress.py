@@ -4,15 +4,18 @@ It lies in `unfinished/` in the stage's folder, which is no declared output, bec
 job that was stopped.
 """
 
+import json
+import os
+import platform
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from stpp.errors import StppError
 from stpp.files import replacing, write_text
@@ -20,6 +23,12 @@ from stpp.files import replacing, write_text
 UNFINISHED = "unfinished"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """What schedulers and people send to end a job: save and stop."""
+TOLD = "progress.json"
+"""In the folder for unfinished work: how far the stage is. No result depends on it."""
+TELL_EVERY = 1.0
+"""Least seconds between two writings of that file."""
+
+Item = TypeVar("Item")
 
 
 class Stopped(StppError):
@@ -50,6 +59,7 @@ class Progress:
         self._saved = time.monotonic()  # not the wall clock, which jumps
         self._keeps = keeps
         self._before: dict[signal.Signals, Any] = {}
+        self._teller = Teller(folder)
 
     def __enter__(self) -> Self:
         if self._keeps:
@@ -72,6 +82,7 @@ class Progress:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._teller.end(well=kind is None)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.signal and number == signal.SIGINT:
@@ -91,6 +102,59 @@ class Progress:
         if number := self.signal if stop is None else stop:
             raise Stopped(number, where)
         self._saved = time.monotonic()
+
+    def tell(self, done: int, total: int, **facts: Any) -> None:
+        """Say how far the work is, for `stpp status`; see `Teller.tell`."""
+        if self._keeps:
+            self._teller.tell(done, total, **facts)
+
+
+class Teller:
+    """Says in `progress.json` in `folder` how far a stage is, so that it can be followed from another process.
+
+    The file is whole at any time, but not synced: it is lost with the process's machine, and nobody misses it. That it
+    cannot be written, say because the disk is full, is no reason to stop the work.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / TOLD
+        self._content: dict[str, Any] = {}
+        self._written = -TELL_EVERY
+
+    def tell(self, done: int, total: int, **facts: Any) -> None:
+        """`done` of `total` images, and JSON values that are worth knowing; written at most once a second."""
+        if not self._content:
+            who = {"host": platform.node(), "process": os.getpid()}
+            self._content = {"running": True, **who, "since": time.time(), "first": done}
+        self._content |= {"done": done, "total": total, **facts}
+        if time.monotonic() - self._written >= TELL_EVERY:
+            self._write()
+
+    def end(self, well: bool) -> None:
+        """Say that all images are done and only the artifacts are to be written, or that the process gave up."""
+        if self._content:
+            self._content |= {"done": self._content["total"]} if well else {"running": False}
+            self._write()
+
+    def _write(self) -> None:
+        self._written = time.monotonic()
+        temporary = self._path.with_name(f".{TOLD}.{os.getpid()}.tmp")
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps({**self._content, "time": time.time()}) + "\n")
+            temporary.replace(self._path)
+
+
+def followed(items: Sequence[Item], folder: Path) -> Iterator[Item]:
+    """`items`, while `progress.json` in `folder` says how many of them are done."""
+    teller, well = Teller(folder), False
+    try:
+        for number, item in enumerate(items):
+            teller.tell(number, len(items))
+            yield item
+        well = True
+    finally:
+        teller.end(well)
 
 
 class Parts:

@@ -18,7 +18,7 @@ import yaml
 
 from stpp.config import Resources
 from stpp.errors import StppError, of_the_system
-from stpp.plan import Plan, Stage
+from stpp.plan import Plan, Stage, flat
 from stpp.stage import read_recipe
 
 
@@ -42,6 +42,20 @@ def run_own_task() -> None:
             commands = json.loads(base64.b64decode(word.removeprefix(option)))
             if task in commands:  # all but the first
                 os.execv("/bin/sh", ["sh", "-c", zlib.decompress(bytes.fromhex(commands[task])).decode()])
+
+
+def start_with(workflow: Any, handler: Callable[[], None]) -> None:
+    """Have a module's `onstart` handler called when `workflow` starts its jobs: Snakemake calls the main one alone.
+
+    A main Snakefile with a handler of its own, written after the module, calls `MODULE.onstart()` in it.
+    """
+    before = workflow._onstart
+
+    def both(log: Any) -> None:
+        handler()
+        before(log)
+
+    workflow._onstart = both
 
 
 @contextmanager
@@ -161,8 +175,3 @@ class Graph:
 def sources(stages: Iterable[Stage]) -> set[str]:
     """The folders of the stages whose artifacts these read."""
     return {path.rpartition("/")[0] for stage in stages for path in flat(stage.inputs)}
-
-
-def flat(inputs: Mapping[str, str | list[str]]) -> list[str]:
-    """The paths of all artifacts that a stage reads, from its inputs by name."""
-    return [path for paths in inputs.values() for path in ([paths] if isinstance(paths, str) else paths)]

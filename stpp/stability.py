@@ -12,7 +12,7 @@ and "all_pairs" (the mean of meanIoU over all pairs of checkpoints). Checkpoints
 import csv
 import math
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,20 +81,24 @@ def stability_scores(
     return np.array(scores), int(np.count_nonzero(histograms[-1].sum(axis=0)[:classes]))
 
 
-def compare_masks(stores: Sequence["MaskStore"], image: str, compared: Sequence[tuple[int, int]]) -> list[float]:
+def compare_masks(
+    stores: Sequence["MaskStore"],
+    image: str,
+    masks: Sequence[NDArray[np.uint8]],
+    compared: Sequence[tuple[int, int]],
+) -> list[float]:
     """How many classes the last checkpoint's mask of `image` has, then `mask_mean_iou` of each pair of `compared`.
 
-    StppError if the masks differ in size, or if two of them share no pixel.
+    `masks` are those of the image in the stores, uint8 (H, W) each. StppError if they differ in size, or if two of them
+    share no pixel.
     """
-    masks = [store[image] for store in stores]
     for store, mask in zip(stores, masks):
         if mask.shape != masks[0].shape:
             raise StppError(
                 f"The masks of image {image!r} differ in size: {masks[0].shape} in {stores[0].path}, "
                 f"{mask.shape} in {store.path}. Predict both again from the same images."
             )
-    classes = len(stores[0].classes)
-    values, present = stability_scores(masks, classes, compared)
+    values, present = stability_scores(masks, len(stores[0].classes), compared)
     if np.isnan(values).any():
         raise StppError(
             f"Image {image!r} cannot be scored: two of its masks in {', '.join(str(s.path) for s in stores)} have "
@@ -103,8 +107,23 @@ def compare_masks(stores: Sequence["MaskStore"], image: str, compared: Sequence[
     return [float(present), *values.tolist()]
 
 
-def score_table(ids: Sequence[str], rows: NDArray[np.float64], checkpoints: int, definition: str) -> "pd.DataFrame":
-    """The scores of all images, from the rows (N, 1 + pairs) of `compare_masks`.
+def scores_of(rows: NDArray[np.float64], checkpoints: int, definition: str) -> dict[str, NDArray[np.float64]]:
+    """`sum` and `mean` of the comparisons with the last checkpoint, and `score`: float64 (N,) each.
+
+    `rows` (N, 1 + pairs) are those of `compare_masks`.
+    """
+    compared = pairs(checkpoints, definition)
+    values = rows[:, 1:]
+    total = values[:, [column for column, (_, later) in enumerate(compared) if later == checkpoints]].sum(axis=1)
+    mean = total / (checkpoints - 1)
+    score = {"sum": total, "mean": mean, "all_pairs": values.mean(axis=1)}[definition]
+    return {"sum": total, "mean": mean, "score": score}
+
+
+def score_table(
+    ids: Sequence[str], rows: NDArray[np.float64], ranks: NDArray[np.int64], checkpoints: int, definition: str
+) -> "pd.DataFrame":
+    """The scores of some images, from the rows (N, 1 + pairs) of `compare_masks` and their ranks among all.
 
     Columns: `id`; `classes`: the number of classes in the last checkpoint's mask; one `iou_{j}_{k}` for each of
     `pairs(K, definition)`; `sum` and `mean` of the comparisons with the last checkpoint, whatever the definition;
@@ -112,17 +131,9 @@ def score_table(ids: Sequence[str], rows: NDArray[np.float64], checkpoints: int,
     """
     import pandas as pd
 
-    compared = pairs(checkpoints, definition)
-    present, values = rows[:, 0].astype(np.int64), rows[:, 1:]
-    with_last = [column for column, (_, later) in enumerate(compared) if later == checkpoints]
-    total = values[:, with_last].sum(axis=1)
-    mean = total / len(with_last)
-    score = {"sum": total, "mean": mean, "all_pairs": values.mean(axis=1)}[definition]
-    columns = {f"iou_{i}_{j}": values[:, column] for column, (i, j) in enumerate(compared)}
-    return pd.DataFrame(
-        {"id": list(ids), "classes": present, **columns, "sum": total, "mean": mean, "score": score}
-        | {"rank": ranks(score)}
-    )
+    compared = {f"iou_{i}_{j}": rows[:, column] for column, (i, j) in enumerate(pairs(checkpoints, definition), 1)}
+    columns = {"classes": rows[:, 0].astype(np.int64)} | compared | scores_of(rows, checkpoints, definition)
+    return pd.DataFrame({"id": list(ids)} | columns | {"rank": ranks})
 
 
 def most_stable_first(scores: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -137,9 +148,11 @@ def ranks(scores: NDArray[np.float64]) -> NDArray[np.int64]:
     return result
 
 
-def write_score_table(table: "pd.DataFrame", path: Path) -> None:
-    """Write a score table as CSV. Numbers are written so that they are read back exactly."""
-    table.to_csv(path, index=False, lineterminator="\n", encoding="utf-8", chunksize=1000)
+def write_score_table(tables: Iterable["pd.DataFrame"], path: Path) -> None:
+    """Write a score table that comes in parts as CSV. Numbers are written so that they are read back exactly."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        for number, table in enumerate(tables):
+            table.to_csv(file, index=False, header=number == 0, lineterminator="\n")
 
 
 def read_score_table(path: Path) -> "pd.DataFrame":
@@ -214,8 +227,11 @@ def _number(text: str) -> float:
         return float("nan")
 
 
-def check_alike(stores: Sequence["MaskStore"]) -> None:
-    """Raise StppError if the stores of the checkpoints differ in classes or images."""
+def masks_in_order(stores: Sequence["MaskStore"], start: int) -> Iterator[tuple[str, list[NDArray[np.uint8]]]]:
+    """Each image's id and its masks in the stores, uint8 (H, W) each, from image number `start` (from 0) on.
+
+    One image is in memory at a time. StppError if the stores differ in classes or images.
+    """
     first = stores[0]
     for store in stores[1:]:
         if store.classes != first.classes:
@@ -223,8 +239,17 @@ def check_alike(stores: Sequence["MaskStore"]) -> None:
                 f"{first.path} has the classes {', '.join(first.classes)}, {store.path} has "
                 f"{', '.join(store.classes)}. Checkpoints of one training share their classes: predict again."
             )
-        if store.ids != first.ids and (different := set(store.ids) ^ set(first.ids)):
-            raise StppError(
-                f"{first.path} and {store.path} hold different images: {len(different)} are in only one of them, "
-                f"such as {min(different)!r}. Predict the same list of images with every checkpoint."
-            )
+        if len(store) != len(first):
+            raise _unlike(first, store, f"{len(first)} in one, {len(store)} in the other")
+    for found in zip(*(store.masks(start) for store in stores), strict=True):
+        for store, (id, _) in zip(stores, found):
+            if id != found[0][0]:
+                raise _unlike(first, store, f"{found[0][0]!r} in one is {id!r} in the other")
+        yield found[0][0], [mask for _, mask in found]
+
+
+def _unlike(one: "MaskStore", other: "MaskStore", found: str) -> StppError:
+    return StppError(
+        f"{one.path} and {other.path} hold different images: {found}. Predict the same list of images with every "
+        "checkpoint."
+    )

@@ -44,7 +44,7 @@ class Runtime:
 
 
 class Stage:
-    """The stage in `folder`, which `stpp plan` or the workflow has given a recipe.
+    """The stage in `folder`, which the workflow or `stpp plan --recipes` has given a recipe.
 
     Raises StppError if there is no recipe, if it is for another command, or if the code changed since it was planned.
     """
@@ -68,6 +68,7 @@ class Stage:
         self.recipe: Mapping[str, Any] = recipe
         self.settings: Mapping[str, Any] = recipe["settings"]
         self.unfinished = folder / UNFINISHED
+        self.events = self._results / "logs" / "tensorboard" / folder.name
         self.warnings: list[str] = []
 
     def rows(self, subset: str) -> list[Row]:
@@ -140,7 +141,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
             raise TypeError(f"of another type than expected: {', '.join(wrong) or 'outputs'}")
     except FileNotFoundError:
         raise StppError(
-            f"no stage in {path.parent}: {path} does not exist; the workflow or `stpp plan` writes it"
+            f"no stage in {path.parent}: {path} does not exist; the workflow or `stpp plan --recipes` writes it"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StppError(f"cannot read {path} as a recipe ({type(error).__name__}: {error}); {remedy}") from None

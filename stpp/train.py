@@ -19,6 +19,7 @@ from stpp.data.dataset import EpochBatches, TrainingSet, samples_of
 from stpp.data.manifest import Row
 from stpp.distributed import Team, team_of
 from stpp.errors import StppError
+from stpp.events import Events
 from stpp.faults import explained, training_advice
 from stpp.files import sha256
 from stpp.inference import network_input
@@ -75,6 +76,7 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
         (saved,) = team.largest(team.leads and (progress.folder / STATE_FILE).exists())
         if saved:
             state.load(progress.folder / STATE_FILE, team)
+        events = Events(stage.events, state.history) if team.leads else None
         loader = DataLoader(
             dataset,
             batch_sampler=batches.from_batch(state.iteration).shared(team.share),
@@ -86,7 +88,7 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
         )
         network.train()
         losses: list[Tensor] = []
-        for images, masks in progress_bar(loader, role, batches, state, team):
+        for images, masks in progress_bar(loader, role, batches, state, team, progress):
             set_learning_rate(state.optimizer, training, state.iteration, total)
             logits = forward(trained, network_input(images, device), training["precision"])
             loss = masked_cross_entropy(logits, masks.to(device, non_blocking=True), team)
@@ -106,6 +108,8 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
                 validate = validation and (epoch % training["validate_every"] == 0 or epoch == epochs)
                 miou = validate_network(state, validation, settings, team) if validate else None
                 end_epoch(state, epoch, per_epoch, miou)
+                if events is not None:
+                    events.add(state.history[-1])
                 if epoch in save_at and team.leads:
                     save_checkpoint(progress.folder / save_at[epoch], network.state_dict(), settings, epoch)
             if due:
@@ -254,21 +258,33 @@ def validate_network(state: TrainingState, rows: list[Row], settings: Mapping[st
 
 
 def progress_bar(
-    loader: DataLoader[Any], role: str, batches: EpochBatches, state: TrainingState, team: Team
+    loader: DataLoader[Any], role: str, batches: EpochBatches, state: TrainingState, team: Team, progress: Progress
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches under a progress bar: images/s, time left, and loss and val mIoU of the last epoch."""
+    """The batches under a progress bar: images/s, time left, and loss and val mIoU of the last epoch.
+
+    `progress` is told the same.
+    """
     size = batches.batch_size
     total, done = len(batches) * size, state.iteration * size
+    facts = latest(state.history)
     with tqdm(
         total=total, initial=done, unit="img", desc=role, mininterval=1, maxinterval=30, disable=not team.leads
     ) as bar:
         for batch in unwrapped(loader):
+            progress.tell(state.iteration * size, total, epochs=batches.epochs, **facts)
             yield batch
             if state.iteration % batches.batches_per_epoch == 0:
-                last = state.history[-1]
-                val = "" if last["val_miou"] is None else f" val mIoU {100 * last['val_miou']:.2f}"
-                bar.set_postfix_str(f"epoch {last['epoch']} loss {last['loss']:.4f}{val}", refresh=False)
+                facts = latest(state.history)
+                val = "" if facts["val_miou"] is None else f" val mIoU {100 * facts['val_miou']:.2f}"
+                bar.set_postfix_str(f"epoch {facts['epoch']} loss {facts['loss']:.4f}{val}", refresh=False)
             bar.update(size)
+
+
+def latest(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The number of epochs that are done, the loss of the last one, and the last val mIoU; None where there is none."""
+    last = history[-1] if history else {"epoch": 0, "loss": None}
+    val = next((row["val_miou"] for row in reversed(history) if row["val_miou"] is not None), None)
+    return {"epoch": last["epoch"], "loss": last["loss"], "val_miou": val}
 
 
 def unwrapped(loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,6 +1,6 @@
 """The confusion matrix of a network over images with masks: in validation during training, and in evaluation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from stpp.models.network import SegmentationNetwork
 
 def evaluate_network(
     network: SegmentationNetwork,
-    rows: Sequence[Row],
+    rows: Iterable[Row],
     encoding: Mapping[str, Any],
     prediction: Mapping[str, Any],
     device: torch.device,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fabricate
 import pytest
+from trained import train
 
 ROOT = Path(__file__).parent.parent
 
@@ -54,3 +55,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemake) -> 
     fabricate.write_config(folder, fabricate.TINY)
     snakemake(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a tiny teacher was trained and evaluated on test; do not write into it."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    train(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def teacher(trained: Path) -> Path:
+    """The last checkpoint of that teacher."""
+    (path,) = trained.glob("my results/stages/train/*/last.pt")
+    return path

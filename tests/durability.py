@@ -25,6 +25,8 @@ from pathlib import Path
 import yaml
 from runs import artifacts, differences, finish, processes_in, small_demo, start
 
+from stpp.progress import TOLD
+
 INTERVAL = 1.5
 """Seconds between saves of `small_demo`."""
 SLACK = 1.0
@@ -209,7 +211,7 @@ def last_saved(stage: Path) -> int:
     """
     times = [0]
     for folder, _, names in os.walk(stage / "unfinished"):  # which passes over what vanishes meanwhile
-        for name in names:
+        for name in set(names) - {TOLD}:  # which only says how far it is
             with suppress(FileNotFoundError):
                 times.append(Path(folder, name).stat().st_mtime_ns)
     return max(times)

@@ -2,15 +2,22 @@
 
 import contextlib
 import copy
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 from PIL import Image
 
 from stpp.cli import main
+from stpp.configfile import load, resolved
+from stpp.masks import MaskWriter, voc_palette
+from stpp.plan import Plan, Stage, expand
+from stpp.workflow import write
 
 CLASSES = ("background", "left", "right")
 
@@ -99,7 +106,7 @@ def planned(folder: Path, **changes: Any) -> Path:
     with contextlib.chdir(folder):
         write_scenes(folder / "my scenes")
         write_config(folder, tiny(**{"experiments": {"st++": {"method": "st++"}}} | changes))
-        assert main(["plan", "config.yaml"]) == 0
+        assert main(["plan", "--recipes", "config.yaml"]) == 0
     return folder
 
 
@@ -107,3 +114,60 @@ def only(folder: Path, pattern: str) -> Path:
     """The one planned stage whose folder matches, relative to `folder`."""
     (stage,) = folder.glob(f"my results/stages/{pattern}")
     return stage.relative_to(folder)
+
+
+def write_store(path: Path, masks: Mapping[str, NDArray[np.uint8]], classes: Sequence[str] = CLASSES) -> Path:
+    """A mask store with these masks by image id."""
+    with MaskWriter(path, classes=classes, palette=[[0, 0, 0]] * len(classes), producer="x") as writer:
+        for image, mask in masks.items():
+            writer.add(image, mask)
+    return path
+
+
+# --- results that nothing computed ------------------------------------------------------------------------------------
+
+SUBSETS = ("labeled", "unlabeled", "val", "test", "truth")
+
+
+def plan_of(raw: Mapping[str, Any], fingerprints: Mapping[str, str] | None = None, code: str = "v1") -> Plan:
+    """The plan of a configuration over a made-up index."""
+    digests = {subset: f"{subset:0<64}" for subset in SUBSETS} | dict(fingerprints or {})
+    subsets = {subset: {"fingerprint": digest, "count": 10} for subset, digest in digests.items()}
+    index = {"classes": list(CLASSES), "palette": voc_palette(len(CLASSES)), "subsets": subsets}
+    return expand(load(raw), resolved, lambda _: index, lambda _: {"identity": "none", "path": ""}, lambda _: code)
+
+
+def pretend(
+    raw: Mapping[str, Any],
+    plan: Plan,
+    folders: Iterable[str] | None = None,
+    content: Callable[[Stage], Mapping[str, bytes]] = lambda stage: {},
+    **facts: Any,
+) -> Path:
+    """Write recipes, view and artifacts as if the workflow had run; returns the folder for results.
+
+    `folders` are the stages that are done, default all; `content` gives the bytes of artifacts, the others are made up;
+    `facts` go to `stage.json`.
+    """
+    config = load(raw)
+    write(config, plan)
+    results = Path(config.results)
+    for folder in plan.stages if folders is None else folders:
+        stage = plan.stages[folder]
+        given = content(stage)
+        digests = {}
+        for name in stage.outputs:
+            if name != "stage.json":
+                data = given.get(name, f"{name} of {folder}".encode())
+                (results / "stages" / folder / name).write_bytes(data)
+                digests[name] = hashlib.sha256(data).hexdigest()
+        record = {
+            **stage.recipe(),
+            "warnings": [],
+            "seconds": 10.0,
+            "started": "2026-01-01",
+            "sha256": digests,
+            **facts,
+        }
+        (results / "stages" / folder / "stage.json").write_text(json.dumps(record))
+    return results

@@ -38,6 +38,10 @@ def test_help_fits_a_screen_and_gives_an_example(command: str, capsys: pytest.Ca
         (["index", "none.yaml"], "cannot read the configuration none.yaml"),
         (["train", "no/such/stage"], "no stage in no/such/stage"),
         (["masks", "none.h5", "--out", "x"], "none.h5"),
+        (["plan", "none.yaml"], "cannot read the configuration none.yaml"),
+        (["status", "none.yaml"], "cannot read the configuration none.yaml"),
+        (["diff", "results", "none"], "results is no experiment"),
+        (["gc", "none.yaml", "--remove"], "cannot read the configuration none.yaml"),
     ],
 )
 def test_a_mistake_is_one_message_without_a_traceback(
@@ -79,19 +83,28 @@ def test_the_printed_command_does_the_same_stage_by_hand(finished: Path, tmp_pat
     assert table.read_bytes() == before
 
 
+def test_who_reads_a_part_of_the_output_sees_no_error(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "stpp", "config", "reference"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, text=True)
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 1
+
+
 def test_plan_lists_the_stages_and_says_which_are_done(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(finished, tmp_path / "run", symlinks=True)
     monkeypatch.chdir(tmp_path / "run")
-    assert main(["plan", "config.yaml"]) == 0
+    assert main(["plan", "--recipes", "config.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 36
+    assert len(lines) == 37
     assert all(line.startswith("done") for line in lines)
     fabricate.write_config(tmp_path / "run", fabricate.tiny(selection={"share": 0.34}))
-    assert main(["plan", "config.yaml"]) == 0
+    assert main(["plan", "--recipes", "config.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert sum(line.startswith("to do") for line in lines) == 3 + 4 + 16 + 1
+    assert sum(line.startswith("to do") for line in lines) == 3 + 4 + 16 + 2
 
 
 def test_masks_become_palette_pngs_that_say_the_same(finished: Path, tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fabricate.write_scenes(folder / "my scenes")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert main(["plan", str(fabricate.write_config(folder, fabricate.TINY))]) == 0
+        assert main(["plan", "--recipes", str(fabricate.write_config(folder, fabricate.TINY))]) == 0
     return folder
 
 

@@ -86,7 +86,7 @@ def test_the_whole_method_runs_on_images_of_any_name(
     data = {"layout": "folder", "root": f"-{EVIL}", "classes": ["a,b", 'c "d"', "été;\t"]}
     config = fabricate.tiny(data=data, results=PLAIN, experiments={"st++": {"method": "st++"}})
     config["training"]["student"]["epochs"] = 1
-    assert main(["plan", str(fabricate.write_config(tmp_path, config))]) == 0
+    assert main(["plan", "--recipes", str(fabricate.write_config(tmp_path, config))]) == 0
     todo = [line.removeprefix("to do").strip() for line in capsys.readouterr().out.splitlines() if "stages/" in line]
     assert len(todo) > 8
     for stage in todo:

@@ -161,7 +161,7 @@ def test_weights_that_run_a_command_are_refused(
     torch.save({"backbone.x": Bomb(tmp_path / "exploded")}, tmp_path / "my weights.pth")
     config = fabricate.tiny(experiments={"s": {"method": "suponly"}})
     config["network"]["weights"] = "my weights.pth"
-    assert main(["plan", str(fabricate.write_config(tmp_path, config))]) == 0
+    assert main(["plan", "--recipes", str(fabricate.write_config(tmp_path, config))]) == 0
     (stage,) = tmp_path.glob("my results/stages/train/*")
     assert main(["train", str(stage)]) == 1
     assert "cannot read my weights.pth as a state dict" in capsys.readouterr().err
@@ -234,7 +234,7 @@ STORES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "offsets that are fractions": (replaced("offsets", data=np.array([0.0, 12.0])), "its offsets are float64"),
     "ids that are numbers": (replaced("ids", data=np.arange(2)), "no complete mask store"),
     "ids that are not UTF-8": (replaced("ids", data=[b"\xff", b"b"], dtype=h5py.string_dtype()), "codec can't decode"),
-    "an id twice": (replaced("ids", data=["a", "a"], dtype=h5py.string_dtype()), "does not fit"),
+    "an id twice": (replaced("ids", data=["a", "a"], dtype=h5py.string_dtype()), "an image twice"),
     "an id more": (replaced("ids", data=["a", "b", "c"], dtype=h5py.string_dtype()), "its shapes are"),
     "classes that are no JSON": (attribute("classes", "[a"), "Expecting value"),
     "classes that are numbers": (attribute("classes", "[1, 2, 3]"), "no names"),
@@ -265,6 +265,7 @@ def test_a_mask_store_that_lies_is_refused(name: str, tmp_path: Path) -> None:
         change(file)
     with refused("masks.h5", expected), MaskStore(path) as store:
         list(store)
+        len(store.ids)
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "dangling"])

@@ -61,15 +61,30 @@ def test_data_does_not_know_networks() -> None:
 
 def test_only_the_entrances_know_the_config() -> None:
     knows = {module for module in MODULES if own(module) & {"stpp.config", "stpp.configfile"}}
-    assert knows == {"stpp.plan", "stpp.configfile", "stpp.configdoc", "stpp.workflow", "stpp.rules", "stpp.cli"}
+    entrances = {"stpp.workflow", "stpp.rules", "stpp.cli", "stpp.cli_results"}
+    assert knows == {"stpp.plan", "stpp.configfile", "stpp.configdoc", *entrances}
 
 
 def test_nothing_imports_the_command_line() -> None:
     assert {module for module in MODULES if "stpp.cli" in own(module)} == {"stpp.__main__"}
+    assert {module for module in MODULES if "stpp.cli_results" in own(module)} == {"stpp.cli"}
 
 
 def test_planning_is_free_of_torch_and_numpy() -> None:
     script = "import sys, stpp.workflow; print(sorted({'torch', 'numpy', 'PIL', 'pandas', 'h5py'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [
+        ("stpp.cli, stpp.forecast, stpp.status, stpp.gc", {"torch", "numpy", "pandas", "snakemake"}),
+        ("stpp.diff", {"torch", "snakemake"}),
+    ],
+)
+def test_looking_at_results_starts_fast(modules: str, heavy: set[str]) -> None:
+    script = f"import sys, {modules}; print(sorted({heavy!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
 

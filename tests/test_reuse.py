@@ -28,7 +28,7 @@ def planned_anew(folder: Path) -> Path:
     """The stage of the same masks after the data changed."""
     before = set(folder.glob(f"my results/stages/{MASKS}"))
     assert main(["index", "config.yaml"]) == 0  # a look at all files; the plan alone looks at lists only
-    assert main(["plan", "config.yaml"]) == 0
+    assert main(["plan", "--recipes", "config.yaml"]) == 0
     (stage,) = set(folder.glob(f"my results/stages/{MASKS}")) - before
     return stage
 

@@ -16,14 +16,15 @@ from stpp.errors import StppError
 from stpp.masks import MaskStore, MaskWriter, voc_palette
 from stpp.stability import (
     DEFINITIONS,
-    check_alike,
     compare_masks,
     mask_mean_iou,
+    masks_in_order,
     most_stable_first,
     pairs,
     ranks,
     read_score_table,
     score_table,
+    scores_of,
     stability_scores,
     write_score_table,
 )
@@ -59,10 +60,10 @@ def write_stores(folder, checkpoints, ids=None, classes=("a", "b", "c")):
 
 def scored(stores, definition):
     """The score table of the stores, as the stage makes it."""
-    check_alike(stores)
     compared = pairs(len(stores), definition)
-    rows = [compare_masks(stores, image, compared) for image in stores[0].ids]
-    return score_table(stores[0].ids, np.array(rows), len(stores), definition)
+    rows = np.array([compare_masks(stores, *image, compared) for image in masks_in_order(stores, 0)])
+    scores = scores_of(rows, len(stores), definition)["score"]
+    return score_table(stores[0].ids, rows, ranks(scores), len(stores), definition)
 
 
 @given(some_masks)
@@ -192,20 +193,20 @@ def test_an_image_whose_mask_does_not_change_ranks_first_and_ties_keep_the_list_
     assert table["rank"].tolist() == [3, 1, 2]
 
 
-def test_the_order_is_that_of_the_first_store(tmp_path):
+def test_stores_of_another_order_are_refused(tmp_path):
     still, changing = np.eye(3), np.zeros((3, 3))
     one = write_stores(tmp_path, [[still, changing]], ids=["x", "y"])
     (tmp_path / "other").mkdir()
     other = write_stores(tmp_path / "other", [[1 - changing, still]], ids=["y", "x"])
-    table = scored(one + other, "mean")
-    assert table[["id", "score"]].to_numpy().tolist() == [["x", 1.0], ["y", 0.0]]
+    with pytest.raises(StppError, match="'x' in one is 'y' in the other"):
+        scored(one + other, "mean")
 
 
 def test_stores_that_do_not_belong_together_are_refused(tmp_path):
     mask = np.zeros((2, 2))
     (first,) = write_stores(tmp_path, [[mask, mask]])
     for name, masks, options, message in [
-        ("images", [mask], {}, "'im1'"),
+        ("images", [mask], {}, "2 in one, 1 in the other"),
         ("classes", [mask, mask], {"classes": ("a", "b")}, "a, b, c"),
         ("sizes", [mask, np.zeros((2, 3))], {}, r"im1.*\(2, 3\)"),
         ("ignored", [mask, np.full((2, 2), 255)], {}, "im1.*no pixel"),
@@ -241,7 +242,7 @@ def tables(draw):
 @given(tables())
 def test_a_score_table_comes_back_exactly(tmp_path_factory, table):
     path = tmp_path_factory.mktemp("table") / "scores.csv"
-    write_score_table(table, path)
+    write_score_table([table], path)
     pd.testing.assert_frame_equal(read_score_table(path), table, check_exact=True)
 
 
@@ -249,7 +250,7 @@ def test_a_score_table_comes_back_exactly(tmp_path_factory, table):
 def test_ids_that_look_like_something_else_come_back_as_text(tmp_path, name):
     mask = np.eye(3)
     table = scored(write_stores(tmp_path, [[mask, mask]] * 2, ids=[name, "other"]), "sum")
-    write_score_table(table, tmp_path / "scores.csv")
+    write_score_table([table], tmp_path / "scores.csv")
     pd.testing.assert_frame_equal(read_score_table(tmp_path / "scores.csv"), table, check_exact=True)
 
 

@@ -16,7 +16,7 @@ def teacher(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Pa
     monkeypatch.chdir(folder)
     fabricate.write_scenes(folder / "my scenes")
     fabricate.write_config(folder, fabricate.tiny(experiments={"suponly": {"method": "suponly"}}, **changes))
-    assert main(["plan", "config.yaml"]) == 0
+    assert main(["plan", "--recipes", "config.yaml"]) == 0
     (stage,) = folder.glob("my results/stages/train/*")
     return stage
 
@@ -48,7 +48,7 @@ def test_weights_are_loaded_by_name_and_a_mismatch_lists_the_names(
         config = fabricate.tiny(experiments={"suponly": {"method": "suponly"}}, network=network)
         fabricate.write_config(tmp_path, config)
         before = set(tmp_path.glob("my results/stages/train/*"))
-        assert main(["plan", "config.yaml"]) == 0
+        assert main(["plan", "--recipes", "config.yaml"]) == 0
         (stage,) = set(tmp_path.glob("my results/stages/train/*")) - before
         assert main(["train", str(stage)]) == code
     assert "classifier.score.bias: (5,) -> (3,)" in capsys.readouterr().err

@@ -7,7 +7,8 @@ process of its own with one thread. They take turns, A B A B; the first turn of 
 a turn's processor time (on a GPU, wall time), so other load on the machine hardly matters. The ratio is that of the
 medians; the range beside it holds the middle half of the ratios of single turns.
 
-Without `--reference`, only stpp runs: enough to see that all of it works.
+Without `--reference`, only stpp runs: enough to see that all of it works. `floor.py` says how near the hardware's limit
+it is.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +28,27 @@ import torch
 from ours import NETWORK
 from PIL import Image
 
+from stpp.checkpoint import load_checkpoint
 from stpp.masks import MaskWriter, voc_palette
 from stpp.models import build
 
 HERE = Path(__file__).parent
-WORK = {  # counted turns each
-    "weak-png": 15,
-    "weak-jpeg": 15,
-    "strong-png": 15,
-    "strong-jpeg": 15,
-    "score-memory": 15,
-    "score-stored": 15,
-    "predict-fp32": 7,
-    "predict-bf16": 7,
-    "tta-fp32": 3,
-    "tta-bf16": 3,
-    "train-fp32": 5,
-    "train-bf16": 5,
+CLASSES = 21
+"""As PASCAL VOC; networks have as many as their weights."""
+WORK = {  # counted turns each, and the ratio to reach on a CPU; for stored scores, the images/s
+    "weak-png": (15, 5.0),
+    "weak-jpeg": (15, 3.4),
+    "strong-png": (15, 2.4),
+    "strong-jpeg": (15, 2.0),
+    "score-memory": (15, 3.6),
+    "score-stored": (15, 1000),
+    "predict-fp32": (7, 1.3),
+    "predict-bf16": (7, 2.8),
+    "tta-fp32": (3, None),
+    "tta-bf16": (3, 2.6),
+    "train-fp32": (5, 1.1),
+    "train-bf16": (5, 2.8),
+    "whole": (0, 2.5),  # all of ST++ from images to the last student; no turn before those that count
 }
 
 
@@ -73,7 +79,7 @@ class Contestant:
 
     def seconds(self) -> list[float]:
         """For an image, in each counted turn."""
-        return [turn["seconds"] / turn["images"] for turn in self.turns[1:]]
+        return [turn["seconds"] / turn["images"] for turn in self.turns[1:] or self.turns]
 
     def results(self) -> list[np.ndarray]:
         """What came out of each turn."""
@@ -93,16 +99,26 @@ def main() -> None:
     parser.add_argument("--turns", type=int, help="counted turns of each; default: 3 to 15")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: %(default)s")
     parser.add_argument("--csv", type=Path, help="file to write the figures to")
+    parser.add_argument("--plot", type=Path, help="PNG or SVG file to draw the ratios in")
     options = parser.parse_args()
     sides = ["authors", "ours"] if options.reference else ["ours"]
     print(f"{processor()}, {options.device}, torch {torch.__version__}, one thread")
-    print(f"{'':14}{'ratio':>7}{'middle half':>14}{'images/s':>10}{'authors':>9}{'MB':>7}{'authors':>9}  equal")
+    heads = (
+        ("target", 7),
+        ("ratio", 7),
+        ("middle half", 14),
+        ("images/s", 10),
+        ("authors", 9),
+        ("MB", 7),
+        ("authors", 9),
+    )
+    print(f"{'':14}{''.join(f'{head:>{width}}' for head, width in heads)}  equal")
     rows = []
     with tempfile.TemporaryDirectory(prefix="stpp-speed-") as folder:
         prepare(Path(folder), options)
         for work in options.only.split(","):
             contestants = {side: Contestant(side, work, options, Path(folder)) for side in sides}
-            for number in range(1 + (options.turns or WORK[work])):
+            for number in range(1 + (options.turns or WORK[work][0])):
                 for contestant in contestants.values():
                     contestant.turn(number)
             rows.append(compared(work, contestants))
@@ -111,9 +127,11 @@ def main() -> None:
             print(line(rows[-1]), flush=True)
     if options.csv:
         with options.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
+            writer = csv.DictWriter(file, HEADER)
             writer.writeheader()
             writer.writerows(rows)
+    if options.plot:
+        draw([row for row in rows if row["ratio"]], options.plot)
 
 
 def prepare(scratch: Path, options: argparse.Namespace) -> None:
@@ -136,16 +154,17 @@ def prepare(scratch: Path, options: argparse.Namespace) -> None:
         lines = [f"{folder}/{name}.{suffix} masks/{name}.png" for name in names]
         (scratch / f"{folder}.txt").write_text("\n".join(lines))
     np.save(scratch / "images.npy", np.array(images))
+    small_data_set(photographs, options.masks, scratch)
 
     # Masks of three checkpoints: the true ones, which in places are another class, in fewer places for later ones.
-    predicted = np.array(masks)[:, None].repeat(3, axis=1) % 21
+    predicted = np.array(masks)[:, None].repeat(3, axis=1) % CLASSES
     for k in range(3):
         wrong = rng.random((len(masks), 45, 60)).repeat(8, 1).repeat(8, 2) < 0.3 - 0.1 * k
-        predicted[:, k][wrong] = (predicted[:, k][wrong] + 1 + k) % 21
+        predicted[:, k][wrong] = (predicted[:, k][wrong] + 1 + k) % CLASSES
         with MaskWriter(
             scratch / f"masks-{k + 1}.h5",
-            classes=[f"c{c}" for c in range(21)],
-            palette=voc_palette(21),
+            classes=[f"c{c}" for c in range(CLASSES)],
+            palette=voc_palette(CLASSES),
             producer="speed",
         ) as writer:
             for name, mask in zip(names, predicted[:, k]):
@@ -164,19 +183,34 @@ def prepare(scratch: Path, options: argparse.Namespace) -> None:
     np.savez(scratch / "batches.npz", **{key: value.reshape(-1, 4, *value.shape[1:]) for key, value in stacked.items()})
 
     if options.weights:
-        state = torch.load(options.weights, weights_only=True)["state_dict"]
+        state = load_checkpoint(options.weights, torch.device("cpu")).network.state_dict()
     else:
         torch.manual_seed(0)
-        state = build(NETWORK, 21).state_dict()
+        state = build(NETWORK, CLASSES).state_dict()
     torch.save(state, scratch / "weights.pt")
+
+
+def small_data_set(photographs: Sequence[Path], masks: Path, scratch: Path) -> None:
+    """Lists of labeled, unlabeled and val images of 160 x 120 px, for "whole"."""
+    for folder in ("small", "small-masks", "dataset/splits/pascal"):
+        (scratch / folder).mkdir(parents=True)
+    chosen = photographs[:: max(1, len(photographs) // 100)][:100]
+    for path in chosen:
+        with Image.open(path) as image, Image.open(masks / f"{path.stem}.png") as mask:
+            image.convert("RGB").resize((160, 120), Image.Resampling.BICUBIC).save(scratch / f"small/{path.stem}.png")
+            mask.resize((160, 120), Image.Resampling.NEAREST).save(scratch / f"small-masks/{path.stem}.png")
+    lines = [f"small/{path.stem}.png small-masks/{path.stem}.png" for path in chosen]
+    for name, part in (("labeled", lines[::4]), ("dataset/splits/pascal/val", lines[1::4])):
+        (scratch / f"{name}.txt").write_text("\n".join(part))
+    (scratch / "unlabeled.txt").write_text("\n".join(lines[2::4] + lines[3::4]))
 
 
 def compared(work: str, contestants: dict[str, Contestant]) -> dict[str, Any]:
     """The figures of one kind of work; those of the authors and the ratio are empty where they did not run."""
     ours, authors = contestants["ours"], contestants.get("authors")
-    row: dict[str, Any] = {"work": work, "ratio": "", "low": "", "high": "", "authors_images_per_second": ""}
+    row: dict[str, Any] = dict.fromkeys(HEADER, "")
+    row |= {"work": work, "target": WORK[work][1] or ""}
     row |= {"images_per_second": 1 / statistics.median(ours.seconds()), "peak_mb": ours.turns[-1]["peak_mb"]}
-    row |= {"authors_peak_mb": "", "equal": ""}
     if authors:
         ratios = [theirs / mine for theirs, mine in zip(authors.seconds(), ours.seconds())]
         low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
@@ -193,6 +227,8 @@ def how_equal(kind: str, theirs: list[np.ndarray], ours: list[np.ndarray]) -> st
         return f"{100 * np.mean([(a == b).mean() for a, b in zip(theirs, ours)]):.2f} % of the pixels"
     if kind == "score":
         return f"differ by {np.max(np.abs(np.array(theirs) - np.array(ours))):.1e}"
+    if kind == "whole":
+        return f"mIoU {np.mean(theirs):.1f} theirs, {np.mean(ours):.1f} ours"
     if kind == "train":
         apart = np.abs(np.array(ours) / np.array(theirs) - 1)
         return f"losses differ by {100 * apart.mean():.2f} %, at most {100 * apart.max():.2f} %, in {len(ours)} steps"
@@ -203,9 +239,32 @@ def line(row: dict[str, Any]) -> str:
     """One line of the printed table."""
     ratio = f"{row['ratio']:7.2f}{row['low']:7.2f}-{row['high']:<6.2f}" if row["ratio"] else f"{'':21}"
     numbers = [f"{row[key]:{width}}" if row[key] == "" else f"{row[key]:{width}{kind}}" for key, width, kind in COLUMNS]
-    return f"{row['work']:14}{ratio}{''.join(numbers)}  {row['equal']}"
+    return f"{row['work']:14}{row['target']:>7}{ratio}{''.join(numbers)}  {row['equal']}"
 
 
+def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A bar for each ratio, from its lower to its upper quartile a line, and a mark at its target."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 0.6 + 0.35 * len(rows)), layout="constrained")
+    names = [row["work"] for row in rows]
+    ratios = [row["ratio"] for row in rows]
+    spread = [[ratio - row["low"] for ratio, row in zip(ratios, rows)], [r["high"] - x for x, r in zip(ratios, rows)]]
+    axes.barh(names, ratios, xerr=np.clip(spread, 0, None), color="#0072b2", height=0.6, ecolor="0.3")
+    aims = [(row["target"], row["work"]) for row in rows if row["target"] and row["work"] != "score-stored"]
+    axes.scatter(*zip(*aims), marker="|", s=200, color="#d55e00", linewidths=2.5, zorder=3, label="target")
+    axes.axvline(1, color="0.6", linewidth=0.8)
+    axes.invert_yaxis()
+    axes.set_xlabel("times as fast as the authors' code")
+    axes.legend(loc="lower right", frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+
+
+HEADER = (
+    *("work", "target", "ratio", "low", "high", "images_per_second", "authors_images_per_second"),
+    *("peak_mb", "authors_peak_mb", "equal"),
+)
 COLUMNS = [
     ("images_per_second", 10, ".4g"),
     ("authors_images_per_second", 9, ".4g"),

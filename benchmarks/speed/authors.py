@@ -1,12 +1,17 @@
 """The work as the authors' checkout does it; started by `benchmarks/speed`."""
 
 import os
+import shutil
 import sys
+from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from turns import Turn, arguments, serve
+from torch.utils.data import DataLoader
+from turns import WHOLE, Turn, arguments, serve
 
 NAMES = {  # their name of a layer -> ours
     **{f"head.b{n}": f"classifier.aspp.branches.{n}" for n in range(4)},
@@ -70,15 +75,11 @@ def score(scratch: Path) -> Turn:
 
 def network(scratch: Path) -> torch.nn.Module:
     """Their DeepLabv3+ with our weights."""
-    from model.backbone import resnet
     from model.semseg.deeplabv3plus import DeepLabV3Plus
 
-    original, resnet._resnet = (
-        resnet._resnet,
-        lambda arch, block, layers, pretrained, **kw: original(arch, block, layers, False, **kw),
-    )
-    model = DeepLabV3Plus("resnet50", 21)
+    start_from_random_weights()
     ours = torch.load(scratch / "weights.pt", weights_only=True)
+    model = DeepLabV3Plus("resnet50", len(ours["classifier.score.weight"]))
 
     def name_of(theirs: str) -> str:
         for prefix, name in NAMES.items():
@@ -88,6 +89,50 @@ def network(scratch: Path) -> torch.nn.Module:
 
     model.load_state_dict({name: ours[name_of(name)] for name in model.state_dict()})
     return model
+
+
+def start_from_random_weights() -> None:
+    """Instead of ImageNet's, of which there is no file."""
+    from model.backbone import resnet
+
+    original = resnet._resnet
+    resnet._resnet = lambda arch, block, layers, pretrained, **kw: original(arch, block, layers, False, **kw)
+
+
+def whole(scratch: Path) -> Turn:
+    """All of ST++, as their `main` does it; the mIoU is that of the best epoch of the last student.
+
+    On a CPU, with the loading of data in the same process, where its time is measured.
+    """
+    import main
+
+    torch.Tensor.cuda = torch.nn.Module.cuda = lambda self: self  # type: ignore[method-assign,assignment]
+    main.DataLoader = partial(without_workers, main.DataLoader)
+    colours = main.color_map
+    main.color_map = lambda dataset: colours(dataset).ravel().tolist()  # today's Pillow takes no array
+    start_from_random_weights()
+    out = scratch / "authors"
+    command = ["main.py", "--data-root", str(scratch), "--labeled-id-path", "labeled.txt", "--plus"]
+    command += ["--unlabeled-id-path", "unlabeled.txt", "--pseudo-mask-path", str(out / "masks")]
+    command += ["--save-path", str(out / "models"), "--reliable-id-path", str(out / "reliable")]
+    command += ["--batch-size", str(WHOLE["batch"]), "--crop-size", str(WHOLE["crop"])]
+    command += ["--epochs", str(WHOLE["epochs"]), "--lr", str(WHOLE["rate"])]
+
+    def turn(number: int) -> tuple[int, np.ndarray]:
+        torch.manual_seed(number)
+        shutil.rmtree(out, ignore_errors=True)
+        sys.argv = command
+        with redirect_stdout(sys.stderr):
+            main.main(main.parse_args())
+        last = max((out / "models").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        return 1, np.array([float(last.stem.rpartition("_")[2])])
+
+    return turn
+
+
+def without_workers(loader: type[DataLoader[Any]], *args: Any, **options: Any) -> "DataLoader[Any]":
+    """Their loader, without processes of its own."""
+    return loader(*args, **options | {"num_workers": 0})
 
 
 def predict(scratch: Path, device: str, *, augmented: bool) -> Turn:
@@ -148,6 +193,7 @@ def main() -> None:
         "score": lambda: score(options.scratch),
         "predict": lambda: predict(options.scratch, options.device, augmented=False),
         "tta": lambda: predict(options.scratch, options.device, augmented=True),
+        "whole": lambda: whole(options.scratch),
         "train": lambda: train(options.scratch, options.device),
     }
     serve(turns[kind](), "authors", options.device, options.scratch)

@@ -1,11 +1,15 @@
 """The work as stpp does it; started by `benchmarks/speed`."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
-from turns import Turn, arguments, serve
+import yaml
+from turns import WHOLE, Turn, arguments, serve
 
 from stpp.config import StudentAugmentation
 from stpp.data.dataset import Sample, TrainingSet
@@ -17,9 +21,10 @@ from stpp.models import build
 from stpp.models.folding import for_prediction
 from stpp.models.network import SegmentationNetwork
 from stpp.process import settle
-from stpp.stability import compare_masks, pairs, stability_scores
+from stpp.stability import compare_masks, masks_in_order, pairs, stability_scores
 from stpp.train import forward, make_optimizer, masked_cross_entropy
 
+PROJECT = Path(__file__).parents[2]
 NETWORK = {
     "architecture": "deeplabv3plus",
     "backbone": "resnet50",
@@ -30,7 +35,7 @@ NETWORK = {
     "decoder_channels": 256,
     "low_level_channels": 48,
 }
-WHOLE = {"long_side": None, "tile": None, "overlap": 64}
+UNTILED = {"long_side": None, "tile": None, "overlap": 64}
 PAPER = {"scales": [0.5, 0.75, 1.0, 1.5, 2.0], "flip": True}
 
 
@@ -64,7 +69,8 @@ def score(scratch: Path, *, stored: bool) -> Turn:
 
     def turn(number: int) -> tuple[int, np.ndarray]:
         if stored:
-            return len(masks), np.array([np.mean(compare_masks(stores, id, compared)[1:]) for id in stores[0].ids])
+            rows = [compare_masks(stores, *image, compared) for image in masks_in_order(stores, 0)]
+            return len(masks), np.array([np.mean(row[1:]) for row in rows])
         return len(masks), np.array([stability_scores(image, 21, compared)[0].mean() for image in masks])
 
     return turn
@@ -72,8 +78,9 @@ def score(scratch: Path, *, stored: bool) -> Turn:
 
 def network(scratch: Path) -> SegmentationNetwork:
     """The network with the weights that both sides have."""
-    made = build(NETWORK, 21)
-    made.load_state_dict(torch.load(scratch / "weights.pt", weights_only=True))
+    weights = torch.load(scratch / "weights.pt", weights_only=True)
+    made = build(NETWORK, len(weights["classifier.score.weight"]))
+    made.load_state_dict(weights)
     return made
 
 
@@ -83,7 +90,7 @@ def predict(scratch: Path, device: torch.device, precision: str, tta: dict[str, 
     images = np.load(scratch / "images.npy")[: 4 if tta is None else 1]
 
     def turn(number: int) -> tuple[int, np.ndarray]:
-        masks = [predict_mask(ready, image, device, {**WHOLE, "precision": precision}, tta) for image in images]
+        masks = [predict_mask(ready, image, device, {**UNTILED, "precision": precision}, tta) for image in images]
         return len(images), np.array(masks)
 
     return turn
@@ -112,6 +119,32 @@ def train(scratch: Path, device: torch.device, precision: str) -> Turn:
     return turn
 
 
+def whole(scratch: Path) -> Turn:
+    """All of ST++, through Snakemake; the mIoU is that of the best epoch of the last student."""
+    config: dict[str, Any] = yaml.safe_load((PROJECT / "experiments" / "pascal.yaml").read_text())
+    config["data"] |= {"root": str(scratch)} | {name: f"{name}.txt" for name in ("labeled", "unlabeled")}
+    config["data"]["val"] = "dataset/splits/pascal/val.txt"
+    config["network"]["weights"] = "none"
+    training = {"epochs": WHOLE["epochs"], "batch_size": WHOLE["batch"], "crop": WHOLE["crop"], "precision": "bf16"}
+    training |= {"learning_rate": WHOLE["rate"] * 16 / WHOLE["batch"]}
+    for role in ("teacher", "student"):
+        config["training"][role] = {**config["training"]["teacher"], **training}
+    config["prediction"] = {"precision": "bf16"}
+    config["runtime"] = {"train": {"gpu": 0, "workers": 0}, "predict": {"gpu": 0}}
+    config["experiments"] = {"st++": {"method": "st++"}}
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile"), "--cores", "1"]
+
+    def turn(number: int) -> tuple[int, np.ndarray]:
+        out = scratch / f"ours-{number}"
+        out.mkdir()
+        (out / "config.yaml").write_text(yaml.safe_dump(config | {"seeds": [number]}))
+        subprocess.run([*command, "--configfile", "config.yaml"], cwd=out, check=True, stdout=sys.stderr)
+        (metrics,) = out.glob("results/stages/train/student-phase2-*/metrics.csv")
+        return 1, np.array([100 * pd.read_csv(metrics)["val_miou"].max()])
+
+    return turn
+
+
 def main() -> None:
     """Take turns at one kind of work."""
     options = arguments()
@@ -124,6 +157,7 @@ def main() -> None:
         "score": lambda: score(scratch, stored=detail == "stored"),
         "predict": lambda: predict(scratch, device, detail, None),
         "tta": lambda: predict(scratch, device, detail, PAPER),
+        "whole": lambda: whole(scratch),
         "train": lambda: train(scratch, device, detail),
     }
     serve(turns[kind](), "ours", options.device, scratch)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+WHOLE = {"crop": 129, "batch": 4, "epochs": 8, "rate": 0.01}
+"""Of the trainings of "whole": px, images, epochs, and the learning rate of the backbone for such a batch."""
 
 Turn = Callable[[int], tuple[int, NDArray[np.generic]]]
 """Does the work of a turn; returns how many images that were, and what came out of it."""
@@ -35,10 +39,16 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
+def processor_time() -> float:
+    """Seconds of this process and of those that it has started and waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
 def serve(turn: Turn, side: str, device: str, scratch: Path) -> None:
     """Take turns until the input ends."""
     forget_peak()
-    clock = time.process_time if device == "cpu" else time.perf_counter
+    clock = processor_time if device == "cpu" else time.perf_counter
     for line in sys.stdin:
         started = clock()
         images, result = turn(int(line))

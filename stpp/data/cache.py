@@ -18,7 +18,7 @@ class DecodedCache:
 
     `shapes` are the (height, width) of all; the first ones are kept, as many as fit in `limit` bytes. The file lies in
     the system's folder for temporary files (`$TMPDIR`) and has no name, so nothing is left of it, however the process
-    ends. Processes forked from this one share it. What comes out is read-only.
+    ends. Processes forked from this one share it. What comes out must not be written to.
     """
 
     def __init__(self, shapes: Sequence[tuple[int, int]], limit: int) -> None:
@@ -28,7 +28,7 @@ class DecodedCache:
         self._starts = [len(ends) + start for start in [0, *ends]]
         self._file = tempfile.TemporaryFile(prefix="stpp-decoded-")  # noqa: SIM115 - open as long as the cache
         self._file.truncate(self._starts[-1] + 1)  # no empty file: it can't be mapped
-        self._bytes = np.frombuffer(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+        self._bytes = np.frombuffer(mmap.mmap(self._file.fileno(), 0), np.uint8)
         self._full = False
 
     def get(self, number: int) -> Pair | None:

@@ -16,7 +16,7 @@ from stpp.data.augmentation import augment, sample_rng
 from stpp.data.cache import DecodedCache
 from stpp.data.images import read_image, read_mask
 from stpp.data.manifest import Row
-from stpp.data.strong import Mask, Pixels
+from stpp.data.strong import Mask, Pixels, hue_tables
 from stpp.masks import MaskStore
 
 Key = tuple[int, int]
@@ -74,6 +74,8 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
         shapes = {sample.row.id: (sample.row.height, sample.row.width) for sample in samples}
         self.numbers = {id: number for number, id in enumerate(shapes)}
         self.cache = DecodedCache(list(shapes.values()), cache)
+        if any((part.get("jitter") or {}).get("hue") for part in augmentation.values()):
+            hue_tables()  # here, for all processes that load data
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -89,7 +91,7 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
         """Image and mask of a sample, not augmented."""
         number, row, store = self.numbers[sample.row.id], sample.row, sample.store
         if (pair := self.cache.get(number)) is None:
-            image = np.asarray(read_image(row.image))
+            image = np.array(read_image(row.image))
             mask = read_mask(row.true_mask, self.encoding) if store is None else store[row.id]
             pair = image, mask
             self.cache.put(number, *pair)

@@ -55,14 +55,15 @@ class Inspector:
     """Looks at files, several at a time, and no more closely than it must.
 
     A file whose size and time of change are those of an earlier look is not opened again; with `verify` it is, if its
-    content matters. `changed` gathers the paths whose content is not what it was under the same size.
+    content matters. `changed` gathers the paths whose content is not what it was under the same size. Without a `cache`
+    file there was no earlier look.
     """
 
-    def __init__(self, cache: Path, *, verify: bool = False) -> None:
+    def __init__(self, cache: Path | None, *, verify: bool = False) -> None:
         self.cache = cache
         self.verify = verify
         self.changed: set[str] = set()
-        self._remembered = _load(cache)
+        self._remembered = {} if cache is None else _load(cache)
         self._seen: dict[tuple[str, str], Look] = {}
 
     def look(self, kind: Kind, paths: Iterable[str], *, content: bool) -> dict[str, Look]:
@@ -86,6 +87,8 @@ class Inspector:
 
     def save(self) -> None:
         """Remember what was seen, beside what earlier runs saw of other files."""
+        if self.cache is None:
+            return
         for (kind, path), look in self._seen.items():
             if look.error is None:
                 self._remembered.setdefault(kind, {})[path] = look[:-1]

@@ -21,8 +21,7 @@ def load_weights(net: SegmentationNetwork, state: Mapping[str, Tensor], source: 
     another shape (as `name: shape -> expected shape`), and leaves `net` unchanged then.
     """
     _refuse_what_is_no_state(state, source)
-    if all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    state = without_prefix(state)
     whole = any(name.startswith("backbone.") for name in state)
     target = net if whole else net.backbone
     left_out = () if whole else net.backbone.imagenet_only
@@ -43,6 +42,13 @@ def load_weights(net: SegmentationNetwork, state: Mapping[str, Tensor], source: 
     ignored = len(state) - len(wanted)
     ending = f", without {ignored} of ImageNet's classifier" if ignored else ""
     return f"Loaded the backbone, {len(wanted)} tensors, from {source}{ending}."
+
+
+def without_prefix(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The same tensors without the `module.` that DataParallel puts before all names."""
+    if not all(name.startswith("module.") for name in state):
+        return state
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 
 def torchvision_weights(backbone: str) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from stpp.stage import Runtime, Stage, verified
+from stpp.wording import columns
 
 NAMES = {"teacher": "teacher", "phase1": "student of phase 1"}
 MODELS = ("teacher", "phase1", "student")
@@ -144,7 +145,7 @@ def as_text(name: str, runs: pd.DataFrame, table: pd.DataFrame, warnings: Sequen
         ]
         for _, row in table.iterrows()
     ]
-    lines += _columns([header, *body])
+    lines += columns([header, *body])
     if "reliable" in runs:
         lines += [
             "",
@@ -163,7 +164,7 @@ def as_text(name: str, runs: pd.DataFrame, table: pd.DataFrame, warnings: Sequen
             ]
             for _, r in selective.iterrows()
         ]
-        lines += _columns(rows)
+        lines += columns(rows)
     if warnings:
         lines += ["", "Warnings:", "", *(f"- {text}" for text in warnings)]
     return "\n".join(lines) + "\n"
@@ -172,14 +173,6 @@ def as_text(name: str, runs: pd.DataFrame, table: pd.DataFrame, warnings: Sequen
 def percent(value: float, sign: bool = False) -> str:
     """A share as percent with two digits; empty for NaN."""
     return "" if pd.isna(value) else f"{100 * value:{'+' if sign else ''}.2f}"
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))).rstrip()
-        for row in rows
-    ]
 
 
 def _metrics(folder: Path) -> dict[str, Any]:

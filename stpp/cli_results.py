@@ -1,0 +1,135 @@
+"""The commands that look at results: what would run, what runs, how two experiments differ, what nobody needs."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from stpp.subcommand import subcommand
+
+
+def add_results_commands(commands: Any) -> None:
+    """Add `plan`, `status`, `diff` and `gc`."""
+    _add_plan(commands)
+    _add_status(commands)
+    _add_diff(commands)
+    _add_gc(commands)
+
+
+def _add_plan(commands: Any) -> None:
+    command = subcommand(
+        commands,
+        "plan",
+        "say what would run, why, and how long it takes",
+        "Say which stages of a configuration would run; why: which setting, data or code differs from the nearest "
+        "stage of the same role that is there; and how long that one took, or an estimate, marked ~. Nothing is "
+        "computed.",
+        "stpp plan config.yaml",
+        _plan,
+    )
+    command.add_argument("config", type=Path, help="configuration file")
+    command.add_argument(
+        "--recipes",
+        action="store_true",
+        help="write the recipes of all stages, and list these in an order in which they can be run by hand",
+    )
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from stpp.configfile import read
+    from stpp.forecast import as_list, as_text, forecast
+    from stpp.workflow import prepare, write_recipes
+
+    config = read(options.config)
+    plan = prepare(config, print)
+    stages = Path(config.results) / "stages"
+    found = forecast(plan, stages)
+    if options.recipes:
+        write_recipes(config, plan)
+    print(as_list(plan, found, stages) if options.recipes else as_text(config.name, found), end="")
+
+
+def _add_status(commands: Any) -> None:
+    command = subcommand(
+        commands,
+        "status",
+        "say which stages are done, running, failed or waiting",
+        "List every stage of a configuration: done; running, where and how far (epoch, loss, val mIoU, time left; "
+        "images for predictions); waiting for an earlier stage, or ready; stopped, with its work saved; failed, with "
+        "the last lines of its log. What matters most stands last. It disturbs nothing, so ask at any time.",
+        "stpp status config.yaml     or, to follow a run:  watch 'stpp status config.yaml | tail'",
+        _status,
+    )
+    command.add_argument("config", type=Path, help="configuration file")
+
+
+def _status(options: argparse.Namespace) -> None:
+    from stpp.configfile import read
+    from stpp.status import as_text, states
+    from stpp.workflow import at_work, prepare
+
+    config = read(options.config)
+    plan = prepare(config, print)
+    results = Path(config.results)
+    workflow = at_work(results)
+    print(as_text(config.name, states(plan, results, workflow), workflow), end="")
+
+
+def _add_diff(commands: Any) -> None:
+    command = subcommand(
+        commands,
+        "diff",
+        "say how two experiments differ",
+        "Compare two experiments, of one configuration or of two: which settings, data and code differ; by how much "
+        "each metric differs, with its spread over the seeds, paired by seed; and what share of the pixels has another "
+        "pseudo-label, also by class. Runs that are not finished are left out.",
+        "stpp diff results/demo/experiments/st results/demo/experiments/st++",
+        _diff,
+    )
+    what = "folder of an experiment, results/NAME/experiments/EXPERIMENT, or of one of its runs, .../seed0"
+    command.add_argument("a", type=Path, metavar="A", help=what)
+    command.add_argument("b", type=Path, metavar="B", help="the other one; differences are B minus A")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--md", action="store_true", help="print Markdown")
+    form.add_argument("--json", action="store_true", help="print JSON; metrics and shares are in 0..1 there")
+
+
+def _diff(options: argparse.Namespace) -> None:
+    import json
+
+    from stpp.diff import as_markdown, as_text, compare, side_of
+
+    found = compare(side_of(options.a), side_of(options.b))
+    if options.json:
+        print(json.dumps(found, indent=1))
+    else:
+        print(as_markdown(found) if options.md else as_text(found), end="")
+
+
+def _add_gc(commands: Any) -> None:
+    command = subcommand(
+        commands,
+        "gc",
+        "list and remove stages that nothing uses any more",
+        "List the stages, with their logs and bytes, that neither a given configuration uses nor a folder "
+        "results/NAME shows, such as those of earlier settings. To give up the stages of a configuration, do not give "
+        "it, and remove its results/NAME first. Nothing is removed without --remove, nor while a workflow is at work.",
+        "stpp gc config.yaml experiments/camvid-cpu.yaml --remove",
+        _gc,
+    )
+    command.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="all configurations that are in use")
+    command.add_argument("--remove", action="store_true", help="remove what is listed; it can only be computed again")
+
+
+def _gc(options: argparse.Namespace) -> None:
+    from stpp.configfile import read
+    from stpp.gc import as_text, garbage, remove, results_of
+    from stpp.workflow import claim, prepare
+
+    configs = [read(path) for path in options.configs]
+    results = results_of(config.results for config in configs)
+    if options.remove:
+        claim(results)
+    found = garbage(results, [prepare(config, print) for config in configs])
+    if options.remove:
+        remove(results, found)
+    print(as_text(results, found, options.remove), end="")

@@ -1,0 +1,104 @@
+"""What `stpp gc` removes: the stages that nothing refers to any more."""
+
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stpp.errors import StppError
+from stpp.plan import Plan, flat
+from stpp.stage import read_recipe
+from stpp.status import is_alive, logs_of, progress_of
+from stpp.wording import columns, counted, size
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """A stage that nothing refers to: its folder below the stages', the bytes of it and its logs, and if it ended."""
+
+    folder: str
+    bytes: int
+    done: bool
+
+
+def garbage(results: Path, plans: Iterable[Plan]) -> list[Garbage]:
+    """The stages below `results` that neither a plan has, nor a folder `results/NAME` shows, nor these read.
+
+    Left out, too, are those at which a job works, and folders that are no stages.
+    """
+    stages = results / "stages"
+    used = with_sources(stages, {folder for plan in plans for folder in plan.stages} | shown_stages(results))
+    found = []
+    for recipe in sorted(stages.glob("*/*/recipe.json")):
+        folder = str(recipe.parent.relative_to(stages))
+        if folder in used or recipe.parent.is_symlink() or not re.search(r"-[0-9a-f]{8}$", folder):
+            continue
+        if any(is_alive(job) for job in progress_of(recipe.parent)):
+            continue
+        done = (recipe.parent / "stage.json").exists()
+        files = [path for path in recipe.parent.rglob("*") if not path.is_dir()] + belongings(results, folder)
+        found.append(Garbage(folder, sum(path.lstat().st_size for path in files), done))
+    return found
+
+
+def shown_stages(results: Path) -> set[str]:
+    """The stages to which the folders that people look at have links: `results/NAME/experiments` and the table."""
+    stages = (results / "stages").resolve()
+    views = [path.parent for path in results.glob("*/config.json")]
+    links = [path for view in views for path in view.rglob("*") if path.is_symlink()]
+    targets = [path.resolve() for path in links]
+    below = [path.relative_to(stages).parts for path in targets if path.is_relative_to(stages)]
+    return {"/".join(parts[:2]) for parts in below if len(parts) > 1}
+
+
+def with_sources(stages: Path, folders: Iterable[str]) -> set[str]:
+    """`folders`, and those of all stages that they read, directly or not.
+
+    Raises StppError for a recipe that is there but cannot be read, since what it reads is unknown.
+    """
+    found: set[str] = set()
+    waiting = list(folders)
+    while waiting:
+        folder = waiting.pop()
+        if folder not in found:
+            found.add(folder)
+            recipe = stages / folder / "recipe.json"
+            if recipe.exists():
+                waiting += [path.rpartition("/")[0] for path in flat(read_recipe(recipe)["inputs"])]
+    return found
+
+
+def belongings(results: Path, folder: str) -> list[Path]:
+    """The logs of a stage's jobs, and the tables of their time and memory."""
+    logs = logs_of(results, folder)
+    return [path for log in logs for path in (log, log.with_suffix(".tsv")) if path.is_file()]
+
+
+def remove(results: Path, found: Sequence[Garbage]) -> None:
+    """Remove these stages with their logs; one that is interrupted leaves no stage that seems finished."""
+    for item in found:
+        folder = results / "stages" / item.folder
+        logs = belongings(results, item.folder)
+        (folder / "stage.json").unlink(missing_ok=True)
+        shutil.rmtree(folder)
+        for path in logs:
+            path.unlink(missing_ok=True)
+
+
+def as_text(results: Path, found: Sequence[Garbage], removed: bool) -> str:
+    """What was removed or would be, and how many bytes."""
+    if not found:
+        return f"{results}: nothing to remove; every stage is in use.\n"
+    rows = [[item.folder, size(item.bytes), "" if item.done else "not finished"] for item in found]
+    total = f"{counted(len(found), 'stage')}, {size(sum(item.bytes for item in found))}"
+    end = f"{results}: {total} removed." if removed else f"{results}: {total} would be removed; --remove does it."
+    return "\n".join([*columns(rows, left=(0, 2)), "", end]) + "\n"
+
+
+def results_of(folders: Iterable[str]) -> Path:
+    """The one folder for results that the configurations share; StppError if they have several."""
+    distinct = sorted(set(folders))
+    if len(distinct) > 1:
+        raise StppError(f"the configurations have different folders for results, {', '.join(distinct)}; one at a time")
+    return Path(distinct[0])

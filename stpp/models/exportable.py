@@ -1,0 +1,63 @@
+"""A network as a graph that other programs run: from the pixels of images of any size to masks and probabilities."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from stpp.models.network import SegmentationNetwork
+
+LEAST_SIDE = 32
+"""Shorter sides than the networks' strides make graphs of their own."""
+
+
+class Exportable(nn.Module):
+    """`network`, in float32, after the normalisation and before the argmax; `mean` and `std` are of R, G, B in [0, 1].
+
+    `forward` maps RGB images, uint8 (N, H, W, 3), to masks, uint8 (N, H, W), the class of each pixel, and to
+    probabilities, float32 (N, C, H, W), 0..1.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: SegmentationNetwork, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = _with_plain_pooling(deepcopy(network)).to(memory_format=torch.contiguous_format)
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1))
+        self.eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        x = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        logits = self.network(x)
+        return logits.argmax(dim=1).to(torch.uint8), logits.softmax(dim=1)
+
+
+class Pooling(nn.Module):
+    """Adaptive average pooling to `bins` x `bins`, as two matrix products: ONNX has it for no image of unknown size."""
+
+    def __init__(self, bins: int) -> None:
+        super().__init__()
+        self.bins = bins
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = self._share(x.shape[2]), self._share(x.shape[3])
+        pooled: Tensor = rows @ x @ columns.t()
+        return pooled
+
+    def _share(self, length: int) -> Tensor:
+        """(bins, length): with which weight each of the pixels counts in each bin; bins may overlap by a pixel."""
+        index, pixel = torch.arange(self.bins)[:, None], torch.arange(length)[None]
+        within = (pixel >= index * length // self.bins) & (pixel * self.bins < (index + 1) * length)
+        weights = within.float()
+        return weights / weights.sum(dim=1, keepdim=True)
+
+
+def _with_plain_pooling(network: SegmentationNetwork) -> SegmentationNetwork:
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.AdaptiveAvgPool2d) and isinstance(child.output_size, int) and child.output_size > 1:
+                setattr(module, name, Pooling(child.output_size))
+    return network

@@ -1,0 +1,138 @@
+"""`stpp segment`: the masks of a user's own images, as files that people and other programs can look at."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from glob import glob
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from stpp.data.images import read_image
+from stpp.data.lists import is_image
+from stpp.data.record import listing
+from stpp.errors import Problems, StppError
+from stpp.files import replacing, write_text
+from stpp.inference import mask_of
+from stpp.masks import write_palette_png
+from stpp.segmenter import Segmenter
+
+SUFFIXES = {"masks": ".png", "overlays": ".jpg", "probabilities": ".npz"}
+"""What is written, each kind in a folder of its own."""
+WILD = ("*", "?", "[")
+
+
+def segment(
+    model: Segmenter, arguments: Sequence[str], out: Path, *, probabilities: bool = False, overwrite: bool = False
+) -> int:
+    """Write the masks of the images that `arguments` name (see `images_of`) below `out`; returns how many images.
+
+    `masks/NAME.png` are palette PNGs, `overlays/NAME.jpg` the images half covered by the colours of the classes, and
+    with `probabilities`, `probabilities/NAME.npz` holds `probabilities`, float16 (C, H, W), and `classes`.
+    `classes.txt` lists the classes and their colours, as `classes_file` of a configuration reads them.
+
+    Raises Problems, before anything is written, where two images would be written to one file, and where a file to be
+    written is an input or, without `overwrite`, there already; and at the end for images that could not be read.
+    """
+    images = images_of(arguments, out)
+    kinds = [kind for kind in SUFFIXES if probabilities or kind != "probabilities"]
+    files = {path: {kind: out / kind / f"{name}{SUFFIXES[kind]}" for kind in kinds} for path, name in images.items()}
+    classes = "".join(
+        f"{name} #{red:02x}{green:02x}{blue:02x}\n" for name, (red, green, blue) in zip(model.classes, model.palette)
+    )
+    legend = out / "classes.txt"
+    written = [file for kinds_of in files.values() for file in kinds_of.values()]
+    if legend.exists() and legend.read_text() != classes:
+        written.append(legend)
+    _refuse_collisions(images)
+    _refuse_overwriting(written, images, overwrite)
+    write_text(legend, classes)
+    problems = []
+    for path in tqdm(images, unit="img", desc="segment", mininterval=1):
+        try:
+            _segment(model, path, files[path])
+        except StppError as error:
+            problems.append(str(error))
+    if problems:
+        raise Problems(f"{len(images) - len(problems)} of {len(images)} images are in {out}", problems)
+    return len(images)
+
+
+def images_of(arguments: Sequence[str], out: Path) -> dict[Path, str]:
+    """The images that files, folders and patterns name, and the name of each, without suffix, below the output folders.
+
+    A file keeps its own name. The images of a folder, at any depth, keep their path below it, and those of a pattern
+    (`*`, `?`, `[...]`, and `**` for any depth) theirs below the folder before its first wildcard. Where `out` lies
+    within such a folder, what is in it is passed over. Raises StppError for an argument without an image.
+    """
+    images: dict[Path, tuple[Path, str]] = {}
+    for argument in arguments:
+        found = list(_matching(argument, out.absolute()))
+        if not found:
+            raise StppError(
+                f"{argument}: no such image, folder with images or pattern (seen from {Path.cwd()}); expected JPEG, "
+                "PNG, TIFF or WebP files"
+            )
+        for path, below in found:
+            images.setdefault(path.absolute(), (path, str(path.relative_to(below).with_suffix(""))))
+    return dict(images.values())
+
+
+def _matching(argument: str, out: Path) -> Iterator[tuple[Path, Path]]:
+    """The images that an argument names, each with the folder that its name starts from."""
+    path = Path(argument)
+    if path.is_file():
+        yield path, path.parent
+        return
+    below = path
+    if path.is_dir():
+        found = [path / name for name in listing(path)]
+    else:
+        found = [Path(name) for name in sorted(glob(argument, recursive=True))]  # noqa: PTH207 (also from the root)
+        while any(mark in str(below) for mark in WILD):
+            below = below.parent
+    inside = below.absolute() in out.parents
+    for image in found:
+        if is_image(image.name) and image.is_file() and not (inside and image.absolute().is_relative_to(out)):
+            yield image, below
+
+
+def _refuse_collisions(images: Mapping[Path, str]) -> None:
+    named = defaultdict(list)
+    for path, name in images.items():
+        named[name].append(str(path))
+    same = {name: paths for name, paths in named.items() if len(paths) > 1}
+    problems = [f"{' and '.join(paths)} would be written to one file, {name}" for name, paths in same.items()]
+    if problems:
+        raise Problems(
+            "images of the same name; give the folder that holds them all, or a pattern in quotes, which keep "
+            "sub-folders; or take several calls with an --out each",
+            problems,
+        )
+
+
+def _refuse_overwriting(files: Sequence[Path], images: Mapping[Path, str], overwrite: bool) -> None:
+    inputs = {path.resolve() for path in images}
+    if same := [str(file) for file in files if file.resolve() in inputs]:
+        raise Problems("this would overwrite input images; take another folder as --out", same)
+    if not overwrite and (there := [str(file) for file in files if file.exists()]):
+        raise StppError(
+            f"{len(there)} of the files to be written are there already, such as {there[0]}; take another folder as "
+            "--out, or replace them with --overwrite"
+        )
+
+
+def _segment(model: Segmenter, image: Path, files: Mapping[str, Path]) -> None:
+    picture = read_image(image)
+    scores = model.scores(picture)
+    mask = mask_of(scores)
+    with replacing(files["masks"]) as path:
+        write_palette_png(mask, model.palette, path)
+    colours = Image.fromarray(np.array(model.palette, np.uint8)[mask])
+    with replacing(files["overlays"]) as path:
+        Image.blend(picture, colours, 0.5).save(path, format="JPEG", quality=90)
+    if "probabilities" in files:
+        values = scores.softmax(dim=1)[0].half().cpu().numpy()
+        with replacing(files["probabilities"]) as path, path.open("wb") as file:
+            np.savez_compressed(file, probabilities=values, classes=np.array(model.classes))

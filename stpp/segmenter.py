@@ -1,0 +1,137 @@
+"""A model in use: one object that turns images into masks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from stpp.checkpoint import MEAN, STD, Model, load_checkpoint
+from stpp.data.classes import CITYSCAPES, VOC_CLASSES
+from stpp.data.images import read_image
+from stpp.errors import StppError
+from stpp.faults import explained, prediction_advice
+from stpp.inference import mask_of, pick_device, predict_scores
+from stpp.masks import voc_palette
+from stpp.models import build
+from stpp.models.authors import from_authors
+from stpp.models.folding import for_prediction
+from stpp.models.network import SegmentationNetwork
+from stpp.models.weights import load_weights
+from stpp.provenance import Provenance, provenance
+
+PLAIN: Mapping[str, Any] = {"precision": "fp32", "long_side": None, "tile": None, "overlap": 64}
+"""How the paper applies a network to an image: whole, as it is."""
+LEAST_SIDE, LEAST_TILE = 8, 32
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A trained network, ready for images of any size.
+
+    `classes` are the class names in label order (C of them) and `palette` their colours, [r, g, b] of 0..255.
+    `prediction` says how images are read: `precision` ("fp32" or "bf16"), `long_side` (px or None: images are resized
+    to it first, masks are of full size), `tile` (px or None: larger images are read in tiles) and `overlap` (px).
+    `model` is the network as it was trained, `network` the one that predicts; `provenance` what is known of its past.
+    """
+
+    model: Model
+    network: SegmentationNetwork
+    device: torch.device
+    prediction: Mapping[str, Any]
+    provenance: Provenance
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The class names in label order."""
+        return self.model.classes
+
+    @property
+    def palette(self) -> list[list[int]]:
+        """[r, g, b] of 0..255 for each class: PASCAL VOC's."""
+        return voc_palette(len(self.classes))
+
+    def predict(self, image: "str | Path | Image.Image | NDArray[np.uint8]") -> NDArray[np.uint8]:
+        """The mask of one image: uint8 (H, W), the class 0..C-1 of each pixel, at the image's own size.
+
+        `image` is the path of a JPEG, PNG, TIFF or WebP file, which is turned upright as its EXIF orientation says; a
+        Pillow image; or RGB pixels, uint8 (H, W, 3) of 0..255. Raises StppError for a file that cannot be read, for
+        another array, and for too little memory.
+        """
+        return mask_of(self.scores(image))
+
+    def probabilities(self, image: "str | Path | Image.Image | NDArray[np.uint8]") -> NDArray[np.float32]:
+        """The softmax of one image, as `predict` takes it: float32 (C, H, W), 0..1, 1 in sum over the classes."""
+        softmax: NDArray[np.float32] = self.scores(image).softmax(dim=1)[0].cpu().numpy()
+        return softmax
+
+    def scores(self, image: "str | Path | Image.Image | NDArray[np.uint8]") -> Tensor:
+        """The logits of one image, as `predict` takes it: float32 (1, C, H, W), on `device`."""
+        pixels = _pixels(image)
+        with explained(prediction_advice(pixels.shape[0], pixels.shape[1], self.prediction["tile"])):
+            return predict_scores(self.network, pixels, self.device, self.prediction)
+
+
+def load(path: str | Path, device: str = "auto", *, long_side: int | None = None, tile: int | None = None) -> Segmenter:
+    """Read a model: a checkpoint of stpp, or a state dict that the ST++ authors' code saved.
+
+    `device` is "cpu", "cuda" or "auto", a GPU where there is one. Images are read as when the model was evaluated,
+    where its stage tells, else whole and as they are; `long_side` and `tile` (px) are used instead where given. The
+    classes of the authors' models are PASCAL VOC's (21) or Cityscapes' (19), or numbered. Raises StppError for a file
+    that is no model.
+    """
+    path = Path(path)
+    where = pick_device(device)
+    if (long_side or LEAST_SIDE) < LEAST_SIDE or (tile or LEAST_TILE) < LEAST_TILE:
+        raise StppError(
+            f"a long side of {long_side} px and tiles of {tile} px are asked for; expected at least {LEAST_SIDE} and "
+            f"{LEAST_TILE}"
+        )
+    model, past = _model(path, where), provenance(path)
+    prediction = {**PLAIN, **(past.prediction or {})}
+    if long_side is not None:
+        prediction["long_side"] = long_side
+    if tile is not None:
+        prediction |= {"tile": tile, "overlap": min(PLAIN["overlap"], tile // 4)}
+    return Segmenter(model, for_prediction(model.network, prediction["precision"]), where, prediction, past)
+
+
+def _model(path: Path, device: torch.device) -> Model:
+    if not path.is_file():
+        found = "is a folder; give the file in it, such as last.pt" if path.is_dir() else "does not exist"
+        raise StppError(f"the model {path} {found} (seen from {Path.cwd()})")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's readers meet other files with a dozen kinds of exceptions
+        raise StppError(
+            f"{path} is no model ({type(error).__name__}: {str(error).splitlines()[0]}); expected a checkpoint of "
+            "stpp, such as results/NAME/experiments/EXPERIMENT/seed0/student/last.pt, or a state dict of the ST++ "
+            "authors' code"
+        ) from None
+    if not isinstance(content, dict) or "format" in content:
+        return load_checkpoint(path, device)
+    try:
+        description, classes, state = from_authors(content)
+    except StppError as error:
+        raise StppError(f"{path} is neither a checkpoint of stpp nor a model of the authors: {error}") from None
+    network = build(description, classes)
+    load_weights(network, state, str(path))
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    names = {len(VOC_CLASSES): VOC_CLASSES, len(CITYSCAPES): list(CITYSCAPES)}
+    return Model(network.eval(), names.get(classes, [f"class {index}" for index in range(classes)]), MEAN, STD)
+
+
+def _pixels(image: "str | Path | Image.Image | NDArray[np.uint8]") -> NDArray[np.uint8]:
+    if isinstance(image, str | Path):
+        return np.asarray(read_image(image))
+    if isinstance(image, Image.Image):
+        return np.asarray(image.convert("RGB"))
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise StppError(f"expected RGB pixels, uint8 (H, W, 3), a Pillow image or a path, but got {found}")
+    return image

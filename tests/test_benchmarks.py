@@ -1,0 +1,48 @@
+"""The benchmarks run; how fast things are is for people to look at, on a machine that does nothing else."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def run(*command: str) -> str:
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_each_kind_of_work_is_measured(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for folder, shape, suffix in (("images", (60, 80, 3), "jpg"), ("masks", (60, 80), "png")):
+        (tmp_path / folder).mkdir()
+        for number in range(4):
+            pixels = rng.integers(11, size=shape, dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{number}.{suffix}")
+    work = ["weak-png", "strong-jpeg", "score-memory", "score-stored", "train-bf16"]
+    options = ["--images", str(tmp_path / "images"), "--masks", str(tmp_path / "masks"), "--only", ",".join(work)]
+    options += ["--count", "4", "--crop", "33", "--turns", "1", "--csv", str(tmp_path / "speed.csv")]
+    printed = run(str(BENCHMARKS / "speed"), *options)
+    assert [line.split()[0] for line in printed.splitlines()[2:]] == work
+    with (tmp_path / "speed.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["work"] for row in rows] == work
+    assert all(float(row["images_per_second"]) > 0 and float(row["peak_mb"]) > 100 for row in rows)
+
+
+def test_the_floor_is_measured() -> None:
+    options = ["--backbone", "mobilenet_v2", "--crop", "33", "--batch", "2", "--images", "4", "--turns", "1"]
+    matrices, bare, images, stage = run(str(BENCHMARKS / "speed" / "floor.py"), *options).splitlines()[1:]
+    assert "GFLOP/s" in matrices and "GFLOP/s" in bare and "images/s" in images
+    assert "images/s" in stage and "target: 97%" in stage
+
+
+def test_memory_is_measured() -> None:
+    printed = run(str(BENCHMARKS / "memory.py"), "--few", "4", "--many", "5")
+    assert printed.count("4 unlabeled images") == printed.count("5 unlabeled images") == 1
+    assert "predict +" in printed.replace("predict -", "predict +")

@@ -1,0 +1,291 @@
+"""`stpp diff`: settings, metrics and pseudo-labels of two experiments."""
+
+import json
+import statistics
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import fabricate
+import numpy as np
+import pytest
+
+from stpp.cli import main
+from stpp.diff import as_text, compare, metric_name, side_of, spread
+from stpp.inventory import changed_settings
+from stpp.plan import Stage
+
+RAW = fabricate.tiny(
+    seeds=[0, 1],
+    experiments={
+        "suponly": {"method": "suponly"},
+        "st": {"method": "st"},
+        "longer": {"method": "st", "training": {"student": {"epochs": 5}}, "labeling": {"flip": False}},
+        "st++": {"method": "st++"},
+        "k2": {"method": "st++", "selection": {"checkpoints": 2}, "labeling": {"teacher": "best"}},
+    },
+)
+MIOU = {("st", 0): 0.50, ("st", 1): 0.60, ("longer", 0): 0.55, ("longer", 1): 0.62}
+MASK = np.array([[0, 0, 1, 1], [0, 0, 1, 1]], np.uint8)
+OTHER = np.array([[0, 1, 1, 1], [0, 0, 1, 255]], np.uint8)
+
+
+@pytest.fixture
+def experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the experiments of RAW with made-up numbers; seed 1 of st++ is not finished."""
+    monkeypatch.chdir(tmp_path)
+    plan = fabricate.plan_of(RAW)
+    roles = {
+        folder: (run.experiment, run.seed, role) for run in reversed(plan.runs) for role, folder in run.stages.items()
+    }
+
+    def content(stage: Stage) -> dict[str, bytes]:
+        experiment, seed, role = roles.get(stage.folder, ("", 0, ""))
+        if stage.kind == "evaluate":
+            miou = MIOU.get((experiment, seed), 0.3) if role == "student-test" else 0.25
+            metrics: dict[str, Any] = {"miou": miou, "images": 2, "iou": {"left": miou, "right": None}}
+            metrics["groups"] = {"reliable": {"miou": 0.4}, "unreliable": {"miou": 0.2}}
+            return {"metrics.json": json.dumps(metrics).encode(), "images.csv": b"id,miou\na,0.5\nb,0.7\n"}
+        if stage.kind == "score":
+            return {"scores.csv": b"id,score\na,1\nb,2\n"}
+        if stage.kind == "predict":
+            masks = {"a": MASK, "b": MASK} if experiment == "st" else {"b": OTHER, "c": MASK}
+            return {"masks.h5": fabricate.write_store(tmp_path / "store.h5", masks).read_bytes()}
+        return {}
+
+    unfinished = {folder for folder, (experiment, seed, role) in roles.items() if (experiment, seed) == ("st++", 1)}
+    unfinished = {folder for folder in unfinished if "phase2" in folder}
+    return fabricate.pretend(RAW, plan, set(plan.stages) - unfinished, content) / "tiny/experiments"
+
+
+def found(experiments: Path, a: str, b: str) -> dict[str, Any]:
+    result = compare(side_of(experiments / a), side_of(experiments / b))
+    json.dumps(result, allow_nan=False)
+    return result
+
+
+def test_settings_have_the_names_of_the_configuration(experiments: Path) -> None:
+    assert found(experiments, "st", "longer")["settings"] == [
+        {"name": "labeling.flip", "a": True, "b": False},
+        {"name": "training.student.epochs", "a": 2, "b": 5},
+    ]
+    assert found(experiments, "st++", "k2")["settings"] == [
+        {"name": "selection.checkpoints", "a": 3, "b": 2},
+        {"name": "labeling.teacher", "a": "last", "b": "best"},
+    ]
+
+
+def test_another_method_has_settings_that_the_first_one_lacks(experiments: Path) -> None:
+    assert found(experiments, "st", "st++")["settings"] == [
+        {"name": "method", "a": "st", "b": "st++"},
+        {"name": "selection.score", "b": "mean"},
+        {"name": "selection by", "b": "score"},
+        {"name": "selection.share", "b": 0.5},
+        {"name": "labeling.student", "b": "last"},
+    ]
+
+
+def test_runs_that_are_not_finished_are_left_out(experiments: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = found(experiments, "st", "st++")
+    assert (result["a"]["seeds"], result["b"]["seeds"]) == ([0, 1], [0])
+    assert result["b"]["unfinished"] == {"1": ["student"]}
+    assert result["metrics"][0]["difference"]["n"] == 1
+    assert main(["diff", str(experiments / "st"), str(experiments / "st++")]) == 0
+    assert "\nSeed 1 of B is left out: student still to do.\n" in capsys.readouterr().out
+
+
+def test_metrics_are_paired_by_seed_with_their_spread(experiments: Path) -> None:
+    result = found(experiments, "st", "longer")
+    assert result["metrics"][0]["name"] == "miou"
+    entry = {each["name"]: each for each in result["metrics"]}["miou"]
+    assert entry["a"] == {"mean": pytest.approx(0.55), "sd": pytest.approx(statistics.stdev([0.5, 0.6])), "n": 2}
+    assert entry["difference"]["mean"] == pytest.approx(0.035)
+    assert entry["difference"]["sd"] == pytest.approx(statistics.stdev([0.05, 0.02]))
+    (by_class,) = result["iou"]
+    assert (by_class["name"], by_class["difference"]["n"]) == ("left", 2)
+
+
+def test_what_one_side_alone_has_gets_no_difference() -> None:
+    (a, b, c) = spread({0: {"a": 0.1, "b": 0.2, "c": None}, 1: {"a": 0.3}}, {0: {"b": 0.5}, 2: {"a": 0.1, "c": 1.0}})
+    assert (a["name"], a["difference"], a["b"]["n"]) == ("a", None, 1)
+    assert b["difference"] == {"mean": pytest.approx(0.3), "sd": None, "n": 1}
+    assert (c["a"], c["difference"]) == (None, None)
+
+
+def test_pseudo_labels_are_compared_pixel_by_pixel(experiments: Path) -> None:
+    labels = found(experiments, "st", "longer")["labels"]
+    assert labels["masks"] == {"both": 2, "a": 2, "b": 2}  # of either seed: b in both, a here, c there
+    assert labels["different"] == {"mean": 2 / 8, "sd": 0.0, "n": 2}
+    assert [each["name"] for each in labels["classes"]] == ["background", "left", "right", "ignored"]
+    assert labels["classes"][1] == {"name": "left", "a": 4 / 8, "b": 4 / 8, "iou": 3 / 5}
+
+
+def test_an_experiment_is_the_same_as_itself(experiments: Path) -> None:
+    result = found(experiments, "st/seed0", "st/seed0")
+    assert result["settings"] == result["data"] == result["code"] == []
+    assert result["labels"]["different"]["mean"] == 0
+    assert all(each["difference"]["mean"] == 0 for each in result["metrics"])
+
+
+def test_data_and_code_that_differ_are_named(experiments: Path) -> None:
+    raw = RAW | {"name": "later", "experiments": {"suponly": {"method": "suponly"}}}
+    evaluation = {"metrics.json": b'{"miou": 0.5, "images": 2, "iou": {}}', "images.csv": b"id,miou\n"}
+    fabricate.pretend(
+        raw, fabricate.plan_of(raw, {"labeled": "f" * 64}, "0123456789ab"), content=lambda stage: evaluation
+    )
+    result = compare(side_of(experiments / "suponly"), side_of(Path("my results/later/experiments/suponly")))
+    assert result["data"] == ["labeled"]
+    kinds = ["train", "evaluate"]
+    assert result["code"] == [{"stage": kind, "a": "v1", "b": "0123456789ab"} for kind in kinds]
+    assert result["labels"] is None
+    text = as_text(result)
+    assert "code of stpp train                 version 1  edited (012345)\n" in text
+    assert "the labeled images or their masks  these      others\n" in text
+    assert text.endswith("Not compared: one side has none, the classes differ, or no seed and no image is in both.\n")
+
+
+TEXT = """\
+   experiment                          seeds
+A  my results/tiny/experiments/st      0 1
+B  my results/tiny/experiments/longer  0 1
+
+What differs
+
+                         A     B
+labeling.flip            true  false
+training.student.epochs  2     5
+
+mIoU in % (mean ± standard deviation over the seeds; B - A is paired by seed, over 0 1)
+
+                                  A             B         B - A
+result                 55.00 ± 7.07  58.50 ± 4.95  +3.50 ± 2.12
+teacher on val         25.00 ± 0.00  25.00 ± 0.00  +0.00 ± 0.00
+teacher on test        25.00 ± 0.00  25.00 ± 0.00  +0.00 ± 0.00
+final student on val   25.00 ± 0.00  25.00 ± 0.00  +0.00 ± 0.00
+final student on test  55.00 ± 7.07  58.50 ± 4.95  +3.50 ± 2.12
+pseudo-labels          25.00 ± 0.00  25.00 ± 0.00  +0.00 ± 0.00
+
+IoU of the result by class in %
+
+                 A             B         B - A
+left  55.00 ± 7.07  58.50 ± 4.95  +3.50 ± 2.12
+
+Pseudo-labels that the final students learned from
+
+25.00 ± 0.00 % of the pixels of 2 masks have another label in B than in A.
+Not compared: 2 more in A alone, 2 more in B alone.
+
+class       % of pixels in A   in B  IoU of A with B
+background             50.00  37.50            75.00
+left                   50.00  50.00            60.00
+right                   0.00   0.00                -
+ignored                 0.00  12.50             0.00
+"""
+
+
+def test_the_text(experiments: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diff", str(experiments / "st"), str(experiments / "longer")]) == 0
+    assert capsys.readouterr().out == TEXT
+
+
+def test_settings_that_the_method_of_one_side_alone_has_are_only_named(experiments: Path) -> None:
+    lines = as_text(found(experiments, "suponly", "st")).splitlines()
+    start = lines.index("What differs")
+    assert lines[start : start + 8] == [
+        "What differs",
+        "",
+        "        A        B",
+        "method  suponly  st",
+        "",
+        "Settings of B alone: "
+        "labeling.scales, labeling.flip, labeling.teacher, training.student, augmentation.student.",
+        "",
+        "mIoU in % (mean ± standard deviation over the seeds; B - A is paired by seed, over 0 1)",
+    ]
+    assert "Nothing: same settings, data and code." in as_text(found(experiments, "st", "st"))
+
+
+def test_the_markdown_has_the_same_tables(experiments: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diff", str(experiments / "st"), str(experiments / "longer"), "--md"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "| result | 55.00 ± 7.07 | 58.50 ± 4.95 | +3.50 ± 2.12 |" in lines
+    assert "**What differs**" in lines
+    for before, line in pairwise(lines):
+        assert before[:1] == line[:1] or "" in (before, line) or "|" not in before[:1] + line[:1], "they run together"
+    rows = [line for line in lines if line.startswith("|")]
+    text = [line for line in TEXT.splitlines() if "  " in line]
+    assert [row.replace("|", " ").split() for row in rows if "---" not in row] == [line.split() for line in text]
+
+
+def test_the_json_is_the_comparison(experiments: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diff", str(experiments / "st"), str(experiments / "longer"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == found(experiments, "st", "longer")
+
+
+def test_one_seed_is_said_to_tell_nothing_of_the_noise(
+    experiments: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(experiments / "st/seed0")
+    assert main(["diff", ".", "../../longer/seed0/"]) == 0
+    out = capsys.readouterr().out
+    assert "mIoU in % (one seed, so the noise between seeds is not known)" in out
+    assert ["result", "50.00", "55.00", "+5.00"] in [line.split() for line in out.splitlines()]
+    assert main(["diff", ".", "../seed1"]) == 0
+    assert "(one seed" in capsys.readouterr().out
+    assert main(["diff", "..", "../seed1"]) == 0
+    assert "(mean ± standard deviation over the seeds; B - A is paired by seed, over 1)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ("miou", "result"),
+        ("teacher_val", "teacher on val"),
+        ("phase1_test", "student of phase 1 on test"),
+        ("student_test", "final student on test"),
+        ("labels", "pseudo-labels"),
+        ("labels2", "pseudo-labels of phase 2"),
+        ("unreliable", "teacher's masks of unreliable images"),
+        ("something_else", "something_else"),
+    ],
+)
+def test_columns_of_the_table_are_put_into_words(column: str, words: str) -> None:
+    assert metric_name(column) == words
+
+
+def test_a_section_that_is_off_on_one_side_is_one_difference() -> None:
+    on = {"a.blur.p": 0.5, "a.blur.sigma": [1], "a.flip": 0.5}
+    assert list(changed_settings(on, {"a.blur": None, "a.flip": 0.5})) == [("a.blur", {"p": 0.5, "sigma": [1]}, None)]
+    assert list(changed_settings(on, on | {"a.blur.p": 0.6})) == [("a.blur.p", 0.5, 0.6)]
+
+
+@pytest.mark.parametrize("wrong", ["nowhere", "my results", "my results/tiny/experiments/st/seed0/student"])
+def test_what_is_no_experiment_is_refused(wrong: str, experiments: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diff", str(experiments / "st"), wrong]) == 1
+    assert capsys.readouterr().err == (
+        f"stpp: {wrong} is no experiment; "
+        "give a folder results/NAME/experiments/EXPERIMENT, or one of its runs, seed0\n"
+    )
+
+
+def test_an_experiment_without_a_finished_run_is_refused(experiments: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diff", str(experiments / "st"), str(experiments / "st++/seed1")]) == 1
+    folder = "my results/tiny/experiments/st++/seed1"
+    error = f"stpp: no run in {folder} is finished: student still to do; run the workflow first\n"
+    assert capsys.readouterr().err == error
+
+
+def test_a_damaged_artifact_is_one_message(experiments: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (experiments / "st/seed0/student-test/metrics.json").write_text("{}")
+    assert main(["diff", str(experiments / "st"), str(experiments / "longer")]) == 1
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_of_a_real_run_the_numbers_are_those_of_the_table(finished: Path) -> None:
+    experiments = finished / "my results/tiny/experiments"
+    result = compare(side_of(experiments / "random"), side_of(experiments / "st++"))
+    rows = {row["experiment"]: row for row in json.loads((experiments.parent / "metrics.json").read_text())["runs"]}
+    metrics = {each["name"]: each for each in result["metrics"]}
+    assert metrics["miou"]["difference"]["mean"] == pytest.approx(rows["st++"]["miou"] - rows["random"]["miou"])
+    assert metrics["labels1"]["a"]["mean"] == pytest.approx(rows["random"]["labels1"])
+    assert result["labels"]["masks"] == {"both": fabricate.COUNTS["unlabeled"], "a": 0, "b": 0}

@@ -1,0 +1,203 @@
+"""`stpp plan`: what would run, why, and how long it takes."""
+
+from pathlib import Path
+from typing import Any
+
+import fabricate
+import pytest
+
+from stpp.cli import main
+from stpp.configfile import load
+from stpp.forecast import Forecast, Task, as_text, forecast
+from stpp.inventory import role_of, seed_of
+from stpp.workflow import prepare
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def changed(*path: str, to: Any) -> dict[str, Any]:
+    """The tiny configuration with one setting changed."""
+    raw = fabricate.tiny()
+    section = raw
+    for key in path[:-1]:
+        section = section.setdefault(key, {})
+    section[path[-1]] = to
+    return raw
+
+
+def after(raw: dict[str, Any], **other: Any) -> dict[str, Task]:
+    """What would run of `raw` where all of the tiny configuration is there: role -> task, the first of each role."""
+    results = fabricate.pretend(fabricate.TINY, fabricate.plan_of(fabricate.TINY))
+    found: dict[str, Task] = {}
+    for task in forecast(fabricate.plan_of(raw, **other), results / "stages").tasks:
+        found.setdefault(role_of(task.folder), task)
+    return found
+
+
+def test_nothing_would_run_where_all_is_there() -> None:
+    assert after(fabricate.TINY) == {}
+    assert as_text("demo", Forecast(["a", "b"], [])) == "demo: nothing would run; all 2 stages are there.\n"
+
+
+def test_a_setting_is_named_as_in_the_configuration_with_both_values() -> None:
+    tasks = after(changed("training", "student", "epochs", to=4))
+    assert tasks["train student"].reasons == ("training.student.epochs: 2 -> 4",)
+    assert tasks["train student-phase2"].reasons == ("training.student.epochs: 2 -> 4",)
+    assert tasks["train student-phase2"].sources == ("predict labels-phase1-unreliable",)
+    assert tasks["predict labels-phase1-unreliable"].reasons == ()
+    assert tasks["predict labels-phase1-unreliable"].sources == ("train student-phase1",)
+    assert "train teacher" not in tasks
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "role", "reason"),
+    [
+        (("selection", "share"), 0.34, "select stable", "selection.share: 0.5 -> 0.34"),
+        (("labeling", "flip"), False, "predict labels-teacher", "labeling.flip: true -> false"),
+        (("seeds",), [1], "train teacher", "seed: 0 -> 1"),
+        (("selection", "checkpoints"), 2, "train teacher", "selection.checkpoints: 3 -> 2"),
+        (("network", "head_channels"), 16, "train teacher", "network.head_channels: 8 -> 16"),
+        (
+            ("labeling", "teacher"),
+            "best",
+            "predict labels-teacher",
+            "labeling.teacher: last -> best",
+        ),
+        (("labeling", "student"), "best", "predict labels-phase1-unreliable", "labeling.student: last -> best"),
+        (("evaluation", "checkpoint"), "best", "evaluate student-test", "evaluation.checkpoint: last -> best"),
+    ],
+)
+def test_reasons(path: tuple[str, ...], value: Any, role: str, reason: str) -> None:
+    assert after(changed(*path, to=value))[role].reasons == (reason,)
+
+
+def test_a_section_that_is_switched_off_is_one_reason() -> None:
+    reasons = after(changed("augmentation", "student", "unlabeled", "blur", to=None))["train student"].reasons
+    assert "augmentation.student.unlabeled.blur: p 0.5, sigma [0.1, 2] -> none" in reasons
+
+
+def test_data_and_code_are_reasons() -> None:
+    tasks = after(fabricate.TINY, fingerprints={"test": "f" * 64})
+    assert {role.split()[0] for role in tasks} == {"evaluate", "table", "report"}
+    assert tasks["evaluate teacher-test"].reasons == ("the test images or their masks changed",)
+    tasks = after(fabricate.TINY, code="v2")
+    assert tasks["train teacher"].reasons == ("code of stpp train: version 1 -> version 2",)
+    assert after(fabricate.TINY, code="0123456789ab")["score"].reasons[0].endswith("-> edited (012345)")
+
+
+def test_the_nearest_is_the_one_with_the_fewest_differences_then_that_of_the_seed() -> None:
+    far, near = changed("training", "student", "epochs", to=9), changed("training", "student", "epochs", to=2)
+    far["network"]["dropout"] = near["network"]["dropout"] = 0.3
+    results = fabricate.pretend(far, fabricate.plan_of(far), started="2026-02-02")
+    fabricate.pretend(near | {"seeds": [0, 1]}, fabricate.plan_of(near | {"seeds": [0, 1]}))
+    wanted = fabricate.plan_of(near | {"seeds": [1], "labeling": {"scales": [1.0]}})
+    tasks = {role_of(task.folder): task for task in forecast(wanted, results / "stages").tasks}
+    assert tasks["predict labels-teacher"].reasons == ("labeling.scales: [0.5, 1] -> [1]",)
+    assert (tasks["train student"].reasons, tasks["train student"].sources) == ((), ("predict labels-teacher",))
+
+
+def test_the_table_says_which_runs_are_new_and_which_are_no_longer_wanted() -> None:
+    tasks = after(fabricate.tiny(seeds=[0, 1, 2], experiments={"st": {"method": "st"}, "mine": {"method": "plain"}}))
+    assert tasks["table"].reasons == (
+        "new: st seed 1, st seed 2, mine seed 0 and 2 more",
+        "no longer wanted: suponly seed 0, random seed 0, st++ seed 0",
+    )
+    assert len(tasks["table"].sources) > 3
+    tasks = after(changed("training", "student", "epochs", to=4))
+    assert tasks["table"].reasons == ()
+
+
+def test_times_are_the_last_ones_or_estimates() -> None:
+    tasks = after(changed("training", "student", "epochs", to=4))
+    assert (tasks["train student"].seconds, tasks["train student"].measured) == (20.0, False)
+    assert (tasks["evaluate student-val"].seconds, tasks["evaluate student-val"].measured) == (10.0, True)
+    plan = fabricate.plan_of(fabricate.TINY)
+    nothing = forecast(plan, Path("nowhere"))
+    assert [task.seconds for task in nothing.tasks] == [None] * len(plan.stages)
+    assert as_text("tiny", nothing).startswith("tiny: 37 of 37 stages would run, for an unknown time.\n")
+
+
+def test_a_role_that_never_ran_gets_the_median_of_its_kind() -> None:
+    suponly = fabricate.tiny(experiments={"suponly": {"method": "suponly"}})
+    results = fabricate.pretend(suponly, fabricate.plan_of(suponly), seconds=7.0)
+    tasks = {role_of(t.folder): t for t in forecast(fabricate.plan_of(fabricate.TINY), results / "stages").tasks}
+    student = tasks["train student"]
+    assert (student.reasons, student.seconds, student.measured) == (("the first of its kind",), 7.0, False)
+    assert tasks["score"].seconds is None
+
+
+def test_an_artifact_that_was_removed_is_a_reason() -> None:
+    plan = fabricate.plan_of(fabricate.TINY)
+    results = fabricate.pretend(fabricate.TINY, plan)
+    (masks,) = (results / "stages/predict").glob("masks-checkpoint1-*/masks.h5")
+    masks.unlink()
+    (task,) = forecast(plan, results / "stages").tasks
+    assert task.reasons == ("masks.h5 is no longer there",)
+
+
+def test_the_text_has_a_block_for_each_role() -> None:
+    students = [
+        Task(f"train/student-val-x-seed{k}-0000000{k}", ("a: 1 -> 2", *more), ("x",), 100.0, False)
+        for k, more in enumerate([(), ("b: 3 -> 4",)])
+    ]
+    masks = [
+        Task(f"predict/masks-seed{k}-0000000{k}", (), ("train student", "train b", "c", "d"), 1, True) for k in "01"
+    ]
+    unknown = Task("select/stable-0.5-seed0-00000003", ("the first of its kind",), (), None, False)
+    table = [
+        Task("report/x-00000004", (), (), 3.0, True),
+        Task("report/x-00000005", ("new: st seed 1",), (), 3.0, True),
+    ]
+    assert (
+        as_text("tiny", Forecast(["done"], [*students, *masks, unknown, *table]))
+        == """\
+tiny: 7 of 8 stages would run, ~ 3 min 28 s of work, one after the other, and 1 stage of unknown length.
+
+would run                   time  why
+train student  2 x  ~ 3 min 20 s  a: 1 -> 2
+                                  b: 3 -> 4 (1 of 2)
+predict masks  2 x         2.0 s  follows from train student, train b, c and 1 more
+select stable                     the first of its kind
+report         2 x         6.0 s  new: st seed 1 (1 of 2)
+                                  other settings of the report (1 of 2)
+
+why: what differs from the nearest stage of the same role that is there, old -> new.
+time: what that stage took; ~ where it is an estimate.
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("folder", "role", "seed"),
+    [
+        ("train/teacher-k3-val-deeplabv3plus-tiny-seed0-0123abcd", "train teacher", 0),
+        ("train/student-phase2-noval-pspnet-resnet50-seed11-0123abcd", "train student-phase2", 11),
+        ("select/stable-0.5-seed0-0123abcd", "select stable", 0),
+        ("score/k5-seed3-0123abcd", "score", 3),
+        ("report/my-name-seed0-x-0123abcd", "report", None),
+    ],
+)
+def test_roles_and_seeds_are_read_from_the_names(folder: str, role: str, seed: int | None) -> None:
+    assert (role_of(folder), seed_of(folder)) == (role, seed)
+
+
+def test_the_command_is_a_question_unless_recipes_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    fabricate.write_scenes(Path("my scenes"))
+    raw = fabricate.tiny(experiments={"suponly": {"method": "suponly"}})
+    fabricate.write_config(Path(), raw)
+    assert main(["plan", "config.yaml"]) == 0
+    assert "tiny: 5 of 5 stages would run, for an unknown time.\n" in capsys.readouterr().out
+    assert [path.name for path in Path("my results").iterdir()] == ["data"]
+    plan = prepare(load(raw), print)
+    capsys.readouterr()
+    assert main(["plan", "config.yaml", "--recipes"]) == 0
+    assert capsys.readouterr().out == "".join(f"to do  my results/stages/{folder}\n" for folder in plan.stages)
+    written = {str(path.parent.relative_to("my results/stages")) for path in Path("my results/stages").rglob("*.json")}
+    assert written == set(plan.stages)
+    assert not Path("my results/tiny").exists()
+    fabricate.pretend(raw, plan)
+    assert main(["plan", "config.yaml"]) == 0
+    assert capsys.readouterr().out == "tiny: nothing would run; all 5 stages are there.\n"

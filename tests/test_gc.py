@@ -1,0 +1,150 @@
+"""`stpp gc`: what it lists, what it keeps, and when it removes nothing."""
+
+import json
+import os
+import platform
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import fabricate
+import pytest
+
+from stpp import workflow
+from stpp.cli import main
+from stpp.gc import Garbage, as_text, garbage, shown_stages
+
+OLD = fabricate.tiny(selection={"share": 0.34}, experiments={"st++": {"method": "st++"}})
+NEW = fabricate.tiny(experiments={"st++": {"method": "st++"}})
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Results of OLD and then of NEW, by the same name: the folder that people look at shows NEW."""
+    monkeypatch.chdir(tmp_path)
+    fabricate.pretend(OLD, fabricate.plan_of(OLD))
+    return fabricate.pretend(NEW, fabricate.plan_of(NEW))
+
+
+@pytest.fixture(autouse=True)
+def unlocked() -> Iterator[None]:
+    """The locks of a test end with it, not with this process."""
+    yield
+    workflow._locks.clear()
+
+
+def unused() -> set[str]:
+    """The stages that only OLD has."""
+    return set(fabricate.plan_of(OLD).stages) - set(fabricate.plan_of(NEW).stages)
+
+
+def folders(results: Path) -> set[str]:
+    return {str(path.parent.relative_to(results / "stages")) for path in results.glob("stages/*/*/recipe.json")}
+
+
+def test_what_neither_a_configuration_nor_a_view_has_is_garbage(results: Path) -> None:
+    found = garbage(results, [fabricate.plan_of(NEW)])
+    assert {item.folder for item in found} == unused()
+    for item in found:
+        files = (results / "stages" / item.folder).iterdir()
+        assert item.bytes == sum(path.stat().st_size for path in files)
+    assert garbage(results, [fabricate.plan_of(NEW), fabricate.plan_of(OLD)]) == []
+
+
+def test_what_a_view_shows_stays_with_all_that_it_reads(results: Path) -> None:
+    other = OLD | {"name": "other"}
+    fabricate.pretend(other, fabricate.plan_of(other))
+    assert {item.folder for item in garbage(results, [])} == {f for f in unused() if f.startswith(("table/", "report/"))}
+    for link in (results / "other").rglob("*"):
+        if link.is_symlink() and link.name != "student":
+            link.unlink()
+    left = {item.folder.split("/")[0] for item in garbage(results, [fabricate.plan_of(NEW)])}
+    assert left == {"evaluate", "table", "report"}
+
+
+def test_the_view_shows_stages_by_links(results: Path) -> None:
+    assert shown_stages(results) == set(fabricate.plan_of(NEW).stages)
+
+
+def test_a_stage_at_which_a_job_works_is_none(results: Path) -> None:
+    folder = min(unused())
+    told = {"running": True, "host": platform.node(), "process": os.getpid(), "first": 0, "done": 1, "total": 2}
+    path = results / "stages" / folder / "unfinished/progress.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({**told, "since": time.time(), "time": time.time()}))
+    assert {item.folder for item in garbage(results, [fabricate.plan_of(NEW)])} == unused() - {folder}
+
+
+def test_folders_that_are_no_stages_stay(results: Path) -> None:
+    for name in ("train/mine", "train/mine-0123abcd"):
+        (results / "stages" / name).mkdir()
+    (results / "stages/train/mine/recipe.json").write_text("{}")
+    assert {item.folder for item in garbage(results, [fabricate.plan_of(NEW)])} == unused()
+
+
+def test_the_text(results: Path) -> None:
+    found = [Garbage("train/teacher-x", 1_234_567, True), Garbage("score/k3", 80, False)]
+    table = "train/teacher-x    1.2 MB\nscore/k3         80 bytes  not finished\n\n"
+    assert as_text(results, found, removed=False) == (
+        f"{table}my results: 2 stages, 1.2 MB would be removed; --remove does it.\n"
+    )
+    assert as_text(results, found, removed=True) == f"{table}my results: 2 stages, 1.2 MB removed.\n"
+    assert as_text(results, [], removed=True) == "my results: nothing to remove; every stage is in use.\n"
+
+
+@pytest.fixture
+def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, set[str]]:
+    """Configuration files of real data: `new.yaml`, and the results of an earlier share; the stages of that alone."""
+    monkeypatch.chdir(tmp_path)
+    fabricate.write_scenes(tmp_path / "my scenes")
+    before = workflow.prepare(fabricate.load(OLD), print)
+    results = fabricate.pretend(OLD, before)
+    fabricate.write_config(tmp_path, NEW).rename("new.yaml")
+    after = workflow.prepare(fabricate.load(NEW), print)
+    fabricate.pretend(NEW, after)
+    alone = set(before.stages) - set(after.stages)
+    for folder in alone:
+        log = results / "logs" / f"{folder}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("said")
+        log.with_suffix(".tsv").write_text("s")
+    return results, alone
+
+
+def test_the_command_lists_and_removes_only_when_told(
+    configured: tuple[Path, set[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, alone = configured
+    before = folders(results)
+    assert main(["gc", "new.yaml"]) == 0
+    out = capsys.readouterr().out
+    assert {line.split("  ")[0] for line in out.splitlines()[:-2]} == alone
+    assert re.search(rf"{len(alone)} stages, [\d.]+ kB would be removed; --remove does it", out)
+    assert folders(results) == before
+    assert main(["gc", "new.yaml", "--remove"]) == 0
+    assert "removed." in capsys.readouterr().out
+    assert folders(results) == before - alone
+    assert not list(results.glob("logs/*/*"))
+    assert all(link.exists() for link in (results / "tiny").rglob("*"))
+    assert main(["gc", "new.yaml"]) == 0
+    assert "nothing to remove" in capsys.readouterr().out
+
+
+def test_nothing_is_removed_while_a_workflow_is_at_work(
+    configured: tuple[Path, set[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, _ = configured
+    before = folders(results)
+    workflow.claim(results)
+    assert main(["gc", "new.yaml", "--remove"]) == 1
+    assert "another run of the workflow is at work" in capsys.readouterr().err
+    assert folders(results) == before
+
+
+def test_configurations_with_other_results_are_refused(
+    configured: tuple[Path, set[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fabricate.write_config(tmp_path, NEW | {"results": "elsewhere"})
+    assert main(["gc", "new.yaml", "config.yaml"]) == 1
+    assert "different folders for results, elsewhere, my results" in capsys.readouterr().err

@@ -1,0 +1,217 @@
+"""`stpp.load(...).predict(...)` and `stpp segment`: a model on one's own images."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import fabricate
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+from tiny_data import settings
+from trained import checkpoint, picture
+
+import stpp
+from stpp.cli import main
+from stpp.data.classes import classes_of
+from stpp.errors import StppError
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return checkpoint(tmp_path / "model.pt")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Five images of different sizes, one of them turned by its EXIF block, in two folders."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    picture(40, 60).save(folder / "a.png")
+    picture(33, 71, 1).save(folder / "b.webp", lossless=True)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # the right side is up
+    picture(40, 60, 2).save(folder / "more/c.jpg", exif=turned)
+    picture(9, 5, 3).convert("L").save(folder / "more/a.png")
+    picture(50, 50, 4).save(folder / "more/d.tif")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def run(model: Path, *arguments: object) -> int:
+    return main(["segment", "--model", str(model), "--device", "cpu", *map(str, arguments)])
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+# --- the Python API ---------------------------------------------------------------------------------------------------
+
+
+def test_import_is_free_of_torch() -> None:
+    script = "import sys, stpp; stpp.load; print(sorted({'torch', 'numpy', 'PIL'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_path_a_picture_and_an_array_give_one_mask(model: Path, photos: Path) -> None:
+    network = stpp.load(model, "cpu")
+    image = Image.open(photos / "a.png")
+    mask = network.predict(photos / "a.png")
+    assert (mask.dtype, mask.shape) == (np.uint8, (40, 60))
+    assert set(np.unique(mask)) <= {0, 1, 2}
+    assert len(np.unique(mask)) > 1
+    assert np.array_equal(mask, network.predict(image))
+    assert np.array_equal(mask, network.predict(np.asarray(image)))
+    assert list(network.classes) == list(fabricate.CLASSES)
+
+
+def test_probabilities_are_those_of_the_mask(model: Path, photos: Path) -> None:
+    network = stpp.load(model, "cpu")
+    found = network.probabilities(photos / "a.png")
+    assert (found.dtype, found.shape) == (np.float32, (3, 40, 60))
+    assert found.min() >= 0
+    assert np.allclose(found.sum(axis=0), 1, atol=1e-5)
+    assert np.array_equal(found.argmax(axis=0), network.predict(photos / "a.png"))
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), 3])
+def test_another_array_is_refused(model: Path, image: object) -> None:
+    with pytest.raises(StppError, match=r"expected RGB pixels, uint8 \(H, W, 3\)"):
+        stpp.load(model, "cpu").predict(image)  # type: ignore[arg-type]
+
+
+def test_a_model_predicts_as_it_was_evaluated(trained: Path, teacher: Path) -> None:
+    own = stpp.load(teacher, "cpu")
+    assert own.prediction["long_side"] == 48
+    assert own.provenance.encoding is not None
+    other = stpp.load(teacher, "cpu", long_side=24, tile=32)
+    assert (other.prediction["long_side"], other.prediction["tile"], other.prediction["overlap"]) == (24, 32, 8)
+    image = trained / "my scenes/images/test0.png"
+    assert not np.array_equal(own.probabilities(image), other.probabilities(image))
+
+
+def test_tiles_are_used_where_they_are_asked_for(model: Path) -> None:
+    image = picture(80, 90)
+    whole, tiled = (stpp.load(model, "cpu", tile=tile).probabilities(image) for tile in (None, 48))
+    assert tiled.shape == whole.shape
+    assert not np.array_equal(whole, tiled)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("none.pt", "does not exist"), (".", "is a folder"), ("photos/a.png", "is no model"), ("x.pt", "is neither")],
+)
+def test_what_is_no_model_is_refused(photos: Path, name: str, message: str) -> None:
+    import torch
+
+    torch.save({"weight": torch.zeros(2)}, photos.parent / "x.pt")
+    with pytest.raises(StppError, match=message):
+        stpp.load(photos.parent / name)
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_segmented_with_its_sub_folders(
+    model: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = photos.parent / "out"
+    assert run(model, photos, "--out", out, "--probabilities") == 0
+    assert capsys.readouterr().out == f"5 images in {out}\n"
+    names = {"a", "b", "more/a", "more/c", "more/d"}
+    assert files(out) == {"classes.txt"} | {
+        f"{kind}/{name}{suffix}"
+        for name in names
+        for kind, suffix in (("masks", ".png"), ("overlays", ".jpg"), ("probabilities", ".npz"))
+    }
+    network = stpp.load(model, "cpu")
+    for path in photos.rglob("*.*"):
+        if path.suffix == ".txt":
+            continue
+        name = path.relative_to(photos).with_suffix("")
+        mask = Image.open(out / "masks" / f"{name}.png")
+        assert mask.mode == "P"
+        assert np.array_equal(np.asarray(mask), network.predict(path))
+        assert Image.open(out / "overlays" / f"{name}.jpg").size == mask.size
+        with np.load(out / "probabilities" / f"{name}.npz") as stored:
+            assert stored["probabilities"].dtype == np.float16
+            assert np.allclose(stored["probabilities"], network.probabilities(path), atol=1e-3)
+            assert stored["classes"].tolist() == list(fabricate.CLASSES)
+    assert Image.open(out / "masks/more/c.png").size == (40, 60)  # upright
+
+
+def test_the_overlay_is_half_the_image_and_half_the_colours(model: Path, photos: Path) -> None:
+    out = photos.parent / "out"
+    assert run(model, photos / "a.png", "--out", out) == 0
+    network = stpp.load(model, "cpu")
+    image = np.asarray(Image.open(photos / "a.png"), float)
+    colours = np.array(network.palette, float)[network.predict(photos / "a.png")]
+    found = np.asarray(Image.open(out / "overlays/a.jpg"), float)
+    assert np.abs(found - (image + colours) / 2).mean() < 6  # JPEG blurs the borders
+
+
+def test_the_list_of_classes_is_one_that_a_configuration_reads(model: Path, photos: Path) -> None:
+    out = photos.parent / "out"
+    assert run(model, photos / "a.png", "--out", out) == 0
+    read = classes_of(settings(out, classes=None, classes_file="classes.txt"))
+    assert read.names == list(fabricate.CLASSES)
+    assert read.palette == stpp.load(model, "cpu").palette
+
+
+def test_files_and_patterns_name_images(model: Path, photos: Path) -> None:
+    out = photos.parent / "out"
+    assert run(model, f"{photos}/**/*.png", photos / "b.webp", "--out", out) == 0
+    assert {name for name in files(out) if "masks" in name} == {"masks/a.png", "masks/more/a.png", "masks/b.png"}
+
+
+def test_what_is_there_is_replaced_only_on_request(
+    model: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = photos / "out"
+    assert run(model, photos, "--out", out) == 0
+    before = files(out)
+    assert run(model, photos, "--out", out) == 1
+    assert "are there already" in capsys.readouterr().err
+    assert run(model, photos, "--out", out, "--overwrite") == 0
+    assert files(out) == before  # its own masks are no images to segment
+
+
+def test_inputs_are_never_overwritten(model: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos / "masks").mkdir()
+    (photos / "a.png").rename(photos / "masks/a.png")
+    before = (photos / "masks/a.png").read_bytes()
+    assert run(model, photos / "masks/a.png", "--out", photos, "--overwrite") == 1
+    assert "would overwrite input images" in capsys.readouterr().err
+    assert (photos / "masks/a.png").read_bytes() == before
+    assert not (photos / "classes.txt").exists()
+
+
+def test_two_images_of_one_name_are_refused(model: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture(8, 8).save(photos / "a.jpg")
+    assert run(model, photos, "--out", photos.parent / "out") == 1
+    error = capsys.readouterr().err
+    assert f"{photos}/a.jpg and {photos}/a.png would be written to one file, a" in error
+    assert run(model, photos / "a.png", photos / "more/a.png", "--out", photos.parent / "out") == 1
+    assert "give the folder that holds them all" in capsys.readouterr().err
+    assert not (photos.parent / "out").exists()
+
+
+def test_an_argument_without_images_is_refused(model: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for argument in ("none.png", photos / "*.gif", photos / "notes"):
+        assert run(model, argument, "--out", photos.parent / "out") == 1
+        assert f"{argument}: no such image" in capsys.readouterr().err
+
+
+def test_a_broken_image_is_reported_and_the_others_are_done(
+    model: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "broken.png").write_bytes((photos / "a.png").read_bytes()[:200])
+    out = photos.parent / "out"
+    assert run(model, photos, "--out", out) == 1
+    error = capsys.readouterr().err
+    assert "5 of 6 images are in" in error
+    assert "broken.png: truncated or damaged file" in error
+    assert len([name for name in files(out) if "masks" in name]) == 5
