@@ -55,7 +55,8 @@ def test_what_neither_a_configuration_nor_a_view_has_is_garbage(results: Path) -
 def test_what_a_view_shows_stays_with_all_that_it_reads(results: Path) -> None:
     other = OLD | {"name": "other"}
     fabricate.pretend(other, fabricate.plan_of(other))
-    assert {item.folder for item in garbage(results, [])} == {f for f in unused() if f.startswith(("table/", "report/"))}
+    ends = {folder for folder in unused() if folder.startswith(("table/", "report/"))}
+    assert {item.folder for item in garbage(results, [])} == ends
     for link in (results / "other").rglob("*"):
         if link.is_symlink() and link.name != "student":
             link.unlink()
