@@ -1,5 +1,6 @@
-# make demo | make ablations | make camvid | make test | make durability | make cluster | make bench | make check
-# make demo SEEDS=3, make camvid CAMVID=path, make durability KILLS=10, make bench REFERENCE=path; make docs | make lock
+# make demo | make ablations | make camvid | make test | make browser | make durability | make cluster | make bench
+# make demo SEEDS=3, make camvid CAMVID=path, make durability KILLS=10, make bench REFERENCE=path
+# make check | make docs | make lock
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -13,7 +14,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 SEED_LIST := [$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
 
-.PHONY: setup demo ablations camvid test durability cluster bench check docs lock
+.PHONY: setup demo ablations camvid test browser durability cluster bench check docs lock
 
 setup: $(VENV)/ready
 
@@ -25,7 +26,7 @@ $(VENV)/ready: envs/requirements-dev.txt pyproject.toml
 
 demo: setup  ## the whole pipeline on the embedded demo
 	$(SNAKEMAKE) --config 'seeds=$(SEED_LIST)'
-	@echo; cat results/demo/table.txt; echo; echo "All of it is in results/demo/"
+	@echo; cat results/demo/table.txt; echo; echo "Look at results/demo/report.html; all of it is in results/demo/"
 
 ablations: setup  ## the paper's ablations on the demo, 3 seeds: about an hour and a half on two CPU cores
 	$(SNAKEMAKE) --configfile experiments/ablations-demo.yaml
@@ -35,10 +36,15 @@ ablations: setup  ## the paper's ablations on the demo, 3 seeds: about an hour a
 camvid: setup  ## the whole pipeline on CamVid, 1/8 of the labels, on a CPU
 	$(SNAKEMAKE) --configfile experiments/camvid-cpu.yaml --config 'seeds=$(SEED_LIST)' \
 	    'data={"root": "$(CAMVID)"}' 'network={"weights": "$(WEIGHTS)"}'
-	@echo; cat results/camvid-cpu/table.txt; echo; echo "All of it is in results/camvid-cpu/"
+	@echo; cat results/camvid-cpu/table.txt; echo; echo "Look at results/camvid-cpu/report.html; all of it is in results/camvid-cpu/"
 
 test: setup check  ## everything that is checked before a change lands
 	$(BIN)/python -m pytest
+
+browser: setup  ## open the demo's report in Chromium, check it, and take pictures of it
+	$(SNAKEMAKE) report --config 'seeds=$(SEED_LIST)'
+	$(BIN)/python -m pytest -rs tests/test_browser.py --report results/demo/report.html --screenshots results/demo/screenshots
+	@echo "Pictures of results/demo/report.html are in results/demo/screenshots/"
 
 durability: setup  ## kill the workflow at random moments, and compare what it ends in
 	$(BIN)/python tests/durability.py --kills $(KILLS)

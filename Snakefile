@@ -5,7 +5,7 @@
 #
 #   results/data/                   manifests: which image is labeled, unlabeled, val, test
 #   results/stages/<stage>/<name>/  the artifacts of each stage; the name ends in the digest of all that decides them
-#   results/<config's name>/        what people look at: the table, charts, and links from experiments to stages
+#   results/<config's name>/        what people look at: the table, the charts, the report, and links to the stages
 #
 # `snakemake --cores all` runs the demo in config.yaml; `--configfile experiments/X.yaml` runs another configuration.
 
@@ -25,6 +25,7 @@ include: "rules/predict.smk"
 include: "rules/score.smk"
 include: "rules/select.smk"
 include: "rules/evaluate.smk"
+include: "rules/table.smk"
 include: "rules/report.smk"
 include: "rules/chart.smk"
 include: "rules/targets.smk"

@@ -7,7 +7,7 @@ rule chart:
     output:
         f"{STAGES}/chart/{{stage}}/data.csv",
         f"{STAGES}/chart/{{stage}}/chart.png",
-        f"{STAGES}/chart/{{stage}}/chart.svg",
+        report(f"{STAGES}/chart/{{stage}}/chart.svg", category="Charts", labels={"what": "{stage}"}),
         f"{STAGES}/chart/{{stage}}/stage.json",
     log:
         f"{LOGS}/chart/{{stage}}.log",

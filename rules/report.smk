@@ -1,28 +1,30 @@
-# The table of all experiments.
+# The page that shows what ran and what came out. It asks for what a prediction does, because it predicts the images
+# that it shows.
 
 
-rule report:
+rule write_report:
     input:
         GRAPH.reads("report"),
     output:
-        f"{STAGES}/report/{{stage}}/table.csv",
-        f"{STAGES}/report/{{stage}}/runs.csv",
-        f"{STAGES}/report/{{stage}}/table.txt",
-        f"{STAGES}/report/{{stage}}/metrics.json",
+        report(
+            f"{STAGES}/report/{{stage}}/report.html",
+            category="Results",
+            labels={"what": "the report"},
+        ),
         f"{STAGES}/report/{{stage}}/stage.json",
     log:
         f"{LOGS}/report/{{stage}}.log",
     benchmark:
         f"{LOGS}/report/{{stage}}.tsv"
-    localrule: True
     conda:
         "../envs/environment.yaml"
+    threads: RUNTIME.predict.threads
     resources:
-        mem_mb=1000,
-        runtime=10,
+        **computes(RUNTIME.predict),
     params:
         folder=subpath(output[0], parent=True),
+        options=PREDICT,
     message:
-        "Gathering {wildcards.stage}"
+        "Writing {wildcards.stage}"
     shell:
-        "stpp report {params.folder:q} >{log:q} 2>&1"
+        "stpp report {params.folder:q} {params.options} >{log:q} 2>&1"

@@ -10,6 +10,7 @@ localrules:
     evaluation,
     table,
     charts,
+    report,
     suponly,
     plain,
     st,
@@ -56,7 +57,7 @@ rule evaluation:
 
 rule table:
     input:
-        lambda wildcards: GRAPH.files("report"),
+        lambda wildcards: GRAPH.files("table"),
     message:
         "The table is there"
 
@@ -66,6 +67,13 @@ rule charts:
         lambda wildcards: GRAPH.files("chart"),
     message:
         "The charts are there"
+
+
+rule report:
+    input:
+        lambda wildcards: GRAPH.files("report"),
+    message:
+        "The report is there"
 
 
 rule suponly:

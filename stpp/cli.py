@@ -69,8 +69,9 @@ STAGES = {
     "score": "score the stability of the checkpoints' masks",
     "select": "split the unlabeled images, or their pixels, into reliable and unreliable ones",
     "evaluate": "measure mIoU of a model or of pseudo-labels",
-    "report": "gather the numbers of all experiments in a table",
+    "table": "gather the numbers of all experiments in a table",
     "chart": "draw a chart of several experiments, as in the paper",
+    "report": "write the page that shows a run and its results",
 }
 
 
@@ -89,10 +90,10 @@ def _add_stage(commands: Any, kind: str, what: str) -> None:
     command.add_argument("folder", type=Path, help=what_folder)
     if models:
         add_list_options(command)
-    if kind in ("train", "predict", "evaluate"):
+    if kind in ("train", "predict", "evaluate", "report"):
         command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
         command.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads; default: %(default)s")
-    if kind in ("predict", "evaluate"):
+    if kind in ("predict", "evaluate", "report"):
         command.add_argument("--gpus", type=int, default=1, choices=(0, 1), help="0: the CPU computes; default: 1")
     if kind == "train":
         command.add_argument(

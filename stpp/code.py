@@ -26,8 +26,9 @@ MODULES = {
     "score": "stpp.score",
     "select": "stpp.select",
     "evaluate": "stpp.evaluate",
-    "report": "stpp.report.table",
+    "table": "stpp.report.table",
     "chart": "stpp.report.figures",
+    "report": "stpp.report.page",
 }
 """The module that runs each stage."""
 

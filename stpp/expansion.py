@@ -1,4 +1,4 @@
-"""From experiments and data fingerprints to the graph of all stages, with the table and the charts at its end.
+"""From experiments and data fingerprints to the graph of all stages, with table, charts and report at its end.
 
 Pure, like `stpp.plan`: no files, no torch.
 """
@@ -23,12 +23,12 @@ def expand(
     """The graph of `config`.
 
     `resolve` applies the overrides of an experiment and a partition. `index_of` gives the recorded index of a
-    configuration's data: `subsets` (with a `fingerprint` and a `count` each) and `classes`. `weights_of` gives the
-    `identity` and `path` of the initial weights, `published` those of published numbers. `code_of` gives the code
-    identity of a stage.
+    configuration's data: `subsets` (with a `fingerprint` and a `count` each), `classes` and their `palette`.
+    `weights_of` gives the `identity` and `path` of the initial weights, `published` those of published numbers.
+    `code_of` gives the code identity of a stage.
     """
     stages: dict[str, Stage] = {}
-    runs = []
+    runs, graphs = [], []
     partitions = range(1, len(config.partitions) + 1) if config.partitions else [0]
     for experiment, partition in [(name, partition) for name in config.experiments for partition in partitions]:
         resolved = resolve(config, experiment, partition)
@@ -36,19 +36,22 @@ def expand(
         for seed in config.seeds:
             graph = MethodGraph(resolved, seed, index, weights, code_of, stages)
             runs.append(Run(experiment, partition, seed, method, graph.run(method)))
+            graphs.append(graph)
     compared = baselines(config, lambda config, name: resolve(config, name, partitions[0]))
-    report = _report(config.name, runs, compared, published, code_of("report"))
-    drawn = _charts(config.name, runs, stages, report.folder, code_of)
+    table = _table(config.name, runs, compared, published, code_of("table"))
+    drawn = _charts(config.name, runs, stages, table.folder, code_of)
+    report = _report(config, runs, graphs, table, code_of("report"))
     return Plan(
         config.name,
-        stages | {stage.folder: stage for stage in (report, *drawn.values())},
+        stages | {stage.folder: stage for stage in (table, *drawn.values(), report)},
         runs,
+        table.folder,
         report.folder,
         {name: stage.folder for name, stage in drawn.items()},
     )
 
 
-def _report(
+def _table(
     name: str, runs: Sequence[Run], compared: Mapping[str, str], published: Mapping[str, str] | None, code: str
 ) -> Stage:
     """The table; `compared` gives the baseline of each experiment."""
@@ -58,14 +61,18 @@ def _report(
         "baselines": dict(compared),
         "published": published["identity"] if published else None,
     }
-    inputs = {"stages": sorted({f"{folder}/stage.json" for run in runs for folder in run.stages.values()})}
     outputs = ("table.csv", "runs.csv", "table.txt", "metrics.json", "stage.json")
     files = {"published": published["path"]} if published else {}
-    return Stage("report", name, settings, {}, inputs, outputs, code, files)
+    return Stage("table", name, settings, {}, {"stages": _ended(runs)}, outputs, code, files)
+
+
+def _ended(runs: Sequence[Run]) -> list[str]:
+    """What says that the stages of these runs have ended."""
+    return sorted({f"{folder}/stage.json" for run in runs for folder in run.stages.values()})
 
 
 def _charts(
-    name: str, runs: Sequence[Run], stages: Mapping[str, Stage], report: str, code_of: Callable[[str], str]
+    name: str, runs: Sequence[Run], stages: Mapping[str, Stage], table: str, code_of: Callable[[str], str]
 ) -> dict[str, Stage]:
     """A stage for each chart."""
     found = {}
@@ -74,6 +81,23 @@ def _charts(
         settings = {"name": name, "chart": chart, **contents}
         # The files are known by the stages that made them.
         inputs: dict[str, str | list[str]] = {key: settings.pop(key) for key in ("scores", "images") if key in settings}
-        inputs["runs"] = f"{report}/runs.csv"
+        inputs["runs"] = f"{table}/runs.csv"
         found[chart] = Stage("chart", f"{chart}-{name}", settings, {}, inputs, outputs, code_of("chart"))
     return found
+
+
+def _report(config: Config, runs: Sequence[Run], graphs: Sequence[MethodGraph], table: Stage, code: str) -> Stage:
+    """The page; its pictures are of one run: the first one with scores, else that of the last experiment."""
+    shown = next((i for i, run in enumerate(runs) if "score" in run.stages), len(runs) - len(config.seeds))
+    pictures, artifacts = graphs[shown].pictures(runs[shown].stages)
+    changed = config.model_dump(mode="json", exclude={"results", "runtime"}, exclude_defaults=True)
+    settings = {
+        "name": config.name,
+        "runs": [asdict(run) for run in runs],
+        "config": changed,
+        "shown": shown,
+        **pictures,
+    }
+    inputs = {"table": f"{table.folder}/metrics.json", "stages": _ended(runs), **artifacts}
+    outputs = ("report.html", "stage.json")
+    return Stage("report", config.name, settings, graphs[shown].fingerprints, inputs, outputs, code)

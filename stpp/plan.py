@@ -83,11 +83,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """All stages by folder, the runs, the folder of the report, and those of the charts by their names."""
+    """All stages by folder, the runs, and the folders of the table, of the report and of the charts by their names."""
 
     name: str
     stages: Mapping[str, Stage]
     runs: Sequence[Run]
+    table: str
     report: str
     charts: Mapping[str, str]
 
@@ -121,6 +122,7 @@ class MethodGraph:
         self.seed = seed
         self.fingerprints = {subset: entry["fingerprint"] for subset, entry in index["subsets"].items()}
         self.classes = list(index["classes"])
+        self.palette = index["palette"]
         self.weights = weights
         self.code_of = code_of
         self.stages = stages
@@ -331,6 +333,25 @@ class MethodGraph:
             inputs["reliable"] = f"{select}/reliable.txt"
         name = f"{role}-truth"
         return {name: self.add("evaluate", name, settings, ["truth"], inputs, METRICS)}
+
+    def pictures(self, run: Mapping[str, str]) -> tuple[Recipe, dict[str, str | list[str]]]:
+        """What the report needs to draw masks of a run: settings, and artifacts by name.
+
+        `checkpoint` is the one of the last network that is evaluated, `masks` those of the K checkpoints, `labels` the
+        pseudo-labels.
+        """
+        settings = {
+            "classes": self.classes,
+            "palette": self.palette,
+            "encoding": self.encoding,
+            "prediction": self.prediction(),
+        }
+        *_, last = (folder for folder in run.values() if folder.startswith("train/"))
+        artifacts: dict[str, str | list[str]] = {"checkpoint": f"{last}/{self.config.evaluation.checkpoint}.pt"}
+        for name in ("masks", "labels"):
+            stores = [folder for role, folder in run.items() if role.startswith(name) and folder.startswith("predict/")]
+            artifacts[name] = [f"{folder}/masks.h5" for folder in stores]
+        return settings, artifacts
 
     def prediction(self) -> dict[str, Any]:
         """How a network is applied to an image; without tiles there is no overlap."""

@@ -155,7 +155,7 @@ class Graph:
             if method in (None, run.method) and name.startswith(role)
         }
         if method is None and not role:
-            folders |= {self.plan.report, *self.plan.charts.values()}
+            folders |= {self.plan.table, self.plan.report, *self.plan.charts.values()}
         wanted = [
             self.plan.stages[folder]
             for folder in sorted(folders)

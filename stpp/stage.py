@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -109,6 +110,7 @@ class Stage:
             "started": datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
             "seconds": round(time.time() - self.started, 3),
             "cpu_seconds": round(sum(os.times()[:4]), 3),
+            "peak_memory_mb": _peak_memory(),
             "host": platform.node(),
             "warnings": self.warnings,
             "versions": _versions(),
@@ -171,6 +173,12 @@ def verified(path: Path) -> Path:
     if sha256(path) != expected:
         raise StppError(f"{path} is damaged: its SHA-256 is not the one in {record}; {rebuild}")
     return path
+
+
+def _peak_memory() -> int:
+    """The most main memory, in MB, that this process held at one time, or one of its children that have ended."""
+    kilobytes = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return round(max(kilobytes) / 1024)
 
 
 def _versions() -> dict[str, str]:

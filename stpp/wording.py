@@ -22,9 +22,9 @@ def markdown(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[
     return [f"| {' | '.join(row)} |" for row in (header, rule, *body)]
 
 
-def counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str, plural: str = "s") -> str:
     """`1 stage`, `2 stages`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return f"{count} {noun}{'' if count == 1 else plural}"
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:

@@ -208,7 +208,7 @@ def refresh_view(config: Config, plan: Plan) -> None:
 
 
 def _write_view(config: Config, plan: Plan) -> None:
-    """`<results>/<name>`: the configuration, and links to the stages of each experiment, the table and the charts."""
+    """`<results>/<name>`: the configuration, and links to the stages of each experiment, table, charts and report."""
     results = Path(config.results)
     view = results / plan.name
     links = {
@@ -216,8 +216,9 @@ def _write_view(config: Config, plan: Plan) -> None:
         for run in plan.runs
         for role, folder in run.stages.items()
     }
-    outputs = [output for output in plan.stages[plan.report].outputs if output != "stage.json"]
-    links |= {view / output: f"{plan.report}/{output}" for output in outputs}
+    for folder in (plan.table, plan.report):
+        outputs = [output for output in plan.stages[folder].outputs if output != "stage.json"]
+        links |= {view / output: f"{folder}/{output}" for output in outputs}
     for chart, folder in plan.charts.items():
         files = [Path(output) for output in plan.stages[folder].outputs if output != "stage.json"]
         links |= {view / "charts" / f"{chart}{file.suffix}": f"{folder}/{file}" for file in files}

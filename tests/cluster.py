@@ -143,7 +143,7 @@ def run(folder: Path, seconds: float) -> str:
 # --- the scheduler's records ------------------------------------------------------------------------------------------
 
 Job = Mapping[str, str]
-LOCAL = {"all", "select", "report", "chart", "weights"}
+LOCAL = {"all", "select", "write_table", "chart", "weights"}
 
 
 def rule(job: Job) -> str:
@@ -153,7 +153,8 @@ def rule(job: Job) -> str:
 
 def check_records(jobs: list[dict[str, str]], checks: Checks) -> None:
     """What was asked of the scheduler for the jobs of an undisturbed run."""
-    gpu = [job for job in jobs if rule(job).startswith("train") or rule(job) in ("predict_shard", "evaluate")]
+    networks = ("predict_shard", "evaluate", "write_report")
+    gpu = [job for job in jobs if rule(job).startswith("train") or rule(job) in networks]
     cpu = [job for job in jobs if rule(job) in ("join_shards", "score")]
     shards = [job for job in jobs if rule(job) == "predict_shard"]
     wrong = [rule(job) for job in gpu if job.get("TresPerJob") != "gres:gpu:h100:1" or job["NumNodes"] != "1"]

@@ -12,6 +12,13 @@ from trained import train
 
 ROOT = Path(__file__).parent.parent
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What `make browser` gives."""
+    parser.addoption("--report", type=Path, help="the page that the browser opens; default: that of a tiny run")
+    parser.addoption("--screenshots", type=Path, help="the folder for pictures of the page; default: none are kept")
+
+
 Snakemake = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from stpp.configfile import load, read, resolved
 from stpp.expansion import expand
-from stpp.masks import MaskWriter
+from stpp.masks import MaskWriter, voc_palette
 from stpp.plan import Plan, Stage
 from stpp.workflow import prepare, write
 
@@ -134,7 +134,7 @@ def plan_of(raw: Mapping[str, Any], fingerprints: Mapping[str, str] | None = Non
     """The plan of a configuration over a made-up index."""
     digests = {subset: f"{subset:0<64}" for subset in SUBSETS} | dict(fingerprints or {})
     subsets = {subset: {"fingerprint": digest, "count": 10} for subset, digest in digests.items()}
-    index = {"classes": list(CLASSES), "subsets": subsets}
+    index = {"classes": list(CLASSES), "palette": voc_palette(len(CLASSES)), "subsets": subsets}
     return expand(load(raw), resolved, lambda _: index, lambda _: {"identity": "none", "path": ""}, lambda _: code)
 
 

@@ -58,8 +58,8 @@ def processes_in(folder: Path) -> Iterator[int]:
                 yield int(process.name)
 
 
-TIMES = ("table.csv", "table.txt")
-"""What says how long the stages took; its other numbers are in `runs.csv` and `metrics.json`."""
+TIMES = ("table.csv", "table.txt", "report.html")
+"""What says how long the stages took; their other numbers are in `runs.csv` and `metrics.json`."""
 
 
 def artifacts(folder: Path) -> dict[str, bytes]:

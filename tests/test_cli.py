@@ -99,12 +99,12 @@ def test_plan_lists_the_stages_and_says_which_are_done(
     monkeypatch.chdir(tmp_path / "run")
     assert main(["plan", "--recipes", "config.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 39
+    assert len(lines) == 40
     assert all(line.startswith("done") for line in lines)
     fabricate.write_config(tmp_path / "run", fabricate.tiny(selection={"share": 0.34}))
     assert main(["plan", "--recipes", "config.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert sum(line.startswith("to do") for line in lines) == 3 + 4 + 16 + 1 + 3
+    assert sum(line.startswith("to do") for line in lines) == 3 + 4 + 16 + 2 + 3
 
 
 def test_masks_become_palette_pngs_that_say_the_same(finished: Path, tmp_path: Path) -> None:

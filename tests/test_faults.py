@@ -35,7 +35,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.chdir(folder)
     try:
         order = ["train/teacher*", "predict/masks*", "score/*", "select/*", "predict/labels-teacher*"]
-        order += ["train/student-phase1*", "predict/labels-phase1*", "train/student-phase2*", "evaluate/*", "report/*"]
+        order += ["train/student-phase1*", "predict/labels-phase1*", "train/student-phase2*", "evaluate/*", "table/*"]
+        order += ["report/*"]
         for pattern in order:
             for stage in sorted(folder.glob(f"my results/stages/{pattern}")):
                 assert run(stage.relative_to(folder)) == 0
@@ -65,10 +66,10 @@ READ = [
     ("score/*/scores.csv", "select/*"),
     ("select/*/reliable.txt", "predict/labels-teacher*"),
     ("select/*/unreliable.txt", "predict/labels-phase1*"),
-    ("evaluate/student-val*/metrics.json", "report/*"),
-    ("evaluate/stability-truth*/images.csv", "report/*"),
-    ("score/*/scores.csv", "report/*"),
-    ("evaluate/student-test*/stage.json", "report/*"),
+    ("evaluate/student-val*/metrics.json", "table/*"),
+    ("evaluate/stability-truth*/images.csv", "table/*"),
+    ("score/*/scores.csv", "table/*"),
+    ("evaluate/student-test*/stage.json", "table/*"),
 ]
 
 
@@ -346,13 +347,13 @@ def test_a_score_that_does_not_vary_is_warned_of(copy: Path, capsys: Capture) ->
 
 
 def test_the_report_says_every_warning_and_each_decline(finished: Path) -> None:
-    stage = fabricate.only(finished, "report/*")
+    stage = fabricate.only(finished, "table/*")
     warnings = json.loads((finished / stage / "metrics.json").read_text())["warnings"]
     others = finished.glob("my results/stages/*/*/stage.json")
     expected = {
         text
         for path in others
-        if path.parent.parent.name not in ("report", "chart")
+        if path.parent.parent.name not in ("table", "chart", "report")
         for text in json.loads(path.read_text())["warnings"]
     }
     assert expected <= set(warnings)

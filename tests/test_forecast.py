@@ -81,7 +81,7 @@ def test_a_section_that_is_switched_off_is_one_reason() -> None:
 
 def test_data_and_code_are_reasons() -> None:
     tasks = after(fabricate.TINY, fingerprints={"test": "f" * 64})
-    assert {role.split()[0] for role in tasks} == {"evaluate", "report", "chart"}
+    assert {role.split()[0] for role in tasks} == {"evaluate", "table", "chart", "report"}
     assert tasks["evaluate teacher-test"].reasons == ("the test images or their masks changed",)
     tasks = after(fabricate.TINY, code="v2")
     assert tasks["train teacher"].reasons == ("code of stpp train: version 1 -> version 2",)
@@ -101,13 +101,13 @@ def test_the_nearest_is_the_one_with_the_fewest_differences_then_that_of_the_see
 
 def test_the_table_says_which_runs_are_new_and_which_are_no_longer_wanted() -> None:
     tasks = after(fabricate.tiny(seeds=[0, 1, 2], experiments={"st": {"method": "st"}, "mine": {"method": "plain"}}))
-    assert tasks["report"].reasons == (
+    assert tasks["table"].reasons == (
         "new: st seed 1, st seed 2, mine seed 0 and 2 more",
         "no longer wanted: suponly seed 0, random seed 0, st++ seed 0",
     )
-    assert len(tasks["report"].sources) > 3
+    assert len(tasks["table"].sources) > 3
     tasks = after(changed("training", "student", "epochs", to=4))
-    assert tasks["report"].reasons == ()
+    assert tasks["table"].reasons == ()
 
 
 def test_times_are_the_last_ones_or_estimates() -> None:
@@ -190,7 +190,7 @@ def test_the_command_is_a_question_unless_recipes_are_asked_for(capsys: pytest.C
     raw = fabricate.tiny(experiments={"suponly": {"method": "suponly"}})
     fabricate.write_config(Path(), raw)
     assert main(["plan", "config.yaml"]) == 0
-    assert "tiny: 4 of 4 stages would run, for an unknown time.\n" in capsys.readouterr().out
+    assert "tiny: 5 of 5 stages would run, for an unknown time.\n" in capsys.readouterr().out
     assert [path.name for path in Path("my results").iterdir()] == ["data"]
     plan = prepare(load(raw), print)
     capsys.readouterr()
@@ -201,4 +201,4 @@ def test_the_command_is_a_question_unless_recipes_are_asked_for(capsys: pytest.C
     assert not Path("my results/tiny").exists()
     fabricate.pretend(raw, plan)
     assert main(["plan", "config.yaml"]) == 0
-    assert capsys.readouterr().out == "tiny: nothing would run; all 4 stages are there.\n"
+    assert capsys.readouterr().out == "tiny: nothing would run; all 5 stages are there.\n"

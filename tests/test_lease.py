@@ -104,7 +104,11 @@ def test_a_killed_job_frees_its_gpus_at_once_and_who_waits_says_for_what(gpus: l
 def test_a_job_that_waits_can_be_interrupted(gpus: list[str]) -> None:
     holder = job(2, 60)
     began(holder)
-    command = [sys.executable, "-c", "from stpp.cli import main; import sys, stpp.cli_results; from stpp.lease import lease\n"]
+    command = [
+        sys.executable,
+        "-c",
+        "from stpp.cli import main; import sys, stpp.cli_results; from stpp.lease import lease\n",
+    ]
     # What a shell runs in the background ignores SIGINT, and so would this.
     command[-1] += "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     command[-1] += "stpp.cli_results._plan = lambda options: lease(1, 'cuda')\nsys.exit(main(['plan', 'x']))"

@@ -11,6 +11,7 @@ from stpp.plan import Plan
 
 INDEX = {
     "classes": list(fabricate.CLASSES),
+    "palette": [[0, 0, 0], [128, 0, 0], [0, 128, 0]],
     "subsets": {
         subset: {"fingerprint": f"{subset:0<64}", "count": 10}
         for subset in ("labeled", "unlabeled", "val", "test", "truth")
@@ -239,4 +240,5 @@ def test_no_setting_of_a_method_touches_the_others() -> None:
     changed = fabricate.tiny(
         experiments=others, selection={"pixels": "confidence", "confidence": 0.5}, labeling={"scales": [0.5, 1.0]}
     )
-    assert set(plan_of(changed).stages) == set(plan_of(fabricate.tiny(experiments=others)).stages)
+    before, after = (plan_of(config) for config in (fabricate.tiny(experiments=others), changed))
+    assert set(before.stages) ^ set(after.stages) == {before.report, after.report}, "the report shows all settings"

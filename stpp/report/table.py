@@ -109,7 +109,7 @@ def declines(runs: pd.DataFrame) -> list[str]:
             if after < before:
                 found.append(
                     f"{run_name(run)}: the final student is worse than the {name} on "
-                    f"{run['subset']}: {_percent(after)} against {_percent(before)} % mIoU"
+                    f"{run['subset']}: {percent(after)} against {percent(before)} % mIoU"
                 )
     return found
 
@@ -127,8 +127,12 @@ def score_correlation(scores: pd.DataFrame, images: pd.DataFrame) -> float:
 
 def run_name(run: Mapping[Any, Any]) -> str:
     """How a run is called."""
-    partition = f", partition {run['partition']}" if run["partition"] else ""
-    return f"{run['experiment']}{partition}, seed {run['seed']}"
+    return f"{run['experiment']}, {repeat_name(run)}"
+
+
+def repeat_name(run: Mapping[Any, Any]) -> str:
+    """What tells a run from the others of its experiment."""
+    return (f"partition {run['partition']}, " if run["partition"] else "") + f"seed {run['seed']}"
 
 
 # --- for people -------------------------------------------------------------------------------------------------------
@@ -174,7 +178,7 @@ def _results(table: pd.DataFrame) -> list[list[str]]:
         f"minus {one or 'baseline'}": _percents(table, "difference_mean", sign=True),
         "sd ": _percents(table, "difference_sd"),  # the second one of that name
         "95 %": [
-            "" if pd.isna(low) else f"[{_percent(low, sign=True)}, {_percent(high, sign=True)}]"
+            "" if pd.isna(low) else f"[{percent(low, sign=True)}, {percent(high, sign=True)}]"
             for low, high in zip(_column(table, "difference_low"), _column(table, "difference_high"))
         ],
         "baseline": list(table["baseline"]) if one is None else [],
@@ -216,7 +220,7 @@ def _score_worth(table: pd.DataFrame) -> list[list[str]]:
     known = table.dropna(subset=["reliable_mean"]).drop_duplicates([f"{name}_mean" for name in names])
     rows = [["experiment", "reliable", "sd", "unreliable", "sd", "Spearman(score, true mIoU)", "sd"]]
     for row in known.to_dict("records"):
-        parts = [_percent(row[f"{name}_{what}"]) for name in names[:2] for what in ("mean", "sd")]
+        parts = [percent(row[f"{name}_{what}"]) for name in names[:2] for what in ("mean", "sd")]
         rho = ["" if pd.isna(row[f"spearman_{what}"]) else f"{row[f'spearman_{what}']:.2f}" for what in ("mean", "sd")]
         rows.append([str(row["experiment"]), *parts, *rho])
     return rows
@@ -226,7 +230,7 @@ def _published(published: pd.DataFrame) -> list[list[str]]:
     rows = [["network", "labels", "method", "published", "ours", "sd", "n", "source"]]
     for row in published.to_dict("records"):
         texts = [str(row[key]) for key in ("network", "labels", "method")]
-        numbers = [_percent(row[key]) for key in ("miou", "ours_mean", "ours_sd")]
+        numbers = [percent(row[key]) for key in ("miou", "ours_mean", "ours_sd")]
         rows.append([*texts, *numbers, str(row["n"]) if row["n"] else "", str(row["source"])])
     return rows
 
@@ -237,7 +241,7 @@ def _column(table: pd.DataFrame, name: str) -> list[float]:
 
 
 def _percents(table: pd.DataFrame, name: str, sign: bool = False) -> list[str]:
-    return [_percent(value, sign) for value in _column(table, name)]
+    return [percent(value, sign) for value in _column(table, name)]
 
 
 def _hours(table: pd.DataFrame, name: str) -> list[str]:
@@ -254,7 +258,8 @@ def _filled(rows: Sequence[Sequence[str]]) -> list[list[str]]:
     return [[row[i] for i in kept] for row in rows]
 
 
-def _percent(value: float, sign: bool = False) -> str:
+def percent(value: float, sign: bool = False) -> str:
+    """A share as percent with two digits; empty for NaN."""
     return "" if pd.isna(value) else f"{100 * value:{'+' if sign else ''}.2f}"
 
 

@@ -1,0 +1,250 @@
+"""The gallery: what the checkpoints, the pseudo-labels and the last network make of some images.
+
+Shown are the most and the least reliable images of one run, and those of its val or test set that its last network
+gets most wrong. Each is a row of thumbnails inside the page, so their number and size bound the size of the page.
+"""
+
+import base64
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from stpp.data.images import read_image, read_mask
+from stpp.data.manifest import Row
+from stpp.masks import IGNORE_COLOUR, MaskStore, voc_palette
+from stpp.metrics import IGNORE
+from stpp.report.facts import Facts, result_of
+from stpp.report.html import Html, element, section, together
+from stpp.report.numbers import number
+from stpp.report.table import run_name
+
+Mask = NDArray[np.uint8]
+
+MOST_IMAGES = 4
+"""Images of each group."""
+MOST_CHECKPOINTS = 4
+"""Masks of checkpoints of an image; of more checkpoints these are spread evenly, the last one included."""
+SIDE = 224
+"""Longest side of a thumbnail in px."""
+
+WRONG = [(190, 196, 204), (213, 94, 0), (255, 255, 255)]
+"""Colours of a map of errors: right, wrong, without a true class."""
+
+_SAFE = ["202024", "e69f00", "56b4e9", "009e73", "f0e442", "0072b2", "d55e00", "cc79a7"]
+"""Okabe and Ito's colours."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images that are shown together, with what is known of each."""
+
+    title: str
+    about: str
+    rows: Mapping[Row, str]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where masks come from: the stores of the K checkpoints and of the pseudo-labels, and the last network."""
+
+    masks: Sequence[MaskStore]
+    labels: Sequence[MaskStore]
+    predict: Callable[[Row], Mask]
+    encoding: Mapping[str, Any]
+
+
+def choose(facts: Facts) -> list[Group]:
+    """The images to show, most telling first within their group."""
+    groups = []
+    stages = facts.shown["stages"]
+    unlabeled = {row.id: row for row in facts.subsets.get("unlabeled", ())}
+    if "score" in stages:
+        table = facts.scores[stages["score"]].sort_values("rank")
+        true = (
+            dict(facts.image_scores[stages["stability-truth"]][["id", "miou"]].values)
+            if "stability-truth" in stages
+            else {}
+        )
+        size = min(MOST_IMAGES, len(table) // 2)
+        for title, about, part in (
+            ("Most reliable", "The teacher's checkpoints agree most on these unlabeled images.", table.head(size)),
+            (
+                "Least reliable",
+                "They agree least on these; the least reliable one comes first.",
+                table.tail(size)[::-1],
+            ),
+        ):
+            notes = {}
+            for record in part.to_dict("records"):
+                known = f", true mIoU {number(true[record['id']])} %" if record["id"] in true else ""
+                notes[unlabeled[record["id"]]] = (
+                    f"score {record['score']:.3f}, rank {record['rank']} of {len(table)}{known}"
+                )
+            groups.append(Group(title, about, notes))
+    elif "labels" in stages or "labels1" in stages:
+        rows = list(unlabeled.values())
+        some = [rows[i * len(rows) // MOST_IMAGES] for i in range(min(MOST_IMAGES, len(rows)))]
+        groups.append(Group("Unlabeled images", "Evenly spaced in the list.", dict.fromkeys(some, "")))
+    if result := result_of(facts.shown):
+        subset = facts.evaluations[result]["subset"]
+        by_id = {row.id: row for row in facts.subsets[subset]}
+        worst = facts.image_scores[result].dropna(subset=["miou"]).sort_values("miou", kind="stable").head(MOST_IMAGES)
+        notes = {by_id[r["id"]]: f"mIoU of this image {number(r['miou'])} %" for r in worst.to_dict("records")}
+        about = f"The last network is most wrong on these images of {subset}."
+        groups.append(Group("Worst predictions", about, notes))
+    return [group for group in groups if group.rows]
+
+
+def gallery(facts: Facts, sources: Sources) -> Html:
+    """All groups, with a legend of the classes."""
+    colours = class_colours(facts.palette)
+    groups = [
+        together(
+            [
+                element("h3", group.title),
+                element("p", group.about, class_="soft"),
+                *(picture_row(row, note, facts, sources, colours) for row, note in group.rows.items()),
+            ]
+        )
+        for group in choose(facts)
+    ]
+    about = element("p", f"Images and masks of {run_name(facts.shown)}, reduced to {SIDE} px where they are larger.")
+    return section("gallery", "Gallery", about, legend(facts.classes, colours), *groups) if groups else Html("")
+
+
+def legend(classes: Sequence[str], colours: NDArray[np.uint8]) -> Html:
+    """What the colours of masks, stability maps and error maps mean."""
+    ramp = ", ".join(f"rgb({r},{g},{b})" for r, g, b in heat_colours()[::51].tolist())
+    stability = [
+        "all checkpoints agree",
+        element("span", class_="swatch ramp", style=f"background:linear-gradient(90deg, {ramp})"),
+        "none agrees with the last",
+    ]
+    return element(
+        "dl",
+        element("dt", "masks"),
+        element("dd", *swatches([*zip(colours[: len(classes)].tolist(), classes), (IGNORE_COLOUR, "left out")])),
+        element("dt", "stability"),
+        element("dd", element("span", *stability)),
+        element("dt", "errors"),
+        element("dd", *swatches(zip(WRONG, ("right", "wrong", "left out")))),
+        class_="legend",
+    )
+
+
+def swatches(entries: Iterable[tuple[Sequence[int], str]]) -> list[Html]:
+    """Each colour [r, g, b] with its name."""
+    return [
+        element("span", element("span", class_="swatch", style=f"background:rgb({r},{g},{b})"), name)
+        for (r, g, b), name in entries
+    ]
+
+
+def picture_row(row: Row, note: str, facts: Facts, sources: Sources, colours: NDArray[np.uint8]) -> Html:
+    """The thumbnails of one image."""
+    tiles = [tile(caption, alt, uri) for caption, alt, uri in pictures(row, facts, sources, colours)]
+    head = element("h4", row.id, element("span", f"  {note}") if note else None)
+    return element("div", head, element("div", *tiles, class_="tiles"), class_="picture-row")
+
+
+def pictures(row: Row, facts: Facts, sources: Sources, colours: NDArray[np.uint8]) -> Iterator[tuple[str, str, str]]:
+    """Caption, description and data URI of each picture of an image."""
+    image = np.asarray(read_image(row.image))
+    yield "image", f"The image {row.id}, {row.width} x {row.height} px", photo_uri(image)
+
+    def of_mask(caption: str, mask: Mask) -> tuple[str, str, str]:
+        return caption, f"{caption} of {row.id}: {shares(mask, facts.classes)}", mask_uri(mask, colours)
+
+    masks = [store[row.id] for store in sources.masks if row.id in store]
+    for k in spread(len(masks), MOST_CHECKPOINTS):
+        yield of_mask(f"checkpoint {k + 1}", masks[k])
+    if len(masks) > 1:
+        unstable = np.mean([mask != masks[-1] for mask in masks[:-1]], axis=0)
+        alt = f"stability map of {row.id}: checkpoints differ in {100 * (unstable > 0).mean():.0f} % of the pixels"
+        yield "stability", alt, mask_uri(np.rint(255 * unstable).astype(np.uint8), heat_colours())
+    for store in sources.labels:
+        if row.id in store:
+            yield of_mask("pseudo-label", store[row.id])
+    true_row = next((r for r in facts.subsets.get("truth", ()) if r.id == row.id), row)
+    final = sources.predict(row)
+    if true_row.mask is not None:
+        true = read_mask(true_row.mask, sources.encoding)
+        yield of_mask("ground truth", true)
+        yield of_mask("final prediction", final)
+        errors = np.where(true == IGNORE, 2, final != true).astype(np.uint8)
+        alt = f"errors of {row.id}: {100 * (errors == 1).mean():.0f} % of the pixels are wrong"
+        yield "errors", alt, mask_uri(errors, np.array(WRONG, np.uint8))
+    else:
+        yield of_mask("final prediction", final)
+
+
+def tile(caption: str, alt: str, uri: str) -> Html:
+    """One thumbnail; masks keep their sharp edges when they are enlarged."""
+    kind = "mask" if uri.startswith("data:image/png") else None
+    return element("figure", element("img", src=uri, alt=alt, class_=kind), element("figcaption", caption))
+
+
+# --- pixels -----------------------------------------------------------------------------------------------------------
+
+
+def class_colours(palette: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
+    """uint8 (256, 3): the palette of the data set if it has its own; else, for up to 24 classes, colours that
+    colour-blind readers tell apart, in three lightnesses. 255 has VOC's colour for it."""
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(palette)] = palette
+    if [list(colour) for colour in palette] == voc_palette(len(palette)) and len(palette) <= 3 * len(_SAFE):
+        safe = np.array([list(bytes.fromhex(code)) for code in _SAFE], float)
+        all_safe = np.concatenate([safe, safe * 0.4 + 255 * 0.6, safe * 0.55])
+        colours[: len(palette)] = all_safe[: len(palette)].round()
+    colours[IGNORE] = IGNORE_COLOUR
+    return colours
+
+
+def heat_colours() -> NDArray[np.uint8]:
+    """uint8 (256, 3), from dark (0) to bright (255): cividis, which looks the same to colour-blind readers."""
+    return np.rint(255 * mpl.colormaps["cividis"](np.arange(256))[:, :3]).astype(np.uint8)
+
+
+def photo_uri(image: NDArray[np.uint8]) -> str:
+    """An RGB image uint8 (H, W, 3) as a small JPEG in a data URI."""
+    small = Image.fromarray(image)
+    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return data_uri(small, "jpeg", quality=82)
+
+
+def mask_uri(mask: Mask, colours: NDArray[np.uint8]) -> str:
+    """A mask uint8 (H, W) as a small palette PNG in a data URI; `colours` uint8 (N, 3) by value."""
+    height, width = mask.shape
+    factor = min(1.0, SIDE / max(height, width))
+    small = Image.fromarray(mask).resize(
+        (max(1, round(width * factor)), max(1, round(height * factor))), Image.Resampling.NEAREST
+    )
+    small.putpalette(colours.tobytes())
+    return data_uri(small, "png", optimize=True)
+
+
+def data_uri(image: Image.Image, kind: str, **options: Any) -> str:
+    """An image inside the page."""
+    content = io.BytesIO()
+    image.save(content, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def shares(mask: Mask, classes: Sequence[str]) -> str:
+    """The three largest classes of a mask, in words."""
+    counts = np.bincount(mask.reshape(-1), minlength=256)[: len(classes)]
+    largest = [i for i in np.argsort(-counts, kind="stable")[:3] if counts[i]]
+    return ", ".join(f"{classes[i]} {100 * counts[i] / mask.size:.0f} %" for i in largest) or "no class"
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most `most` of the numbers 0 .. count - 1, evenly spaced, with the last one."""
+    if count <= most:
+        return list(range(count))
+    return [round(i * (count - 1) / (most - 1)) for i in range(most)]

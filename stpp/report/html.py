@@ -1,0 +1,70 @@
+"""HTML from parts: every plain string is text and is escaped, so what a user named cannot become markup."""
+
+import html
+from collections.abc import Iterable, Sequence
+
+VOID = {"img", "link", "meta"}
+"""Elements without an end."""
+
+
+class Html(str):
+    """Markup, which goes into a page as it is."""
+
+
+def element(tag: str, *children: str | None, **attributes: str | None) -> Html:
+    """`<tag attributes>children</tag>`; children and attributes that are None are left out.
+
+    In the names of attributes `_` stands for `-`, and at the end for nothing: `class_`, `aria_label`.
+    """
+    names = {name: name.rstrip("_").replace("_", "-") for name in attributes}
+    inside = "".join(
+        f' {names[name]}="{html.escape(value)}"' for name, value in attributes.items() if value is not None
+    )
+    return Html(f"<{tag}{inside}>" if tag in VOID else f"<{tag}{inside}>{together(children)}</{tag}>")
+
+
+def together(children: Iterable[str | None]) -> Html:
+    """One after the other."""
+    return Html("".join(str(c) if isinstance(c, Html) else html.escape(c) for c in children if c is not None))
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str, text_columns: int = 1) -> Html:
+    """A table whose first `text_columns` are text and whose others are numbers; it scrolls where it is too wide."""
+    kinds = ["text" if i < text_columns else "number" for i in range(len(header))]
+    head = element("tr", *(element("th", name, scope="col", class_=kind) for name, kind in zip(header, kinds)))
+    body = [
+        element(
+            "tr",
+            element("th", row[0], scope="row", class_="text"),
+            *(element("td", cell, class_=kind) for cell, kind in zip(row[1:], kinds[1:])),
+        )
+        for row in rows
+    ]
+    return scrolling(element("table", element("thead", head), element("tbody", *body)), caption)
+
+
+def scrolling(content: Html, caption: str) -> Html:
+    """Something wide under its caption; what scrolls can be reached by the keyboard."""
+    return figure(element("div", content, class_="scroll", tabindex="0", role="region", aria_label=caption), caption)
+
+
+def section(anchor: str, title: str, *children: str | None) -> Html:
+    """A part of the page that the contents lead to; nothing if it has no children."""
+    if not any(children):
+        return Html("")
+    return element("section", element("h2", title), *children, id=anchor)
+
+
+def details(summary: str, *children: str | None) -> Html:
+    """What is shown when someone asks for it."""
+    return element("details", element("summary", summary), *children)
+
+
+def grid(figures: Iterable[Html | None], columns: int = 3) -> Html:
+    """Figures side by side, in as many columns, 2 or 3 at most, as the width allows."""
+    return element("div", *figures, class_=f"grid columns-{columns}")
+
+
+def figure(content: Html, caption: str) -> Html:
+    """Something to look at, with a caption above it."""
+    return element("figure", element("figcaption", caption), content)

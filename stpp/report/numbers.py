@@ -1,0 +1,244 @@
+"""The parts of the report that show numbers: results, phases, classes, learning curves and stability."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stpp.report.charts import class_bars, learning_curves, phases, score_against_truth, score_histogram
+from stpp.report.facts import Facts, Run, networks, result_of
+from stpp.report.html import Html, details, element, figure, grid, scrolling, section, table
+from stpp.report.table import percent, repeat_name, run_name
+
+MOST_CHARTS = 24
+"""Charts of one kind; what is left out is said."""
+
+WORTH = ("reliable", "unreliable", "spearman")
+"""Columns of the table of runs that say what the stability score was worth."""
+
+MOST_BESIDE = 12
+"""Classes of a confusion matrix that has room beside a chart."""
+
+
+def results(facts: Facts) -> Html:
+    """Mean and spread of each experiment, the paired difference to the first one, and every run."""
+    experiments = facts.table["experiments"]
+    if "miou_mean" not in experiments[0]:
+        return section("results", "Results", element("p", "No val and no test set was given: no mIoU was measured."))
+    subset, baselines = experiments[0]["subset"], {row["baseline"] for row in experiments}
+    best = max(experiments, key=lambda row: row["miou_mean"])["experiment"]
+    columns = [
+        ("experiment", [row["experiment"] for row in experiments]),
+        ("mIoU (%)", [highlighted(number(row["miou_mean"]), row["experiment"] == best) for row in experiments]),
+        ("sd", [number(row["miou_sd"]) for row in experiments]),
+        ("runs", [str(row["n"]) for row in experiments]),
+        ("baseline", [row["baseline"] if len(baselines) > 1 else "" for row in experiments]),
+        (
+            f"minus {min(baselines) if len(baselines) == 1 else 'baseline'}",
+            [number(row.get("difference_mean"), sign=True) for row in experiments],
+        ),
+        ("sd", [number(row.get("difference_sd")) for row in experiments]),
+        ("95 %", [interval(row.get("difference_low"), row.get("difference_high")) for row in experiments]),
+        ("published", [number(row.get("published")) for row in experiments]),
+    ]
+    header, cells = zip(*[(title, values) for title, values in columns if any(values)])
+    images = next(run["images"] for run in facts.table["runs"] if run.get("images"))
+    caption = f"mIoU on {subset}, {images:.0f} images; sd: standard deviation over runs of different seeds"
+    # Other tables and columns have these.
+    said = ("method", "subset", "images", "miou", *WORTH)
+    keys = [key for key in dict.fromkeys(key for run in facts.table["runs"] for key in run) if key not in said]
+    names = [key.replace("_", " ") for key in keys]
+    every = table(names, [[cell(run.get(key), key) for key in keys] for run in facts.table["runs"]], "Every run")
+    note = element(
+        "p",
+        "Differences are between runs of the same seed and partition, with 95 % bootstrap intervals. ",
+        "One seed says nothing about spread: add seeds before you believe a small gain."
+        if max(row["n"] for row in experiments) == 1
+        else None,
+        class_="soft",
+    )
+    return section("results", "Results", table(header, list(zip(*cells)), caption), note, details("Every run", every))
+
+
+def phases_compared(facts: Facts) -> Html:
+    """What each phase of self-training gained, and how good the pseudo-labels were."""
+    runs = pd.DataFrame(facts.table["runs"])
+    subset = next((value for value in runs.get("subset", []) if value), None)
+    roles = in_order(role for run in facts.runs for role in networks(run))
+    columns = [f"{role}_{subset}" for role in roles if f"{role}_{subset}" in runs]
+    several = runs[runs[columns].notna().sum(axis=1) > 1] if columns else runs.iloc[:0]
+    groups = parts_of(several["experiment"].unique().tolist(), 6)
+    parts = [
+        figure(
+            phases(
+                ", ".join(some),
+                several[several["experiment"].isin(some)].set_index("experiment")[columns],
+                [phase_name(column.removesuffix(f"_{subset}")) for column in columns],
+            ),
+            f"mIoU on {subset}: a line is the mean of an experiment, a mark is a run",
+        )
+        for some in groups[:MOST_CHARTS]
+    ]
+    labels = in_order(column for column in map(str, runs) if column.startswith("labels"))
+    if labels:
+        means = runs.groupby("experiment", sort=False)[labels].mean().dropna(how="all")
+        rows = [[str(name), *(number(value) for value in row)] for name, row in means.iterrows()]
+        caption = "Pseudo-labels: mIoU (%) against true masks, which were used for nothing else; mean over runs"
+        names = ["for the only phase" if role == "labels" else f"for {phase_name(role)}" for role in labels]
+        parts.append(table(["experiment", *names], rows, caption))
+    return section("phases", "Phases", left_out(len(groups)), grid(parts, 2) if parts else None)
+
+
+def classes(facts: Facts) -> Html:
+    """IoU by class of each experiment, and the confusion matrix of the run whose pictures are shown."""
+    found: dict[str, pd.DataFrame] = {}
+    for experiment, runs in facts.experiments.items():
+        evaluations = [facts.evaluations[folder] for run in runs if (folder := result_of(run))]
+        if evaluations:
+            found[experiment] = pd.DataFrame([e["iou"] for e in evaluations], dtype=float)
+    if not found:
+        return Html("")
+    mean = pd.DataFrame({name: frame.mean() for name, frame in found.items()})
+    spread = pd.DataFrame({name: frame.std() for name, frame in found.items()})
+    groups = parts_of(list(mean.columns), 4)
+    charts = [
+        figure(class_bars(", ".join(some), mean[some], spread[some]), "IoU by class; whiskers: sd over runs")
+        for some in groups[:MOST_CHARTS]
+    ]
+    rows = [[str(name), *(number(value) for value in row)] for name, row in mean.iterrows()]
+    numbers = table(["class", *map(str, mean.columns)], rows, "IoU (%) by class, mean over runs")
+    shown = result_of(facts.shown)
+    matrix = confusion(facts.evaluations[shown], run_name(facts.shown)) if shown else None
+    beside = len(mean) <= MOST_BESIDE
+    return section(
+        "classes",
+        "Classes",
+        left_out(len(groups)),
+        grid([*charts, matrix if beside else None], 2),
+        None if beside else matrix,
+        details("IoU by class as numbers", numbers),
+    )
+
+
+def confusion(evaluation: Mapping[str, Any], run: str) -> Html:
+    """The confusion matrix of an evaluation: for each true class, the share of its pixels by predicted class."""
+    names = list(evaluation["iou"])
+    counts = np.array(evaluation["confusion"], float)
+    shares = np.divide(counts, counts.sum(axis=1, keepdims=True), out=np.zeros_like(counts), where=counts > 0)
+    head = element("tr", element("th", "true \\ predicted"), *(element("th", name, scope="col") for name in names))
+    body = [
+        element(
+            "tr",
+            element("th", name, scope="row"),
+            *(
+                element("td", f"{100 * share:.0f}" if share >= 0.005 else "", style=f"--share:{share:.3f}")
+                for share in row
+            ),
+        )
+        for name, row in zip(names, shares)
+    ]
+    caption = f"Confusion of {run} on {evaluation['subset']}: of each true class (row), % of its pixels by prediction"
+    inner = element("table", element("thead", head), element("tbody", *body), class_="confusion")
+    return scrolling(inner, caption)
+
+
+def curves(facts: Facts) -> Html:
+    """Loss and val mIoU of every training; the seeds of one training are in one chart."""
+    groups: dict[str, dict[str, str]] = {}
+    for folder in facts.histories:
+        users = [(run, role) for run in facts.runs for role, used in run["stages"].items() if used == folder]
+        who = ", ".join(dict.fromkeys(run["experiment"] for run, _ in users))
+        run, role = users[0]
+        groups.setdefault(f"{phase_name(role)} of {who}", {})[repeat_name(run)] = folder
+    together = pd.concat(facts.histories.values())
+    limits = [(float(together[column].min()), float(together[column].max())) for column in ("loss", "val_miou")]
+    charts = [
+        figure(learning_curves(name, {run: facts.histories[folder] for run, folder in folders.items()}, *limits), name)
+        for name, folders in list(groups.items())[:MOST_CHARTS]
+    ]
+    return section("curves", "Learning curves", left_out(len(groups)), grid(charts))
+
+
+def stability(facts: Facts) -> Html:
+    """Scores with the cut, and whether they say anything about the true quality, for each selection by score."""
+    charts: list[Html] = []
+    done: dict[str, Run] = {run["stages"]["select"]: run for run in reversed(facts.runs) if "score" in run["stages"]}
+    selections = [(select, run) for select, run in reversed(done.items())]
+    for select, run in selections[: MOST_CHARTS // 2]:
+        scores = facts.scores[run["stages"]["score"]]
+        reliable = scores["id"].isin(facts.reliable[select])
+        name = run_name(run)
+        charts.append(figure(score_histogram(name, scores["score"], reliable), f"Scores of {name}"))
+        rated = run["stages"].get("stability-truth")
+        if rated is not None:
+            both = scores.assign(reliable=reliable).merge(facts.image_scores[rated], on="id").dropna(subset=["miou"])
+            chart = score_against_truth(name, both["score"], both["miou"], both["reliable"])
+            charts.append(figure(chart, f"Scores of {name} against the truth"))
+    if not charts:
+        return Html("")
+    about = element(
+        "p",
+        "The score of an image says how alike the masks of the teacher's checkpoints are. The images from the cut on "
+        "are reliable: phase 1 trains on them.",
+    )
+    known = [run for run in facts.table["runs"] if run.get("reliable") is not None]
+    rows = [[run["experiment"], repeat_name(run), *(cell(run.get(key), key) for key in WORTH)] for run in known]
+    header = ["experiment", "run", "reliable", "unreliable", "rank correlation"]
+    caption = (
+        "What the score was worth: mIoU (%) of the teacher's masks of both parts against true masks, which were used "
+        "for nothing else, and Spearman's correlation of score and true mIoU over images"
+    )
+    return section(
+        "stability",
+        "Stability",
+        about,
+        left_out(2 * len(selections)),
+        grid(charts, 2),
+        table(header, rows, caption) if rows else None,
+    )
+
+
+def highlighted(text: str, best: bool) -> str:
+    """The text, bold where it is the best one."""
+    return element("b", text) if best else text
+
+
+def in_order(roles: Iterable[str]) -> list[str]:
+    """Each role once, as its phase comes: the teacher, the numbered phases, and the last network."""
+    return sorted(set(roles), key=lambda role: (role in ("student", "supervised"), role != "teacher", len(role), role))
+
+
+def phase_name(role: str) -> str:
+    """How the network, or the pseudo-labels, of a role are called: "phase 1" for `phase1` and `labels1`."""
+    number = role.removeprefix("phase").removeprefix("labels")
+    return f"phase {number}" if number.isdecimal() else {"student": "final student"}.get(role, role)
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """A range in percent; empty for none."""
+    return "" if low is None or high is None else f"{percent(low, sign=True)} to {percent(high, sign=True)}"
+
+
+def number(value: float | None, sign: bool = False) -> str:
+    """A share in percent; empty for none."""
+    return "" if value is None else percent(value, sign)
+
+
+def cell(value: object, column: str) -> str:
+    """A value of the table of runs: shares in percent, others as they are."""
+    if not isinstance(value, float) or column in ("spearman", "images"):
+        return "" if value is None else f"{value:.2f}" if column == "spearman" else str(value).removesuffix(".0")
+    return percent(value)
+
+
+def left_out(count: int) -> Html | None:
+    """Says that there are more charts than are shown."""
+    if count <= MOST_CHARTS:
+        return None
+    return element("p", f"The first {MOST_CHARTS} of {count} charts; the files of all stages have the rest.")
+
+
+def parts_of(names: list[Any], size: int) -> list[list[Any]]:
+    """The names, so many at a time."""
+    return [names[at : at + size] for at in range(0, len(names), size)]

@@ -1,0 +1,96 @@
+"""The report: one HTML file without anything outside it, from what the stages of all runs left on disk.
+
+It is a stage of its own, beside the table: the table needs neither images nor a network and is there within a second.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from stpp.data.images import read_image
+from stpp.data.manifest import Row
+from stpp.masks import MaskStore
+from stpp.report.facts import Facts, load
+from stpp.report.gallery import Mask, Sources, gallery
+from stpp.report.html import Html, element
+from stpp.report.numbers import classes, curves, phases_compared, results, stability
+from stpp.report.provenance import costs, lead, reproduction, warnings, what_ran
+from stpp.report.style import CSS
+from stpp.stage import Runtime, Stage
+
+CONTENTS = {
+    "results": "Results",
+    "phases": "Phases",
+    "classes": "Classes",
+    "curves": "Learning curves",
+    "stability": "Stability",
+    "gallery": "Gallery",
+    "setup": "What ran",
+    "costs": "Time and memory",
+    "reproduce": "Reproduce",
+}
+
+
+def run(stage: Stage, runtime: Runtime) -> None:
+    """Write `report.html` of `stage`. StppError if an artifact or an image is missing or damaged."""
+    facts = load(stage)
+    sources = Sources(
+        masks=[MaskStore(path) for path in stage.inputs("masks")],
+        labels=[MaskStore(path) for path in stage.inputs("labels")],
+        predict=predictor(stage, runtime),
+        encoding=stage.settings["encoding"],
+    )
+    with stage.writing("report.html") as path:
+        path.write_text(page(facts, gallery(facts, sources)), encoding="utf-8")
+    stage.finish()
+
+
+def page(facts: Facts, pictures: Html) -> str:
+    """The whole document."""
+    parts = {
+        "results": results(facts),
+        "phases": phases_compared(facts),
+        "classes": classes(facts),
+        "curves": curves(facts),
+        "stability": stability(facts),
+        "gallery": pictures,
+        "setup": what_ran(facts),
+        "costs": costs(facts),
+        "reproduce": reproduction(facts),
+    }
+    links = [element("a", CONTENTS[anchor], href=f"#{anchor}") for anchor, part in parts.items() if part]
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", f"{facts.name}: report of stpp"),
+        element("link", rel="icon", href="data:,"),
+        element("style", Html(CSS)),
+    )
+    body = element(
+        "body",
+        element("header", lead(facts), warnings(facts)),
+        element("nav", *links, aria_label="Contents"),
+        element("main", *parts.values()),
+    )
+    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
+
+
+def predictor(stage: Stage, runtime: Runtime) -> Callable[[Row], Mask]:
+    """What predicts the mask uint8 (H, W) of a row of a manifest with the last network of the run that is shown."""
+    # Here, because torch takes seconds to import, and the parts of the page are tested without.
+    from stpp.checkpoint import load_checkpoint
+    from stpp.inference import pick_device, predict_mask
+    from stpp.lease import lease
+    from stpp.models.folding import for_prediction
+    from stpp.process import settle
+
+    settle(runtime.threads)
+    device = pick_device(lease(runtime.gpus, runtime.device))
+    prediction = stage.settings["prediction"]
+    network = for_prediction(load_checkpoint(stage.input("checkpoint"), device).network, prediction["precision"])
+
+    def predict(row: Row) -> Mask:
+        return predict_mask(network, np.asarray(read_image(row.image)), device, prediction)
+
+    return predict

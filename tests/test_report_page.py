@@ -1,0 +1,398 @@
+"""The report page: its numbers, pictures and charts, from a finished run and from values that are known."""
+
+import base64
+import html
+import io
+import json
+import re
+import xml.etree.ElementTree as ET
+import zipfile
+from collections.abc import Callable, Mapping
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, get_args
+
+import fabricate
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import Snakemake
+from PIL import Image
+
+from stpp.config import Method
+from stpp.configfile import load
+from stpp.data.images import read_mask
+from stpp.data.manifest import Row
+from stpp.masks import MaskStore, voc_palette
+from stpp.report import charts
+from stpp.report.facts import Facts, networks, result_of
+from stpp.report.gallery import choose, class_colours, mask_uri, spread
+from stpp.report.html import VOID, Html, element, table
+from stpp.report.numbers import confusion, in_order, phase_name, results
+from stpp.report.page import CONTENTS
+from stpp.report.provenance import METHODS, config_with_numbers, warnings
+from stpp.report.style import CSS
+
+NASTY = """<script>alert("1")</script> & 'x' $\\alpha_"""
+
+
+class Parsed(HTMLParser):
+    """A page's elements in their order, their text, and whether each that began also ends where it must."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += f"{data}\n"
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        """The attributes of every element of a kind."""
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def folder(finished: Path) -> Path:
+    """What people look at, of a finished run."""
+    return finished / "my results/tiny"
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> Parsed:
+    """The report of the finished run."""
+    return Parsed((folder / "report.html").read_text(encoding="utf-8"))
+
+
+def facts(**changes: Any) -> Facts:
+    """Facts of one run of ST++ on ten unlabeled and five val images; the stages' folders are called by their role."""
+    stages = {role: f"train/{role}" for role in ("teacher", "phase1", "student")}
+    stages |= {role: f"evaluate/{role}" for role in ("student-val", "stability-truth")}
+    stages |= {"score": "score/s", "select": "select/s"}
+    run = {"experiment": "st++", "seed": 0, "method": "st++", "stages": stages}
+    names = [f"u{i}" for i in range(10)]
+    scores = pd.DataFrame({"id": names, "score": np.linspace(0.9, 0.1, 10), "rank": range(1, 11)})
+    val = pd.DataFrame({"id": [f"v{i}" for i in range(5)], "miou": [0.5, 0.2, np.nan, 0.9, 0.1]})
+    rows = {s: [row(s, name) for name in ids] for s, ids in (("unlabeled", names), ("val", list(val["id"])))}
+    values: dict[str, Any] = {
+        "name": "x",
+        "config": {"experiments": {"st++": {"method": "st++"}}},
+        "runs": [run],
+        "shown": run,
+        "records": {},
+        "table": {"experiments": [], "runs": [], "warnings": []},
+        "histories": {},
+        "evaluations": {"evaluate/student-val": {"subset": "val", "iou": {}}},
+        "image_scores": {
+            "evaluate/student-val": val,
+            "evaluate/stability-truth": pd.DataFrame({"id": names, "miou": np.linspace(0.8, 0.2, 10)}),
+        },
+        "scores": {"score/s": scores},
+        "reliable": {"select/s": names[:5]},
+        "subsets": rows,
+        "fingerprints": {},
+        "classes": ["a", "b"],
+        "palette": [[0, 0, 0], [128, 0, 0]],
+    }
+    return Facts(**values | changes)
+
+
+def row(subset: str, name: str) -> Row:
+    """A row of a manifest."""
+    return Row(name, subset, f"{name}.png", None, 4, 4, 1)
+
+
+# --- the document -----------------------------------------------------------------------------------------------------
+
+
+def test_the_page_stands_alone(page: Parsed) -> None:
+    addresses = [a[key] or "" for _, a in page.elements for key in ("src", "href", "xlink:href", "srcset") if key in a]
+    assert [address[:60] for address in addresses if not address.startswith(("#", "data:"))] == []
+    assert page.all("script") == []
+    assert "url(" not in CSS.replace("url(#", "")
+    assert "@import" not in CSS
+
+
+def test_every_part_is_there_and_linked(page: Parsed) -> None:
+    ids = [a["id"] for _, a in page.elements if a.get("id")]
+    assert len(ids) == len(set(ids))
+    assert {a["href"] for a in page.all("a")} == {f"#{anchor}" for anchor in CONTENTS}
+    assert {a.get("id") for a in page.all("section")} == set(CONTENTS)
+    assert {(a.get("xlink:href") or "#")[1:] for a in page.all("use")} <= {*ids, ""}
+
+
+def test_every_picture_is_described(page: Parsed) -> None:
+    assert len(page.all("img")) > 20
+    assert all((a["alt"] or "").strip() for a in page.all("img"))
+    drawn = [a for a in page.all("svg") if a.get("class") == "chart"]
+    assert len(drawn) >= 6
+    assert all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in drawn)
+
+
+def test_the_result_is_that_of_the_table(page: Parsed, folder: Path) -> None:
+    table = pd.read_csv(folder / "table.csv")
+    for mean in table["miou_mean"]:
+        assert f"\n{100 * mean:.2f}\n" in page.text
+    best = table.loc[table["miou_mean"].idxmax()]
+    assert f"Highest: {best['experiment']}, {100 * best['miou_mean']:.2f} % mIoU on test" in page.text
+
+
+def test_the_configuration_on_the_page_is_the_one_that_ran(folder: Path) -> None:
+    (text,) = re.findall(r"<pre>(name: .*?)</pre>", (folder / "report.html").read_text(), re.DOTALL)
+    shown = load(yaml.safe_load(html.unescape(text)))
+    ran = load(fabricate.tiny())
+    unset = {"results", "runtime"}
+    assert shown.model_dump(exclude=unset) == ran.model_dump(exclude=unset)
+
+
+def test_a_label_map_is_written_with_numbers() -> None:
+    config = {"data": {"label_map": {"0": 0, "255": 1}}}
+    assert config_with_numbers(config)["data"]["label_map"] == {0: 0, 255: 1}
+
+
+def test_snakemakes_report_has_the_page_and_the_tables(finished: Path, tmp_path: Path, snakemake: Snakemake) -> None:
+    snakemake(finished, "--report", str(tmp_path / "report.zip"))
+    with zipfile.ZipFile(tmp_path / "report.zip") as archive:
+        found = {Path(name).name: archive.read(name) for name in archive.namelist() if "/data/raw/" in name}
+    shown = {
+        name: (finished / "my results/tiny" / name).read_bytes() for name in ("report.html", "table.csv", "runs.csv")
+    }
+    assert found.pop("chart.svg").startswith(b"<?xml")
+    assert found == shown
+
+
+def test_what_a_user_named_is_text() -> None:
+    markup = element("p", NASTY, title=NASTY) + table([NASTY, "b"], [[NASTY, NASTY]], NASTY)
+    parsed = Parsed(markup)
+    assert parsed.all("script") == []
+    assert parsed.text.count("<script>alert") == 5
+    assert parsed.all("p")[0]["title"] == NASTY
+
+
+def test_warnings_come_first(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    found = json.loads((folder / "metrics.json").read_text())["warnings"]
+    assert found, "the tiny run learns too little not to be warned of"
+    assert all(html.escape(warning) in text[: text.index("<main")] for warning in found)
+    assert "No stage has warned" in warnings(facts())
+
+
+def test_every_method_is_explained() -> None:
+    assert set(METHODS) == set(get_args(Method))
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def decoded(uri: str) -> Image.Image:
+    """The picture in a data URI."""
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+
+
+def test_pictures_show_the_masks_of_the_stages(page: Parsed, folder: Path, finished: Path) -> None:
+    """The images are smaller than a thumbnail, so each picture has all pixels of what it shows."""
+    pictures = {a["alt"] or "": decoded(a["src"] or "") for a in page.all("img")}
+    run = folder / "experiments/st++/seed0"
+    scores = pd.read_csv(run / "score/scores.csv").sort_values("rank")
+    most = scores["id"].iloc[0]
+    stores = {f"checkpoint {k}": MaskStore(run / f"masks{k}/masks.h5") for k in (1, 2, 3)}
+    stores |= {"pseudo-label": MaskStore(run / "labels1/masks.h5")}
+    encoding = {"classes": 3, "ignore_value": 255, "label_map": None, "palette_map": None}
+    masks = {caption: store[most] for caption, store in stores.items()}
+    masks["ground truth"] = read_mask(finished / f"my scenes/masks/{most.removeprefix('images/')}.png", encoding)
+    for caption, mask in masks.items():
+        (shown,) = [picture for alt, picture in pictures.items() if alt.startswith(f"{caption} of {most}:")]
+        assert np.array_equal(np.asarray(shown), mask), caption
+    (unstable,) = [picture for alt, picture in pictures.items() if alt.startswith(f"stability map of {most}:")]
+    differing = np.mean([masks[f"checkpoint {k}"] != masks["checkpoint 3"] for k in (1, 2)], axis=0)
+    assert np.array_equal(np.asarray(unstable), np.rint(255 * differing))
+
+
+def test_chosen_are_the_extremes() -> None:
+    groups = {group.title: [row.id for row in group.rows] for group in choose(facts())}
+    assert groups == {
+        "Most reliable": ["u0", "u1", "u2", "u3"],
+        "Least reliable": ["u9", "u8", "u7", "u6"],
+        "Worst predictions": ["v4", "v1", "v0", "v3"],
+    }
+
+
+def test_a_chosen_image_comes_with_its_numbers() -> None:
+    first = next(iter(choose(facts())[0].rows.values()))
+    assert first == "score 0.900, rank 1 of 10, true mIoU 80.00 %"
+
+
+@pytest.mark.parametrize(("count", "expected"), [(0, []), (1, [0]), (4, [0, 1, 2, 3]), (10, [0, 3, 6, 9])])
+def test_of_many_checkpoints_some_are_shown(count: int, expected: list[int]) -> None:
+    assert spread(count, 4) == expected
+
+
+def test_a_thumbnail_keeps_classes_and_shape() -> None:
+    mask = np.zeros((500, 1000), np.uint8)
+    mask[:, 500:] = 7
+    small = np.asarray(decoded(mask_uri(mask, class_colours([[0, 0, 0]] * 8))))
+    assert small.shape == (112, 224)
+    assert set(np.unique(small)) == {0, 7}
+    assert (small[:, :112] == 0).all()
+
+
+def test_a_data_sets_own_colours_are_kept() -> None:
+    own = [[1, 2, 3], [4, 5, 6]]
+    assert class_colours(own)[:2].tolist() == own
+    safe = class_colours(voc_palette(21))[:21]
+    assert len(np.unique(safe, axis=0)) == 21
+    assert safe.tolist() != voc_palette(21)
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def test_phases_are_in_their_order() -> None:
+    roles = ["student", "phase10", "teacher", "phase2", "student"]
+    assert in_order(roles) == ["teacher", "phase2", "phase10", "student"]
+    assert in_order(["labels2", "labels", "labels1"]) == ["labels", "labels1", "labels2"]
+    assert [phase_name(role) for role in in_order(roles)] == ["teacher", "phase 2", "phase 10", "final student"]
+
+
+def test_the_result_of_a_run_is_its_last_network() -> None:
+    run = facts().shown
+    assert networks(run) == ["teacher", "phase1", "student"]
+    assert result_of(run) == "evaluate/student-val"
+    assert result_of({**run, "stages": {"teacher": "train/t"}}) is None
+
+
+def test_confusion_is_a_share_of_the_true_class() -> None:
+    evaluation = {"subset": "val", "iou": {"a": 0.5, "b": 0.5, "c": None}, "confusion": [[3, 1, 0], [0, 5, 0], [0] * 3]}
+    cells = re.findall(r'--share:([\d.]+)">(\d*)<', confusion(evaluation, "x"))
+    assert cells == [
+        ("0.750", "75"),
+        ("0.250", "25"),
+        ("0.000", ""),
+        ("0.000", ""),
+        ("1.000", "100"),
+        *[("0.000", "")] * 4,
+    ]
+
+
+def test_results_have_no_column_without_a_number() -> None:
+    one = {"experiment": "a", "baseline": "a", "subset": "val", "n": 1, "miou_mean": 0.5, "miou_sd": None}
+    one |= {"difference_mean": 0.0, "difference_sd": None}
+    runs = [{"experiment": name, "seed": 0, "miou": 0.5, "images": 3} for name in "ab"]
+    two = {**one, "experiment": "b", "miou_mean": 0.625, "difference_mean": 0.125}
+    content = {"experiments": [one, two], "runs": runs, "warnings": []}
+    text = results(facts(table=content))
+    assert re.findall(r'scope="col"[^>]*>([^<]*)<', text)[:4] == ["experiment", "mIoU (%)", "runs", "minus a"]
+    assert "<b>62.50</b>" in text
+    assert "+12.50" in text
+    assert "add seeds" in text
+
+
+def test_without_val_and_test_the_page_says_so() -> None:
+    assert "no mIoU was measured" in results(facts(table={"experiments": [{"experiment": "a"}], "runs": []}))
+
+
+# --- charts -----------------------------------------------------------------------------------------------------------
+
+HISTORY = pd.DataFrame({"epoch": [1, 2], "iterations": [5, 10], "loss": [1.5, 0.5], "val_miou": [np.nan, 0.25]})
+SCORES = pd.Series(np.linspace(0.2, 0.8, 20))
+RELIABLE = SCORES > 0.5
+IOU = pd.DataFrame({NASTY: [0.5, 0.25], "b": [0.75, np.nan]}, index=["sky", "<i>"])
+PHASES = pd.DataFrame({"teacher_val": [0.5, 0.6], "student_val": [0.6, 0.7]}, index=[NASTY, NASTY])
+DRAWN: Mapping[str, Callable[[], Html]] = {
+    "learning curves": lambda: charts.learning_curves("x", {"seed 0": HISTORY, NASTY: HISTORY}, (0.5, 1.5), (0.2, 0.3)),
+    "one curve": lambda: charts.learning_curves("x", {"seed 0": HISTORY.assign(val_miou=np.nan)}, (0.01, 1.5), (0, 1)),
+    "scores": lambda: charts.score_histogram("x", SCORES, RELIABLE),
+    "equal scores": lambda: charts.score_histogram("x", SCORES * 0, RELIABLE),
+    "truth": lambda: charts.score_against_truth("x", SCORES, SCORES**2, RELIABLE),
+    "phases": lambda: charts.phases("x", PHASES, ["teacher", "student"]),
+    "classes": lambda: charts.class_bars("x", IOU, IOU * 0.1),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_chart_is_markup_in_the_pages_colours(name: str) -> None:
+    svg = DRAWN[name]()
+    ET.fromstring(svg)
+    colours = set(re.findall(r"(?:fill|stroke|stop-color): ?([^;\"]+)", svg))
+    assert {c for c in colours if not c.startswith(("var(--", "url(#", "none"))} == set()
+    assert set(re.findall(r"var\((--[^)]*)\)", svg)) <= set(re.findall(r"--[\w-]+(?=:)", CSS))
+    assert "<style" not in svg
+    assert svg == DRAWN[name](), "the same numbers give the same bytes"
+
+
+def test_a_chart_shows_a_users_name_as_it_is() -> None:
+    texts = ["".join(node.itertext()) for node in ET.fromstring(DRAWN["classes"]()).iter() if node.tag.endswith("text")]
+    assert NASTY in texts
+    assert "<i>" in texts
+
+
+def test_the_cut_is_between_the_parts() -> None:
+    svg = charts.score_histogram("x", SCORES, RELIABLE)
+    assert f"the cut, {SCORES[RELIABLE].min():.3f}" in svg
+    assert "10 unreliable" in svg
+    assert "10 reliable" in svg
+
+
+# --- colours ----------------------------------------------------------------------------------------------------------
+
+# Machado, Oliveira and Fernandes 2009, severity 1.0, for linear RGB.
+BLINDNESS = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "none": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def linear(code: str) -> np.ndarray:
+    """Linear RGB in [0, 1] of `#rrggbb`."""
+    values = np.array(list(bytes.fromhex(code[1:]))) / 255
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """CIELAB (D65) of linear RGB."""
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    t = to_xyz @ np.clip(rgb, 0, 1) / [0.9505, 1, 1.089]
+    f = np.where(t > (6 / 29) ** 3, np.cbrt(t), t / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("theme", [0, 1, 2], ids=["light", "dark", "print"])
+@pytest.mark.parametrize("blindness", BLINDNESS)
+def test_colour_blind_readers_tell_series_apart(theme: int, blindness: str) -> None:
+    """All are at least 15 apart in CIELAB, and have at least WCAG's contrast of 3 with the page."""
+    block = re.findall(r":root \{(.*?)\}", CSS, re.DOTALL)[theme]
+    colours = [linear(code) for code in re.findall(r"--series-\d: (#\w{6})", block)]
+    assert len(colours) == len(charts.SERIES)
+    seen = [lab(np.array(BLINDNESS[blindness]) @ colour) for colour in colours]
+    assert min(np.linalg.norm(a - b) for i, a in enumerate(seen) for b in seen[:i]) > 15
+    page, *series = [light @ [0.2126, 0.7152, 0.0722] + 0.05 for light in (background(block), *colours)]
+    assert min(max(page, one) / min(page, one) for one in series) > 3
+
+
+def background(block: str) -> np.ndarray:
+    """The page's colour, linear RGB; the print's is written short."""
+    (code,) = re.findall(r"--page: #(\w+)", block)
+    return linear(f"#{code if len(code) == 6 else ''.join(2 * digit for digit in code)}")
+
+
+def test_series_are_not_told_apart_by_colour_alone() -> None:
+    for looks in (charts.DASHES, charts.MARKERS, charts.HATCHES):
+        assert len(set(map(str, looks))) == len(charts.SERIES)
