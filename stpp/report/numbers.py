@@ -46,8 +46,10 @@ def results(facts: Facts) -> Html:
     images = next(run["images"] for run in facts.table["runs"] if run.get("images"))
     caption = f"mIoU on {subset}, {images:.0f} images; sd: standard deviation over runs of different seeds"
     # Other tables and columns have these.
-    said = ("method", "subset", "images", "miou", *WORTH)
-    keys = [key for key in dict.fromkeys(key for run in facts.table["runs"] for key in run) if key not in said]
+    said = ("method", "subset", "images", "result", "miou", *WORTH)
+    runs = facts.table["runs"]
+    keys = [key for key in dict.fromkeys(key for run in runs for key in run) if key not in said]
+    keys = [key for key in keys if key != "partition" or any(run["partition"] for run in runs)]
     names = [key.replace("_", " ") for key in keys]
     every = table(names, [[cell(run.get(key), key) for key in keys] for run in facts.table["runs"]], "Every run")
     note = element(
