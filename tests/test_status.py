@@ -73,7 +73,7 @@ def test_stages_are_done_ready_or_waiting(results: Path) -> None:
     assert state_of(results, "predict/labels").state == "ready"
     student = state_of(results, "train/student")
     assert (student.state, student.detail) == ("waiting", f"for {folder_of('predict/labels')}")
-    assert re.search(r"for evaluate/\S+ and \d+ more", state_of(results, "report/").detail)
+    assert re.search(r"for evaluate/\S+ and \d+ more", state_of(results, "table/").detail)
 
 
 def test_a_training_says_epoch_loss_val_miou_and_the_time_left(results: Path) -> None:
