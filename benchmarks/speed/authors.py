@@ -13,18 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 from turns import WHOLE, Turn, arguments, serve
 
-NAMES = {  # their name of a layer -> ours
-    **{f"head.b{n}": f"classifier.aspp.branches.{n}" for n in range(4)},
-    "head.b4.gap.1": "classifier.aspp.pool.1.0",
-    "head.b4.gap.2": "classifier.aspp.pool.1.1",
-    "head.project": "classifier.aspp.project.0",
-    "reduce": "classifier.reduce",
-    "fuse.0": "classifier.fuse.0.0",
-    "fuse.1": "classifier.fuse.0.1",
-    "fuse.3": "classifier.fuse.1.0",
-    "fuse.4": "classifier.fuse.1.1",
-    "classifier": "classifier.score",
-}
+from stpp.models.authors import our_name
 
 
 def data(work: str, scratch: Path) -> Turn:
@@ -80,14 +69,7 @@ def network(scratch: Path) -> torch.nn.Module:
     start_from_random_weights()
     ours = torch.load(scratch / "weights.pt", weights_only=True)
     model = DeepLabV3Plus("resnet50", len(ours["classifier.score.weight"]))
-
-    def name_of(theirs: str) -> str:
-        for prefix, name in NAMES.items():
-            if theirs.startswith(f"{prefix}."):
-                return name + theirs.removeprefix(prefix)
-        return theirs
-
-    model.load_state_dict({name: ours[name_of(name)] for name in model.state_dict()})
+    model.load_state_dict({name: ours[our_name(name, "deeplabv3plus")] for name in model.state_dict()})
     return model
 
 

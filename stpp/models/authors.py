@@ -66,12 +66,12 @@ def from_authors(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], int, dict
         "low_level_channels": 48,
         "dropout": 1.0,
     }
-    names = NAMES[architecture]
-    return description, len(state[scores]), {_ours(name, names): tensor for name, tensor in state.items()}
+    return description, len(state[scores]), {our_name(name, architecture): tensor for name, tensor in state.items()}
 
 
-def _ours(name: str, names: Mapping[str, str]) -> str:
-    for theirs, ours in names.items():
+def our_name(name: str, architecture: str) -> str:
+    """Our name of an entry of a state dict of the authors'."""
+    for theirs, ours in NAMES[architecture].items():
         if name.startswith(f"{theirs}."):
             return ours + name.removeprefix(theirs)
     return name
