@@ -78,7 +78,7 @@ def _add_export(commands: Any) -> None:
         "export a trained model to ONNX and torch.export",
         "Write OUT/model.onnx, OUT/model.pt2 and OUT/model-card.md, which says how to use them. Either graph takes RGB "
         "images as they are, uint8 (N, H, W, 3) of any N, H and W, and gives masks and probabilities. Each is run, the "
-        "former in onnxruntime, and refused unless 99.99 %% of the pixels have the class that the model itself gives "
+        "former in onnxruntime, and refused unless 99.99 % of the pixels have the class that the model itself gives "
         "them. Needs the extra `export`.",
         "stpp export results/demo/experiments/st++/seed0/student/last.pt --out exported",
         _export,
