@@ -215,7 +215,7 @@ def _add_masks(commands: Any) -> None:
         "masks",
         "write stored masks as palette PNGs",
         "Write the masks of a mask store as palette PNGs, one a file, in folders as the image ids say.",
-        "stpp masks results/demo/experiments/stpp/seed0/labels1/masks.h5 --out pngs",
+        "stpp masks results/demo/experiments/st++/seed0/labels1/masks.h5 --out pngs",
         _masks,
     )
     command.add_argument("store", type=Path, help="a masks.h5")
