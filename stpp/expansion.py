@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from stpp.comparisons import baselines, charts
+from stpp.comparisons import Row, baselines, charts
 from stpp.config import Config
 from stpp.plan import MethodGraph, Plan, Run, Stage
 
@@ -29,18 +29,21 @@ def expand(
     """
     stages: dict[str, Stage] = {}
     runs, graphs = [], []
+    settings: dict[str, Config] = {}
     partitions = range(1, len(config.partitions) + 1) if config.partitions else [0]
     for experiment, partition in [(name, partition) for name in config.experiments for partition in partitions]:
         resolved = resolve(config, experiment, partition)
+        settings.setdefault(experiment, resolved)
         index, weights, method = index_of(resolved), weights_of(resolved), config.experiments[experiment].method
         for seed in config.seeds:
             graph = MethodGraph(resolved, seed, index, weights, code_of, stages)
             runs.append(Run(experiment, partition, seed, method, graph.run(method)))
             graphs.append(graph)
-    compared = baselines(config, lambda config, name: resolve(config, name, partitions[0]))
-    table = _table(config.name, runs, compared, published, code_of("table"))
-    drawn = _charts(config.name, runs, stages, table.folder, code_of)
-    report = _report(config, runs, graphs, table, code_of("report"))
+    described = [asdict(run) for run in runs]
+    compared = baselines(config, lambda _, experiment: settings[experiment])
+    table = _table(config.name, described, compared, published, code_of("table"))
+    drawn = _charts(config.name, described, stages, table.folder, code_of)
+    report = _report(config, described, graphs, table, code_of("report"))
     return Plan(
         config.name,
         stages | {stage.folder: stage for stage in (table, *drawn.values(), report)},
@@ -52,32 +55,28 @@ def expand(
 
 
 def _table(
-    name: str, runs: Sequence[Run], compared: Mapping[str, str], published: Mapping[str, str] | None, code: str
+    name: str, runs: Sequence[Row], compared: Mapping[str, str], published: Mapping[str, str] | None, code: str
 ) -> Stage:
     """The table; `compared` gives the baseline of each experiment."""
     settings = {
         "name": name,
-        "runs": [asdict(run) for run in runs],
+        "runs": runs,
         "baselines": dict(compared),
         "published": published["identity"] if published else None,
     }
     outputs = ("table.csv", "runs.csv", "table.txt", "metrics.json", "stage.json")
     files = {"published": published["path"]} if published else {}
-    return Stage("table", name, settings, {}, {"stages": _ended(runs)}, outputs, code, files)
-
-
-def _ended(runs: Sequence[Run]) -> list[str]:
-    """What says that the stages of these runs have ended."""
-    return sorted({f"{folder}/stage.json" for run in runs for folder in run.stages.values()})
+    ended = sorted({f"{folder}/stage.json" for run in runs for folder in run["stages"].values()})
+    return Stage("table", name, settings, {}, {"stages": ended}, outputs, code, files)
 
 
 def _charts(
-    name: str, runs: Sequence[Run], stages: Mapping[str, Stage], table: str, code_of: Callable[[str], str]
+    name: str, runs: Sequence[Row], stages: Mapping[str, Stage], table: str, code_of: Callable[[str], str]
 ) -> dict[str, Stage]:
     """A stage for each chart."""
     found = {}
     outputs = ("data.csv", "chart.png", "chart.svg", "stage.json")
-    for chart, contents in charts([asdict(run) for run in runs], lambda folder: stages[folder].settings).items():
+    for chart, contents in charts(runs, lambda folder: stages[folder].settings).items():
         settings = {"name": name, "chart": chart, **contents}
         # The files are known by the stages that made them.
         inputs: dict[str, str | list[str]] = {key: settings.pop(key) for key in ("scores", "images") if key in settings}
@@ -86,18 +85,12 @@ def _charts(
     return found
 
 
-def _report(config: Config, runs: Sequence[Run], graphs: Sequence[MethodGraph], table: Stage, code: str) -> Stage:
+def _report(config: Config, runs: Sequence[Row], graphs: Sequence[MethodGraph], table: Stage, code: str) -> Stage:
     """The page; its pictures are of one run: the first one with scores, else that of the last experiment."""
-    shown = next((i for i, run in enumerate(runs) if "score" in run.stages), len(runs) - len(config.seeds))
-    pictures, artifacts = graphs[shown].pictures(runs[shown].stages)
+    shown = next((i for i, run in enumerate(runs) if "score" in run["stages"]), len(runs) - len(config.seeds))
+    pictures, artifacts = graphs[shown].pictures(runs[shown]["stages"])
     changed = config.model_dump(mode="json", exclude={"results", "runtime"}, exclude_defaults=True)
-    settings = {
-        "name": config.name,
-        "runs": [asdict(run) for run in runs],
-        "config": changed,
-        "shown": shown,
-        **pictures,
-    }
-    inputs = {"table": f"{table.folder}/metrics.json", "stages": _ended(runs), **artifacts}
+    settings = {"name": config.name, "runs": runs, "config": changed, "shown": shown, **pictures}
+    inputs = {"table": f"{table.folder}/metrics.json", "stages": table.inputs["stages"], **artifacts}
     outputs = ("report.html", "stage.json")
     return Stage("report", config.name, settings, graphs[shown].fingerprints, inputs, outputs, code)

@@ -19,7 +19,7 @@ from stpp.inventory import (
     shown,
 )
 from stpp.plan import Plan, flat
-from stpp.wording import columns, counted, duration, listed
+from stpp.wording import columns, counted, duration, listed, repeat_name
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def differences(before: Record, after: Record) -> Iterator[str]:
         if old["data"].get(subset) != digest:
             yield f"{DATA.get(subset, subset)} changed"
     before_runs, after_runs = (
-        [f"{run['experiment']} seed {run['seed']}" for run in recipe["settings"].get("runs", [])]
+        [f"{run['experiment']} {repeat_name(run)}" for run in recipe["settings"].get("runs", [])]
         for recipe in (old, new)
     )
     if added := [name for name in after_runs if name not in before_runs]:

@@ -1,6 +1,7 @@
 """How tables, times and sizes are written for people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def columns(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
@@ -31,6 +32,11 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     """The first names with commas, and how many more there are."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
+
+
+def repeat_name(run: Mapping[Any, Any]) -> str:
+    """What tells a run from the others of its experiment."""
+    return (f"partition {run['partition']}, " if run["partition"] else "") + f"seed {run['seed']}"
 
 
 def duration(seconds: float) -> str:

@@ -203,7 +203,7 @@ def write_recipes(config: Config, plan: Plan) -> None:
 def refresh_view(config: Config, plan: Plan) -> None:
     """Let the view show this plan if all of it is there, so that going back to earlier settings takes no job."""
     stages = Path(config.results) / "stages"
-    if all((stages / folder / "stage.json").exists() for folder in (plan.report, *plan.charts.values())):
+    if all((stages / folder / "stage.json").exists() for folder in (plan.table, plan.report, *plan.charts.values())):
         _write_view(config, plan)
 
 

@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from stpp.report.html import Html, element
+from stpp.report.look import MARKERS, NO_METADATA, look
 
 INK, GRID = "#000101", "#000102"
 SERIES = [f"#00020{number}" for number in range(1, 7)]
 DASHES: list[Any] = ["-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (9, 3))]
-MARKERS = ["o", "s", "^", "D", "v", "P"]
 HATCHES = ["", "////", "....", "\\\\\\\\", "xxxx", "----"]
 WIDTH = 5.0
 """Width of a chart in inches, of 72 units of the SVG each."""
@@ -31,26 +31,12 @@ MOST_POINTS = 400
 """Points of one line or cloud: more would make the file large and nothing clearer."""
 
 _VARIABLES = {INK: "--ink", GRID: "--grid"} | {code: f"--series-{i}" for i, code in enumerate(SERIES, 1)}
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,  # a name may have a dollar in it
+_STYLE: Any = look(INK, GRID) | {
     "font.size": 11,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
     "axes.facecolor": "none",
     "figure.facecolor": "none",
-    "figure.constrained_layout.use": True,
-    "grid.color": GRID,
     "grid.linewidth": 0.7,
     "hatch.linewidth": 0.8,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
     "legend.fontsize": 10,
     "legend.handlelength": 2.4,
     "legend.columnspacing": 1.2,
@@ -67,8 +53,7 @@ def draw(name: str, description: str, height: float, paint: Callable[..., None],
         figure = Figure(figsize=(WIDTH, height))
         paint(*figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
         text = io.StringIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(text, format="svg", metadata=nothing)
+        figure.savefig(text, format="svg", metadata=NO_METADATA)
     svg = re.sub(r"^.*?(?=<svg )", "", text.getvalue(), flags=re.DOTALL)
     svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would hold for the whole page
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)

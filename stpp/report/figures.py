@@ -14,32 +14,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from stpp.report.look import MARKERS, NO_METADATA, look
 from stpp.report.table import read_by_image, score_correlation
 from stpp.stage import Runtime, Stage
 
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
-MARKERS = ["o", "s", "^", "D", "v", "P"]
 INK, GRID = "#333333", "#DDDDDD"
 WIDTH = 6.4
 """Inches."""
-_STYLE: Any = {
-    "svg.fonttype": "none",
+_STYLE: Any = look(INK, GRID) | {
     "svg.hashsalt": "stpp",  # else ids in the SVG are drawn at random
-    "text.parse_math": False,  # a name may have a dollar in it
     "font.size": 10,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
     "axes.titlesize": 10,
-    "grid.color": GRID,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
 }
 
 Drawn = tuple[pd.DataFrame, Figure]
@@ -56,7 +42,7 @@ def run(stage: Stage, runtime: Runtime) -> None:
         with stage.writing("chart.png") as path:
             figure.savefig(path, format="png", dpi=150, metadata={"Software": None})
         with stage.writing("chart.svg") as path:
-            figure.savefig(path, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+            figure.savefig(path, format="svg", metadata=NO_METADATA)
     stage.finish()
 
 

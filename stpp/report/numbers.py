@@ -9,7 +9,8 @@ import pandas as pd
 from stpp.report.charts import class_bars, learning_curves, phases, score_against_truth, score_histogram
 from stpp.report.facts import Facts, Run, networks, result_of
 from stpp.report.html import Html, details, element, figure, grid, scrolling, section, table
-from stpp.report.table import percent, repeat_name, run_name
+from stpp.report.table import percent, run_name
+from stpp.wording import repeat_name
 
 MOST_CHARTS = 24
 """Charts of one kind; what is left out is said."""

@@ -12,7 +12,7 @@ from stpp.report.costs import experiment_costs, sharing
 from stpp.report.published import beside_ours, of_results, read_published
 from stpp.report.statistics import experiment_table
 from stpp.stage import Runtime, Stage, verified
-from stpp.wording import columns
+from stpp.wording import columns, repeat_name
 
 
 def run(stage: Stage, runtime: Runtime) -> None:
@@ -128,11 +128,6 @@ def score_correlation(scores: pd.DataFrame, images: pd.DataFrame) -> float:
 def run_name(run: Mapping[Any, Any]) -> str:
     """How a run is called."""
     return f"{run['experiment']}, {repeat_name(run)}"
-
-
-def repeat_name(run: Mapping[Any, Any]) -> str:
-    """What tells a run from the others of its experiment."""
-    return (f"partition {run['partition']}, " if run["partition"] else "") + f"seed {run['seed']}"
 
 
 # --- for people -------------------------------------------------------------------------------------------------------
