@@ -14,6 +14,7 @@ import numpy as np
 from stpp.agreement import by_class, compare_stores, share_that_differs
 from stpp.errors import StppError
 from stpp.inventory import ABSENT, DATA, changed_settings, code_shown, settings_by_name, shown
+from stpp.plan import Run
 from stpp.report.table import run_row
 from stpp.stage import read_recipe, verified
 from stpp.wording import columns, listed, markdown
@@ -23,14 +24,15 @@ from stpp.wording import columns, listed, markdown
 class Side:
     """One of the two that are compared.
 
-    `runs` are its finished runs by seed, each with `experiment`, `seed`, `method` and `stages` (role -> folder below
-    `stages`, in the order of the method). `unfinished` are the roles that the other runs lack, by seed.
+    `runs` are its finished runs by name, each with `experiment`, `seed`, `method` and `stages` (role -> folder below
+    `stages`, in the order of the method). `unfinished` are the roles that the other runs lack, by name. A name is that
+    of the run's folder, such as seed0 or seed0-partition1.
     """
 
     folder: Path
     stages: Path
-    runs: Mapping[int, Mapping[str, Any]]
-    unfinished: Mapping[int, Sequence[str]]
+    runs: Mapping[str, Mapping[str, Any]]
+    unfinished: Mapping[str, Sequence[str]]
 
     @property
     def method(self) -> str:
@@ -44,30 +46,30 @@ def side_of(folder: Path) -> Side:
     Raises StppError if it is no such folder, or if no run of it is finished.
     """
     path = folder.resolve()  # "." has no name
-    seed = re.fullmatch(r"seed(\d+)", path.name)
-    experiment = path.parent if seed else path
+    alone = re.fullmatch(r"seed\d+(-partition\d+)?", path.name)
+    experiment = path.parent if alone else path
     table = (experiment.parent.parent / "table.txt").resolve().parent
     try:
         planned = read_recipe(table / "recipe.json")["settings"]["runs"]
-        runs = {run["seed"]: run for run in planned if run["experiment"] == experiment.name}
+        runs = {Run(**run).name: run for run in planned if run["experiment"] == experiment.name}
     except (StppError, KeyError, TypeError):
         runs = {}
-    if seed:
-        runs = {number: run for number, run in runs.items() if number == int(seed[1])}
+    if alone:
+        runs = {name: run for name, run in runs.items() if name == path.name}
     if not runs:
         raise StppError(
             f"{folder} is no experiment; give a folder results/NAME/experiments/EXPERIMENT, or one of its runs, seed0"
         )
     stages = table.parent.parent
     unfinished = {
-        number: lacking
-        for number, run in runs.items()
+        name: lacking
+        for name, run in runs.items()
         if (lacking := [role for role, stage in run["stages"].items() if not (stages / stage / "stage.json").exists()])
     }
     if len(unfinished) == len(runs):
         lacking = next(iter(unfinished.values()))
         raise StppError(f"no run in {folder} is finished: {listed(lacking)} still to do; run the workflow first")
-    return Side(folder, stages, {n: run for n, run in runs.items() if n not in unfinished}, unfinished)
+    return Side(folder, stages, {name: run for name, run in runs.items() if name not in unfinished}, unfinished)
 
 
 def compare(a: Side, b: Side) -> dict[str, Any]:
@@ -76,8 +78,8 @@ def compare(a: Side, b: Side) -> dict[str, Any]:
     mIoU, IoU and shares are in [0, 1].
     """
     sides = (a, b)
-    rows = [{seed: run_row(side.stages, run) for seed, run in side.runs.items()} for side in sides]
-    ious = [{seed: class_ious(side, seed, row) for seed, row in found.items()} for side, found in zip(sides, rows)]
+    rows = [{name: run_row(side.stages, run) for name, run in side.runs.items()} for side in sides]
+    ious = [{name: class_ious(side, name, row) for name, row in found.items()} for side, found in zip(sides, rows)]
     return {
         **{key: _head(side) for key, side in zip("ab", sides)},
         **other_recipes(a, b),
@@ -88,8 +90,8 @@ def compare(a: Side, b: Side) -> dict[str, Any]:
 
 
 def _head(side: Side) -> dict[str, Any]:
-    unfinished = {str(seed): list(lacking) for seed, lacking in side.unfinished.items()}
-    return {"folder": str(side.folder), "method": side.method, "seeds": sorted(side.runs), "unfinished": unfinished}
+    unfinished = {name: list(lacking) for name, lacking in side.unfinished.items()}
+    return {"folder": str(side.folder), "method": side.method, "runs": list(side.runs), "unfinished": unfinished}
 
 
 # --- settings, data, code ---------------------------------------------------------------------------------------------
@@ -128,7 +130,7 @@ def merged_settings(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _first(side: Side) -> Mapping[str, Any]:
-    return side.runs[min(side.runs)]
+    return next(iter(side.runs.values()))
 
 
 def _record(side: Side, stage: str) -> dict[str, Any]:
@@ -139,26 +141,26 @@ def _record(side: Side, stage: str) -> dict[str, Any]:
 # --- metrics ----------------------------------------------------------------------------------------------------------
 
 
-def class_ious(side: Side, seed: int, row: Mapping[str, Any]) -> dict[str, float]:
+def class_ious(side: Side, name: str, row: Mapping[str, Any]) -> dict[str, float]:
     """IoU of each class for the result of a run, in [0, 1]; empty without a val and a test set."""
     if "subset" not in row:
         return {}
-    stages = side.runs[seed]["stages"]
+    stages = side.runs[name]["stages"]
     last = [role for role, stage in stages.items() if stage.startswith("train/")][-1]
     metrics = json.loads(verified(side.stages / stages[f"{last}-{row['subset']}"] / "metrics.json").read_text())
-    return {name: value for name, value in metrics["iou"].items() if value is not None}
+    return {class_: value for class_, value in metrics["iou"].items() if value is not None}
 
 
-def spread(a: Mapping[int, Mapping[str, Any]], b: Mapping[int, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The `name` of each metric, its `summary_of` the runs in `a` and in `b`, and of the `difference` paired by seed.
+def spread(a: Mapping[str, Mapping[str, Any]], b: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The `name` of each metric, its `summary_of` the runs in `a` and in `b`, and of the `difference` of pairs.
 
-    The arguments are seed -> metric -> value; what is no finite number is passed over, and None stands where none is
-    left. The result comes first.
+    The arguments are name of the run -> metric -> value; what is no finite number is passed over, and None stands where
+    none is left. The result comes first.
     """
     found = []
     for name in dict.fromkeys(["miou", *(name for runs in (a, b) for row in runs.values() for name in row)]):
-        values = [{seed: row[name] for seed, row in runs.items() if _is_number(row.get(name))} for runs in (a, b)]
-        pairs = {seed: values[1][seed] - values[0][seed] for seed in values[0] if seed in values[1]}
+        values = [{run: row[name] for run, row in runs.items() if _is_number(row.get(name))} for runs in (a, b)]
+        pairs = {run: values[1][run] - values[0][run] for run in values[0] if run in values[1]}
         if any(values):
             parts = zip(("a", "b", "difference"), (*values, pairs))
             found.append({"name": name} | {key: summary_of(list(part.values())) for key, part in parts})
@@ -179,14 +181,13 @@ def _is_number(value: Any) -> bool:
 
 
 def compare_labels(a: Side, b: Side) -> dict[str, Any] | None:
-    """How the pseudo-labels differ that the final students learned from, over the runs of the same seed.
+    """How the pseudo-labels differ that the final students learned from, over the runs of the same seed and partition.
 
     `masks`: how many are in `both`, in `a` and in `b` alone; `different`: `summary_of` the share of pixels that have
-    another label; `classes`: `by_class`. None if a side has no pseudo-labels, if the classes differ, or no seed is in
+    another label; `classes`: `by_class`. None if a side has no pseudo-labels, if the classes differ, or no run is in
     both.
     """
-    seeds = [seed for seed in a.runs if seed in b.runs]
-    stores = [[label_stores(side, seed) for side in (a, b)] for seed in seeds]
+    stores = [[label_stores(side, name) for side in (a, b)] for name in a.runs if name in b.runs]
     found = [compare_stores(*pair) if all(pair) else None for pair in stores]
     agreements = [each for each in found if each is not None and each.both]
     if not agreements or None in found:
@@ -198,9 +199,9 @@ def compare_labels(a: Side, b: Side) -> dict[str, Any] | None:
     }
 
 
-def label_stores(side: Side, seed: int) -> list[Path]:
+def label_stores(side: Side, name: str) -> list[Path]:
     """The stores of pseudo-labels that the last network of a run learned from; none for a teacher alone."""
-    last = [stage for stage in side.runs[seed]["stages"].values() if stage.startswith("train/")][-1]
+    last = [stage for stage in side.runs[name]["stages"].values() if stage.startswith("train/")][-1]
     return [verified(side.stages / path) for path in _record(side, last)["inputs"].get("labels", [])]
 
 
@@ -233,13 +234,13 @@ def as_markdown(found: Mapping[str, Any]) -> str:
 def _lines(
     found: Mapping[str, Any], title: Callable[[str], list[str]], table: Callable[..., list[str]]
 ) -> Iterator[str]:
-    heads = [[key.upper(), found[key]["folder"], " ".join(map(str, found[key]["seeds"]))] for key in ("a", "b")]
-    yield from table([["", "experiment", "seeds"], *heads], range(3))
-    lacking = [(key.upper(), seed, roles) for key in ("a", "b") for seed, roles in found[key]["unfinished"].items()]
+    heads = [[key.upper(), found[key]["folder"], " ".join(found[key]["runs"])] for key in ("a", "b")]
+    yield from table([["", "experiment", "runs"], *heads], range(3))
+    lacking = [(key.upper(), name, roles) for key in ("a", "b") for name, roles in found[key]["unfinished"].items()]
     if lacking:
         yield ""
-    for side, seed, roles in lacking:
-        yield f"Seed {seed} of {side} is left out: {listed(roles)} still to do."
+    for side, name, roles in lacking:
+        yield f"Left out is {name} of {side}: {listed(roles)} still to do."
 
     yield from title("What differs")
     settings = found["settings"]
@@ -255,7 +256,7 @@ def _lines(
             yield from ("", f"Settings of {key.upper()} alone: {', '.join(alone)}.")
 
     metrics = [{**entry, "name": metric_name(entry["name"])} for entry in found["metrics"]]
-    miou = f"mIoU in % ({_spread_told(found['a']['seeds'], found['b']['seeds'])})"
+    miou = f"mIoU in % ({_spread_told(found['a']['runs'], found['b']['runs'])})"
     for what, entries in ((miou, metrics), ("IoU of the result by class in %", found["iou"])):
         if entries:
             yield from title(what)
@@ -265,12 +266,12 @@ def _lines(
     yield from _label_lines(found["labels"], table)
 
 
-def _spread_told(a: Sequence[int], b: Sequence[int]) -> str:
-    paired = [str(seed) for seed in a if seed in b]
+def _spread_told(a: Sequence[str], b: Sequence[str]) -> str:
+    paired = [name for name in a if name in b]
     if len(a) == len(b) == 1:
-        return "one seed, so the noise between seeds is not known"
-    pairing = f"B - A is paired by seed, over {' '.join(paired)}" if paired else "no seed is on both sides"
-    return f"mean ± standard deviation over the seeds; {pairing}"
+        return "one run, so the noise between seeds is not known"
+    pairing = f"B - A is over pairs of runs: {', '.join(paired)}" if paired else "no run is on both sides"
+    return f"mean ± standard deviation over the runs; {pairing}"
 
 
 def _metric_row(entry: Mapping[str, Any]) -> list[str]:
@@ -294,7 +295,7 @@ def metric_name(name: str) -> str:
 
 def _label_lines(labels: Mapping[str, Any] | None, table: Callable[..., list[str]]) -> Iterator[str]:
     if labels is None:
-        yield "Not compared: one side has none, the classes differ, or no seed and no image is in both."
+        yield "Not compared: one side has none, the classes differ, or no run and no image is in both."
         return
     masks = labels["masks"]
     alone = [f"{masks[key]} more in {key.upper()} alone" for key in ("a", "b") if masks[key]]

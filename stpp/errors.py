@@ -30,6 +30,11 @@ def shortened(text: str, longest: int = 80) -> str:
     return text if len(text) <= longest else f"{text[:half]} ... {text[-half:]}"
 
 
+def of_a_dead_loader(error: Exception) -> bool:
+    """Whether PyTorch says that a process that loads data died; it does so wherever the main process happens to be."""
+    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+
+
 def of_the_system(error: OSError) -> str:
     """One sentence for an error of the file system, such as a full disk."""
     where = f": {error.filename}" if error.filename else ""

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from stpp.errors import StppError
+from stpp.errors import StppError, of_a_dead_loader
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def explained(advice: str) -> Iterator[None]:
     except RuntimeError as error:
         if "can't allocate memory" in str(error):
             raise StppError(f"the main memory is too small; {advice}") from None
-        if "DataLoader worker" in str(error):
+        if of_a_dead_loader(error):
             raise StppError(
                 f"a process that loads data died ({str(error).splitlines()[0].strip()}), often because the machine ran "
                 "out of memory; lower runtime.train.workers or raise runtime.train.memory, and run the workflow again: "

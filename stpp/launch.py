@@ -42,7 +42,7 @@ def trained_by_team(stage: Stage, runtime: Runtime, arguments: Sequence[str]) ->
     if runtime.device != "cpu" and lease(runtime.gpus, runtime.device) != "cuda":
         print("training in one process", file=sys.stderr)
         return None
-    return _torchrun(runtime.gpus, [sys.executable, "-m", "stpp", *arguments])
+    return _torchrun(runtime.gpus, [sys.executable, "-m", "stpp.member", *arguments])
 
 
 def _torchrun(processes: int, command: Sequence[str]) -> int:

@@ -89,14 +89,14 @@ def test_another_method_has_settings_that_the_first_one_lacks(experiments: Path)
 
 def test_runs_that_are_not_finished_are_left_out(experiments: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = found(experiments, "st", "st++")
-    assert (result["a"]["seeds"], result["b"]["seeds"]) == ([0, 1], [0])
-    assert result["b"]["unfinished"] == {"1": ["student"]}
+    assert (result["a"]["runs"], result["b"]["runs"]) == (["seed0", "seed1"], ["seed0"])
+    assert result["b"]["unfinished"] == {"seed1": ["student"]}
     assert result["metrics"][0]["difference"]["n"] == 1
     assert main(["diff", str(experiments / "st"), str(experiments / "st++")]) == 0
-    assert "\nSeed 1 of B is left out: student still to do.\n" in capsys.readouterr().out
+    assert "\nLeft out is seed1 of B: student still to do.\n" in capsys.readouterr().out
 
 
-def test_metrics_are_paired_by_seed_with_their_spread(experiments: Path) -> None:
+def test_metrics_are_paired_by_run_with_their_spread(experiments: Path) -> None:
     result = found(experiments, "st", "longer")
     assert result["metrics"][0]["name"] == "miou"
     entry = {each["name"]: each for each in result["metrics"]}["miou"]
@@ -107,8 +107,28 @@ def test_metrics_are_paired_by_seed_with_their_spread(experiments: Path) -> None
     assert (by_class["name"], by_class["difference"]["n"]) == ("left", 2)
 
 
+def test_each_partition_has_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    raw = RAW | {"experiments": {name: RAW["experiments"][name] for name in ("st", "longer")}}
+    raw |= {"partitions": [{"partition": {"seed": 1}}, {"partition": {"seed": 2}}]}
+    raw["data"] = RAW["data"] | {"unlabeled": None, "partition": {"count": 4}}
+    numbers = {"metrics.json": b'{"miou": 0.5, "images": 2, "iou": {}}', "images.csv": b"id,miou\n"}
+    numbers |= {"metrics.csv": b"epoch,val_miou\n1,0.5\n"}
+    numbers |= {"masks.h5": fabricate.write_store(tmp_path / "store.h5", {"a": MASK}).read_bytes()}
+    experiments = fabricate.pretend(raw, fabricate.plan_of(raw), content=lambda stage: numbers) / "tiny/experiments"
+
+    result = found(experiments, "st", "longer")
+    names = ["seed0-partition1", "seed1-partition1", "seed0-partition2", "seed1-partition2"]
+    assert result["a"]["runs"] == result["b"]["runs"] == names
+    assert {each["difference"]["n"] for each in result["metrics"]} == {4}
+    assert result["labels"]["masks"] == {"both": 4, "a": 0, "b": 0}
+    assert found(experiments, "st/seed1-partition2", "longer")["a"]["runs"] == ["seed1-partition2"]
+
+
 def test_what_one_side_alone_has_gets_no_difference() -> None:
-    (a, b, c) = spread({0: {"a": 0.1, "b": 0.2, "c": None}, 1: {"a": 0.3}}, {0: {"b": 0.5}, 2: {"a": 0.1, "c": 1.0}})
+    (a, b, c) = spread(
+        {"x": {"a": 0.1, "b": 0.2, "c": None}, "y": {"a": 0.3}}, {"x": {"b": 0.5}, "z": {"a": 0.1, "c": 1.0}}
+    )
     assert (a["name"], a["difference"], a["b"]["n"]) == ("a", None, 1)
     assert b["difference"] == {"mean": pytest.approx(0.3), "sd": None, "n": 1}
     assert (c["a"], c["difference"]) == (None, None)
@@ -142,13 +162,13 @@ def test_data_and_code_that_differ_are_named(experiments: Path) -> None:
     text = as_text(result)
     assert "code of stpp train                 version 1  edited (012345)\n" in text
     assert "the labeled images or their masks  these      others\n" in text
-    assert text.endswith("Not compared: one side has none, the classes differ, or no seed and no image is in both.\n")
+    assert text.endswith("Not compared: one side has none, the classes differ, or no run and no image is in both.\n")
 
 
 TEXT = """\
-   experiment                          seeds
-A  my results/tiny/experiments/st      0 1
-B  my results/tiny/experiments/longer  0 1
+   experiment                          runs
+A  my results/tiny/experiments/st      seed0 seed1
+B  my results/tiny/experiments/longer  seed0 seed1
 
 What differs
 
@@ -156,7 +176,7 @@ What differs
 labeling.flip            true  false
 training.student.epochs  2     5
 
-mIoU in % (mean ± standard deviation over the seeds; B - A is paired by seed, over 0 1)
+mIoU in % (mean ± standard deviation over the runs; B - A is over pairs of runs: seed0, seed1)
 
                                   A             B         B - A
 result                 55.00 ± 7.07  58.50 ± 4.95  +3.50 ± 2.12
@@ -203,7 +223,7 @@ def test_settings_that_the_method_of_one_side_alone_has_are_only_named(experimen
         "Settings of B alone: "
         "labeling.scales, labeling.flip, labeling.teacher, training.student, augmentation.student.",
         "",
-        "mIoU in % (mean ± standard deviation over the seeds; B - A is paired by seed, over 0 1)",
+        "mIoU in % (mean ± standard deviation over the runs; B - A is over pairs of runs: seed0, seed1)",
     ]
     assert "Nothing: same settings, data and code." in as_text(found(experiments, "st", "st"))
 
@@ -231,12 +251,12 @@ def test_one_seed_is_said_to_tell_nothing_of_the_noise(
     monkeypatch.chdir(experiments / "st/seed0")
     assert main(["diff", ".", "../../longer/seed0/"]) == 0
     out = capsys.readouterr().out
-    assert "mIoU in % (one seed, so the noise between seeds is not known)" in out
+    assert "mIoU in % (one run, so the noise between seeds is not known)" in out
     assert ["result", "50.00", "55.00", "+5.00"] in [line.split() for line in out.splitlines()]
     assert main(["diff", ".", "../seed1"]) == 0
-    assert "(one seed" in capsys.readouterr().out
+    assert "(one run" in capsys.readouterr().out
     assert main(["diff", "..", "../seed1"]) == 0
-    assert "(mean ± standard deviation over the seeds; B - A is paired by seed, over 1)" in capsys.readouterr().out
+    assert "(mean ± standard deviation over the runs; B - A is over pairs of runs: seed1)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

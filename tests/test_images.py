@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_data import photo, png, save
 
-from stpp.data.images import ImageError, class_of, image_size, read_image, read_mask
+from stpp.data.images import ImageError, class_of, image_size, open_file, read_image, read_mask
 from stpp.errors import StppError
 
 PLAIN = {"classes": 3, "ignore_value": 255, "label_map": None, "palette_map": None}
@@ -143,6 +143,12 @@ def test_a_truncated_file_is_refused(tmp_path, suffix):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ImageError, match=f"a{suffix}: (truncated or damaged|not a readable)"):
         read_image(path)
+
+
+def test_a_loader_process_that_dies_meanwhile_is_no_damage_of_the_image(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "image.png")
+    with pytest.raises(RuntimeError, match="is killed by signal"), open_file(tmp_path / "image.png"):
+        raise RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. ")
 
 
 def test_large_images_and_odd_metadata_bring_no_warnings(tmp_path):

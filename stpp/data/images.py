@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from stpp.errors import StppError
+from stpp.errors import StppError, of_a_dead_loader
 from stpp.metrics import IGNORE
 
 # Pillow warns of large images (below its hard limit, which holds), odd metadata and the like; what matters is an error.
@@ -172,6 +172,8 @@ def open_file(path: str | Path, content: bytes | None = None) -> Iterator[Image.
             raise unreadable(path, error) from None
         raise _damaged(path, error) from error
     except Exception as error:  # Pillow's decoders meet damaged files with a dozen kinds of exceptions
+        if of_a_dead_loader(error):
+            raise
         raise _damaged(path, error) from error
 
 
