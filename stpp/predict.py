@@ -83,7 +83,7 @@ def predict_in_parts(
                                 mask = predict_mask(network, image, device, prediction, tta)
                     writer.add(row.id, mask, confidence)
                     bar.update()
-                    progress.tell(int(bar.n), len(rows))
+                    progress.tell(int(bar.n), len(rows), device=str(device))
                     if progress.due:
                         break
             saved, done = parts.done()

@@ -25,6 +25,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """What schedulers and people send to end a job: save and stop."""
 TOLD = "progress.json"
 """In the folder for unfinished work: how far the stage is. No result depends on it."""
+BEGAN = time.monotonic()
+"""About when this process began."""
 TELL_EVERY = 1.0
 """Least seconds between two writings of that file."""
 
@@ -119,6 +121,7 @@ class Teller:
     def __init__(self, folder: Path) -> None:
         self._path = folder / TOLD
         self._content: dict[str, Any] = {}
+        self._before = {"seconds": 0.0, "cpu_seconds": 0.0}
         self._written = -TELL_EVERY
 
     def tell(self, done: int, total: int, **facts: Any) -> None:
@@ -126,6 +129,7 @@ class Teller:
         if not self._content:
             who = {"host": platform.node(), "process": os.getpid()}
             self._content = {"running": True, **who, "since": time.time(), "first": done}
+            self._before = spent(self._path.parent)
         self._content |= {"done": done, "total": total, **facts}
         if time.monotonic() - self._written >= TELL_EVERY:
             self._write()
@@ -141,8 +145,24 @@ class Teller:
         temporary = self._path.with_name(f".{TOLD}.{os.getpid()}.tmp")
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps({**self._content, "time": time.time()}) + "\n")
+            now = {"seconds": time.monotonic() - BEGAN, "cpu_seconds": sum(os.times()[:4])}
+            told = {"time": time.time(), "spent": {key: self._before[key] + now[key] for key in now}}
+            temporary.write_text(json.dumps(self._content | told) + "\n")
             temporary.replace(self._path)
+
+
+def told(folder: Path) -> Iterator[dict[str, Any]]:
+    """What the processes that worked on the unfinished work in `folder` have told last."""
+    for path in sorted(folder.rglob(TOLD)):
+        with suppress(OSError, ValueError):
+            if isinstance(content := json.loads(path.read_text()), dict):
+                yield content
+
+
+def spent(folder: Path) -> dict[str, float]:
+    """`seconds` and `cpu_seconds` that they spent, those included that were stopped before them."""
+    found = [content["spent"] for content in told(folder) if isinstance(content.get("spent"), dict)]
+    return {key: float(sum(each.get(key, 0) for each in found)) for key in ("seconds", "cpu_seconds")}
 
 
 def followed(items: Sequence[Item], folder: Path) -> Iterator[Item]:

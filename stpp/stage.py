@@ -21,7 +21,7 @@ from stpp.data.manifest import Row, read_manifest
 from stpp.errors import StppError
 from stpp.files import remove_leftovers, replacing, sha256, write_text
 from stpp.identity import identity_of
-from stpp.progress import UNFINISHED
+from stpp.progress import UNFINISHED, spent
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ class Stage:
         self.recipe: Mapping[str, Any] = recipe
         self.settings: Mapping[str, Any] = recipe["settings"]
         self.unfinished = folder / UNFINISHED
+        self._before = spent(self.unfinished)
         self.events = self._results / "logs" / "tensorboard" / folder.name
         self.warnings: list[str] = []
 
@@ -101,6 +102,7 @@ class Stage:
     def finish(self, **facts: Any) -> None:
         """Write `stage.json`: the recipe, where and how long the stage ran, warnings, and the artifacts' checksums.
 
+        It ran as long as all processes that worked on it, also those that were stopped, and those of its shards.
         `facts` are further JSON values worth knowing, such as the device. Unfinished work is removed.
         """
         outputs = [name for name in self.recipe["outputs"] if name != "stage.json"]
@@ -108,8 +110,8 @@ class Stage:
             **self.recipe,
             **facts,
             "started": datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
-            "seconds": round(time.time() - self.started, 3),
-            "cpu_seconds": round(sum(os.times()[:4]), 3),
+            "seconds": round(self._before["seconds"] + time.time() - self.started, 3),
+            "cpu_seconds": round(self._before["cpu_seconds"] + sum(os.times()[:4]), 3),
             "peak_memory_mb": _peak_memory(),
             "host": platform.node(),
             "warnings": self.warnings,

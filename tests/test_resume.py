@@ -100,6 +100,41 @@ def test_a_stage_stopped_anywhere_ends_in_the_same_bytes(
     assert artifacts(stage) == artifacts(undisturbed / stage)
 
 
+@pytest.mark.parametrize("kind", WORK)
+def test_the_time_before_a_stop_counts(again: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    pattern, target, _ = WORK[kind]
+    stage = fabricate.only(again, pattern)
+    empty(stage)
+    with monkeypatch.context() as patch:
+        stop_when(patch, target, 3)
+        assert main([kind, str(stage)]) == STOPPED
+    (path,) = stage.rglob("progress.json")
+    told = json.loads(path.read_text())
+    assert told["spent"]["seconds"] > 0 and told["spent"]["cpu_seconds"] > 0
+    path.write_text(json.dumps(told | {"spent": {"seconds": 5000.0, "cpu_seconds": 4000.0}}))
+    with monkeypatch.context() as patch:
+        stop_when(patch, target, 2)
+        assert main([kind, str(stage)]) == STOPPED
+    run(stage)
+    record = json.loads((stage / "stage.json").read_text())
+    assert 5000 < record["seconds"] < 9000 and 4000 < record["cpu_seconds"] < 8000
+
+
+def test_the_time_of_shards_counts_and_their_device_is_known(again: Path) -> None:
+    stage = fabricate.only(again, WORK["predict"][0])
+    empty(stage)
+    for shard in ("0", "1"):
+        assert main(["predict", str(stage), "--shard", shard, "--shards", "2"]) == 0
+    for path in (paths := list(stage.rglob("progress.json"))):
+        told = json.loads(path.read_text())
+        path.write_text(json.dumps(told | {"spent": {"seconds": 5000.0, "cpu_seconds": 4000.0}}))
+    assert len(paths) == 2
+    assert main(["predict", str(stage), "--join", "--shards", "2"]) == 0
+    record = json.loads((stage / "stage.json").read_text())
+    assert 10000 < record["seconds"] < 11000 and 8000 < record["cpu_seconds"] < 10000
+    assert record["device"] == "cpu"
+
+
 def test_work_is_saved_whenever_the_interval_has_passed(
     undisturbed: Path, again: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,8 +15,7 @@ HOURS = ("cpu_hours", "gpu_hours")
 def stage_hours(record: Record) -> dict[str, float]:
     """What a stage took: `cpu_hours`, processor time of all its processes; `gpu_hours`, its wall time times its GPUs.
 
-    Hours are NaN if the record does not tell. Of a stage that was stopped and went on, the time since it went on; of a
-    prediction by several jobs, the joining alone.
+    Hours are NaN if the record does not tell.
     """
     processes = _number(record, "processes") if "processes" in record else 1.0
     gpus = processes if str(record.get("device", "cpu")).startswith("cuda") else 0.0
