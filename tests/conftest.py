@@ -1,5 +1,6 @@
 """Fixtures: Snakemake as a user runs it, and one finished run that many tests look at."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -48,12 +49,19 @@ def snakemake() -> Snakemake:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemake) -> Path:
-    """A folder in which the tiny configuration has run to its end; do not write into it."""
-    folder = tmp_path_factory.mktemp("finished")
-    fabricate.write_scenes(folder / "my scenes")
-    fabricate.write_config(folder, fabricate.TINY)
-    snakemake(folder)
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str, snakemake: Snakemake) -> Path:
+    """A folder in which the tiny configuration has run to its end; do not write into it.
+
+    Processes that share the tests share it: the first one makes it.
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "finished"
+    with folder.with_name("finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            fabricate.write_scenes(folder / "my scenes")
+            fabricate.write_config(folder, fabricate.TINY)
+            snakemake(folder)
     return folder
 
 
