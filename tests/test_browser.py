@@ -60,7 +60,7 @@ def page(request: pytest.FixtureRequest, browser: Browser, report: Path) -> Iter
     page.goto(report.resolve().as_uri())
     yield page
     page.close()
-    assert [text[:100] for text in said if not text.startswith("data:")] == [report.resolve().as_uri()]
+    assert [text for text in said if not text.startswith("data:")] == [report.resolve().as_uri()]
 
 
 def test_the_page_is_whole_and_keeps_to_its_width(
