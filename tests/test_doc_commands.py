@@ -129,8 +129,9 @@ def test_what_is_a_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", NAMED)
 def test_a_named_command_of_stpp_has_these_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     name, *options = command.split()[1:]
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as stop:
         main([name, "--help"])
+    assert stop.value.code == 0
     said = capsys.readouterr().out
     assert not [option for option in options if option not in said]
 
