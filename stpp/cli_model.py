@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stpp.errors import StppError
-from stpp.subcommand import subcommand
+from stpp.subcommand import add_example, subcommand
 
 MODEL = "checkpoint of stpp, such as .../student/last.pt, or a state dict of the ST++ authors' code"
 
@@ -101,7 +101,7 @@ def _export(options: argparse.Namespace) -> None:
 
 def add_list_options(command: argparse.ArgumentParser) -> None:
     """Add the options with which `stpp evaluate` takes a model and a list instead of a stage."""
-    command.epilog = f"{command.epilog} or: stpp evaluate student/last.pt --list val.txt --root my-images"
+    add_example(command, "stpp evaluate student/last.pt --list val.txt --root my-images")
     command.add_argument("--list", type=Path, metavar="LIST", help="lines `image mask` to evaluate a model on")
     command.add_argument("--root", type=Path, default=Path(), help="folder that its paths start from; default: here")
     command.add_argument(

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from stpp.subcommand import subcommand
+from stpp.subcommand import add_example, subcommand
 
 
 def add_results_commands(commands: Any) -> None:
@@ -56,9 +56,10 @@ def _add_status(commands: Any) -> None:
         "List every stage of a configuration: done; running, where and how far (epoch, loss, val mIoU, time left; "
         "images for predictions); waiting for an earlier stage, or ready; stopped, with its work saved; failed, with "
         "the last lines of its log. What matters most stands last. It disturbs nothing, so ask at any time.",
-        "stpp status config.yaml     or, to follow a run:  watch 'stpp status config.yaml | tail'",
+        "stpp status config.yaml",
         _status,
     )
+    add_example(command, "watch 'stpp status config.yaml | tail'")
     command.add_argument("config", type=Path, help="configuration file")
 
 

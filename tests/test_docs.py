@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from pages import PAGES
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 QUOTED = re.findall(r"^    (.*)$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
 LEAST = 12
 """Fewer characters than these, without placeholders, are found in any code."""

@@ -1,0 +1,42 @@
+"""The pages of the documentation, and the commands in them."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from conftest import ROOT
+
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "config/README.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+PROGRAMS = {
+    *("stpp", "snakemake", "make", "python", "python3", "pip", "torchrun", "tensorboard", "snakedeploy"),
+    *("sbatch", "srun", "sinfo", "squeue", "sacct", "scontrol", "scancel", "nvidia-smi", "tmux", "watch"),
+    *("ls", "cp", "mv", "rm", "ln", "mkdir", "cat", "head", "tail", "cd", "source", "kill", "ssh", "scp", "rsync"),
+    *("git", "curl", "wget", "tar", "unzip", "conda", "mamba", "apt", "apt-get", "sudo", "docker", "npm"),
+}
+"""A line or a piece of code that begins with one of these, or with a program of `.venv/bin/`, is a command."""
+
+
+BLOCK = re.compile(r"^(?: {4}.*|```.*\n(?:.*\n)*?```)$", re.MULTILINE)
+"""Lines of code."""
+
+
+def commands(page: Path) -> Iterator[str]:
+    """The commands of a page as they are typed, without comments: lines of code blocks, and `code` of several words.
+
+    What has `...` in it stands for something else. Of `watch 'COMMAND'`, which never ends, it is COMMAND.
+    """
+    text = page.read_text()
+    lines = [line.strip() for block in BLOCK.findall(text) for line in block.splitlines()]
+    inline = re.findall(r"`([^`]+)`", BLOCK.sub("", text)) + [code for line in lines for code in line.split("`")[1::2]]
+    for code in lines + [" ".join(code.split()) for code in inline]:
+        program, _, more = code.removeprefix("$ ").partition(" ")
+        if more and "..." not in more and (program in PROGRAMS or program.startswith(".venv/bin/")):
+            yield shlex.split(code)[1] if program == "watch" else re.sub(r"\s+# .*", "", code.removeprefix("$ "))
+
+
+def output(page: Path, first: str) -> list[str]:
+    """The block of code of a page whose first line begins with the pattern `first`; `...` stands for lines left out."""
+    (block,) = re.finditer(rf"^    {first}.*\n(?:(?:    .*)?\n)*", page.read_text(), re.MULTILINE)
+    return [line.removeprefix("    ") for line in block[0].rstrip("\n").split("\n")]
