@@ -84,7 +84,7 @@ def test_how_two_experiments_differ(finished: Path) -> None:
     experiments = finished / "my results/tiny/experiments"
     said = diff_text(compare(side_of(experiments / "st"), side_of(experiments / "st++"))).splitlines()
     labels = {label_of(line) for line in said}
-    for line in output(RESULTS, " +experiment +seeds"):
+    for line in output(RESULTS, " +experiment +runs"):
         assert label_of(line) in labels | {*CLASSES, "..."}, line
 
 
