@@ -11,6 +11,7 @@ from test_experiments import dry_run, jobs, write_pair
 from test_identities import folders
 
 from stpp.configfile import read
+from stpp.counts import labeled_repeat
 
 PAPER = ROOT / "experiments/paper"
 IMAGES = 32
@@ -115,6 +116,34 @@ def test_the_table_on_cityscapes_has_one_teacher_a_labeled_set(tmp_path: Path, s
                     (root / path).write_bytes((root / source).read_bytes() + f"{i}".encode())
     counts = jobs(dry_run(tmp_path, PAPER / "cityscapes.yaml", root, snakemake))
     assert trainings(counts) == {"teacher": 3, "student": 3, **two_phases(3)}
+
+
+def test_camvid_has_a_teacher_a_labeled_set_and_one_that_trains_as_long_as_a_student(
+    tmp_path: Path, snakemake: Snakemake
+) -> None:
+    root = tmp_path / "camvid"
+    rng = np.random.default_rng(0)
+    (root / "splits").mkdir(parents=True)
+    (root / "classes.txt").write_text("\n".join(f"c{c}" for c in range(11)))
+    lines = [f"images/{i}.png masks/{i}.png\n" for i in range(368)]
+    write_pair(root / "images/0.png", root / "masks/0.png", 11, rng)
+    for i in range(1, 368):
+        for kind in ("images", "masks"):
+            (root / f"{kind}/{i}.png").write_bytes((root / f"{kind}/0.png").read_bytes() + f"{i}".encode())
+    (root / "splits/val.txt").write_text(lines.pop())
+    for split, labeled in (("1_8", 45), ("1_16", 22)):
+        (root / "splits" / split).mkdir()
+        (root / f"splits/{split}/labeled.txt").write_text("".join(lines[:labeled]))
+        (root / f"splits/{split}/unlabeled.txt").write_text("".join(lines[labeled:]))
+
+    counts = jobs(dry_run(tmp_path, ROOT / "experiments/camvid.yaml", root, snakemake))
+    assert trainings(counts) == {"teacher": 3 * 4, "student": 3 * 2, **two_phases(3 * 4)}
+    training = read(ROOT / "experiments/camvid.yaml").training
+    for long, labeled in ((672, 45), (1720, 22)):
+        teacher = labeled * labeled_repeat("teacher", labeled, 0) // training.teacher.batch_size
+        pseudo = 367 - labeled
+        student = (labeled * labeled_repeat("student", labeled, pseudo) + pseudo) // training.student.batch_size
+        assert long * teacher == training.student.epochs * student
 
 
 def test_the_ablations_on_the_demo_have_one_teacher_a_seed_and_k(tmp_path: Path, snakemake: Snakemake) -> None:
