@@ -39,7 +39,7 @@ camvid: setup  ## the whole pipeline on CamVid, 1/8 of the labels, on a CPU
 	@echo; cat results/camvid-cpu/table.txt; echo; echo "Look at results/camvid-cpu/report.html; all of it is in results/camvid-cpu/"
 
 test: setup check  ## everything that is checked before a change lands
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 browser: setup  ## open the demo's report in Chromium, check it, and take pictures of it
 	$(SNAKEMAKE) report --config 'seeds=$(SEED_LIST)'
