@@ -35,8 +35,8 @@ def listed(names: Sequence[str], most: int = 3) -> str:
 
 
 def repeat_name(run: Mapping[Any, Any]) -> str:
-    """What tells a run from the others of its experiment."""
-    return (f"partition {run['partition']}, " if run["partition"] else "") + f"seed {run['seed']}"
+    """What tells a run from the others of its experiment. Tables of earlier versions have no partitions."""
+    return (f"partition {run['partition']}, " if run.get("partition") else "") + f"seed {run['seed']}"
 
 
 def duration(seconds: float) -> str:

@@ -3,7 +3,7 @@
 import pytest
 
 from stpp.inventory import ABSENT, code_shown, settings_by_name, shown
-from stpp.wording import columns, counted, duration, listed, markdown, size
+from stpp.wording import columns, counted, duration, listed, markdown, repeat_name, size
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,11 @@ def test_tables_for_the_terminal_and_for_markdown() -> None:
 def test_settings_are_shown_as_in_the_configuration(value: object, text: str) -> None:
     assert shown(value) == text
     assert len(shown([value] * 50)) <= 60
+
+
+def test_a_run_of_an_earlier_version_has_no_partition() -> None:
+    assert repeat_name({"seed": 1}) == repeat_name({"seed": 1, "partition": 0}) == "seed 1"
+    assert repeat_name({"seed": 1, "partition": 2}) == "partition 2, seed 1"
 
 
 def test_code_is_a_version_or_an_edit() -> None:
