@@ -27,8 +27,8 @@ def results(facts: Facts) -> Html:
     experiments = facts.table["experiments"]
     if "miou_mean" not in experiments[0]:
         text = (
-            "There is no val and no test set, so no mIoU was measured. Look at the gallery, or keep some labeled images "
-            "back: data.val_split in the configuration."
+            "There is no val and no test set, so no mIoU was measured. Look at the gallery, or keep some labeled "
+            "images back: data.val_split in the configuration."
         )
         return section("results", "Results", element("p", text))
     subset, baselines = experiments[0]["subset"], {row["baseline"] for row in experiments}
