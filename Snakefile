@@ -17,7 +17,7 @@ rule all:
     input:
         lambda wildcards: GRAPH.files(),
     message:
-        f"All is there: see {RESULTS}/{SETTINGS.name}/"
+        f"All is there: look at {RESULTS}/{SETTINGS.name}/report.html"
 
 
 include: "rules/train.smk"

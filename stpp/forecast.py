@@ -136,12 +136,14 @@ def as_text(name: str, found: Forecast) -> str:
         rows += [["", "", "", reason] for reason in more]
     unknown = sum(task.seconds is None for task in found.tasks)
     total = _time(found.tasks)
-    took = f"{total} of work, one after the other" if total else "for an unknown time"
+    took = f"{total} of work, one after the other" if total else f"for an unknown time; {UNKNOWN}"
     if total and unknown:
         took += f", and {counted(unknown, 'stage')} of unknown length"
     head = f"{name}: {len(found.tasks)} of {counted(len(found.tasks) + len(found.done), 'stage')} would run, {took}."
     return "\n".join([head, "", *columns(rows, left=(0, 3)), "", LEGEND]) + "\n"
 
+
+UNKNOWN = "nothing like it has run here. Once a training runs, `stpp status` says how long it still takes"
 
 LEGEND = """\
 why: what differs from the nearest stage of the same role that is there, old -> new.

@@ -47,7 +47,7 @@ def write_pair(image: Path, mask: Path | None, classes: int, rng: np.random.Gene
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_is_valid(path: Path) -> None:
     name = "-".join(path.relative_to(ROOT / "experiments").with_suffix("").parts)
-    assert read(path).name == name or name == "folder"
+    assert read(path).name == name or name in ("folder", "folder-cpu")
 
 
 def test_pascal_is_the_authors_layout_and_settings(tmp_path: Path, snakemake: Snakemake) -> None:
@@ -89,13 +89,14 @@ def test_cityscapes_is_read_as_the_official_tools_lay_it_out(tmp_path: Path, sna
     assert counts["score"] == 1
 
 
-def test_a_folder_of_images_needs_no_lists(tmp_path: Path, snakemake: Snakemake) -> None:
+@pytest.mark.parametrize("name", ["folder", "folder-cpu"])
+def test_a_folder_of_images_needs_no_lists(name: str, tmp_path: Path, snakemake: Snakemake) -> None:
     rng = np.random.default_rng(0)
     root = tmp_path / "my images"
     for i in range(12):
         mask = root / f"masks/holiday {i}.png" if i < 8 else None
         write_pair(root / f"images/holiday {i}.jpg", mask, 2, rng)
-    counts = jobs(dry_run(tmp_path, ROOT / "experiments/folder.yaml", root, snakemake))
+    counts = jobs(dry_run(tmp_path, ROOT / f"experiments/{name}.yaml", root, snakemake))
     assert counts["train_teacher_k3_noval"] == 1
     assert "evaluate" not in counts
 

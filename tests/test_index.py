@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,19 @@ def test_warnings_are_recorded_and_told(place):
     assert "fewer than the batch of 16" in warning
     assert f"Warning: {warning}" in told
     assert "labeled: 3 images" in told
+
+
+def test_how_the_labeled_pixels_are_spread_over_the_classes_is_told(place):
+    told = []
+    run(place, log=told.append)
+    values = Counter()
+    for path in sorted(Path("data/m").glob("labeled*.png")):
+        values.update(np.asarray(Image.open(path)).ravel().tolist())
+    left_out = values.pop(255, 0)
+    (line,) = [line for line in told if line.startswith("labeled pixels: ")]
+    parts = [f"{name} {values[class_] / values.total():.1%}" for class_, name in enumerate(place["classes"])]
+    expected = f"labeled pixels: {', '.join(parts)}; left out: {left_out / (left_out + values.total()):.1%} of all"
+    assert line == expected.replace("%", " %")
 
 
 # --- fingerprints -----------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from stpp.data.manifest import Row
 from stpp.masks import MaskStore, voc_palette
 from stpp.report import charts
 from stpp.report.facts import Facts, networks, result_of
-from stpp.report.gallery import choose, class_colours, mask_uri, spread
+from stpp.report.gallery import Sources, choose, class_colours, gallery, mask_uri, spread
 from stpp.report.html import VOID, Html, element, table
 from stpp.report.numbers import confusion, in_order, phase_name, results
 from stpp.report.page import CONTENTS
@@ -238,6 +238,24 @@ def test_a_chosen_image_comes_with_its_numbers() -> None:
     assert first == "score 0.900, rank 1 of 10, true mIoU 80.00 %"
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_the_legend_explains_the_maps_that_there_are(known: bool, tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "u.png")
+    Image.new("L", (4, 4)).save(tmp_path / "mask.png")
+    image = row("unlabeled", "u")._replace(image=str(tmp_path / "u.png"))
+    subsets = {"unlabeled": [image]}
+    if known:
+        subsets["truth"] = [image._replace(subset="truth", mask=str(tmp_path / "mask.png"))]
+    stages = {"student": "train/s", "labels": "predict/l"}
+    run = {"experiment": "st", "partition": 0, "seed": 0, "method": "st", "stages": stages}
+    encoding = {"classes": 2, "ignore_value": 255, "label_map": None, "palette_map": None}
+    sources = Sources(masks=[], labels=[], predict=lambda row: np.zeros((4, 4), np.uint8), encoding=encoding)
+    text = Parsed(gallery(facts(runs=[run], shown=run, subsets=subsets), sources)).text
+    assert "final prediction" in text
+    assert ("wrong" in text) == ("ground truth" in text) == known
+    assert "all checkpoints agree" not in text
+
+
 @pytest.mark.parametrize(("count", "expected"), [(0, []), (1, [0]), (4, [0, 1, 2, 3]), (10, [0, 3, 6, 9])])
 def test_of_many_checkpoints_some_are_shown(count: int, expected: list[int]) -> None:
     assert spread(count, 4) == expected
@@ -304,7 +322,9 @@ def test_results_have_no_column_without_a_number() -> None:
 
 
 def test_without_val_and_test_the_page_says_so() -> None:
-    assert "no mIoU was measured" in results(facts(table={"experiments": [{"experiment": "a"}], "runs": []}))
+    said = results(facts(table={"experiments": [{"experiment": "a"}], "runs": []}))
+    assert "no mIoU was measured" in said
+    assert "data.val_split" in said
 
 
 # --- charts -----------------------------------------------------------------------------------------------------------

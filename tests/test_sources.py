@@ -268,6 +268,15 @@ def test_masks_without_images_are_a_warning(folder):
     touch(folder, "masks/1_mask.png")
     (warning,) = resolve(settings(folder, layout="folder"), no_labels).warnings
     assert "masks, 1 belong to no image" in warning and "1_mask.png" in warning
+    assert "as 1.png has that of 1.png" in warning
+
+
+@pytest.mark.parametrize("name", ["2.png", "2-labels.png"])
+def test_the_image_that_a_mask_may_mean_is_the_example(folder, name):
+    touch(folder, f"masks/{name}")
+    (warning,) = resolve(settings(folder, layout="folder"), no_labels).warnings
+    assert f"example {name}: " in warning
+    assert "as b/2.png has that of b/2.JPG" in warning
 
 
 def test_a_folder_of_links_is_followed_and_a_loop_is_not(folder, tmp_path_factory):

@@ -168,7 +168,9 @@ def test_no_network_is_a_clear_error(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(urllib.request, "urlopen", offline)
     monkeypatch.setattr(torch.hub, "urlopen", offline)
-    with pytest.raises(StppError, match=r"could not fetch .* resnet50 from https://.*no route to host.* Download"):
+    with pytest.raises(
+        StppError, match=r"could not fetch .* resnet50 from https:.*no route to host.*`network.weights`"
+    ):
         torchvision_weights("resnet50")
 
 

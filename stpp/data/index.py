@@ -11,7 +11,7 @@ from typing import Any
 from stpp.data.classes import Classes, classes_of
 from stpp.data.images import class_of
 from stpp.data.inspection import Inspector, Kind, Look
-from stpp.data.lint import counted, lint, lint_counts, some
+from stpp.data.lint import counted, lint, lint_counts, shares, some
 from stpp.data.lists import exists
 from stpp.data.manifest import SUBSETS, Row, write_manifest
 from stpp.data.record import FORMAT, index_path, stamp
@@ -76,6 +76,9 @@ def index(
         write_manifest(path, members)
         subsets[subset] = {"fingerprint": fingerprint, "count": len(members), "manifest": str(path)}
         log(f"{subset}: {len(members):,} images")
+        if subset == "labeled" and classes.encoding is not None:
+            entries = [entry for entry in others if entry.subset == "labeled"]
+            log(f"labeled pixels: {shares(entries, masks, classes.encoding, classes.names)}")
     for warning in warnings:
         log(f"Warning: {warning}")
 

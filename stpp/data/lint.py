@@ -272,6 +272,19 @@ def _coverage(
     ], []
 
 
+def shares(
+    labeled: Iterable[Entry], masks: Mapping[str, Look], encoding: Mapping[str, Any], names: Sequence[str]
+) -> str:
+    """The share of each class in the labeled pixels, which tells whether the names are in the order of the labels."""
+    pixels: Counter[int | None] = Counter()
+    for entry in labeled:
+        for raw, count in masks[entry.mask or ""].values.items():
+            pixels[class_of(raw, encoding)] += count
+    left_out = pixels.pop(IGNORE, 0)
+    parts = [f"{name} {pixels[class_] / pixels.total():.1%}" for class_, name in enumerate(names)]
+    return f"{some(parts, SUGGESTED)}; left out: {left_out / (pixels.total() + left_out):.1%} of all".replace("%", " %")
+
+
 # --- words ------------------------------------------------------------------------------------------------------------
 
 

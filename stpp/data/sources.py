@@ -234,9 +234,12 @@ class _Resolver:
         ]
         without = sorted(set(mask_of) - {posixpath.splitext(name)[0] for name in image_names})
         if without and image_names:
+            shown = without[:3]
+            image = next(filter(None, (_meant(stem, image_names) for stem in shown)), image_names[0])
             self.warnings.append(
                 f"Of the masks below {self.root / masks}, {len(without)} belong to no image, for example "
-                f"{mask_of[without[0]]}: a mask has the path of its image, up to the suffix, such as {image_names[0]}."
+                f"{', '.join(mask_of[stem] for stem in shown)}: a mask has the path of its image, up to the suffix, as "
+                f"{posixpath.splitext(image)[0]}.png has that of {image}."
             )
         return entries
 
@@ -272,3 +275,10 @@ class _Resolver:
         except StppError as error:
             self.problems.append(f"{setting}: {error}.")
             return frozenset(masks)
+
+
+def _meant(mask: str, images: Iterable[str]) -> str | None:
+    """The image with the longest name, folders and suffix left aside, that is part of the name of a mask; or None."""
+    names = {image: posixpath.splitext(posixpath.basename(image))[0] for image in images}
+    within = [image for image, name in names.items() if name in posixpath.basename(mask)]
+    return max(within, key=lambda image: len(names[image]), default=None)

@@ -67,7 +67,7 @@ def torchvision_weights(backbone: str) -> dict[str, Tensor]:
     except (OSError, RuntimeError) as error:  # no network, no disk; or a truncated download
         raise StppError(
             f"could not fetch the ImageNet weights of {backbone} from {weights.url}: {error}. Download that file on a "
-            "machine with network access and give its path as the backbone's weights, or train from scratch"
+            "machine with network access and set `network.weights` to its path here, or to none to train from scratch"
         ) from error
     return state
 

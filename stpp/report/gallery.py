@@ -104,6 +104,7 @@ def choose(facts: Facts) -> list[Group]:
 def gallery(facts: Facts, sources: Sources) -> Html:
     """All groups, with a legend of the classes."""
     colours = class_colours(facts.palette)
+    chosen = choose(facts)
     groups = [
         together(
             [
@@ -112,30 +113,34 @@ def gallery(facts: Facts, sources: Sources) -> Html:
                 *(picture_row(row, note, facts, sources, colours) for row, note in group.rows.items()),
             ]
         )
-        for group in choose(facts)
+        for group in chosen
     ]
     about = element("p", f"Images and masks of {run_name(facts.shown)}, reduced to {SIDE} px where they are larger.")
-    return section("gallery", "Gallery", about, legend(facts.classes, colours), *groups) if groups else Html("")
+    judged = any(true_mask(row, facts) for group in chosen for row in group.rows)
+    key = legend(facts.classes, colours, stability=len(sources.masks) > 1, errors=judged)
+    return section("gallery", "Gallery", about, key, *groups) if groups else Html("")
 
 
-def legend(classes: Sequence[str], colours: NDArray[np.uint8]) -> Html:
-    """What the colours of masks, stability maps and error maps mean."""
+def legend(classes: Sequence[str], colours: NDArray[np.uint8], *, stability: bool, errors: bool) -> Html:
+    """What the colours of masks mean, and those of stability maps and error maps if there are any."""
     ramp = ", ".join(f"rgb({r},{g},{b})" for r, g, b in heat_colours()[::51].tolist())
-    stability = [
+    scale = [
         "all checkpoints agree",
         element("span", class_="swatch ramp", style=f"background:linear-gradient(90deg, {ramp})"),
         "none agrees with the last",
     ]
-    return element(
-        "dl",
-        element("dt", "masks"),
-        element("dd", *swatches([*zip(colours[: len(classes)].tolist(), classes), (IGNORE_COLOUR, "left out")])),
-        element("dt", "stability"),
-        element("dd", element("span", *stability)),
-        element("dt", "errors"),
-        element("dd", *swatches(zip(WRONG, ("right", "wrong", "left out")))),
-        class_="legend",
-    )
+    parts = [
+        ("masks", swatches([*zip(colours[: len(classes)].tolist(), classes), (IGNORE_COLOUR, "left out")])),
+        ("stability", [element("span", *scale)] if stability else []),
+        ("errors", swatches(zip(WRONG, ("right", "wrong", "left out"))) if errors else []),
+    ]
+    named = [together([element("dt", name), element("dd", *content)]) for name, content in parts if content]
+    return element("dl", *named, class_="legend")
+
+
+def true_mask(row: Row, facts: Facts) -> str | None:
+    """The true mask of an image that is shown, if there is one; of unlabeled images it serves for nothing else."""
+    return next((true.mask for true in facts.subsets.get("truth", ()) if true.id == row.id), row.mask)
 
 
 def swatches(entries: Iterable[tuple[Sequence[int], str]]) -> list[Html]:
@@ -171,10 +176,9 @@ def pictures(row: Row, facts: Facts, sources: Sources, colours: NDArray[np.uint8
     for store in sources.labels:
         if row.id in store:
             yield of_mask("pseudo-label", store[row.id])
-    true_row = next((r for r in facts.subsets.get("truth", ()) if r.id == row.id), row)
     final = sources.predict(row)
-    if true_row.mask is not None:
-        true = read_mask(true_row.mask, sources.encoding)
+    if (path := true_mask(row, facts)) is not None:
+        true = read_mask(path, sources.encoding)
         yield of_mask("ground truth", true)
         yield of_mask("final prediction", final)
         errors = np.where(true == IGNORE, 2, final != true).astype(np.uint8)

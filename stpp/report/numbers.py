@@ -26,7 +26,11 @@ def results(facts: Facts) -> Html:
     """Mean and spread of each experiment, the paired difference to the first one, and every run."""
     experiments = facts.table["experiments"]
     if "miou_mean" not in experiments[0]:
-        return section("results", "Results", element("p", "No val and no test set was given: no mIoU was measured."))
+        text = (
+            "There is no val and no test set, so no mIoU was measured. Look at the gallery, or keep some labeled "
+            "images back: data.val_split in the configuration."
+        )
+        return section("results", "Results", element("p", text))
     subset, baselines = experiments[0]["subset"], {row["baseline"] for row in experiments}
     best = max(experiments, key=lambda row: row["miou_mean"])["experiment"]
     columns = [
