@@ -281,8 +281,9 @@ def shares(
         for raw, count in masks[entry.mask or ""].values.items():
             pixels[class_of(raw, encoding)] += count
     left_out = pixels.pop(IGNORE, 0)
-    parts = [f"{name} {pixels[class_] / pixels.total():.1%}" for class_, name in enumerate(names)]
-    return f"{some(parts, SUGGESTED)}; left out: {left_out / (pixels.total() + left_out):.1%} of all".replace("%", " %")
+    total = pixels.total()
+    parts = [f"{name} {pixels[class_] / max(1, total):.1%}" for class_, name in enumerate(names)]
+    return f"{some(parts, SUGGESTED)}; left out: {left_out / max(1, total + left_out):.1%} of all".replace("%", " %")
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
