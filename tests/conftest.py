@@ -9,9 +9,13 @@ from pathlib import Path
 
 import fabricate
 import pytest
+from hypothesis import settings
 from trained import train
 
 ROOT = Path(__file__).parent.parent
+
+settings.register_profile("busy", deadline=None)  # how long an example takes says more of the machine than of the code
+settings.load_profile("busy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
