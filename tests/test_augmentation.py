@@ -12,7 +12,6 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from hypothesis import example, given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 from torchvision.transforms import ColorJitter
@@ -34,7 +33,6 @@ STRONG = WEAK | {
 }
 
 # A busy machine must fail no test.
-unhurried = hypothesis_settings(deadline=None)
 
 
 def streams(part: str, count: int) -> list[np.random.Generator]:
@@ -130,7 +128,6 @@ def test_long_side_is_a_uniform_integer_with_both_ends():
     assert agree(paper, [generator.randint(200, 800) for _ in range(100_000)])
 
 
-@unhurried
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 3000))
 @example(4, 3, 2)  # 1.5
 @example(5, 2, 400)  # exact
@@ -142,7 +139,6 @@ def test_short_side_keeps_the_aspect_rounded_half_up(width, height, base_size):
     assert (new_width >= new_height) if width >= height else (new_width <= new_height)
 
 
-@unhurried
 @given(st.tuples(*[st.integers(1, 200)] * 4))
 def test_every_mask_pixel_comes_from_a_nearest_pixel(sizes):
     width, height, new_width, new_height = sizes
@@ -175,7 +171,6 @@ def test_image_is_bilinear_and_antialiased(size):
     assert np.abs(moved - expected).max() <= 1.01  # rounded to bytes between the two directions and after
 
 
-@unhurried
 @example((76, 70), (76, 70), 30, 0)
 @given(
     st.tuples(*[st.integers(1, 90)] * 2), st.tuples(*[st.integers(1, 200)] * 2), st.integers(1, 80), st.integers(0, 99)
@@ -216,7 +211,6 @@ def test_every_crop_position_is_equally_likely():
     assert looks_uniform(corners, itertools.product(range(4), range(6)))
 
 
-@unhurried
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(0, 5))
 def test_padding_goes_right_and_below(height, width, crop, seed):
     image, mask = coordinates(height, width), classes(height, width)
@@ -284,7 +278,6 @@ def test_a_strength_of_zero_leaves_out_one_adjustment_and_no_other(name):
         assert draw_jitter(again, **JITTER | {name: 0}) == [pair for pair in everything if pair[0] != name]
 
 
-@unhurried
 @given(st.sampled_from(list(JITTER)), st.floats(0, 1), st.integers(1, 20), st.integers(1, 20), st.integers(0, 99))
 def test_adjustments_equal_those_of_torchvision(name, share, height, width, seed):
     factor = share - 0.5 if name == "hue" else 2.5 * share
@@ -536,7 +529,6 @@ any_settings = st.fixed_dictionaries(
 )
 
 
-@unhurried
 @given(st.tuples(st.integers(1, 80), st.integers(1, 80)), st.integers(1, 90), st.integers(1, 90), any_settings)
 def test_samples_have_crop_size_and_only_known_mask_values(shape, crop, base_size, settings):
     image, mask = noise(*shape), classes(*shape, count=5)

@@ -7,7 +7,6 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from stpp.data import cache as module
@@ -23,7 +22,6 @@ def same(found, expected) -> bool:
     return all(one.shape == other.shape and (one == other).all() for one, other in zip(found, expected, strict=True))
 
 
-@hypothesis_settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), max_size=6), st.integers(0, 600), st.randoms())
 def test_what_goes_in_comes_out_as_far_as_there_is_room(shapes, limit, random):
     cache, kept = DecodedCache(shapes, limit), 0

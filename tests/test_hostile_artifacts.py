@@ -102,7 +102,7 @@ def test_a_folder_and_a_loop_of_links_are_no_text_file(kind: str, tmp_path: Path
             READERS[kind][0](path)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.binary(max_size=200) | st.text(",\n\"';a1.\0\ufeff", max_size=80).map(str.encode), st.sampled_from([*READERS])
 )

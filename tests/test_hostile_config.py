@@ -183,7 +183,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 WHOLE = load(fabricate.TINY).model_dump()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(places(WHOLE)[1:]), VALUES)
 def test_any_value_in_any_place_is_taken_or_refused(place: tuple[Any, ...], value: Any) -> None:
     raw: Any = copy.deepcopy(WHOLE)
@@ -194,14 +194,14 @@ def test_any_value_in_any_place_is_taken_or_refused(place: tuple[Any, ...], valu
     check(raw)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(VALUES)
 def test_any_override_is_taken_or_refused(value: Any) -> None:
     check(fabricate.tiny(experiments={"e": {"method": "st", "data": {"label_map": value, "demo": value}}}))
     check(fabricate.tiny(experiments={"e": {"method": "st", "augmentation": value}, "f": value}))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_are_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / f"any-{os.getpid()}.yaml"

@@ -330,7 +330,7 @@ def test_a_flipped_bit_in_a_mask_is_found_or_changes_no_label(tmp_path: Path) ->
             assert "broken.png" in str(error)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=300) | st.text(max_size=100).map(str.encode))
 def test_any_list_is_read_or_refused(tmp_path: Path, content: bytes) -> None:
     root = tmp_path / "data"

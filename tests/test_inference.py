@@ -115,7 +115,7 @@ def test_tiles_cover_every_pixel_and_overlap_enough(length: int, tile: int, part
     assert starts[-1] == max(0, length - tile)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(height=st.integers(5, 90), width=st.integers(5, 90), tile=st.integers(32, 48), overlap=st.integers(0, 16))
 def test_tiles_give_the_whole_images_mask_where_context_does_not_matter(
     height: int, width: int, tile: int, overlap: int

@@ -359,7 +359,7 @@ def test_for_prediction_bfloat16_stays_near_float32():
         assert relative_error(found, net(x)) < 0.05
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     sizes=st.tuples(st.integers(1, 3), st.integers(1, 14), st.integers(1, 14)),
     channels=st.tuples(st.integers(1, 4), st.integers(1, 4)),

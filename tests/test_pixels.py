@@ -30,7 +30,7 @@ def write(path: Path, masks: dict[str, np.ndarray], confidence: dict[str, np.nda
     return MaskStore(path)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(Seed, st.integers(2, 5))
 def test_agreement_is_one_class_in_all_masks(tmp_path_factory: pytest.TempPathFactory, seed: int, count: int) -> None:
     rng, folder = np.random.default_rng(seed), tmp_path_factory.mktemp("stores")
@@ -43,7 +43,7 @@ def test_agreement_is_one_class_in_all_masks(tmp_path_factory: pytest.TempPathFa
             assert found[place] == (len(values) == 1 and values != {255})
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(Seed, st.integers(0, 255))
 def test_confidence_is_compared_in_the_steps_in_which_it_is_kept(
     tmp_path_factory: pytest.TempPathFactory, seed: int, step: int
@@ -57,7 +57,7 @@ def test_confidence_is_compared_in_the_steps_in_which_it_is_kept(
     assert np.array_equal(confident(store, 0.9)("x"), steps >= 230)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(Seed)
 def test_what_is_not_reliable_is_ignored_and_the_rest_is_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, seed: int
