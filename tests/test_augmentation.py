@@ -32,8 +32,6 @@ STRONG = WEAK | {
     "cutout": {"p": 0.5, "fill": "random"} | BOX,
 }
 
-# A busy machine must fail no test.
-
 
 def streams(part: str, count: int) -> list[np.random.Generator]:
     """The generators of `count` samples, as training uses them."""
