@@ -34,7 +34,7 @@ SLACK = 1.0
 VICTIMS = ("snakemake", "job", "group")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 CORES = ("--cores", "2")
-DEADLINE = 300
+DEADLINE = 600
 """Seconds after which a run that does not end counts as hanging."""
 
 
