@@ -8,8 +8,9 @@ from pathlib import Path
 
 from stpp.errors import StppError
 from stpp.plan import Plan, flat
+from stpp.progress import UNFINISHED, progress_of
 from stpp.stage import read_recipe
-from stpp.status import is_alive, logs_of, progress_of
+from stpp.status import is_alive, logs_of
 from stpp.wording import columns, counted, size
 
 
@@ -34,7 +35,7 @@ def garbage(results: Path, plans: Iterable[Plan]) -> list[Garbage]:
         folder = str(recipe.parent.relative_to(stages))
         if folder in used or recipe.parent.is_symlink() or not re.search(r"-[0-9a-f]{8}$", folder):
             continue
-        if any(is_alive(job) for job in progress_of(recipe.parent)):
+        if any(is_alive(job) for job in progress_of(recipe.parent / UNFINISHED)):
             continue
         done = (recipe.parent / "stage.json").exists()
         files = [path for path in recipe.parent.rglob("*") if not path.is_dir()] + belongings(results, folder)

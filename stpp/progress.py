@@ -151,18 +151,25 @@ class Teller:
             temporary.replace(self._path)
 
 
-def told(folder: Path) -> Iterator[dict[str, Any]]:
-    """What the processes that worked on the unfinished work in `folder` have told last."""
+def progress_of(folder: Path) -> list[dict[str, Any]]:
+    """What each job that works or worked on the unfinished work in `folder` has told last; several where shards do."""
+    found = []
     for path in sorted(folder.rglob(TOLD)):
-        with suppress(OSError, ValueError):
-            if isinstance(content := json.loads(path.read_text()), dict):
-                yield content
+        # It may just have been removed, or was not written by a stage.
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            content = json.loads(path.read_text())
+            numbers = [float(content[key]) for key in ("done", "total", "first", "since", "time")]
+            before = {key: float(value) for key, value in dict(content.get("spent", {})).items()}
+            if all(number >= 0 for number in numbers) and isinstance(content["running"], bool):
+                process, host = int(content["process"]), str(content["host"])
+                found.append({**content, "process": process, "host": host, "spent": before})
+    return found
 
 
 def spent(folder: Path) -> dict[str, float]:
     """`seconds` and `cpu_seconds` that they spent, those included that were stopped before them."""
-    found = [content["spent"] for content in told(folder) if isinstance(content.get("spent"), dict)]
-    return {key: float(sum(each.get(key, 0) for each in found)) for key in ("seconds", "cpu_seconds")}
+    found = [content["spent"] for content in progress_of(folder)]
+    return {key: sum((each.get(key, 0.0) for each in found), 0.0) for key in ("seconds", "cpu_seconds")}
 
 
 def followed(items: Sequence[Item], folder: Path) -> Iterator[Item]:

@@ -9,7 +9,7 @@ from stpp.data.manifest import Row
 from stpp.errors import StppError
 from stpp.idlist import read_list
 from stpp.masks import MaskStore, assemble
-from stpp.progress import told
+from stpp.progress import progress_of
 from stpp.stage import Runtime, Stage
 
 
@@ -26,7 +26,7 @@ def join(stage: Stage, runtime: Runtime) -> None:
     parts = [stage.folder / part_name(shard, runtime.shards) for shard in range(runtime.shards)]
     with stage.writing("masks.h5") as path:
         assemble(parts, [row.id for row in rows], path)
-    devices = {str(content["device"]) for content in told(stage.unfinished) if "device" in content}
+    devices = {str(content["device"]) for content in progress_of(stage.unfinished) if "device" in content}
     finish(stage, device=", ".join(sorted(devices, reverse=True)), shards=runtime.shards, images=len(rows))
 
 

@@ -1,6 +1,5 @@
 """What `stpp status` says: which stages are done, running, stopped, failed or waiting, from what lies on disk."""
 
-import json
 import os
 import platform
 import re
@@ -13,7 +12,7 @@ from typing import Any
 
 from stpp.inventory import finished, missing_outputs
 from stpp.plan import Plan, flat
-from stpp.progress import TOLD, UNFINISHED
+from stpp.progress import UNFINISHED, progress_of
 from stpp.wording import columns, counted, duration, listed
 
 STATES = ("done", "waiting", "ready", "stopped", "failed", "running")
@@ -67,7 +66,7 @@ def state_of(results: Path, folder: str, waits: Sequence[str], since: float | No
     `waits` are the earlier stages that it needs and that are not done. `since` is when the run of the workflow began
     that is at work, in seconds since 1970; None if none is.
     """
-    told = progress_of(results / "stages" / folder)
+    told = progress_of(results / "stages" / folder / UNFINISHED)
     alive = [job for job in told if is_alive(job)]
     if alive:
         return State(folder, "running", _how_far(alive, told))
@@ -90,20 +89,6 @@ def state_of(results: Path, folder: str, waits: Sequence[str], since: float | No
 
 
 # --- what a job tells -------------------------------------------------------------------------------------------------
-
-
-def progress_of(stage: Path) -> list[dict[str, Any]]:
-    """What each job of a stage told last in its `progress.json`; several where shards do the work."""
-    found = []
-    for path in sorted((stage / UNFINISHED).glob(f"**/{TOLD}")):
-        try:
-            content = json.loads(path.read_text())
-            numbers = [float(content[key]) for key in ("done", "total", "first", "since", "time")]
-            if all(number >= 0 for number in numbers) and isinstance(content["running"], bool):
-                found.append({**content, "process": int(content["process"]), "host": str(content["host"])})
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # it has just been removed, or was not written by a stage
-    return found
 
 
 def is_alive(job: Mapping[str, Any]) -> bool:

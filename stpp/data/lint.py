@@ -255,9 +255,7 @@ def _coverage(
     labeled: Iterable[Entry], masks: Mapping[str, Look], encoding: Mapping[str, Any], names: Sequence[str]
 ) -> tuple[list[str], list[str]]:
     """A warning about classes that are never labeled, and a problem if only one class is."""
-    found: Counter[str] = Counter()
-    for entry in labeled:
-        found.update(masks[entry.mask or ""].values)
+    found = _pixels(labeled, masks)
     seen = {class_of(raw, encoding) for raw in found} - {IGNORE, None}
     missing = [f"{name} ({class_})" for class_, name in enumerate(names) if class_ not in seen]
     if not seen or not missing:
@@ -277,13 +275,20 @@ def shares(
 ) -> str:
     """The share of each class in the labeled pixels, which tells whether the names are in the order of the labels."""
     pixels: Counter[int | None] = Counter()
-    for entry in labeled:
-        for raw, count in masks[entry.mask or ""].values.items():
-            pixels[class_of(raw, encoding)] += count
+    for raw, count in _pixels(labeled, masks).items():
+        pixels[class_of(raw, encoding)] += count
     left_out = pixels.pop(IGNORE, 0)
     total = pixels.total()
     parts = [f"{name} {pixels[class_] / max(1, total):.1%}" for class_, name in enumerate(names)]
     return f"{some(parts, SUGGESTED)}; left out: {left_out / max(1, total + left_out):.1%} of all".replace("%", " %")
+
+
+def _pixels(labeled: Iterable[Entry], masks: Mapping[str, Look]) -> Counter[str]:
+    """How many pixels of the labeled images have each raw value."""
+    found: Counter[str] = Counter()
+    for entry in labeled:
+        found.update(masks[entry.mask or ""].values)
+    return found
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
