@@ -14,7 +14,17 @@ sys.path.insert(0, str(PROJECT))
 
 from stpp import workflow as stages
 from stpp.configfile import load
-from stpp.rules import Graph, asks, computes, refusing, run_own_task, start_with, typed, use_this_code
+from stpp.rules import (
+    Graph,
+    asks,
+    computes,
+    keep_objects,
+    refusing,
+    run_own_task,
+    start_with,
+    typed,
+    use_this_code,
+)
 from stpp.yamlfile import read_yaml
 
 # As a module of another Snakefile, this one has a configuration of its own, and the command line is the other's.
@@ -36,6 +46,7 @@ with refusing():
     if workflow.is_main_process:
         PLAN = stages.prepare(SETTINGS, lambda line: print(line, file=sys.stderr))
         stages.refresh_view(SETTINGS, PLAN)
+keep_objects()
 
 
 # Not in a dry run, and not if there is nothing to do.
