@@ -1,6 +1,5 @@
 """From what stands in a YAML file to a checked configuration, with one message for all its problems."""
 
-import copy
 import difflib
 import re
 from collections.abc import Mapping
@@ -61,11 +60,11 @@ def resolved(config: Config, experiment: str, partition: int = 0) -> Config:
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` applied, nested mappings key by key; everything else is replaced."""
-    result = dict(copy.deepcopy(dict(base)))
+    """`base` with `changes` applied, nested mappings key by key; everything else is replaced, and none is copied."""
+    result = dict(base)
     for key, value in changes.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = _merged(result[key], value) if both else copy.deepcopy(value)
+        result[key] = _merged(result[key], value) if both else value
     return result
 
 

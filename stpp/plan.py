@@ -41,7 +41,7 @@ class Stage:
         """SHA-256 (hex) of everything that decides the result."""
         return identity_of(self._content())
 
-    @property
+    @cached_property
     def folder(self) -> str:
         """Folder below `<results>/stages`."""
         return f"{self.kind}/{self.slug}-{self.identity[:8]}"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from snakemake.io import ancient
 
 from stpp.config import Resources
 from stpp.errors import StppError, of_the_system
@@ -134,8 +135,6 @@ class Graph:
         """
 
         def inputs(wildcards: Any) -> list[str]:
-            from snakemake.io import ancient
-
             recipe = self.recipe(f"{kind}/{wildcards.stage}")
             artifacts = [f"{self.stages}/{path}" for path in flat(recipe["inputs"])]
             return [ancient(path) for path in [*artifacts, *recipe["files"].values()]]
