@@ -22,7 +22,8 @@ from pathlib import Path
 
 import slurm
 import yaml
-from runs import PROJECT, artifacts, differences, finish, processes_in, small_demo, start
+from pages import ON_A_CLUSTER
+from runs import PROJECT, artifacts, differences, finish, launch, processes_in, small_demo, start
 
 SHARDS = 2
 SLURM = (
@@ -98,6 +99,7 @@ def compare(folder: Path, seconds: float, checks: Checks) -> None:
     check_records(slurm.jobs(), checks)
     for fault in FAULTS:
         suffer(fault, here, expected, seconds, checks)
+    follow_the_guide(here, expected, seconds, checks)
 
 
 def prepare(folder: Path) -> None:
@@ -127,10 +129,15 @@ def run_locally(folder: Path, seconds: float) -> dict[str, bytes]:
 
 def start_on_cluster(folder: Path, *targets: str) -> "subprocess.Popen[bytes]":
     """Start the workflow with the profile."""
+    return start(folder, *SLURM, "--", *targets, environment=polling(folder))
+
+
+def polling(folder: Path) -> dict[str, str]:
+    """The environment in which Snakemake asks often."""
     custom = folder / "polling" / "sitecustomize.py"
     custom.parent.mkdir(exist_ok=True)
     custom.write_text(POLLING)
-    return start(folder, *SLURM, "--", *targets, environment={"PYTHONPATH": str(custom.parent)})
+    return {"PYTHONPATH": str(custom.parent)}
 
 
 def run(folder: Path, seconds: float) -> str:
@@ -287,6 +294,61 @@ def not_grown(before: set[str]) -> list[str]:
     jobs = [job for job in slurm.jobs() if job["JobId"] not in before]
     asked = {(rule(job), job["TimeLimit"], job["MinMemoryNode"]) for job in jobs}
     return [victim.rule for victim in VICTIMS if (victim.rule, "00:20:00", "1600M") not in asked]
+
+
+# --- the guide --------------------------------------------------------------------------------------------------------
+
+
+def follow_the_guide(folder: Path, expected: Mapping[str, bytes], seconds: float, checks: Checks) -> None:
+    """Run the commands of docs/cluster.md as they stand there, in a folder that is a clone of the project.
+
+    Snakemake is killed, the job that it leaves is cancelled as the guide says, and the same command goes on.
+    """
+    for name in ("Snakefile", "rules", "stpp"):
+        (folder / name).symlink_to(PROJECT / name)
+    shutil.copytree(PROJECT / "profiles", folder / "profiles")
+    shutil.copy(folder / "config.yaml", folder / "my.yaml")
+    site = yaml.safe_load((folder / "profiles/slurm/config.yaml").read_text())
+    site["default-resources"] |= {"slurm_partition": "gpu", "gpu_model": "h100"}
+    site["slurm-init-seconds-before-status-checks"] = 2
+    (folder / "profiles/ours").mkdir()
+    (folder / "profiles/ours/config.yaml").write_text(yaml.safe_dump(site))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**polling(folder), "PATH": path}
+
+    def run_command(command: str) -> subprocess.CompletedProcess[str]:
+        where = {"cwd": folder, "env": os.environ | environment}
+        return subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=seconds, **where)
+
+    submits, cancels, *looks = ON_A_CLUSTER
+    for command in [*looks, f"{submits} --dry-run"]:
+        done = run_command(command)
+        checks(
+            f"`{command}` prints {len(done.stdout.splitlines())} lines",
+            done.stderr if done.returncode else not done.stdout,
+        )
+
+    stage = next(folder.glob(f"results/stages/{VICTIMS[1].stages}"))
+    shutil.rmtree(stage)
+    workflow = launch(folder, ["bash", "-c", f"exec {submits}"], environment)
+    try:
+        slurm.wait(lambda: (stage / "unfinished" / VICTIMS[1].unfinished).exists(), seconds, "saved work")
+    finally:
+        os.killpg(workflow.pid, signal.SIGKILL)
+        workflow.wait()
+    run_id = re.findall(r"SLURM run ID: (\S+)", (folder / "log").read_text())[-1]
+    left = [job for job in slurm.jobs() if job["JobState"] == "RUNNING"]
+    done = run_command(cancels.replace("ID", run_id))
+    problems = [done.stderr] if done.returncode or not left else []
+    try:
+        slurm.wait(slurm.idle, 60, "the nodes to be idle")
+    except TimeoutError as error:
+        problems.append(str(error))
+    checks(f"`{cancels}` ended {len(left)} job that a killed Snakemake had left", problems)
+    done = run_command(submits)
+    problems = [done.stdout[-3000:] + done.stderr[-3000:]] if done.returncode else []
+    checks(f"`{submits}` went on, to the same bytes", problems + list(differences(expected, artifacts(folder))))
+    checks("the training went on where it was", went_on(folder, VICTIMS[1], stage))
 
 
 if __name__ == "__main__":

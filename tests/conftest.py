@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cloned
 import fabricate
 import pytest
 from hypothesis import settings
@@ -82,3 +83,13 @@ def teacher(trained: Path) -> Path:
     """The last checkpoint of that teacher."""
     (path,) = trained.glob("my results/stages/train/*/last.pt")
     return path
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small clone of the project without results, as the working directory, and its programs to be found."""
+    folder = cloned.write(tmp_path / "clone")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    return folder

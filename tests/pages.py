@@ -36,6 +36,27 @@ def commands(page: Path) -> Iterator[str]:
             yield shlex.split(code)[1] if program == "watch" else re.sub(r"\s+# .*", "", code.removeprefix("$ "))
 
 
+ALL = list(dict.fromkeys(command for page in PAGES for command in commands(page)))
+"""Every command of the documentation."""
+ON_A_CLUSTER = [
+    "snakemake --workflow-profile profiles/ours --configfile my.yaml",
+    "scancel --name ID",
+    "sinfo -o '%P %l %m %G %f'",
+    "squeue --me",
+]
+"""What cluster.py runs."""
+
+
+def program_of(command: str) -> str:
+    """The program that a command calls; `sh` where it takes a shell to understand it."""
+    return "sh" if "|" in command else command.split()[0].removeprefix(".venv/bin/")
+
+
+def of(*programs: str) -> list[str]:
+    """The commands of some programs, but for pipes."""
+    return [command for command in ALL if program_of(command) in programs]
+
+
 def output(page: Path, first: str) -> list[str]:
     """The block of code of a page whose first line begins with the pattern `first`; `...` stands for lines left out."""
     (block,) = re.finditer(rf"^    {first}.*\n(?:(?:    .*)?\n)*", page.read_text(), re.MULTILINE)

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,16 @@ def small_demo() -> dict[str, Any]:
 def start(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
     """Start the workflow as a user does, in a process group of its own; `folder` has `config.yaml` and gets `log`."""
     command = [sys.executable, "-m", "snakemake", "-s", str(PROJECT / "Snakefile"), "--configfile", "config.yaml"]
+    return launch(folder, [*command, *arguments], environment)
+
+
+def launch(
+    folder: Path, command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> "subprocess.Popen[bytes]":
+    """Start a command in `folder`, in a process group of its own; what it says goes to the end of `log`."""
     with (folder / "log").open("ab") as log:
         return subprocess.Popen(
-            [*command, *arguments],
+            command,
             cwd=folder,
             env={**os.environ, **(environment or {})},
             stdout=log,

@@ -1,4 +1,7 @@
-"""The benchmarks run; how fast things are is for people to look at, on a machine that does nothing else."""
+"""The benchmarks run; how fast things are is for people to look at, on a machine that does nothing else.
+
+`make bench` as a whole is in test_doc_workflows.py.
+"""
 
 import csv
 import subprocess
@@ -33,16 +36,3 @@ def test_each_kind_of_work_is_measured(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [row["work"] for row in rows] == work
     assert all(float(row["images_per_second"]) > 0 and float(row["peak_mb"]) > 100 for row in rows)
-
-
-def test_the_floor_is_measured() -> None:
-    options = ["--backbone", "mobilenet_v2", "--crop", "33", "--batch", "2", "--images", "4", "--turns", "1"]
-    matrices, bare, images, stage = run(str(BENCHMARKS / "speed" / "floor.py"), *options).splitlines()[1:]
-    assert "GFLOP/s" in matrices and "GFLOP/s" in bare and "images/s" in images
-    assert "images/s" in stage and "target: 97%" in stage
-
-
-def test_memory_is_measured() -> None:
-    printed = run(str(BENCHMARKS / "memory.py"), "--few", "4", "--many", "5")
-    assert printed.count("4 unlabeled images") == printed.count("5 unlabeled images") == 1
-    assert "predict +" in printed.replace("predict -", "predict +")

@@ -1,0 +1,141 @@
+"""The commands of the documentation that run workflows, install, deploy or serve, each as it stands there."""
+
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import cloned
+import pytest
+import yaml
+from conftest import ROOT
+
+BY_THE_CHECKS = ["make setup", "make check", "make test", "make durability KILLS=10", "make cluster"]
+"""What .ci/run runs; the first two are parts of `make test`."""
+AFTER_EACH_OTHER = [
+    "make demo",
+    "snakemake --cores all teacher",
+    "snakemake --report report.zip",
+    "snakemake --unlock",
+    "make browser",
+    "make demo SEEDS=3",
+]
+PRINT = {  # what, as a pattern
+    ".venv/bin/snakemake --cores all --configfile experiments/folder.yaml": r"All is there: look at .*/report\.html",
+    ".venv/bin/snakemake --cores all --configfile my.yaml": r"All is there: look at .*/report\.html",
+    "snakemake --workflow-profile profiles/ours --configfile my.yaml --dry-run": r"This was a dry-run",
+    "make camvid SEEDS=3": r"suponly  .* 3 ",
+    "make camvid CAMVID=path": r"suponly  .* 1 ",
+    "make ablations": r"phases\.png",
+    "make bench": r"(?s)GFLOP/s.*images/s.*target: 97%",
+    "make bench REFERENCE=path-to-a-checkout-of-the-authors-code": (
+        r"(?s)score-memory +3.6 +\d.*\n4 unlabeled images.*\n5 unlabeled images.*\npredict [+-]"
+    ),
+    ".venv/bin/python -m pytest tests/test_plan.py": r"\d passed",
+}
+INSTALLS = ["pip install '.[slurm]'", "pip install 'stpp[export]'"]
+DEPLOYS = "snakedeploy deploy-workflow REPOSITORY my-project --tag TAG"
+SERVES = "tensorboard --logdir results/logs/tensorboard"
+WRITE = {"make docs": "docs/config.md", "make lock": "envs/requirements-dev.txt"}
+RUN = [*AFTER_EACH_OTHER, *PRINT, *WRITE, *INSTALLS, DEPLOYS, SERVES]
+
+
+def run(command: str, folder: Path | None = None) -> str:
+    """What a command prints that ends well."""
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], cwd=folder, capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def test_the_checks_run_what_is_said_to_be_theirs() -> None:
+    checks, makefile = (ROOT / ".ci/run").read_text(), (ROOT / "Makefile").read_text()
+    (parts,) = re.findall(r"^test: (.*?)  #", makefile, re.MULTILINE)
+    own = {f"make {part}" for part in parts.split()}
+    assert own == {"make setup", "make check"}
+    assert all(command in own or re.search(rf"\dm {command}$", checks, re.MULTILINE) for command in BY_THE_CHECKS)
+
+
+def test_the_demo_and_what_follows(clone: Path) -> None:
+    *commands, last = AFTER_EACH_OTHER
+    printed = {command: run(command) for command in commands}
+    assert re.search(r"^st\+\+ ", printed["make demo"], re.MULTILINE)
+    assert "Nothing to be done" in printed["snakemake --cores all teacher"]
+    assert (clone / "report.zip").stat().st_size > 100_000
+    assert " passed" in printed["make browser"] or "no Chromium" in printed["make browser"]
+    cloned.reduce(clone / "config.yaml", "suponly")
+    assert re.search(r"^suponly  .* 3 ", run(last), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", PRINT)
+def test_a_command_runs(command: str, clone: Path) -> None:
+    assert re.search(PRINT[command], run(command))
+
+
+def test_the_readme_names_all_targets() -> None:
+    text, rules = ((ROOT / name).read_text() for name in ("README.md", "rules/targets.smk"))
+    (sentence,) = re.findall(r"Targets: `snakemake --cores all (teacher`,.*?)\.\n", text, re.DOTALL)
+    assert re.findall(r"(\w+)`", sentence) == re.findall(r"^rule (\w+):", rules, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", WRITE)
+def test_a_generated_file_is_as_it_is(command: str, clone: Path) -> None:
+    (clone / WRITE[command]).write_text("")
+    (clone / ".venv/ready").touch()  # no older than the requirements
+    run(command)
+    assert (clone / WRITE[command]).read_text() == (ROOT / WRITE[command]).read_text()
+
+
+@pytest.mark.parametrize("command", INSTALLS)
+def test_pip_installs(command: str, clone: Path) -> None:
+    # In an environment of its own, which sees the packages of this one. It builds from copies, not from links.
+    run(f"{sys.executable} -m venv fresh")
+    (packages,) = (clone / "fresh").glob("lib/python*/site-packages")
+    (packages / "others.pth").write_text(next(path for path in sys.path if path.endswith("site-packages")))
+    cloned.copy(clone / "source", "stpp", "pyproject.toml", "README.md", "LICENSE")
+    printed = run(f"source ../fresh/bin/activate; unset PYTHONPATH; {command}", clone / "source")
+    assert re.search(r"Successfully installed .*stpp-|Requirement already satisfied: stpp\[export\]", printed)
+
+
+def test_snakedeploy_makes_a_folder_that_runs(clone: Path) -> None:
+    repository = clone / "REPOSITORY"
+    cloned.copy(repository, "Snakefile", "rules", "stpp", "envs", "config", "profiles", "LICENSE", "config.yaml")
+    identity = "-c user.name=somebody -c user.email=somebody@example.org"
+    run(f"git init -q . && git add . && git {identity} commit -qm all && git tag TAG", repository)
+    run(DEPLOYS)
+    snakefile = clone / "my-project/workflow/Snakefile"
+    # Of a repository that is a folder, snakedeploy leaves out where it is.
+    text = re.sub(r'snakefile:\s+"Snakefile"', f'snakefile: "{repository}/Snakefile"', snakefile.read_text())
+    snakefile.write_text(text)
+    configuration = yaml.safe_load((clone / "my-project/config/config.yaml").read_text())
+    assert configuration["name"] and "use rule * from" in text
+    (clone / "my-project/config/config.yaml").write_text((clone / "config.yaml").read_text())
+    assert "train_teacher" in run("snakemake --cores 1 --dry-run", clone / "my-project")
+
+
+def test_tensorboard_shows_the_trainings(clone: Path, finished: Path) -> None:
+    pytest.importorskip("tensorboard")
+    (clone / "results/logs").mkdir(parents=True)
+    (clone / "results/logs/tensorboard").symlink_to(finished / "my results/logs/tensorboard")
+    with (clone / "said").open("w") as said:
+        server = subprocess.Popen(SERVES.split(), stdout=said, stderr=said)
+    try:
+        for _ in range(600):
+            if found := re.search(r"(http://localhost:\d+/)", (clone / "said").read_text()):
+                break
+            assert server.poll() is None, (clone / "said").read_text()
+            time.sleep(0.1)
+        assert found
+        for _ in range(100):
+            with urllib.request.urlopen(f"{found[1]}data/runs") as answer:
+                runs = yaml.safe_load(answer.read())
+            if runs:
+                break
+            time.sleep(0.1)
+        assert any(name.startswith("teacher-") for name in runs)
+    finally:
+        server.terminate()
+        server.wait(30)
