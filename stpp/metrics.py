@@ -15,7 +15,8 @@ IGNORE = 255
 Confusion = NDArray[np.int64]
 """A confusion matrix (C, C): true class by row, predicted class by column."""
 
-_BLOCK = 2**15
+_BLOCK = 2**18
+"""Pixels that are counted at a time: their arrays stay in the cache."""
 
 
 def confusion_matrix(predicted: NDArray[np.uint8], true: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
@@ -46,19 +47,28 @@ def joint_histogram(masks: Sequence[NDArray[np.uint8]], classes: int) -> NDArray
     side = classes + 1
     counts = np.zeros(side ** len(masks), np.int64)
     flat = [mask.ravel() for mask in masks]
-    # In pieces, because counting makes arrays of eight times the size of a mask: these stay in the cache.
     for start in range(0, flat[0].size, _BLOCK):
-        codes = np.zeros(len(flat[0][start : start + _BLOCK]), np.min_scalar_type(len(counts) - 1))
-        for values in (pixels[start : start + _BLOCK] for pixels in flat):
-            if values.max() >= classes:
-                wrong = values[(values >= classes) & (values != IGNORE)]
-                if len(wrong):
-                    raise ValueError(f"mask holds the value {wrong[0]}, expected 0..{classes - 1} or {IGNORE}")
-                values = np.minimum(values, classes)
+        first, *others = (_bins(pixels[start : start + _BLOCK], classes) for pixels in flat)
+        codes = first.astype(np.min_scalar_type(len(counts) - 1))
+        for bins in others:
             codes *= side
-            codes += values
-        counts += np.bincount(codes, minlength=len(counts))
+            codes += bins
+        ends = np.append(np.flatnonzero(codes[1:] != codes[:-1]), len(codes) - 1)
+        if len(ends) < len(codes) // 4:  # as in masks of things: counting run by run takes half the time
+            np.add.at(counts, codes[ends], np.diff(ends, prepend=-1))
+        else:
+            counts += np.bincount(codes, minlength=len(counts))
     return counts.reshape([side] * len(masks))
+
+
+def _bins(values: NDArray[np.uint8], classes: int) -> NDArray[np.uint8]:
+    """`values` with `classes` instead of 255. ValueError for other values that are no classes."""
+    if values.max() < classes:
+        return values
+    if np.count_nonzero(values >= classes) > np.count_nonzero(values == IGNORE):
+        wrong = values[(values >= classes) & (values != IGNORE)][0]
+        raise ValueError(f"mask holds the value {wrong}, expected 0..{classes - 1} or {IGNORE}")
+    return np.minimum(values, np.uint8(classes))
 
 
 def iou(confusion: NDArray[np.int64]) -> NDArray[np.float64]:

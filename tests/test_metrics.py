@@ -154,3 +154,15 @@ def test_joint_histogram_counts_combinations(masks):
     for combination in set(zip(*(mask.ravel().tolist() for mask in masks))):
         here = np.logical_and.reduce([mask == value for mask, value in zip(masks, combination)])
         assert joint[tuple(position[value] for value in combination)] == here.sum()
+
+
+@pytest.mark.parametrize("side", [1, 50], ids=["noise", "patches"])
+def test_joint_histogram_counts_images_of_many_pixels(side):
+    rng = np.random.default_rng(side)
+    small = rng.choice([0, 1, 2, IGNORE], size=(3, 650 // side, 650 // side)).astype(np.uint8)
+    masks = small.repeat(side, axis=1).repeat(side, axis=2)
+    joint = joint_histogram(list(masks), 3)
+    values, counts = np.unique(np.where(masks == IGNORE, 3, masks).reshape(3, -1), axis=1, return_counts=True)
+    expected = np.zeros((4, 4, 4), int)
+    expected[tuple(values)] = counts
+    np.testing.assert_array_equal(joint, expected)
