@@ -20,9 +20,14 @@ OPTIONS = {
     # Locks fail on some cluster file systems, and nobody needs them: a file is written under a temporary name by one
     # process and never changed after it was renamed.
     "locking": False,
-    # Many stores may be open at once, and reading in order needs no more than a few chunks.
-    "rdcc_nbytes": 1024 * 1024,
+    # Many stores may be open at once, and reading in order needs no more than the chunk that two masks share.
+    "rdcc_nbytes": 2 * CHUNK,
 }
+METADATA = 16 * 1024
+"""Bytes of the tables of a file's chunks that stay in memory, each of them as some ten there.
+
+HDF5 would keep up to 32 MB of them for each open file.
+"""
 BLOCK = 1024
 """Images whose index is read at once."""
 
@@ -50,11 +55,19 @@ def open_contents(path: Path) -> Contents:
     file = None
     try:
         file = h5py.File(path, "r", **OPTIONS)
+        _limit_metadata(file)
         return _contents(file)
     except Exception as error:  # HDF5 meets damaged files with a dozen kinds of exceptions
         if file is not None:
             file.close()
         raise damaged(path, str(error)) from error
+
+
+def _limit_metadata(file: h5py.File) -> None:
+    cache = file.id.get_mdc_config()
+    cache.set_initial_size = True
+    cache.initial_size = cache.min_size = cache.max_size = METADATA
+    file.id.set_mdc_config(cache)
 
 
 def _contents(file: h5py.File) -> Contents:

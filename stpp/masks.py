@@ -30,14 +30,14 @@ from numpy.typing import NDArray
 
 from stpp.errors import Problems, StppError
 from stpp.files import Sink
-from stpp.maskfile import BLOCK, CHUNK, FORMAT, OPTIONS, Contents, damaged, open_contents
+from stpp.maskfile import BLOCK, CHUNK, FORMAT, Contents, damaged, open_contents
 from stpp.metrics import IGNORE
 
 IGNORE_COLOUR = (224, 224, 192)
 """The colour of index 255 in the masks of PASCAL VOC."""
 
 _WAITING = 16 * CHUNK
-"""Bytes collected before they are written."""
+"""Bytes collected before they are written. The order of the chunks in the file depends on it."""
 
 
 class MaskWriter:
@@ -68,7 +68,7 @@ class MaskWriter:
         self._rows: dict[str, tuple[int, int]] = {}
         self._class_pixels = np.zeros(256, np.int64)
         self._sink = Sink(path)
-        self._file = h5py.File(self._sink, "w", rdcc_nbytes=OPTIONS["rdcc_nbytes"])
+        self._file = h5py.File(self._sink, "w", rdcc_nbytes=_WAITING)
         self._pixels = _Column(self._file, "pixels")
         self._confidence = _Column(self._file, "confidence") if confidence else None
 

@@ -159,6 +159,15 @@ def ranks(scores: NDArray[np.float64]) -> NDArray[np.int64]:
     return result
 
 
+def ahead(scores: NDArray[np.float64], others: NDArray[np.float64], *, earlier: bool) -> NDArray[np.int64]:
+    """How many of `others` (M,) rank before each of `scores` (N,): int64 (N,).
+
+    Those that are higher; and those that are as high, if the others come `earlier` in the list of images.
+    """
+    lower = np.searchsorted(np.sort(others), scores, side="left" if earlier else "right")
+    return len(others) - lower.astype(np.int64)
+
+
 def write_score_table(tables: Iterable["pd.DataFrame"], path: Path) -> None:
     """Write a score table that comes in parts as CSV. Numbers are written so that they are read back exactly."""
     with path.open("w", encoding="utf-8", newline="") as file:

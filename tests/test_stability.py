@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stpp import stability
+from stpp import score, stability
 from stpp.errors import StppError
 from stpp.masks import MaskStore, MaskWriter, voc_palette
+from stpp.progress import Progress
 from stpp.stability import (
     DEFINITIONS,
+    ahead,
     compare_masks,
     mask_mean_iou,
     masks_in_order,
@@ -144,6 +146,29 @@ def test_ranks_count_the_better_ones_and_the_equal_ones_before(scores):
     values = np.array(scores, np.float64)
     assert ranks(values).tolist() == expected
     assert [expected[k] for k in most_stable_first(values)] == list(range(1, len(scores) + 1))
+
+
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=12), st.integers(0, 12))
+def test_a_rank_is_one_among_the_images_nearby_and_those_ahead_in_the_rest_of_the_list(scores, cut):
+    before, after = np.array(scores[:cut], np.float64), np.array(scores[cut:], np.float64)
+    assert (ranks(before) + ahead(before, after, earlier=False)).tolist() == ranks(np.array(scores))[:cut].tolist()
+    assert (ranks(after) + ahead(after, before, earlier=True)).tolist() == ranks(np.array(scores))[cut:].tolist()
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS)
+@pytest.mark.parametrize("numbers", [1, 8, 9, 40, 10**6])
+def test_the_table_does_not_depend_on_how_many_numbers_are_in_memory(tmp_path, monkeypatch, definition, numbers):
+    monkeypatch.setattr(score, "PART", numbers)
+    monkeypatch.setattr(score, "BLOCK", 3)
+    masks = np.random.default_rng(0).integers(0, 2, (3, 17, 1, 3), dtype=np.uint8)  # small, so that many are alike
+    stores = write_stores(tmp_path, masks)
+    with Progress(tmp_path / "unfinished", "x", minutes=60) as progress:
+        parts = score.compare_in_parts(stores, pairs(3, definition), progress)
+    assert len(parts) == math.ceil(17 / math.ceil(numbers / (1 + len(pairs(3, definition)))))
+    write_score_table(score.tables(stores[0], parts, 3, definition), tmp_path / "scores.csv")
+    expected = scored(stores, definition)
+    assert len(set(expected["score"])) < 17
+    pd.testing.assert_frame_equal(read_score_table(tmp_path / "scores.csv"), expected, check_exact=True)
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS)
