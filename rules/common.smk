@@ -19,6 +19,7 @@ from stpp.rules import (
     asks,
     computes,
     keep_objects,
+    look_once_a_second,
     refusing,
     run_own_task,
     start_with,
@@ -47,6 +48,7 @@ with refusing():
         PLAN = stages.prepare(SETTINGS, lambda line: print(line, file=sys.stderr))
         stages.refresh_view(SETTINGS, PLAN)
 keep_objects()
+look_once_a_second()
 
 
 # Not in a dry run, and not if there is nothing to do.

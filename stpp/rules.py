@@ -10,11 +10,13 @@ import gc
 import json
 import os
 import sys
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import yaml
 from snakemake.io import ancient
@@ -41,6 +43,27 @@ def keep_objects() -> None:
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
     atexit.register(gc.freeze)
+
+
+def look_once_a_second() -> None:
+    """Keep Snakemake from looking for jobs to start more and more often.
+
+    It looks once a second, since its limit of jobs a second may have held some back, and at the end of each job. Every
+    look calls for another one a second later: after 200 jobs it is 200 a second, each of which asks the file system
+    for the sizes of all inputs of the jobs that wait, and a core has nothing else to do. One call at a time is enough.
+    """
+    with suppress(ImportError, AttributeError):  # these are names of Snakemake's own, and may change
+        from snakemake.scheduling.job_scheduler import JobScheduler
+
+        call = JobScheduler._schedule_reevalutation
+        due: WeakKeyDictionary[JobScheduler, float] = WeakKeyDictionary()
+
+        def call_unless_called(scheduler: JobScheduler, delay: float) -> None:
+            if time.monotonic() >= due.get(scheduler, 0.0):
+                due[scheduler] = time.monotonic() + delay
+                call(scheduler, delay)
+
+        JobScheduler._schedule_reevalutation = call_unless_called
 
 
 def run_own_task() -> None:

@@ -6,7 +6,10 @@ import os
 import re
 import shutil
 import sys
+import threading
+import time
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +17,9 @@ import fabricate
 import pytest
 import yaml
 from conftest import ROOT, Snakemake
+from snakemake.scheduling.job_scheduler import JobScheduler
 
-from stpp.rules import run_own_task
+from stpp.rules import look_once_a_second, run_own_task
 
 DEFAULT, SLURM = (yaml.safe_load((ROOT / f"profiles/{name}/config.yaml").read_text()) for name in ("default", "slurm"))
 ATTEMPTS = range(1, SLURM["retries"] + 2)
@@ -161,3 +165,22 @@ def test_a_task_of_an_array_becomes_its_own_job(
     monkeypatch.setattr(os, "execv", lambda path, words: called.append(words))
     run_own_task()
     assert called == ([expected] if expected else [])
+
+
+def test_each_job_that_ends_does_not_add_a_look_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler = JobScheduler.__new__(JobScheduler)
+    scheduler._open_jobs = threading.Semaphore(0)
+    # In Snakemake alone, so that this test tells when there is nothing left to mend.
+    assert looks(scheduler, JobScheduler._schedule_reevalutation) == 20
+    monkeypatch.setattr(JobScheduler, "_schedule_reevalutation", JobScheduler._schedule_reevalutation)
+    look_once_a_second()
+    assert looks(scheduler, JobScheduler._schedule_reevalutation) == 1
+    assert looks(scheduler, JobScheduler._schedule_reevalutation) == 1  # and the next one is called for
+
+
+def looks(scheduler: JobScheduler, call: Callable[[JobScheduler, float], None]) -> int:
+    """How often the scheduler looks after 20 calls for a look."""
+    for _ in range(20):
+        call(scheduler, 0.3)
+    time.sleep(0.6)
+    return sum(scheduler._open_jobs.acquire(blocking=False) for _ in range(30))
