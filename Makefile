@@ -28,7 +28,7 @@ demo: setup  ## the whole pipeline on the embedded demo
 	$(SNAKEMAKE) --config 'seeds=$(SEED_LIST)'
 	@echo; cat results/demo/table.txt; echo; echo "Look at results/demo/report.html; all of it is in results/demo/"
 
-ablations: setup  ## the paper's ablations on the demo, 3 seeds: about an hour and a half on two CPU cores
+ablations: setup  ## the paper's ablations on the demo, 3 seeds: about two hours on two CPU cores
 	$(SNAKEMAKE) --configfile experiments/ablations-demo.yaml
 	@echo; cat results/ablations-demo/table.txt; echo
 	@echo "The charts are in results/ablations-demo/charts/:"; ls results/ablations-demo/charts/
