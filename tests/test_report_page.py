@@ -334,6 +334,8 @@ SCORES = pd.Series(np.linspace(0.2, 0.8, 20))
 RELIABLE = SCORES > 0.5
 IOU = pd.DataFrame({NASTY: [0.5, 0.25], "b": [0.75, np.nan]}, index=["sky", "<i>"])
 PHASES = pd.DataFrame({"teacher_val": [0.5, 0.6], "student_val": [0.6, 0.7]}, index=[NASTY, NASTY])
+SIX = ["teacher", *(f"phase {number}" for number in (1, 2, 3, 4)), "final student"]
+SIX_PHASES = pd.DataFrame(np.linspace(0.5, 0.7, 12).reshape(2, 6), index=["a", "b"], columns=SIX)
 DRAWN: Mapping[str, Callable[[], Html]] = {
     "learning curves": lambda: charts.learning_curves("x", {"seed 0": HISTORY, NASTY: HISTORY}, (0.5, 1.5), (0.2, 0.3)),
     "one curve": lambda: charts.learning_curves("x", {"seed 0": HISTORY.assign(val_miou=np.nan)}, (0.01, 1.5), (0, 1)),
@@ -341,6 +343,7 @@ DRAWN: Mapping[str, Callable[[], Html]] = {
     "equal scores": lambda: charts.score_histogram("x", SCORES * 0, RELIABLE),
     "truth": lambda: charts.score_against_truth("x", SCORES, SCORES**2, RELIABLE),
     "phases": lambda: charts.phases("x", PHASES, ["teacher", "student"]),
+    "six phases": lambda: charts.phases("x", SIX_PHASES, SIX),
     "classes": lambda: charts.class_bars("x", IOU, IOU * 0.1),
 }
 
@@ -360,6 +363,13 @@ def test_a_chart_shows_a_users_name_as_it_is() -> None:
     texts = ["".join(node.itertext()) for node in ET.fromstring(DRAWN["classes"]()).iter() if node.tag.endswith("text")]
     assert NASTY in texts
     assert "<i>" in texts
+
+
+def test_the_names_of_many_phases_take_a_line_for_each_word() -> None:
+    texts = [node.text for node in ET.fromstring(DRAWN["six phases"]()).iter() if node.tag.endswith("text")]
+    assert [text for text in texts if text in {word for name in SIX for word in name.split()}] == [
+        word for name in SIX for word in name.split()
+    ]
 
 
 def test_the_cut_is_between_the_parts() -> None:

@@ -171,7 +171,8 @@ def phases(name: str, runs: pd.DataFrame, phase_names: Sequence[str]) -> Html:
             axes.plot(spots[known], 100 * mean[known], label=str(experiment), **style)
             for _, run in runs.loc[[experiment]].iterrows():
                 axes.plot(spots, 100 * run, color=SERIES[i % 6], marker=MARKERS[i % 6], ms=3, ls="none", alpha=0.6)
-        axes.set_xticks(spots, list(phase_names))
+        # Of many phases, "phase 1" and "final student" fit side by side only with a word below the other.
+        axes.set_xticks(spots, [phase.replace(" ", "\n") if len(spots) > 4 else phase for phase in phase_names])
         axes.set_xlim(-0.2, len(spots) - 0.8)
         axes.set_ylabel("mIoU (%)")
         legend_above(axes)
