@@ -306,8 +306,8 @@ def test_jitter_equals_torchvision_given_the_same_factors(strengths, monkeypatch
 def test_grayscale_equals_torchvision():
     image = Image.fromarray(noise(17, 23))
     gray = to_grayscale(image, np.random.default_rng(0), p=1.0)
-    assert gray.mode == "RGB"
-    assert gray.tobytes() == reference.to_grayscale(image, 3).tobytes()
+    assert gray.mode == "L"
+    assert gray.convert("RGB").tobytes() == reference.to_grayscale(image, 3).tobytes()
 
 
 def test_sigma_of_the_blur_is_uniform(monkeypatch):
@@ -319,6 +319,14 @@ def test_sigma_of_the_blur_is_uniform(monkeypatch):
     generator = random.Random(3)
     assert agree(sigmas, [generator.uniform(0.1, 2.0) for _ in range(100_000)])
     assert not agree(sigmas, [math.exp(generator.uniform(math.log(0.1), math.log(2.0))) for _ in range(100_000)])
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.floats(0.05, 5), st.booleans())
+def test_blur_equals_pillows_of_the_whole_image(height, width, sigma, gray):
+    image = Image.fromarray(noise(height, width, 7)).convert("L" if gray else "RGB")
+    blurred = gaussian_blur(image, np.random.default_rng(0), p=1.0, sigma=[sigma, sigma])
+    whole = image.convert("RGB").filter(ImageFilter.GaussianBlur(sigma))
+    assert blurred.mode == image.mode and blurred.convert("RGB").tobytes() == whole.tobytes()
 
 
 @pytest.mark.parametrize("sigma", [1.0, 1.5, 2.0])
@@ -453,7 +461,7 @@ def test_parts_run_in_the_order_of_the_paper():
         step_image, step_mask = rescaled_crop(image, mask, size, box, crop=40)
         step_image, step_mask = flip(step_image, step_mask, rng["flip"], p=0.5)
         step_image = colour_jitter(Image.fromarray(step_image), rng["jitter"], **certain["jitter"])
-        step_image = to_grayscale(step_image, rng["grayscale"], **certain["grayscale"])
+        step_image = to_grayscale(step_image, rng["grayscale"], **certain["grayscale"]).convert("RGB")
         step_image = gaussian_blur(step_image, rng["blur"], **certain["blur"])
         expected = cutout(np.asarray(step_image), step_mask, rng["cutout"], **certain["cutout"])
         sample = run(image, mask, certain, crop=40, base_size=70, index=index)

@@ -80,7 +80,7 @@ def augment(
             picture = to_grayscale(picture, rng("grayscale"), **grayscale)
         if blur := settings.get("blur"):
             picture = gaussian_blur(picture, rng("blur"), **blur)
-        pixels = np.array(picture)
+        pixels = np.array(picture.convert("RGB"))
     if box := settings.get("cutout"):
         pixels, mask = cutout(pixels, mask, rng("cutout"), **box)
     return pixels, mask
