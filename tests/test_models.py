@@ -412,15 +412,16 @@ def test_unknown_names_and_strides_are_refused_with_what_was_expected():
             network(backbone=backbone, output_stride=32)
 
 
-def test_no_network_imports_torchvision():
+def test_no_network_imports_torchvision_and_none_without_values_the_compiler():
     program = f"""
+import itertools
 import sys
 import stpp.models
 assert "torch" not in sys.modules
 import stpp.models.weights, torch
 with torch.device("meta"):
-    for backbone in {BACKBONES!r}:
-        stpp.models.build({{**{SPEC!r}, "backbone": backbone}}, 2)
-assert "torchvision" not in sys.modules
+    for backbone, architecture in itertools.product({BACKBONES!r}, {ARCHITECTURES!r}):
+        stpp.models.build({{**{SPEC!r}, "backbone": backbone, "architecture": architecture}}, 2)
+assert not {{"torchvision", "torch._dynamo"}} & sys.modules.keys()
 """
     subprocess.run([sys.executable, "-c", program], check=True)

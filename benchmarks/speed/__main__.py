@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from ours import NETWORK
 from PIL import Image
+from turns import BACKBONE, SIZE
 
 from stpp.checkpoint import load_checkpoint
 from stpp.masks import MaskWriter, voc_palette
@@ -94,7 +95,11 @@ def main() -> None:
     parser.add_argument("--masks", type=Path, required=True, help="folder of their masks, of the same names")
     parser.add_argument("--count", type=int, default=24, help="how many of them; default: %(default)s")
     parser.add_argument("--crop", type=int, default=321, help="of a training step, in px; default: %(default)s")
-    parser.add_argument("--weights", type=Path, help="a trained DeepLabv3+ ResNet-50 checkpoint; default: random")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        help='a trained DeepLabv3+ ResNet-50 checkpoint, whose backbone "whole" starts from; default: random',
+    )
     parser.add_argument("--only", default=",".join(WORK), help="kinds of work, by comma; default: %(default)s")
     parser.add_argument("--turns", type=int, help="counted turns of each; default: 3 to 100")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: %(default)s")
@@ -183,7 +188,10 @@ def prepare(scratch: Path, options: argparse.Namespace) -> None:
     np.savez(scratch / "batches.npz", **{key: value.reshape(-1, 4, *value.shape[1:]) for key, value in stacked.items()})
 
     if options.weights:
-        state = load_checkpoint(options.weights, torch.device("cpu")).network.state_dict()
+        network = load_checkpoint(options.weights, torch.device("cpu")).network
+        state = network.state_dict()
+        (scratch / BACKBONE).parent.mkdir()
+        torch.save(network.backbone.state_dict(), scratch / BACKBONE)
     else:
         torch.manual_seed(0)
         state = build(NETWORK, CLASSES).state_dict()
@@ -191,14 +199,14 @@ def prepare(scratch: Path, options: argparse.Namespace) -> None:
 
 
 def small_data_set(photographs: Sequence[Path], masks: Path, scratch: Path) -> None:
-    """Lists of labeled, unlabeled and val images of 160 x 120 px, for "whole"."""
+    """32 images for "whole", and the lists of the labeled, unlabeled and val ones: a quarter, a half, a quarter."""
     for folder in ("small", "small-masks", "dataset/splits/pascal"):
         (scratch / folder).mkdir(parents=True)
-    chosen = photographs[:: max(1, len(photographs) // 100)][:100]
+    chosen = photographs[:: max(1, len(photographs) // 32)][:32]
     for path in chosen:
         with Image.open(path) as image, Image.open(masks / f"{path.stem}.png") as mask:
-            image.convert("RGB").resize((160, 120), Image.Resampling.BICUBIC).save(scratch / f"small/{path.stem}.png")
-            mask.resize((160, 120), Image.Resampling.NEAREST).save(scratch / f"small-masks/{path.stem}.png")
+            image.convert("RGB").resize(SIZE, Image.Resampling.BICUBIC).save(scratch / f"small/{path.stem}.png")
+            mask.resize(SIZE, Image.Resampling.NEAREST).save(scratch / f"small-masks/{path.stem}.png")
     lines = [f"small/{path.stem}.png small-masks/{path.stem}.png" for path in chosen]
     for name, part in (("labeled", lines[::4]), ("dataset/splits/pascal/val", lines[1::4])):
         (scratch / f"{name}.txt").write_text("\n".join(part))

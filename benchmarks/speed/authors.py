@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
-from turns import WHOLE, Turn, arguments, serve
+from turns import BACKBONE, WHOLE, Turn, arguments, serve
 
 from stpp.models.authors import our_name
 
@@ -74,7 +74,7 @@ def network(scratch: Path) -> torch.nn.Module:
 
 
 def start_from_random_weights() -> None:
-    """Instead of ImageNet's, of which there is no file."""
+    """Instead of those of a file that is not there."""
     from model.backbone import resnet
 
     original = resnet._resnet
@@ -92,7 +92,8 @@ def whole(scratch: Path) -> Turn:
     main.DataLoader = partial(without_workers, main.DataLoader)
     colours = main.color_map
     main.color_map = lambda dataset: colours(dataset).ravel().tolist()  # today's Pillow takes no array
-    start_from_random_weights()
+    if not (scratch / BACKBONE).exists():
+        start_from_random_weights()
     out = scratch / "authors"
     command = ["main.py", "--data-root", str(scratch), "--labeled-id-path", "labeled.txt", "--plus"]
     command += ["--unlabeled-id-path", "unlabeled.txt", "--pseudo-mask-path", str(out / "masks")]

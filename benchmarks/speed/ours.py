@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
-from turns import WHOLE, Turn, arguments, serve
+from turns import BACKBONE, WHOLE, Turn, arguments, serve
 
 from stpp.data.dataset import Sample, TrainingSet
 from stpp.data.manifest import Row
@@ -124,7 +124,7 @@ def whole(scratch: Path) -> Turn:
     config: dict[str, Any] = yaml.safe_load((PROJECT / "experiments" / "pascal.yaml").read_text())
     config["data"] |= {"root": str(scratch)} | {name: f"{name}.txt" for name in ("labeled", "unlabeled")}
     config["data"]["val"] = "dataset/splits/pascal/val.txt"
-    config["network"]["weights"] = "none"
+    config["network"]["weights"] = str(scratch / BACKBONE) if (scratch / BACKBONE).exists() else "none"
     training = {"epochs": WHOLE["epochs"], "batch_size": WHOLE["batch"], "crop": WHOLE["crop"], "precision": "bf16"}
     training |= {"learning_rate": WHOLE["rate"] * 16 / WHOLE["batch"]}
     for role in ("teacher", "student"):

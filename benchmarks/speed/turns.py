@@ -11,8 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-WHOLE = {"crop": 129, "batch": 4, "epochs": 8, "rate": 0.01}
-"""Of the trainings of "whole": px, images, epochs, and the learning rate of the backbone for such a batch."""
+SIZE = (400, 300)
+"""Of the images of "whole", in px."""
+WHOLE = {"crop": 289, "batch": 4, "epochs": 4, "rate": 0.004}
+"""Of its trainings: px, images, epochs, and the learning rate of the backbone for such a batch."""
+BACKBONE = "pretrained/resnet50.pth"
+"""In the scratch folder, where the authors' code looks for it: what the backbones of "whole" start from, if given."""
 
 Turn = Callable[[int], tuple[int, NDArray[np.generic]]]
 """Does the work of a turn; returns how many images that were, and what came out of it."""
@@ -29,9 +33,10 @@ def arguments() -> argparse.Namespace:
 
 
 def peak_mb() -> float:
-    """The most memory that this process has had since `forget_peak`, in MB."""
+    """The most memory that this process has had since `forget_peak`, or one that it started and waited for, in MB."""
     status = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line.split()[1] for line in status if line.startswith("VmHWM"))) / 1024
+    own = int(next(line.split()[1] for line in status if line.startswith("VmHWM")))
+    return max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
 
 
 def forget_peak() -> None:

@@ -25,8 +25,17 @@ def resize(x: Tensor, like: Tensor) -> Tensor:
 def init_convolutions(module: nn.Module) -> None:
     """He initialisation (fan out, ReLU) of every convolution, as torchvision's; batch norms stay at 1 and 0."""
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
+        if isinstance(layer, nn.Conv2d) and takes_values(layer):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+
+def takes_values(layer: nn.Conv2d) -> bool:
+    """Whether its weights have memory.
+
+    Those of a network that is to be filled from a checkpoint have none, and drawing normal numbers for such would load
+    torch's compiler, in 1.5 s.
+    """
+    return not layer.weight.is_meta
 
 
 def limit_stride(to_16: nn.Module, to_32: nn.Module, output_stride: int) -> None:

@@ -6,6 +6,7 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
+from stpp.models.blocks import takes_values
 from stpp.models.dilated import DilatedConv2d
 
 PAPER_RATES = (6, 12, 18, 24)
@@ -22,7 +23,7 @@ class DeepLabV2Head(nn.ModuleList):
     def __init__(self, channels: int, classes: int, *, rates: Sequence[int] | None = None) -> None:
         rates = PAPER_RATES if rates is None else rates
         classifiers = [DilatedConv2d(channels, classes, rate, bias=True) for rate in rates]
-        for conv in classifiers:
+        for conv in filter(takes_values, classifiers):
             nn.init.normal_(conv.weight, std=0.01)
         super().__init__(classifiers)
 
