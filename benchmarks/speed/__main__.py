@@ -230,17 +230,15 @@ def compared(work: str, contestants: dict[str, Contestant]) -> dict[str, Any]:
 
 
 def how_equal(kind: str, theirs: list[np.ndarray], ours: list[np.ndarray]) -> str:
-    """In words, how equal the results of all turns are; of augmented images, which are drawn at random, nothing."""
-    if kind in ("predict", "tta"):
+    """In words, how equal the results of all turns are; of augmented images, the masks of the same geometry."""
+    if kind in ("predict", "tta", "weak", "strong"):
         return f"{100 * np.mean([(a == b).mean() for a, b in zip(theirs, ours)]):.2f} % of the pixels"
     if kind == "score":
         return f"differ by {np.max(np.abs(np.array(theirs) - np.array(ours))):.1e}"
     if kind == "whole":
         return f"mIoU {np.mean(theirs):.1f} theirs, {np.mean(ours):.1f} ours"
-    if kind == "train":
-        apart = np.abs(np.array(ours) / np.array(theirs) - 1)
-        return f"losses differ by {100 * apart.mean():.2f} %, at most {100 * apart.max():.2f} %, in {len(ours)} steps"
-    return ""
+    apart = np.abs(np.array(ours) / np.array(theirs) - 1)  # the losses of training steps
+    return f"losses differ by {100 * apart.mean():.2f} %, at most {100 * apart.max():.2f} %, in {len(ours)} steps"
 
 
 def line(row: dict[str, Any]) -> str:

@@ -7,39 +7,59 @@ from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
-from turns import BACKBONE, WHOLE, Turn, arguments, serve
+from turns import BACKBONE, BASE, CROP, WHOLE, Turn, arguments, drawn, serve
 
 from stpp.models.authors import our_name
 
 
 def data(work: str, scratch: Path) -> Turn:
-    """Augmented and normalised images of one epoch."""
+    """Augmented and normalised images of one epoch. Beside it, `cropped` masks."""
     from dataset.semi import SemiDataset
 
     augmentation, suffix = work.split("-")
     lists = {"labeled": scratch / f"{suffix}.txt", "unlabeled": scratch / f"{suffix}.txt"}
     if augmentation == "weak":
-        dataset = SemiDataset("pascal", str(scratch), "train", 321, str(lists["labeled"]))
+        dataset = SemiDataset("pascal", str(scratch), "train", CROP, str(lists["labeled"]))
     else:
         dataset = SemiDataset(
             "pascal",
             str(scratch),
             "semi_train",
-            321,
+            CROP,
             str(lists["labeled"]),
             str(lists["unlabeled"]),
             f"{scratch}/masks",
         )
         dataset.ids, dataset.labeled_ids = dataset.unlabeled_ids, []
 
+    masks = cropped(scratch)
+
     def turn(number: int) -> tuple[int, np.ndarray]:
-        return len(dataset), np.array([len(dataset[index][0]) for index in range(len(dataset))])
+        for index in range(len(dataset)):
+            dataset[index]
+        return len(dataset), masks
 
     return turn
+
+
+def cropped(scratch: Path) -> np.ndarray:
+    """The masks, each rescaled and cropped by the authors' code, as stpp has `drawn` it."""
+    from dataset.transform import crop, resize
+
+    found = []
+    for number, path in enumerate(sorted((scratch / "masks").iterdir())):
+        mask = Image.open(path)
+        size, (left, top, *_) = drawn((mask.height, mask.width), number)
+        draws = iter((max(size), left, top))
+        with patch("random.randint", lambda low, high, draws=draws: next(draws)):
+            found.append(np.asarray(crop(*resize(mask.convert("RGB"), mask, BASE, (0.5, 2.0)), CROP)[1]))
+    return np.array(found)
 
 
 def score(scratch: Path) -> Turn:
@@ -121,7 +141,6 @@ def without_workers(loader: type[DataLoader[Any]], *args: Any, **options: Any) -
 def predict(scratch: Path, device: str, *, augmented: bool) -> Turn:
     """Masks as `label` and `select_reliable` make them."""
     from dataset.transform import normalize
-    from PIL import Image
 
     model = network(scratch).to(device).eval()
     images = [Image.fromarray(image) for image in np.load(scratch / "images.npy")[: 1 if augmented else 4]]

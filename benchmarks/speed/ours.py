@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
-from turns import BACKBONE, WHOLE, Turn, arguments, serve
+from PIL import Image
+from turns import BACKBONE, BASE, CROP, WHOLE, Turn, arguments, drawn, serve
 
+from stpp.data.augmentation import rescaled_crop
 from stpp.data.dataset import Sample, TrainingSet
 from stpp.data.manifest import Row
 from stpp.distributed import Team
@@ -40,7 +42,7 @@ PAPER = {"scales": [0.5, 0.75, 1.0, 1.5, 2.0], "flip": True}
 
 
 def data(work: str, scratch: Path) -> Turn:
-    """Augmented and normalised images of one epoch; the first turn fills the cache."""
+    """Augmented and normalised images of one epoch; the first turn fills the cache. Beside it, `cropped` masks."""
     augmentation, suffix = work.split("-")
     stores = (MaskStore(scratch / "masks-1.h5"),) if augmentation == "strong" else ()
     samples = []
@@ -49,17 +51,27 @@ def data(work: str, scratch: Path) -> Turn:
         row = Row(Path(image).stem, "unlabeled", str(scratch / image), str(scratch / mask), 360, 480, 1)
         samples.append(Sample(row, stores))
     settings = StudentAugmentation().model_dump()
-    how: dict[str, Any] = {"crop": 321, "base_size": 400, "seed": 0, "role": "student", "cache": 10**9}
+    how: dict[str, Any] = {"crop": CROP, "base_size": BASE, "seed": 0, "role": "student", "cache": 10**9}
     dataset = TrainingSet(samples, {"classes": 21, "ignore_value": 255}, settings, **how)
-    device = torch.device("cpu")
+    device, masks = torch.device("cpu"), cropped(scratch)
 
     def turn(number: int) -> tuple[int, np.ndarray]:
         for first in range(0, len(samples), 4):
             images = [dataset[number, index][0] for index in range(first, min(first + 4, len(samples)))]
             network_input(torch.stack(images), device)
-        return len(samples), np.array([])
+        return len(samples), masks
 
     return turn
+
+
+def cropped(scratch: Path) -> np.ndarray:
+    """The masks, each rescaled and cropped as it is `drawn`."""
+    masks = [np.asarray(Image.open(path)) for path in sorted((scratch / "masks").iterdir())]
+    found = [
+        rescaled_crop(np.repeat(mask[..., None], 3, axis=2), mask, *drawn(mask.shape, number), crop=CROP)[1]
+        for number, mask in enumerate(masks)
+    ]
+    return np.array(found)
 
 
 def score(scratch: Path, *, stored: bool) -> Turn:

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stpp.data.augmentation import crop_box, rescale_size, sample_rng
+
 SIZE = (400, 300)
 """Of the images of "whole", in px."""
 WHOLE = {"crop": 289, "batch": 4, "epochs": 4, "rate": 0.004}
@@ -30,6 +32,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--reference", type=Path)
     return parser.parse_args()
+
+
+CROP, BASE = 321, 400
+"""Of the augmented images, in px."""
+
+
+def drawn(shape: tuple[int, ...], number: int) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+    """The size that an image of `shape` is rescaled to, and the box that is cropped from that, as stpp draws them."""
+    scale, place = (sample_rng(0, "student", 0, number, part) for part in ("scale", "crop"))
+    size = rescale_size(shape, scale, scale=(0.5, 2.0), base_size=BASE)
+    return size, crop_box(size, place, crop=CROP)
 
 
 def peak_mb() -> float:
