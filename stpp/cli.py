@@ -114,6 +114,7 @@ def _add_stage(commands: Any, kind: str, what: str) -> None:
             metavar="MB",
             help="decoded images that are kept in $TMPDIR, so that none is decoded twice; default: %(default)s",
         )
+        command.add_argument("--compile", action="store_true", help="compile the network first, for faster steps")
     if kind in ("train", "predict", "score"):
         command.add_argument(
             "--save-minutes",

@@ -119,6 +119,11 @@ class TrainingResources(Resources):
         "MB",
         ge=0,
     )
+    compile: bool = setting(
+        False,
+        "PyTorch compiles the network first, with a C++ compiler, in a minute or three, for faster steps; the last "
+        "bits of the result are others.",
+    )
 
 
 class Runtime(Section):

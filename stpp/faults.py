@@ -10,7 +10,10 @@ from stpp.errors import StppError, of_a_dead_loader
 
 @contextmanager
 def explained(advice: str) -> Iterator[None]:
-    """Turn a lack of memory and a dead loader process into a StppError; `advice` says which setting to lower."""
+    """Turn a lack of memory, a dead loader process and a missing compiler into a StppError.
+
+    `advice` says which setting to lower where memory lacks.
+    """
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -24,6 +27,12 @@ def explained(advice: str) -> Iterator[None]:
                 f"a process that loads data died ({str(error).splitlines()[0].strip()}), often because the machine ran "
                 "out of memory; lower runtime.train.workers or raise runtime.train.memory, and run the workflow again: "
                 "it goes on where the state was saved last"
+            ) from None
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise StppError(
+                f"PyTorch could not compile the network ({reason.strip()}); set runtime.train.compile to false, or "
+                "install a C++ compiler (such as the package g++)"
             ) from None
         raise
 

@@ -1,6 +1,6 @@
 """From an image to a mask: plain, in tiles, and with test-time augmentation."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,16 @@ def network_input(images: Tensor, device: torch.device) -> Tensor:
     return values.sub_(mean).div_(std).view(count, height, width, 3).permute(0, 3, 1, 2)
 
 
+WINDOW = {"cpu": 1, "cuda": 32}
+"""How many images `predict_masks` is best given, by type of device.
+
+Several of one size at once spare a GPU the waiting for many small orders. On a CPU that gains little, and the last bits
+would depend on which images meet, and so on the number of shards.
+"""
+BATCH_PIXELS = 2**21
+"""Of the images that the network takes at once: 12 of 480 x 360, or one of Cityscapes' 2048 x 1024."""
+
+
 def predict_mask(
     network: SegmentationNetwork,
     image: NDArray[np.uint8],
@@ -43,50 +53,70 @@ def predict_mask(
     tta: Mapping[str, Any] | None = None,
 ) -> NDArray[np.uint8]:
     """The mask uint8 (H, W), values 0 .. C-1, of an RGB image uint8 (H, W, 3), from `predict_scores`."""
-    return mask_of(predict_scores(network, image, device, prediction, tta))
+    ((mask, _),) = predict_masks(network, [image], device, prediction, tta)
+    return mask
 
 
 @torch.inference_mode()
-def predict_with_confidence(
+def predict_masks(
     network: SegmentationNetwork,
-    image: NDArray[np.uint8],
+    images: Sequence[NDArray[np.uint8]],
     device: torch.device,
     prediction: Mapping[str, Any],
     tta: Mapping[str, Any] | None = None,
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """The mask of `predict_mask`, and the confidence of each pixel, float32 (H, W) in [0, 1].
+    *,
+    confident: bool = False,
+) -> list[tuple[NDArray[np.uint8], NDArray[np.float32] | None]]:
+    """The mask of each of the RGB `images`, as `predict_mask` has it, and where `confident` that of each pixel.
 
-    It is the probability of the pixel's class: that of the softmax, or with `tta` its mean over all scales and flips.
+    The confidence, float32 (H, W) in [0, 1], is the probability of the pixel's class: that of the softmax, or with
+    `tta` its mean over all scales and flips. Images of one size go through the network together.
     """
-    scores = predict_scores(network, image, device, prediction, tta)
-    softmax = scores.softmax(dim=1) if tta is None else scores / (len(tta["scales"]) * (1 + tta["flip"]))
-    confidence: NDArray[np.float32] = softmax.amax(dim=1)[0].clamp(0, 1).cpu().numpy()
-    return mask_of(scores), confidence
+    found: dict[int, tuple[NDArray[np.uint8], NDArray[np.float32] | None]] = {}
+    for numbers in batches([image.shape for image in images]):
+        scores = predict_scores(network, [images[number] for number in numbers], device, prediction, tta)
+        confidences: Sequence[NDArray[np.float32] | None] = [None] * len(numbers)
+        if confident:
+            softmax = scores.softmax(dim=1) if tta is None else scores / (len(tta["scales"]) * (1 + tta["flip"]))
+            confidences = list(softmax.amax(dim=1).clamp(0, 1).cpu().numpy())
+        found |= zip(numbers, zip(masks_of(scores), confidences))
+    return [found[number] for number in range(len(images))]
 
 
-def mask_of(scores: Tensor) -> NDArray[np.uint8]:
-    """The class with the highest of the scores (1, C, H, W) at each pixel, uint8 (H, W)."""
-    mask: NDArray[np.uint8] = scores.argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
-    return mask
+def batches(shapes: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
+    """The numbers of the images that go through the network together, of the images of these (height, width, ...)."""
+    same: dict[tuple[int, ...], list[int]] = {}
+    for number, shape in enumerate(shapes):
+        same.setdefault(shape, []).append(number)
+    for (height, width, *_), numbers in same.items():
+        most = max(1, BATCH_PIXELS // (height * width))
+        yield from (numbers[first : first + most] for first in range(0, len(numbers), most))
+
+
+def masks_of(scores: Tensor) -> NDArray[np.uint8]:
+    """The class with the highest of the scores (N, C, H, W) at each pixel, uint8 (N, H, W)."""
+    masks: NDArray[np.uint8] = scores.argmax(dim=1).to(torch.uint8).cpu().numpy()
+    return masks
 
 
 @torch.inference_mode()
 def predict_scores(
     network: SegmentationNetwork,
-    image: NDArray[np.uint8],
+    images: Sequence[NDArray[np.uint8]],
     device: torch.device,
     prediction: Mapping[str, Any],
     tta: Mapping[str, Any] | None = None,
 ) -> Tensor:
-    """The logits float32 (1, C, H, W), on `device`, of an RGB image uint8 (H, W, 3).
+    """The logits float32 (N, C, H, W), on `device`, of N RGB images of one size, uint8 (H, W, 3).
 
     `prediction` holds `precision`, `long_side` (px or None: resize the image first, as training does), `tile` (px or
     None) and `overlap` (px). With `tta`, `scales` and `flip`, they are no logits but the sum of the softmax maps of all
     scales, mirrored or not, resized to the image (the paper's pseudo-labelling). `network` comes from
     `for_prediction`, with the same precision.
     """
-    height, width = image.shape[:2]
-    x = network_input(torch.from_numpy(_shrunk(image, prediction["long_side"]))[None], device)
+    height, width = images[0].shape[:2]
+    shrunk = np.stack([_shrunk(image, prediction["long_side"]) for image in images])
+    x = network_input(torch.from_numpy(shrunk), device)
     scores = _logits(network, x, prediction) if tta is None else _augmented(network, x, prediction, tta)
     return _resized(scores, height, width)
 
@@ -95,7 +125,7 @@ def _shrunk(image: NDArray[np.uint8], long_side: int | None) -> NDArray[np.uint8
     """The image with that long side; resized by Pillow's antialiased bilinear filter, like the training images."""
     height, width = image.shape[:2]
     if long_side is None or long_side == max(height, width):
-        return np.array(image, copy=True)  # torch wants memory that it may write to
+        return image
     factor = long_side / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
     return np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
@@ -104,7 +134,7 @@ def _shrunk(image: NDArray[np.uint8], long_side: int | None) -> NDArray[np.uint8
 def _augmented(
     network: SegmentationNetwork, x: Tensor, prediction: Mapping[str, Any], tta: Mapping[str, Any]
 ) -> Tensor:
-    """Sum of the softmax maps (1, C, H, W) over scales and flips."""
+    """Sum of the softmax maps (N, C, H, W) over scales and flips."""
     height, width = x.shape[-2:]
     total = torch.zeros((), device=x.device)
     for scale in tta["scales"]:
@@ -126,7 +156,7 @@ def _resized(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def _logits(network: SegmentationNetwork, x: Tensor, prediction: Mapping[str, Any]) -> Tensor:
-    """Logits (1, C, H, W) of one image, whole or as the mean over overlapping tiles."""
+    """Logits (N, C, H, W) of images of one size, whole or as the mean over overlapping tiles."""
     tile, overlap = prediction["tile"], prediction["overlap"]
     x = x.to(PRECISIONS[prediction["precision"]])
     height, width = x.shape[-2:]
@@ -139,7 +169,7 @@ def _logits(network: SegmentationNetwork, x: Tensor, prediction: Mapping[str, An
             window = (..., slice(top, top + tile), slice(left, left + tile))
             logits = network(x[window])
             if total.ndim == 0:
-                total = logits.new_zeros(1, logits.shape[1], height, width)
+                total = logits.new_zeros(len(x), logits.shape[1], height, width)
             total[window] += logits
             count[window] += 1
     return total / count

@@ -1,18 +1,21 @@
 """Masks of unlabeled images from one checkpoint: the stability masks, and the pseudo-labels."""
 
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from stpp.checkpoint import Model, load_checkpoint
+from stpp.data.ahead import windows
 from stpp.data.images import read_image
 from stpp.data.manifest import Row
 from stpp.faults import explained, prediction_advice
-from stpp.inference import pick_device, predict_mask, predict_with_confidence
+from stpp.inference import WINDOW, pick_device, predict_masks
 from stpp.lease import lease
 from stpp.masks import MaskStore, MaskWriter, assemble, voc_palette
 from stpp.models.folding import for_prediction
@@ -57,7 +60,7 @@ def predict_in_parts(
     prediction, tta = stage.settings["prediction"], stage.settings["tta"]
     confident = stage.settings.get("confidence", False)
     network = for_prediction(model.network, prediction["precision"])
-    store = {
+    described = {
         "classes": model.classes,
         "palette": voc_palette(len(model.classes)),
         "producer": stage.recipe["identity"],
@@ -66,23 +69,25 @@ def predict_in_parts(
     parts = Parts(progress.folder, "h5", lambda path: len(MaskStore(path)))
     saved, done = parts.done()
     known = earlier_masks(stage, rows[done:])
+
+    def image_of(row: Row) -> NDArray[np.uint8] | None:
+        return None if row.id in known else np.asarray(read_image(row.image))
+
     with tqdm(total=len(rows), initial=done, unit="img", desc=stage.folder.name, mininterval=1, maxinterval=30) as bar:
         while done < len(rows) or not saved:
-            with parts.writing(done) as path, MaskWriter(path, **store) as writer:
-                for row in rows[done:]:
-                    confidence = None
-                    if row.id in known:
-                        mask = known[row.id][row.id]
-                        confidence = known[row.id].confidence(row.id) if confident else None
-                    else:
-                        image = np.asarray(read_image(row.image))
-                        with explained(prediction_advice(image.shape[0], image.shape[1], prediction["tile"])):
-                            if confident:
-                                mask, confidence = predict_with_confidence(network, image, device, prediction, tta)
-                            else:
-                                mask = predict_mask(network, image, device, prediction, tta)
-                    writer.add(row.id, mask, confidence)
-                    bar.update()
+            with parts.writing(done) as path, MaskWriter(path, **described) as writer:
+                for window in windows(rows[done:], image_of, WINDOW[device.type]):
+                    images = [image for _, image in window if image is not None]
+                    height, width = max((image.shape[:2] for image in images), key=math.prod, default=(1, 1))
+                    with explained(prediction_advice(height, width, prediction["tile"])):
+                        masks = iter(predict_masks(network, images, device, prediction, tta, confident=confident))
+                    for row, image in window:
+                        if image is not None:
+                            writer.add(row.id, *next(masks))
+                        else:
+                            store = known[row.id]
+                            writer.add(row.id, store[row.id], store.confidence(row.id) if confident else None)
+                    bar.update(len(window))
                     progress.tell(int(bar.n), len(rows), device=str(device))
                     if progress.due:
                         break

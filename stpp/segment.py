@@ -14,7 +14,7 @@ from stpp.data.lists import is_image
 from stpp.data.record import listing
 from stpp.errors import Problems, StppError
 from stpp.files import replacing, write_text
-from stpp.inference import mask_of
+from stpp.inference import masks_of
 from stpp.masks import write_palette_png
 from stpp.segmenter import Segmenter
 
@@ -126,7 +126,7 @@ def _refuse_overwriting(files: Sequence[Path], images: Mapping[Path, str], overw
 def _segment(model: Segmenter, image: Path, files: Mapping[str, Path]) -> None:
     picture = read_image(image)
     scores = model.scores(picture)
-    mask = mask_of(scores)
+    (mask,) = masks_of(scores)
     with replacing(files["masks"]) as path:
         write_palette_png(mask, model.palette, path)
     colours = Image.fromarray(np.array(model.palette, np.uint8)[mask])

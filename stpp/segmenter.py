@@ -16,7 +16,7 @@ from stpp.data.classes import CITYSCAPES, VOC_CLASSES
 from stpp.data.images import read_image
 from stpp.errors import StppError
 from stpp.faults import explained, prediction_advice
-from stpp.inference import mask_of, pick_device, predict_scores
+from stpp.inference import masks_of, pick_device, predict_scores
 from stpp.masks import voc_palette
 from stpp.models import build
 from stpp.models.authors import from_authors
@@ -63,7 +63,7 @@ class Segmenter:
         Pillow image; or RGB pixels, uint8 (H, W, 3) of 0..255. Raises StppError for a file that cannot be read, for
         another array, and for too little memory.
         """
-        return mask_of(self.scores(image))
+        return masks_of(self.scores(image))[0]
 
     def probabilities(self, image: "str | Path | Image.Image | NDArray[np.uint8]") -> NDArray[np.float32]:
         """The softmax of one image, as `predict` takes it: float32 (C, H, W), 0..1, 1 in sum over the classes."""
@@ -74,7 +74,7 @@ class Segmenter:
         """The logits of one image, as `predict` takes it: float32 (1, C, H, W), on `device`."""
         pixels = _pixels(image)
         with explained(prediction_advice(pixels.shape[0], pixels.shape[1], self.prediction["tile"])):
-            return predict_scores(self.network, pixels, self.device, self.prediction)
+            return predict_scores(self.network, [pixels], self.device, self.prediction)
 
 
 def load(path: str | Path, device: str = "auto", *, long_side: int | None = None, tile: int | None = None) -> Segmenter:

@@ -26,7 +26,7 @@ from stpp.progress import UNFINISHED, spent
 
 @dataclass(frozen=True)
 class Runtime:
-    """Speed settings of a job; no result depends on them, except on `threads` in the last bits.
+    """Speed settings of a job; no result depends on them, except on `threads` and `compile` in the last bits.
 
     `device` is "auto", "cpu" or "cuda"; `gpus` are taken, none means the CPU, and several that a training is spread
     over so many processes, GPUs or not. `threads` and `workers` are each process's. Unfinished work is saved every
@@ -38,6 +38,7 @@ class Runtime:
     threads: int = 1
     workers: int = 0
     cache: int = 4000
+    compile: bool = False
     shard: int = 0
     shards: int = 1
     save_minutes: float = 5.0

@@ -3,13 +3,13 @@
 import re
 import shutil
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -64,7 +64,9 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
     if team.leads:
         print(loaded)
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    trained = team.together(network)
+    trained: Callable[[Tensor], Tensor] = team.together(network)
+    if runtime.compile:
+        trained = torch.compile(trained, options={"fallback_random": True})  # the dropout of an uncompiled network
     state = TrainingState(network, make_optimizer(network, training), torch.zeros((), device=device))
     save_at = {epochs * k // settings["checkpoints"]: f"checkpoint-{k}.pt" for k in range(1, settings["checkpoints"])}
 
@@ -127,7 +129,7 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
     with stage.writing("metrics.csv") as path:
         write_history(state.history, path)
     facts = {"best_epoch": state.best["epoch"], "best_val_miou": state.best["miou"]} if state.best else {}
-    how = {"device": str(device), "processes": team.size, "threads": runtime.threads}
+    how = {"device": str(device), "processes": team.size, "threads": runtime.threads, "compiled": runtime.compile}
     stage.finish(**how, images_per_epoch=len(dataset), iterations=total, **facts)
 
 
@@ -192,10 +194,10 @@ def learning_rate(training: Mapping[str, Any], iteration: int, total: int) -> fl
     return ramp * base * (1 - iteration / total) ** training["poly_power"]
 
 
-def forward(network: nn.Module, images: Tensor, precision: str) -> Tensor:
+def forward(network: Callable[[Tensor], Tensor], images: Tensor, precision: str) -> Tensor:
     """Logits float32 (N, C, H, W) for normalised images (N, 3, H, W); `precision` is "fp32" or "bf16"."""
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        logits: Tensor = network(images)
+        logits = network(images)
     return logits.float()
 
 

@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from stpp.data.ahead import windows
 from stpp.data.images import read_image, read_mask
 from stpp.data.manifest import Row
-from stpp.inference import predict_mask
+from stpp.inference import WINDOW, predict_masks
 from stpp.metrics import Confusion, confusion_matrix, total
 from stpp.models.folding import for_prediction
 from stpp.models.network import SegmentationNetwork
@@ -23,7 +25,12 @@ def evaluate_network(
 ) -> tuple[Confusion, dict[str, Confusion]]:
     """Confusion matrices int64 (C, C) of whole images, no test-time augmentation: the sum, and by image id."""
     ready, images = for_prediction(network, prediction["precision"]), {}
-    for row in rows:
-        mask = predict_mask(ready, np.asarray(read_image(row.image)), device, prediction)
-        images[row.id] = confusion_matrix(mask, read_mask(row.true_mask, encoding), encoding["classes"])
+
+    def pair(row: Row) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        return np.asarray(read_image(row.image)), read_mask(row.true_mask, encoding)
+
+    for window in windows(rows, pair, WINDOW[device.type]):
+        masks = predict_masks(ready, [image for _, (image, _) in window], device, prediction)
+        for (row, (_, truth)), (mask, _) in zip(window, masks):
+            images[row.id] = confusion_matrix(mask, truth, encoding["classes"])
     return total(images.values(), encoding["classes"]), images

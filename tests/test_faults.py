@@ -292,7 +292,7 @@ def test_too_little_memory_says_which_setting_to_lower_and_by_how_much(
     assert "training.student.batch_size from 4 to 2" in said
     assert "training.student.crop from 24 to 16" in said
 
-    monkeypatch.setattr("stpp.predict.predict_mask", fail)
+    monkeypatch.setattr("stpp.predict.predict_masks", fail)
     assert run(fabricate.only(copy, "predict/masks-checkpoint1*")) == 1
     said = capsys.readouterr().err
     assert message in said
@@ -322,12 +322,13 @@ def test_masks_of_one_class_and_labels_that_lost_a_class_are_warned_of(copy: Pat
         with pytest.MonkeyPatch.context() as patch:
             import numpy as np
 
-            def mask(network: Any, image: Any, *rest: Any, label: int | None = label) -> Any:
-                made = np.full(image.shape[:2], label or 0, np.uint8)
-                made[0, 0] = 1
-                return made
+            def masks(network: Any, images: Any, *rest: Any, label: int | None = label, **confident: Any) -> Any:
+                made = [np.full(image.shape[:2], label or 0, np.uint8) for image in images]
+                for mask in made:
+                    mask[0, 0] = 1
+                return [(mask, None) for mask in made]
 
-            patch.setattr("stpp.predict.predict_mask", mask)
+            patch.setattr("stpp.predict.predict_masks", masks)
             assert run(stage) == 0
         assert text in capsys.readouterr().err
         (warning,) = json.loads((stage / "stage.json").read_text())["warnings"]

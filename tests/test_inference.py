@@ -16,7 +16,7 @@ from PIL import Image
 
 from stpp.checkpoint import MEAN, STD, load_checkpoint, save_checkpoint
 from stpp.errors import StppError
-from stpp.inference import network_input, pick_device, predict_mask, tile_starts
+from stpp.inference import BATCH_PIXELS, batches, network_input, pick_device, predict_mask, predict_masks, tile_starts
 from stpp.models import build
 from stpp.models.folding import for_prediction
 
@@ -95,6 +95,33 @@ def test_test_time_augmentation_sums_the_softmax_maps_of_scales_and_flips() -> N
     assert clear.mean() > 0.9
     assert np.array_equal(mask[clear], total.argmax(0)[clear])
     assert not np.array_equal(mask, predict_mask(net, image, CPU, WHOLE))
+
+
+@pytest.mark.parametrize("tta", [None, {"scales": [0.75, 1.0], "flip": True}])
+@pytest.mark.parametrize("how", [{}, {"long_side": 24}, {"tile": 32, "overlap": 8}])
+def test_several_images_have_the_masks_that_each_has_alone(tta: dict[str, Any] | None, how: dict[str, Any]) -> None:
+    net, sizes = network(), [(40, 32), (33, 41), (40, 32), (32, 40), (40, 32)]
+    images = [picture(*size, seed=number) for number, size in enumerate(sizes)]
+    together = predict_masks(net, images, CPU, WHOLE | how, tta, confident=True)
+    for image, (mask, confidence) in zip(images, together, strict=True):
+        ((alone, sure),) = predict_masks(net, [image], CPU, WHOLE | how, tta, confident=True)
+        assert mask.shape == image.shape[:2] and mask.dtype == np.uint8 and len(np.unique(mask)) > 1
+        assert confidence is not None and sure is not None
+        np.testing.assert_allclose(confidence, sure, atol=1e-5)
+        assert (mask == alone).mean() > 0.999  # where two classes are equal, rounding decides
+    assert [mask.tobytes() for mask, none in predict_masks(net, images, CPU, WHOLE | how, tta) if none is None] == [
+        mask.tobytes() for mask, _ in together
+    ]
+
+
+@given(st.lists(st.sampled_from([(480, 360), (360, 480), (1024, 2048), (3000, 4000)]), max_size=40))
+def test_images_of_one_size_go_together_up_to_a_number_of_pixels(shapes: list[tuple[int, int]]) -> None:
+    found = list(batches(shapes))
+    assert sorted(number for batch in found for number in batch) == list(range(len(shapes)))
+    for batch in found:
+        ((height, width),) = {shapes[number] for number in batch}
+        assert batch == sorted(batch)
+        assert len(batch) == 1 or len(batch) * height * width <= BATCH_PIXELS
 
 
 def test_a_flip_alone_makes_the_mask_mirror_symmetric() -> None:

@@ -72,7 +72,7 @@ def stop_when(monkeypatch: pytest.MonkeyPatch, target: str, count: int) -> None:
 # (stage, the function that is called once a unit of work, its units)
 WORK = {
     "train": ("train/teacher*", "stpp.train.masked_cross_entropy", 6),
-    "predict": ("predict/masks-checkpoint1*", "stpp.predict.predict_mask", 6),
+    "predict": ("predict/masks-checkpoint1*", "stpp.predict.predict_masks", 6),
     "score": ("score/*", "stpp.score.compare_masks", 6),
 }
 

@@ -39,12 +39,12 @@ def predicted(stage: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> in
     computed = []
 
     def counting(*arguments, **named):
-        computed.append(1)
-        return predict_mask(*arguments, **named)
+        computed.extend(predicted := predict_masks(*arguments, **named))
+        return predicted
 
-    predict_mask = predict.predict_mask
+    predict_masks = predict.predict_masks
     with monkeypatch.context() as patch:
-        patch.setattr(predict, "predict_mask", counting)
+        patch.setattr(predict, "predict_masks", counting)
         assert main(["predict", str(stage), *options]) == 0
     return len(computed)
 
