@@ -1,5 +1,5 @@
 # make demo | make ablations | make camvid | make test | make browser | make durability | make cluster | make bench
-# make demo SEEDS=3, make camvid CAMVID=path, make durability KILLS=10, make bench REFERENCE=path [MODEL=checkpoint]
+# make demo SEEDS=3, make camvid CAMVID=path, make durability KILLS=10, make bench REFERENCE=path [MODEL=checkpoint] [AT_ONCE=2]
 # make check | make docs | make lock
 
 PYTHON ?= python3
@@ -7,6 +7,7 @@ VENV   ?= .venv
 CORES  ?= all
 SEEDS  ?= 1
 KILLS  ?= 50
+AT_ONCE ?= 1
 CAMVID ?= ../shared/camvid
 WEIGHTS ?= ../shared/weights/mobilenet_v2-imagenet.pth
 
@@ -58,7 +59,7 @@ bench: setup  ## how near to the hardware's limit; with REFERENCE=checkout of th
 ifdef REFERENCE
 	@mkdir -p results
 	$(BIN)/python benchmarks/speed --reference $(REFERENCE) --images $(CAMVID)/JPEGImages \
-	    --masks $(CAMVID)/SegmentationClass $(if $(MODEL),--weights $(MODEL)) --csv results/speed.csv --plot results/speed.png
+	    --masks $(CAMVID)/SegmentationClass $(if $(MODEL),--weights $(MODEL)) --at-once $(AT_ONCE) --csv results/speed.csv --plot results/speed.png
 	$(BIN)/python benchmarks/memory.py
 	@echo; echo "The figures are in results/speed.csv and results/speed.png"
 endif

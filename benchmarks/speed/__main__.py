@@ -4,8 +4,9 @@
 
 `--reference` is a checkout of the authors' code, which is run as it is. Each kind of work has two contestants, each a
 process of its own with one thread. They take turns, A B A B; the first turn of each is not counted. What is measured is
-a turn's processor time (on a GPU, wall time), so other load on the machine hardly matters. The ratio is that of the
-medians; the range beside it holds the middle half of the ratios of single turns.
+a turn's processor time (on a GPU, wall time), so other load on the machine hardly matters, and a CPU with several cores
+may do several kinds of work `--at-once`. The ratio is that of the medians; the range beside it holds the middle half of
+the ratios of single turns.
 
 Without `--reference`, only stpp runs: enough to see that all of it works. `floor.py` says how near the hardware's limit
 it is.
@@ -20,6 +21,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,7 @@ import numpy as np
 import torch
 from ours import NETWORK
 from PIL import Image
-from turns import BACKBONE, SIZE
+from turns import BACKBONE, COUNT, SIZE, spread
 
 from stpp.checkpoint import load_checkpoint
 from stpp.masks import MaskWriter, voc_palette
@@ -93,7 +96,7 @@ def main() -> None:
     parser.add_argument("--reference", type=lambda path: Path(path).resolve(), help="checkout of the authors' code")
     parser.add_argument("--images", type=Path, required=True, help="folder of photographs")
     parser.add_argument("--masks", type=Path, required=True, help="folder of their masks, of the same names")
-    parser.add_argument("--count", type=int, default=24, help="how many of them; default: %(default)s")
+    parser.add_argument("--count", type=int, default=COUNT, help="how many of them; default: %(default)s")
     parser.add_argument("--crop", type=int, default=321, help="of a training step, in px; default: %(default)s")
     parser.add_argument(
         "--weights",
@@ -102,6 +105,7 @@ def main() -> None:
     )
     parser.add_argument("--only", default=",".join(WORK), help="kinds of work, by comma; default: %(default)s")
     parser.add_argument("--turns", type=int, help="counted turns of each; default: 3 to 100")
+    parser.add_argument("--at-once", type=int, default=1, help="kinds of work at a time; default: %(default)s")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: %(default)s")
     parser.add_argument("--csv", type=Path, help="file to write the figures to")
     parser.add_argument("--plot", type=Path, help="PNG or SVG file to draw the ratios in")
@@ -121,15 +125,10 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory(prefix="stpp-speed-") as folder:
         prepare(Path(folder), options)
-        for work in options.only.split(","):
-            contestants = {side: Contestant(side, work, options, Path(folder)) for side in sides}
-            for number in range(1 + (options.turns or WORK[work][0])):
-                for contestant in contestants.values():
-                    contestant.turn(number)
-            rows.append(compared(work, contestants))
-            for contestant in contestants.values():
-                contestant.close()
-            print(line(rows[-1]), flush=True)
+        with ThreadPoolExecutor(options.at_once) as pool:
+            for row in pool.map(partial(measured, sides, options, Path(folder)), options.only.split(",")):
+                rows.append(row)
+                print(line(row), flush=True)
     if options.csv:
         with options.csv.open("w", newline="") as file:
             writer = csv.DictWriter(file, HEADER)
@@ -146,15 +145,15 @@ def prepare(scratch: Path, options: argparse.Namespace) -> None:
     for folder in ("png", "jpeg", "masks"):
         (scratch / folder).mkdir()
     photographs = sorted(options.images.iterdir())
-    names = [path.stem for path in photographs[:: max(1, len(photographs) // options.count)][: options.count]]
-    for path in photographs:
-        if path.stem in names:
-            with Image.open(path) as image, Image.open(options.masks / f"{path.stem}.png") as mask:
-                images.append(np.asarray(image.convert("RGB").resize((480, 360), Image.Resampling.BICUBIC)))
-                masks.append(np.asarray(mask.resize((480, 360), Image.Resampling.NEAREST)))
-            Image.fromarray(images[-1]).save(scratch / f"png/{path.stem}.png")
-            Image.fromarray(images[-1]).save(scratch / f"jpeg/{path.stem}.jpg", quality=90)
-            Image.fromarray(masks[-1]).save(scratch / f"masks/{path.stem}.png")
+    chosen = spread(photographs, options.count)
+    names = [path.stem for path in chosen]
+    for path in chosen:
+        with Image.open(path) as image, Image.open(options.masks / f"{path.stem}.png") as mask:
+            images.append(np.asarray(image.convert("RGB").resize((480, 360), Image.Resampling.BICUBIC)))
+            masks.append(np.asarray(mask.resize((480, 360), Image.Resampling.NEAREST)))
+        Image.fromarray(images[-1]).save(scratch / f"png/{path.stem}.png")
+        Image.fromarray(images[-1]).save(scratch / f"jpeg/{path.stem}.jpg", quality=90)
+        Image.fromarray(masks[-1]).save(scratch / f"masks/{path.stem}.png")
     for folder, suffix in (("png", "png"), ("jpeg", "jpg")):
         lines = [f"{folder}/{name}.{suffix} masks/{name}.png" for name in names]
         (scratch / f"{folder}.txt").write_text("\n".join(lines))
@@ -202,7 +201,7 @@ def small_data_set(photographs: Sequence[Path], masks: Path, scratch: Path) -> N
     """32 images for "whole", and the lists of the labeled, unlabeled and val ones: a quarter, a half, a quarter."""
     for folder in ("small", "small-masks", "dataset/splits/pascal"):
         (scratch / folder).mkdir(parents=True)
-    chosen = photographs[:: max(1, len(photographs) // 32)][:32]
+    chosen = spread(photographs, 32)
     for path in chosen:
         with Image.open(path) as image, Image.open(masks / f"{path.stem}.png") as mask:
             image.convert("RGB").resize(SIZE, Image.Resampling.BICUBIC).save(scratch / f"small/{path.stem}.png")
@@ -211,6 +210,18 @@ def small_data_set(photographs: Sequence[Path], masks: Path, scratch: Path) -> N
     for name, part in (("labeled", lines[::4]), ("dataset/splits/pascal/val", lines[1::4])):
         (scratch / f"{name}.txt").write_text("\n".join(part))
     (scratch / "unlabeled.txt").write_text("\n".join(lines[2::4] + lines[3::4]))
+
+
+def measured(sides: Sequence[str], options: argparse.Namespace, scratch: Path, work: str) -> dict[str, Any]:
+    """The figures of one kind of work, after all turns of its contestants."""
+    contestants = {side: Contestant(side, work, options, scratch) for side in sides}
+    for number in range(1 + (options.turns or WORK[work][0])):
+        for contestant in contestants.values():
+            contestant.turn(number)
+    row = compared(work, contestants)
+    for contestant in contestants.values():
+        contestant.close()
+    return row
 
 
 def compared(work: str, contestants: dict[str, Contestant]) -> dict[str, Any]:

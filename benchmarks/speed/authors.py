@@ -198,7 +198,7 @@ def main() -> None:
         "whole": lambda: whole(options.scratch),
         "train": lambda: train(options.scratch, options.device),
     }
-    serve(turns[kind](), "authors", options.device, options.scratch)
+    serve(turns[kind](), "authors", options)
 
 
 if __name__ == "__main__":

@@ -172,7 +172,7 @@ def main() -> None:
         "whole": lambda: whole(scratch),
         "train": lambda: train(scratch, device, detail),
     }
-    serve(turns[kind](), "ours", options.device, scratch)
+    serve(turns[kind](), "ours", options)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +34,15 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+COUNT = 24
+"""Of images, unless another number is asked for."""
 CROP, BASE = 321, 400
 """Of the augmented images, in px."""
+
+
+def spread(paths: Sequence[Path], count: int) -> Sequence[Path]:
+    """`count` of the paths, equally far apart; all, where there are fewer."""
+    return paths[:: max(1, len(paths) // count)][:count]
 
 
 def drawn(shape: tuple[int, ...], number: int) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
@@ -63,15 +70,15 @@ def processor_time() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
-def serve(turn: Turn, side: str, device: str, scratch: Path) -> None:
+def serve(turn: Turn, side: str, options: argparse.Namespace) -> None:
     """Take turns until the input ends."""
     forget_peak()
-    clock = processor_time if device == "cpu" else time.perf_counter
+    clock = processor_time if options.device == "cpu" else time.perf_counter
     for line in sys.stdin:
         started = clock()
         images, result = turn(int(line))
         seconds = clock() - started
-        path = scratch / f"{side}-{int(line)}.npy"
+        path = options.scratch / f"{options.work}-{side}-{int(line)}.npy"
         np.save(path, result)
         answer = {"seconds": seconds, "images": images, "peak_mb": peak_mb(), "result": str(path)}
         print(json.dumps(answer), flush=True)
