@@ -29,7 +29,7 @@ PRINT = {  # what, as a pattern
     "make camvid SEEDS=3": r"suponly  .* 3 ",
     "make camvid CAMVID=path": r"suponly  .* 1 ",
     "make ablations": r"phases\.png",
-    ".venv/bin/python benchmarks/speed/model.py --images ../shared/camvid/JPEGImages "
+    ".venv/bin/python benchmarks/speed/trainer.py --images ../shared/camvid/JPEGImages "
     "--masks ../shared/camvid/SegmentationClass r50.pt": r"Wrote r50\.pt",
     "make bench": r"(?s)GFLOP/s.*images/s.*target: 97%",
     "make bench REFERENCE=path-to-a-checkout-of-the-authors-code": (

@@ -1,6 +1,6 @@
 """Train a network for the benchmark that is sure of what it sees.
 
-    python benchmarks/speed/model.py --images camvid/JPEGImages --masks camvid/SegmentationClass r50.pt
+    python benchmarks/speed/trainer.py --images camvid/JPEGImages --masks camvid/SegmentationClass r50.pt
 
 A DeepLabv3+ with ResNet-50 from random weights, on all images but those that the benchmark predicts. Most of it is done
 at output stride 16 and half the dilations, which sees as far as output stride 8 in a third of the time; the end at 8.
