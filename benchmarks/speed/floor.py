@@ -5,7 +5,9 @@
 Three rates of one network: what the device reaches in multiplying matrices, what the bare training step reaches on a
 batch that lies in memory, and what `stpp train` reaches with strong augmentation. The stage is run for one epoch and
 for several; the difference is what an epoch costs once images are decoded. It and the bare step take turns. On a CPU,
-processor time of one thread is measured, data loading included; on a GPU wall time, with loader processes.
+processor time of one thread is measured, data loading included; on a GPU wall time, with loader processes. Then the
+rate of a bare prediction. Operations are counted from the layers' sizes: where a dilated convolution skips the padding,
+its rate can exceed that of multiplying matrices.
 """
 
 import argparse
@@ -31,6 +33,7 @@ from stpp import train
 from stpp.distributed import Team
 from stpp.inference import network_input
 from stpp.models import build
+from stpp.models.folding import PRECISIONS, for_prediction
 from stpp.models.network import SegmentationNetwork
 from stpp.process import settle
 from stpp.stage import Runtime, Stage
@@ -38,7 +41,6 @@ from stpp.stage import Runtime, Stage
 PROJECT = Path(__file__).parents[2]
 EPOCHS = (2, 4)
 TARGET = {"cpu": 0.97, "cuda": 0.95}
-TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 STRONG: dict[str, Any] = {"jitter": {}, "grayscale": {}, "blur": {}, "cutout": {}}
 
 
@@ -46,7 +48,7 @@ def main() -> None:
     """Print the rates and the shares."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--backbone", default="resnet50", help="of DeepLabv3+; default: %(default)s")
-    parser.add_argument("--precision", default="bf16", choices=TYPES, help="default: %(default)s")
+    parser.add_argument("--precision", default="bf16", choices=PRECISIONS, help="default: %(default)s")
     parser.add_argument("--crop", type=int, default=321, help="px; default: %(default)s")
     parser.add_argument("--batch", type=int, default=4, help="images; default: %(default)s")
     parser.add_argument("--images", type=int, default=12, help="of an epoch; default: %(default)s")
@@ -64,16 +66,20 @@ def main() -> None:
             few, many = (seconds(partial(run, stage, device), device) for stage in stages)
             staged.append((many - few) / ((EPOCHS[1] - EPOCHS[0]) * (options.images // options.batch)))
             bare.append(statistics.median(seconds(step, device) for _ in range(5)))
-    limit = matrix_rate(TYPES[options.precision], device)
+    limit = matrix_rate(PRECISIONS[options.precision], device)
     shares = sorted(b / s for b, s in zip(bare, staged))
     print(f"DeepLabv3+ {options.backbone}, {options.precision}, crop {options.crop}, batch {options.batch}, {device}")
-    reached = step.flops() / statistics.median(bare)
+    reached = flops(step) / statistics.median(bare)
     print(f"matrix products  {limit / 1e9:9.0f} GFLOP/s")
     print(f"bare step        {reached / 1e9:9.0f} GFLOP/s, {reached / limit:.0%} of that")
     print(f"bare step        {options.batch / statistics.median(bare):9.3g} images/s")
     share = f"{statistics.median(shares):.1%} of that ({shares[0]:.1%} to {shares[-1]:.1%})"
     print(f"stpp train       {options.batch / statistics.median(staged):9.3g} images/s, {share}", end="")
     print(f"; target: {TARGET[device.type]:.0%}")
+    predict = prediction(step.network, options.precision, device)
+    predict()
+    reached = flops(predict) / statistics.median(seconds(predict, device) for _ in range(5))
+    print(f"prediction       {reached / 1e9:9.0f} GFLOP/s, {reached / limit:.0%} of matrix products, 480 x 360")
 
 
 def planned(folder: Path, options: argparse.Namespace) -> list[Path]:
@@ -125,11 +131,19 @@ class BareStep:
         train.masked_cross_entropy(logits, self.masks, self.team).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
 
-    def flops(self) -> int:
-        """Floating point operations of a step, a multiplication with an addition counted as two."""
-        with FlopCounterMode(display=False) as counter:
-            self()
-        return int(counter.get_total_flops())
+
+def prediction(network: SegmentationNetwork, precision: str, device: torch.device) -> Callable[[], object]:
+    """The logits of one image of 480 x 360, by the network as predictions use it."""
+    ready = for_prediction(network, precision)
+    image = network_input(torch.zeros(1, 360, 480, 3, dtype=torch.uint8), device).to(PRECISIONS[precision])
+    return torch.inference_mode()(partial(ready, image))
+
+
+def flops(work: Callable[[], object]) -> int:
+    """Floating point operations, a multiplication with an addition counted as two."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return int(counter.get_total_flops())
 
 
 def matrix_rate(kind: torch.dtype, device: torch.device) -> float:
