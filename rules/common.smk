@@ -70,5 +70,5 @@ GRAPH = Graph(RESULTS, PLAN)
 # What a long chain of stages waits for goes first, evaluations (priority 0) when nothing else can: so no core is idle
 # while one chain is still to be done.
 LONG_CHAIN, LAST_STUDENT = 2, 1
-COMPILING = "--compile" * RUNTIME.train.compile
+COMPILING = " --compile" * RUNTIME.train.compile
 SAVING = f"--save-minutes {RUNTIME.save_minutes:g}"

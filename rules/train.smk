@@ -24,7 +24,7 @@ for variant, files in GRAPH.trainings().items():
             **computes(RUNTIME.train),
         params:
             folder=subpath(output[0], parent=True),
-            options=f"--device {RUNTIME.device} --gpus {RUNTIME.train.gpu} --threads {RUNTIME.train.threads} --workers {RUNTIME.train.workers} --cache {RUNTIME.train.cache} {COMPILING} {SAVING}",
+            options=f"--device {RUNTIME.device} --gpus {RUNTIME.train.gpu} --threads {RUNTIME.train.threads} --workers {RUNTIME.train.workers} --cache {RUNTIME.train.cache}{COMPILING} {SAVING}",
         message:
             "Training {wildcards.stage}"
         shell:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import fabricate
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import Snakemake
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 
@@ -44,6 +46,19 @@ def test_a_compiled_network_learns_what_it_learns_otherwise_and_the_same_bytes_e
     assert compiled == [False, True, True]
     assert files[1] == files[2]
     np.testing.assert_allclose(histories[1]["loss"], histories[0]["loss"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_workflow_asks_for_it_where_the_configuration_does(
+    tmp_path: Path, snakemake: Snakemake, wanted: bool
+) -> None:
+    fabricate.write_scenes(tmp_path / "my scenes")
+    config = fabricate.tiny()
+    config["runtime"] = {**config["runtime"], "train": {**config["runtime"].get("train", {}), "compile": wanted}}
+    fabricate.write_config(tmp_path, config)
+    commands = re.findall(r"^Shell command: (stpp train .*)$", snakemake(tmp_path, "--dry-run").stdout, re.MULTILINE)
+    assert commands
+    assert all((" --compile " in command) == wanted and "  " not in command for command in commands)
 
 
 def test_a_missing_compiler_is_said(teacher: Path, tmp_path: Path) -> None:
