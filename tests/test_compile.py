@@ -14,8 +14,6 @@ import pandas as pd
 import pytest
 from conftest import Snakemake
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -35,6 +33,7 @@ def trained(teacher: Path, *options: str, **environment: str) -> subprocess.Comp
     )
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_a_compiled_network_learns_what_it_learns_otherwise_and_the_same_bytes_each_time(teacher: Path) -> None:
     histories, files, compiled = [], [], []
     for options in ([], ["--compile"], ["--compile"]):
