@@ -17,9 +17,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from stpp.cli import main
 from stpp.distributed import Team
+from stpp.launch import _torchrun
 
 STEPS = 20
 CPU = torch.device("cpu")
@@ -146,6 +148,16 @@ def test_a_team_that_is_killed_or_stopped_ends_in_the_bytes_of_one_left_alone(tm
     code, said = end(begin(alone, 1))
     assert code == 0, said
     assert "going on after iteration" in said, "the state of a team serves one process as well"
+
+
+def test_who_was_killed_counts_and_not_who_missed_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = {rank: ProcessFailure(rank, 0, code, "") for rank, code in enumerate((1, -signal.SIGKILL))}
+
+    def fails(*given: object) -> None:
+        raise ChildFailedError("training", failures)
+
+    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", lambda *given: fails)
+    assert _torchrun(2, ["training"]) == 128 + signal.SIGKILL
 
 
 def test_an_image_that_only_one_process_reads_is_named_once(without_dropout: Path, tmp_path: Path) -> None:
