@@ -76,8 +76,10 @@ def _torchrun(processes: int, command: Sequence[str]) -> int:
         try:
             elastic_launch(config, command[0])(*command[1:])
         except ChildFailedError as error:
-            # Whoever is killed takes the others along, and torchrun may find all of them in one look.
-            killed = [failure.exitcode for failure in error.failures.values() if failure.exitcode < 0]
+            # Whoever is killed takes the others along, and torchrun may find all of them in one look; those that it
+            # ends itself get SIGTERM.
+            codes = [failure.exitcode for failure in error.failures.values()]
+            killed = [code for code in codes if code < 0 and code != -signal.SIGTERM]
             code: int = killed[0] if killed else error.get_first_failure()[1].exitcode
             return code if code > 0 else 128 - code
         except SignalException as error:

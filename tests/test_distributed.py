@@ -150,14 +150,19 @@ def test_a_team_that_is_killed_or_stopped_ends_in_the_bytes_of_one_left_alone(tm
     assert "going on after iteration" in said, "the state of a team serves one process as well"
 
 
-def test_who_was_killed_counts_and_not_who_missed_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    failures = {rank: ProcessFailure(rank, 0, code, "") for rank, code in enumerate((1, -signal.SIGKILL))}
+@pytest.mark.parametrize(
+    ("codes", "expected"), [((1, -signal.SIGKILL), 128 + signal.SIGKILL), ((1, -signal.SIGTERM), 1), ((1, 1), 1)]
+)
+def test_who_was_killed_counts_and_not_who_missed_it(
+    monkeypatch: pytest.MonkeyPatch, codes: tuple[int, int], expected: int
+) -> None:
+    failures = {rank: ProcessFailure(rank, 0, code, "") for rank, code in enumerate(codes)}
 
     def fails(*given: object) -> None:
         raise ChildFailedError("training", failures)
 
     monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", lambda *given: fails)
-    assert _torchrun(2, ["training"]) == 128 + signal.SIGKILL
+    assert _torchrun(2, ["training"]) == expected
 
 
 def test_an_image_that_only_one_process_reads_is_named_once(without_dropout: Path, tmp_path: Path) -> None:
