@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from copy import deepcopy
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from stpp.errors import StppError
 from stpp.models import build
 from stpp.models.dilated import DilatedConv2d
 from stpp.models.folding import for_prediction
+from stpp.models.packing import PackedConv2d
 
 State = dict[str, Tensor]
 
@@ -357,6 +359,21 @@ def test_for_prediction_bfloat16_stays_near_float32():
         found = for_prediction(net, "bf16")(x.to(torch.bfloat16))
         assert found.dtype == torch.float32
         assert relative_error(found, net(x)) < 0.05
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50", "mobilenet_v2", "tiny"])
+def test_packed_weights_give_the_same_bits_whatever_sizes_follow_each_other(architecture, backbone):
+    ready = for_prediction(network(architecture=architecture, backbone=backbone, rates=[2, 4, 6]), "bf16")
+    plain = deepcopy(ready)
+    packed = {name: module for name, module in plain.named_modules() if isinstance(module, PackedConv2d)}
+    for name, module in packed.items():
+        plain.set_submodule(name, module.convolution)
+    assert bool(packed) == (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    for size in [(1, 64, 48), (1, 64, 48), (1, 33, 65), (2, 33, 65), (1, 64, 48)]:
+        x = torch.randn(size[0], 3, *size[1:]).to(torch.bfloat16)
+        with torch.no_grad():
+            assert torch.equal(ready(x), plain(x))
 
 
 @settings(max_examples=60)

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from stpp.models.network import SegmentationNetwork
+from stpp.models.packing import packed
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -26,4 +27,4 @@ def for_prediction(network: SegmentationNetwork, precision: str) -> Segmentation
                 setattr(module, previous, fuse_conv_bn_eval(before, child))
                 setattr(module, name, nn.Identity())
             previous = name
-    return ready.to(PRECISIONS[precision], memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return packed(ready.to(PRECISIONS[precision], memory_format=torch.channels_last))  # type: ignore[call-overload]
