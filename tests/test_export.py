@@ -15,7 +15,7 @@ from stpp import export as exporting
 from stpp.card import model_card
 from stpp.cli import main
 from stpp.files import sha256
-from stpp.models.exportable import LEAST_SIDE, Pooling
+from stpp.models.exportable import LEAST_SIDE, MaxPooling, Pooling
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -74,6 +74,12 @@ def test_a_batch_gives_what_its_images_give(exported: Path) -> None:
 def test_pooling_by_matrices_is_adaptive_pooling(bins: int, size: tuple[int, int]) -> None:
     x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(Pooling(bins)(x), torch.nn.AdaptiveAvgPool2d(bins)(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (6, 6), (7, 13), (4, 5), (1, 60)])
+def test_max_pooling_of_stride_1_thinned_is_that_of_stride_2(size: tuple[int, int]) -> None:
+    x, pooling = torch.randn(2, 3, *size), torch.nn.MaxPool2d(3, stride=2, padding=1)
+    assert torch.equal(MaxPooling(pooling)(x), pooling(x))
 
 
 def test_a_graph_that_disagrees_is_not_written(

@@ -55,9 +55,28 @@ class Pooling(nn.Module):
         return weights / weights.sum(dim=1, keepdim=True)
 
 
+class MaxPooling(nn.Module):
+    """Max pooling of stride 2 as one of stride 1, of whose rows and columns every second is taken: the same values.
+
+    For one of stride 2, torch 2.11 takes it that all images have as odd a size as the example.
+    """
+
+    def __init__(self, pooling: nn.MaxPool2d) -> None:
+        super().__init__()
+        self.dense = nn.MaxPool2d(pooling.kernel_size, stride=1, padding=pooling.padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        dense = self.dense(x)
+        rows, columns = (torch.arange(0, length, 2) for length in dense.shape[2:])
+        pooled: Tensor = dense.index_select(2, rows).index_select(3, columns)
+        return pooled
+
+
 def _with_plain_pooling(network: SegmentationNetwork) -> SegmentationNetwork:
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.AdaptiveAvgPool2d) and isinstance(child.output_size, int) and child.output_size > 1:
                 setattr(module, name, Pooling(child.output_size))
+            elif isinstance(child, nn.MaxPool2d) and child.stride == 2:
+                setattr(module, name, MaxPooling(child))
     return network
