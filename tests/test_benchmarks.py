@@ -36,3 +36,11 @@ def test_each_kind_of_work_is_measured(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [row["work"] for row in rows] == work
     assert all(float(row["images_per_second"]) > 0 and float(row["peak_mb"]) > 100 for row in rows)
+
+
+def test_the_floor_has_its_rates() -> None:
+    options = ["--backbone", "mobilenet_v2", "--crop", "33", "--batch", "2", "--images", "4", "--turns", "1"]
+    lines = run(str(BENCHMARKS / "speed" / "floor.py"), *options).splitlines()[1:]
+    rates = {line[:15].strip(): float(line[15:].split()[0]) for line in lines if "GFLOP/s" in line}
+    assert list(rates) == ["matrix products", "bare step", "prediction"]
+    assert all(rate > 1 for rate in rates.values())
