@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
-from turns import BACKBONE, BASE, CROP, WHOLE, Turn, arguments, drawn, serve
+from turns import BACKBONE, BASE, CROP, WHOLE, Turn, arguments, drawn, serve, taken
 
 from stpp.models.authors import our_name
 
@@ -139,19 +139,19 @@ def without_workers(loader: type[DataLoader[Any]], *args: Any, **options: Any) -
 
 
 def predict(scratch: Path, device: str, *, augmented: bool) -> Turn:
-    """Masks as `label` and `select_reliable` make them."""
+    """Masks as `label` and `select_reliable` make them, of other images in each turn."""
     from dataset.transform import normalize
 
     model = network(scratch).to(device).eval()
-    images = [Image.fromarray(image) for image in np.load(scratch / "images.npy")[: 1 if augmented else 4]]
+    images = [Image.fromarray(image) for image in np.load(scratch / "images.npy")]
 
     @torch.no_grad()
     def turn(number: int) -> tuple[int, np.ndarray]:
         masks = []
-        for image in images:
+        for image in taken(images, number, 1 if augmented else 4):
             x = normalize(image)[None].to(device)
             masks.append(torch.argmax(model(x, augmented), dim=1).cpu().numpy()[0])
-        return len(images), np.array(masks)
+        return len(masks), np.array(masks)
 
     return turn
 

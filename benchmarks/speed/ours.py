@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 import yaml
 from PIL import Image
-from turns import BACKBONE, BASE, CROP, WHOLE, Turn, arguments, drawn, serve
+from turns import BACKBONE, BASE, CROP, WHOLE, Turn, arguments, drawn, serve, taken
 
 from stpp.data.augmentation import rescaled_crop
 from stpp.data.dataset import Sample, TrainingSet
@@ -97,13 +97,14 @@ def network(scratch: Path) -> SegmentationNetwork:
 
 
 def predict(scratch: Path, device: torch.device, precision: str, tta: dict[str, Any] | None) -> Turn:
-    """Masks of whole images."""
+    """Masks of whole images, other ones in each turn."""
     ready = for_prediction(network(scratch).to(device), precision)
-    images = np.load(scratch / "images.npy")[: 4 if tta is None else 1]
+    images, count = list(np.load(scratch / "images.npy")), 4 if tta is None else 1
 
     def turn(number: int) -> tuple[int, np.ndarray]:
-        masks = [predict_mask(ready, image, device, {**UNTILED, "precision": precision}, tta) for image in images]
-        return len(images), np.array(masks)
+        how = {**UNTILED, "precision": precision}
+        masks = [predict_mask(ready, image, device, how, tta) for image in taken(images, number, count)]
+        return len(masks), np.array(masks)
 
     return turn
 

@@ -7,11 +7,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stpp.data.augmentation import crop_box, rescale_size, sample_rng
+
+T = TypeVar("T")
 
 SIZE = (400, 300)
 """Of the images of "whole", in px."""
@@ -43,6 +46,11 @@ CROP, BASE = 321, 400
 def spread(paths: Sequence[Path], count: int) -> Sequence[Path]:
     """`count` of the paths, equally far apart; all, where there are fewer."""
     return paths[:: max(1, len(paths) // count)][:count]
+
+
+def taken(images: Sequence[T], number: int, count: int) -> list[T]:
+    """`count` of the images, the next ones in each turn, over and over."""
+    return [images[(number * count + each) % len(images)] for each in range(count)]
 
 
 def drawn(shape: tuple[int, ...], number: int) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
