@@ -117,7 +117,7 @@ def main() -> None:
         ("ratio", 7),
         ("middle half", 14),
         ("images/s", 10),
-        ("authors", 9),
+        ("authors", 11),
         ("MB", 7),
         ("authors", 9),
     )
@@ -284,7 +284,7 @@ HEADER = (
 )
 COLUMNS = [
     ("images_per_second", 10, ".4g"),
-    ("authors_images_per_second", 9, ".4g"),
+    ("authors_images_per_second", 11, ".4g"),
     ("peak_mb", 7, ".0f"),
     ("authors_peak_mb", 9, ".0f"),
 ]
