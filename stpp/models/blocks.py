@@ -1,5 +1,7 @@
 """The few pieces that several networks are made of."""
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -36,6 +38,13 @@ def takes_values(layer: nn.Conv2d) -> bool:
     torch's compiler, in 1.5 s.
     """
     return not layer.weight.is_meta
+
+
+def replace_modules(network: nn.Module, substitute: Callable[[nn.Module], nn.Module]) -> None:
+    """Puts `substitute(module)`, which may be the module itself, in the place of each module of `network`, in place."""
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            setattr(parent, name, substitute(child))
 
 
 def limit_stride(to_16: nn.Module, to_32: nn.Module, output_stride: int) -> None:

@@ -6,6 +6,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from stpp.models.blocks import replace_modules
 from stpp.models.network import SegmentationNetwork
 
 LEAST_SIDE = 32
@@ -24,7 +25,8 @@ class Exportable(nn.Module):
 
     def __init__(self, network: SegmentationNetwork, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        self.network = _with_plain_pooling(deepcopy(network)).to(memory_format=torch.contiguous_format)
+        self.network = deepcopy(network).to(memory_format=torch.contiguous_format)
+        replace_modules(self.network, _plain_pooling)
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1))
         self.eval()
@@ -72,11 +74,9 @@ class MaxPooling(nn.Module):
         return pooled
 
 
-def _with_plain_pooling(network: SegmentationNetwork) -> SegmentationNetwork:
-    for module in list(network.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, nn.AdaptiveAvgPool2d) and isinstance(child.output_size, int) and child.output_size > 1:
-                setattr(module, name, Pooling(child.output_size))
-            elif isinstance(child, nn.MaxPool2d) and child.stride == 2:
-                setattr(module, name, MaxPooling(child))
-    return network
+def _plain_pooling(module: nn.Module) -> nn.Module:
+    if isinstance(module, nn.AdaptiveAvgPool2d) and isinstance(module.output_size, int) and module.output_size > 1:
+        return Pooling(module.output_size)
+    if isinstance(module, nn.MaxPool2d) and module.stride == 2:
+        return MaxPooling(module)
+    return module

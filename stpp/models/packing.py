@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from stpp.models.blocks import replace_modules
 from stpp.models.network import SegmentationNetwork
 
 ONEDNN = torch.ops.mkldnn
@@ -12,11 +13,14 @@ ONEDNN = torch.ops.mkldnn
 def packed(network: SegmentationNetwork) -> SegmentationNetwork:
     """The network, in place, with a `PackedConv2d` for each convolution that is in bfloat16 and on a CPU that can."""
     if torch.backends.mkldnn.is_available() and ONEDNN._is_mkldnn_bf16_supported():  # type: ignore[no-untyped-call]
-        for module in list(network.modules()):
-            for name, child in list(module.named_children()):
-                if isinstance(child, nn.Conv2d) and child.weight.dtype == torch.bfloat16 and child.weight.is_cpu:
-                    setattr(module, name, PackedConv2d(child))
+        replace_modules(network, _packed)
     return network
+
+
+def _packed(module: nn.Module) -> nn.Module:
+    if isinstance(module, nn.Conv2d) and module.weight.dtype == torch.bfloat16 and module.weight.is_cpu:
+        return PackedConv2d(module)
+    return module
 
 
 class PackedConv2d(nn.Module):
