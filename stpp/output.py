@@ -12,7 +12,6 @@ from pathlib import Path
 
 from stpp.errors import Problems, StppError
 from stpp.files import replacing
-from stpp.wording import counted
 
 
 class Outputs:
@@ -61,11 +60,10 @@ class Outputs:
         if kept := [str(file) for file in there if not file.is_symlink() and (file.parent / "recipe.json").is_file()]:
             raise Problems("this would overwrite artifacts of a stage of the workflow; name another place", kept)
         if there and not self._overwrite:
-            found = f"{counted(len(there), 'file')} to be written, such as {there[0]}," if len(there) > 1 else there[0]
-            raise StppError(
-                f"{found} {'are' if len(there) > 1 else 'is'} there already; name another place, or replace what is "
-                "there with --overwrite"
+            found = (
+                f"{there[0]} is" if len(there) == 1 else f"{len(there)} files to be written, such as {there[0]}, are"
             )
+            raise StppError(f"{found} there already; name another place, or replace what is there with --overwrite")
         for folder in dict.fromkeys(file.parent for file in files):
             nearest = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
             if not nearest.is_dir():

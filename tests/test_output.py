@@ -12,6 +12,8 @@ import fabricate
 import numpy as np
 import pytest
 import torch
+import torchvision
+from conftest import Snakemake
 from trained import checkpoint, picture
 
 from stpp import export as exporting
@@ -315,6 +317,24 @@ def test_what_came_to_be_there_during_the_work_stays(tmp_path: Path) -> None:
     with pytest.raises(StppError, match="is there already"):
         work()
     assert list(content(tmp_path).values()) == [b"a user's"]
+
+
+def test_the_rule_that_fetches_weights_runs_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snakemake: Snakemake
+) -> None:
+    """Snakemake removes what a job is to make before it starts the job, so the rule needs no --overwrite."""
+    (tmp_path / "cache/hub/checkpoints").mkdir(parents=True)
+    name = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    torch.save(torchvision.models.mobilenet_v2().state_dict(), tmp_path / "cache/hub/checkpoints" / name)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    fabricate.write_scenes(tmp_path / "my scenes")
+    network = fabricate.TINY["network"] | {"backbone": "mobilenet_v2", "weights": "torchvision"}
+    fabricate.write_config(tmp_path, fabricate.tiny(network=network, experiments={"suponly": {"method": "suponly"}}))
+    out = "my results/weights/mobilenet_v2-IMAGENET1K_V1.pth"
+    for _ in range(2):
+        snakemake(tmp_path, out, "--force")
+        assert (tmp_path / out).stat().st_size > 10**6
+        (tmp_path / out).write_bytes(b"of an earlier run")
 
 
 def test_devices_are_no_files_to_replace(tmp_path: Path) -> None:
