@@ -22,6 +22,7 @@ from stpp.rules import (
     look_once_a_second,
     refusing,
     run_own_task,
+    say,
     start_with,
     typed,
     use_this_code,
@@ -45,7 +46,7 @@ with refusing():
         update_config(config, typed(workflow.config_settings.config))
     SETTINGS = load(config)
     if workflow.is_main_process:
-        PLAN = stages.prepare(SETTINGS, lambda line: print(line, file=sys.stderr))
+        PLAN = stages.prepare(SETTINGS, say)
         stages.refresh_view(SETTINGS, PLAN)
 keep_objects()
 look_once_a_second()

@@ -12,12 +12,13 @@ from stpp.files import sha256
 from stpp.models.exportable import LEAST_SIDE
 from stpp.provenance import Evaluation
 from stpp.segmenter import Segmenter
+from stpp.wording import in_markdown, markdown
 
 
 def model_card(segmenter: Segmenter, model: Path, files: Mapping[str, str], agreement: Mapping[str, float]) -> str:
     """The card of `model`, exported to `files` (name -> SHA-256), whose pixels agree with it to `agreement` (0..1)."""
     sections = [
-        f"# {segmenter.provenance.name or model.stem}",
+        f"# {in_markdown(segmenter.provenance.name or model.stem)}",
         _what(segmenter),
         "## Files\n\n" + "\n".join(_files(model, files, agreement)),
         "## Use\n\n" + _use(segmenter),
@@ -29,23 +30,22 @@ def model_card(segmenter: Segmenter, model: Path, files: Mapping[str, str], agre
 
 def _what(segmenter: Segmenter) -> str:
     count = sum(parameter.numel() for parameter in segmenter.model.network.parameters())
-    rows = "\n".join(
-        f"| {index} | {name} | #{red:02x}{green:02x}{blue:02x} |"
+    rows = [
+        [str(index), name, f"#{red:02x}{green:02x}{blue:02x}"]
         for index, (name, (red, green, blue)) in enumerate(zip(segmenter.classes, segmenter.palette))
-    )
+    ]
+    table = "\n".join(markdown([["value", "class", "colour"], *rows], range(3)))
     return (
         f"A network for semantic segmentation with {len(segmenter.classes)} classes and {count / 1e6:.2f} million "
-        f"parameters, by stpp {__version__}: ST++ (Yang et al., CVPR 2022).\n\n"
-        f"| value | class | colour |\n|---|---|---|\n{rows}"
+        f"parameters, by stpp {__version__}: ST++ (Yang et al., CVPR 2022).\n\n{table}"
     )
 
 
 def _files(model: Path, files: Mapping[str, str], agreement: Mapping[str, float]) -> Iterator[str]:
-    yield "| file | pixels that agree with the model | SHA-256 |"
-    yield "|---|---|---|"
-    yield f"| {model.name} (exported {datetime.now(UTC):%Y-%m-%d} with torch {torch.__version__}) | | {sha256(model)} |"
-    for name, digest in files.items():
-        yield f"| {name} | {100 * agreement[name]:.4f} % | {digest} |"
+    exported = f"{model.name} (exported {datetime.now(UTC):%Y-%m-%d} with torch {torch.__version__})"
+    rows = [[name, f"{100 * agreement[name]:.4f} %", digest] for name, digest in files.items()]
+    head = ["file", "pixels that agree with the model", "SHA-256"]
+    yield from markdown([head, [exported, "", sha256(model)], *rows], range(3))
 
 
 def _use(segmenter: Segmenter) -> str:
@@ -70,13 +70,13 @@ def _results(segmenter: Segmenter) -> Iterator[str]:
     if not evaluations:
         yield "Not evaluated, or not known here."
         return
-    yield f"| IoU in % | {' | '.join(_heading(evaluation) for evaluation in evaluations)} |"
-    yield "|---" * (1 + len(evaluations)) + "|"
+    rows = [["IoU in %", *(_heading(evaluation) for evaluation in evaluations)]]
     for name in ("mean", *segmenter.classes):
         values = [e.metrics["miou"] if name == "mean" else e.metrics["iou"][name] for e in evaluations]
-        yield f"| {name} | {' | '.join('' if value is None else f'{100 * value:.2f}' for value in values)} |"
+        rows.append([name, *("" if value is None else f"{100 * value:.2f}" for value in values)])
+    yield from markdown(rows)
     for warning in dict.fromkeys(warning for e in evaluations for warning in e.metrics["warnings"]):
-        yield f"\nWarning: {warning}."
+        yield f"\nWarning: {in_markdown(warning)}."
 
 
 def _heading(evaluation: Evaluation) -> str:
@@ -90,10 +90,9 @@ def _training(segmenter: Segmenter) -> Iterator[str]:
         return
     versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
     minutes = f"{record['seconds'] / 60:.1f} min on {record['device']}"
-    yield f"- {record['settings']['role']}, begun {record['started']}, {minutes}"
-    yield f"- {versions}; commit {record['commit'] or 'unknown'}"
-    for subset, fingerprint in record["data"].items():
-        yield f"- data, {subset}: fingerprint {fingerprint}"
-    for warning in record["warnings"]:
-        yield f"- warning: {warning}"
+    facts = [f"{record['settings']['role']}, begun {record['started']}, {minutes}"]
+    facts += [f"{versions}; commit {record['commit'] or 'unknown'}"]
+    facts += [f"data, {subset}: fingerprint {fingerprint}" for subset, fingerprint in record["data"].items()]
+    facts += [f"warning: {warning}" for warning in record["warnings"]]
+    yield from (f"- {in_markdown(fact)}" for fact in facts)
     yield f"\n```json\n{json.dumps(record['settings'], indent=1)}\n```"

@@ -12,7 +12,8 @@ from stpp.cli_model import add_list_options, add_model_commands, evaluate_list
 from stpp.cli_results import add_results_commands
 from stpp.errors import StppError, of_the_system
 from stpp.progress import Stopped
-from stpp.subcommand import subcommand
+from stpp.subcommand import add_output, subcommand
+from stpp.terminal import prepare_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     A stage that a signal stopped after it saved its work exits with 128 + the signal's number, as shells say it.
     """
+    prepare_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     try:
@@ -193,17 +195,19 @@ def _add_weights(commands: Any) -> None:
         _weights,
     )
     command.add_argument("backbone", help="resnet18, resnet34, resnet50, resnet101 or mobilenet_v2")
-    command.add_argument("out", type=Path, help="file to write")
+    add_output(command, "out", help="file to write")
 
 
 def _weights(options: argparse.Namespace) -> None:
     import torch
 
-    from stpp.files import replacing
     from stpp.models.weights import torchvision_weights
+    from stpp.output import Outputs
 
+    outputs = Outputs(overwrite=options.overwrite)
+    outputs.claim([options.out])
     state = torchvision_weights(options.backbone)
-    with replacing(options.out) as path, path.open("wb") as file:
+    with outputs.writing(options.out) as path, path.open("wb") as file:
         torch.save(state, file)
 
 
@@ -220,22 +224,24 @@ def _add_masks(commands: Any) -> None:
         _masks,
     )
     command.add_argument("store", type=Path, help="a masks.h5")
-    command.add_argument("--out", type=Path, required=True, help="folder to write into")
+    add_output(command, "--out", required=True, help="folder to write into")
 
 
 def _masks(options: argparse.Namespace) -> None:
     from stpp.masks import MaskStore, write_palette_png
+    from stpp.output import Outputs
 
     with MaskStore(options.store) as store:
-        if outside := [id for id in store.ids if id.startswith("/") or ".." in id.split("/")]:
+        if outside := [id for id in store.ids if id.startswith("/") or ".." in id.split("/") or "\0" in id]:
             raise StppError(
                 f"{options.store} has a mask of {outside[0]!r}, which leads out of {options.out}; image ids are paths "
                 "below the data root, so this store was not written by stpp: delete it"
             )
+        outputs = Outputs([options.store], options.overwrite)
+        outputs.claim(options.out / f"{id}.png" for id in store.ids)
         for id, mask in store:
-            path = options.out / f"{id}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_palette_png(mask, store.palette, path)
+            with outputs.writing(options.out / f"{id}.png") as path:
+                write_palette_png(mask, store.palette, path)
         print(f"{len(store)} masks in {options.out}")
 
 
@@ -248,14 +254,18 @@ def _add_demo(commands: Any) -> None:
         "stpp demo --preview sheet.png",
         _demo,
     )
-    command.add_argument("--preview", type=Path, required=True, metavar="PNG", help="picture to write")
+    add_output(command, "--preview", required=True, metavar="PNG", help="picture to write")
     command.add_argument("--seed", type=int, default=0, help="seed of the scenes; default: 0")
 
 
 def _demo(options: argparse.Namespace) -> None:
     from stpp.data.demo import preview_sheet
+    from stpp.output import Outputs
 
-    preview_sheet(options.preview, seed=options.seed)
+    outputs = Outputs(overwrite=options.overwrite)
+    outputs.claim([options.preview])
+    with outputs.writing(options.preview) as path:
+        preview_sheet(path, seed=options.seed)
     print(options.preview)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stpp.errors import StppError
-from stpp.subcommand import add_example, subcommand
+from stpp.subcommand import add_example, add_output, subcommand
 
 MODEL = "checkpoint of stpp, such as .../student/last.pt, or a state dict of the ST++ authors' code"
 
@@ -34,13 +34,12 @@ def _add_segment(commands: Any) -> None:
         help="file; folder, of which all images at any depth are taken; or a pattern in quotes, such as 'photos/*.jpg'",
     )
     command.add_argument("--model", type=Path, required=True, metavar="M", help=MODEL)
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write into")
+    add_output(command, "--out", required=True, metavar="DIR", help="folder to write into")
     command.add_argument(
         "--probabilities",
         action="store_true",
         help="write OUT/probabilities/NAME.npz, too: `probabilities`, float16 (classes, height, width), and `classes`",
     )
-    command.add_argument("--overwrite", action="store_true", help="replace files that are there already")
     add_prediction_options(command)
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
     command.add_argument("--threads", type=int, default=_cores(), metavar="N", help="CPU threads; default: all")
@@ -57,17 +56,13 @@ def add_prediction_options(command: argparse.ArgumentParser) -> None:
 
 
 def _segment(options: argparse.Namespace) -> None:
+    from stpp.output import Outputs
     from stpp.process import settle
     from stpp.segment import segment
 
     settle(options.threads)
-    count = segment(
-        _loaded(options),
-        options.images,
-        options.out,
-        probabilities=options.probabilities,
-        overwrite=options.overwrite,
-    )
+    outputs = Outputs([options.model], options.overwrite)
+    count = segment(_loaded(options), options.images, options.out, outputs, probabilities=options.probabilities)
     print(f"{count} images in {options.out}")
 
 
@@ -84,7 +79,7 @@ def _add_export(commands: Any) -> None:
         _export,
     )
     command.add_argument("model", type=Path, metavar="MODEL", help=MODEL)
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write into")
+    add_output(command, "--out", required=True, metavar="DIR", help="folder to write into")
     command.add_argument(
         "--images", nargs="+", metavar="IMAGE", help="files, folders or patterns to check with; default: smooth noise"
     )
@@ -92,10 +87,11 @@ def _add_export(commands: Any) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from stpp.export import export
+    from stpp.output import Outputs
     from stpp.process import settle
 
     settle(_cores())
-    for line in export(options.model, options.out, options.images or []):
+    for line in export(options.model, options.out, options.images or [], Outputs([options.model], options.overwrite)):
         print(line)
 
 
@@ -104,9 +100,7 @@ def add_list_options(command: argparse.ArgumentParser) -> None:
     add_example(command, "stpp evaluate student/last.pt --list val.txt --root my-images")
     command.add_argument("--list", type=Path, metavar="LIST", help="lines `image mask` to evaluate a model on")
     command.add_argument("--root", type=Path, default=Path(), help="folder that its paths start from; default: here")
-    command.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for metrics.json and images.csv; default: none"
-    )
+    add_output(command, "--out", metavar="DIR", help="folder for metrics.json and images.csv; default: none")
     add_prediction_options(command)
 
 
@@ -115,10 +109,12 @@ def evaluate_list(options: argparse.Namespace) -> None:
     if options.list is None:
         raise StppError(f"{options.folder} is a file, not the folder of a stage; to evaluate a model, give its --list")
     from stpp.evaluate_list import as_text, evaluate
+    from stpp.output import Outputs
     from stpp.process import settle
 
     settle(options.threads)
-    report = evaluate(_loaded(options), options.list, options.root, options.out)
+    outputs = Outputs([options.folder, options.list], options.overwrite)
+    report = evaluate(_loaded(options), options.list, options.root, options.out, outputs)
     print(as_text(report), end="")
 
 

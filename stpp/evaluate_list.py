@@ -13,22 +13,25 @@ from stpp.data.manifest import Row
 from stpp.data.sources import resolve
 from stpp.errors import Problems, StppError
 from stpp.evaluate import summary, write_images
-from stpp.files import replacing, write_text
+from stpp.output import Outputs
 from stpp.segmenter import Segmenter
 from stpp.validation import evaluate_network
 
 
-def evaluate(model: Segmenter, list_file: Path, root: Path, out: Path | None = None) -> dict[str, Any]:
+def evaluate(model: Segmenter, list_file: Path, root: Path, out: Path | None, outputs: Outputs) -> dict[str, Any]:
     """The report on the images of `list_file`, lines `image mask` with paths from `root`, that `summary` makes.
 
     The values of masks mean what they meant to the model's training where that is known, else the classes 0..C-1, and
     255 for pixels that are left out. With `out`, `metrics.json` and `images.csv` are written there. Raises Problems,
-    with all of them, for images and masks that cannot be used.
+    with all of them, for images and masks that cannot be used, and what `outputs` raises.
     """
+    files = [] if out is None else [out / "metrics.json", out / "images.csv"]
+    outputs.claim(files)
     classes = len(model.classes)
     plain = {"classes": classes, "ignore_value": 255, "label_map": None, "palette_map": None}
     encoding = model.provenance.encoding or plain
     rows = _rows(model, list_file, root, encoding)
+    outputs.spare(Path(path) for row in rows for path in (row.image, row.mask) if path is not None)
     confusion, images = evaluate_network(
         model.model.network,
         tqdm(rows, unit="img", desc="evaluate", mininterval=1),
@@ -37,10 +40,10 @@ def evaluate(model: Segmenter, list_file: Path, root: Path, out: Path | None = N
         model.device,
     )
     report = {"list": str(list_file), **summary(confusion, model.classes, len(images))}
-    if out is not None:
-        write_text(out / "metrics.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
-        with replacing(out / "images.csv") as path:
-            write_images(images, {}, path)
+    if files:
+        with outputs.writing(files[0]) as metrics, outputs.writing(files[1]) as table:
+            metrics.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            write_images(images, {}, table)
     return report
 
 

@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from PIL import Image
 from stpp.card import model_card
 from stpp.data.images import read_image
 from stpp.errors import StppError
-from stpp.files import replacing, sha256, write_text
+from stpp.files import sha256
 from stpp.inference import predict_mask
 from stpp.models.exportable import LEAST_SIDE, Exportable
 from stpp.models.folding import for_prediction
 from stpp.models.network import SegmentationNetwork
+from stpp.output import Outputs
 from stpp.segment import images_of
 from stpp.segmenter import PLAIN, load
 
@@ -28,48 +30,54 @@ AGREEMENT = 0.9999
 """The least share of pixels with the class that the model itself gives them."""
 SIZES = ((97, 131), (240, 320), (333, 200))
 """Height and width of the images of noise that are checked with: multiples of the networks' strides, and others."""
-ONNX, TORCH = "model.onnx", "model.pt2"
+ONNX, TORCH, CARD = "model.onnx", "model.pt2", "model-card.md"
 
 Batch = NDArray[np.uint8]
 Run = Callable[[Batch], NDArray[np.uint8]]
 
 
-def export(model: Path, out: Path, images: Sequence[str]) -> Iterator[str]:
+def export(model: Path, out: Path, images: Sequence[str], outputs: Outputs) -> Iterator[str]:
     """Write `model` to `out` as `model.onnx` and `model.pt2`, with `model-card.md`; yields a sentence for each.
 
-    Both graphs are those of `Exportable`, for any number of images of any size from LEAST_SIDE px. Before a file gets
-    its name, the graph in it is run, with onnxruntime and torch, on `images` (files, folders and patterns; none: smooth
-    noise) and on two at once, and compared with the model. Raises StppError where a package is missing, where an image
-    cannot be read, and where less than AGREEMENT of the pixels have the same class.
+    Both graphs are those of `Exportable`, for any number of images of any size from LEAST_SIDE px. Before the files get
+    their names, all at the end, each graph is run, with onnxruntime and torch, on `images` (files, folders and
+    patterns; none: smooth noise) and on two at once, and compared with the model. Raises StppError where a package is
+    missing, where an image cannot be read, and where less than AGREEMENT of the pixels have the same class; and what
+    `outputs` raises.
     """
     if missing := [package for package in PACKAGES if find_spec(package) is None]:
         raise StppError(f"export needs {', '.join(missing)}: install the extra, `pip install 'stpp[export]'`")
+    pictures = list(images_of(images, out))
+    outputs.spare(pictures)
+    outputs.claim(out / name for name in (ONNX, TORCH, CARD))
     segmenter = load(model, "cpu")
     network = for_prediction(segmenter.model.network, PLAIN["precision"])
-    batches = _batches(images, out)
+    batches = _batches(pictures)
     expected = [_masks(network, batch) for batch in batches]
     program = _program(Exportable(network, segmenter.model.mean, segmenter.model.std))
-    agreement = {}
-    for name, write, opened in ((ONNX, _write_onnx, _open_onnx), (TORCH, _write_torch, _open_torch)):
-        with replacing(out / name) as path:
+    agreement, digests = {}, {}
+    with ExitStack() as written:
+        for name, write, opened in ((ONNX, _write_onnx, _open_onnx), (TORCH, _write_torch, _open_torch)):
+            path = written.enter_context(outputs.writing(out / name))
             write(program, path)
-            agreement[name] = _agreement(opened(path), batches, expected)
+            digests[name], agreement[name] = sha256(path), _agreement(opened(path), batches, expected)
             if agreement[name] < AGREEMENT:
                 raise StppError(
                     f"{name} gives {100 * agreement[name]:.3f} % of the pixels the class that {model} gives them, "
                     f"expected {100 * AGREEMENT:g} %; it is not written. Check with images like those of the training, "
                     "by --images"
                 )
-        yield f"{out / name}: {100 * agreement[name]:.4f} % of {sum(mask.size for mask in expected):,} pixels agree"
-    files = {name: sha256(out / name) for name in agreement}
-    write_text(out / "model-card.md", model_card(segmenter, model, files, agreement))
-    yield f"{out / 'model-card.md'}"
+        card = written.enter_context(outputs.writing(out / CARD))
+        card.write_text(model_card(segmenter, model, digests, agreement), encoding="utf-8")
+    for name, share in agreement.items():
+        yield f"{out / name}: {100 * share:.4f} % of {sum(mask.size for mask in expected):,} pixels agree"
+    yield f"{out / CARD}"
 
 
-def _batches(arguments: Sequence[str], out: Path) -> list[Batch]:
-    """Images to compare with, uint8 (N, H, W, 3): each alone, and two at once."""
-    if arguments:
-        pictures = [np.asarray(read_image(path)) for path in images_of(arguments, out)]
+def _batches(images: Sequence[Path]) -> list[Batch]:
+    """Pictures to compare with, uint8 (N, H, W, 3): each alone, and two at once; smooth noise without images."""
+    if images:
+        pictures = [np.asarray(read_image(path)) for path in images]
         if small := [picture.shape[1::-1] for picture in pictures if min(picture.shape[:2]) < LEAST_SIDE]:
             width, height = small[0]
             raise StppError(f"an image to check with has {width} x {height} px; expected {LEAST_SIDE} at least")

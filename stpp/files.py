@@ -17,7 +17,8 @@ def replacing(path: Path) -> Iterator[Path]:
     No other process, on this machine or another, uses the same name, so two writers of one file cannot mix their bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    # Of a long name only the beginning, since a name has 255 bytes at most.
+    temporary = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
         _sync(temporary)

@@ -27,6 +27,8 @@ TOLD = "progress.json"
 """In the folder for unfinished work: how far the stage is. No result depends on it."""
 BEGAN = time.monotonic()
 """About when this process began."""
+MOST_TOLD = 100_000
+"""Bytes of that file at most; a longer one was not written by a stage."""
 TELL_EVERY = 1.0
 """Least seconds between two writings of that file."""
 
@@ -153,17 +155,33 @@ class Teller:
 
 def progress_of(folder: Path) -> list[dict[str, Any]]:
     """What each job that works or worked on the unfinished work in `folder` has told last; several where shards do."""
-    found = []
-    for path in sorted(folder.rglob(TOLD)):
-        # It may just have been removed, or was not written by a stage.
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            content = json.loads(path.read_text())
-            numbers = [float(content[key]) for key in ("done", "total", "first", "since", "time")]
-            before = {key: float(value) for key, value in dict(content.get("spent", {})).items()}
-            if all(number >= 0 for number in numbers) and isinstance(content["running"], bool):
-                process, host = int(content["process"]), str(content["host"])
-                found.append({**content, "process": process, "host": host, "spent": before})
-    return found
+    return [told for path in sorted(folder.rglob(TOLD)) if (told := _told(path)) is not None]
+
+
+def _told(path: Path) -> dict[str, Any] | None:
+    """What a job told in a file; None if it was just removed, or was not written by a stage.
+
+    What every job tells has the type that `Teller` writes and a range in which it can be shown; the facts are not
+    looked at, but for the number of epochs.
+    """
+    try:
+        if not path.is_file() or path.stat().st_size > MOST_TOLD:
+            return None
+        content = json.loads(path.read_bytes())
+        numbers = {key: content[key] for key in ("done", "total", "first", "since", "time")}
+        numbers |= {key: content[key] for key in ("epoch", "epochs") if "epochs" in content}
+        spent = content.get("spent", {})
+        usable = all(map(_is_amount, [*numbers.values(), *spent.values()]))
+        usable &= isinstance(content["running"], bool) and isinstance(content["host"], str)
+        usable &= type(content["process"]) is int and 0 < content["process"] < 2**31
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return {**content, "spent": spent} if usable else None
+
+
+def _is_amount(value: Any) -> bool:
+    """Whether this is a number such as times and counts are."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e15
 
 
 def spent(folder: Path) -> dict[str, float]:

@@ -25,6 +25,7 @@ from stpp.config import Resources
 from stpp.errors import StppError, of_the_system
 from stpp.plan import Plan, Stage, flat
 from stpp.stage import read_recipe
+from stpp.terminal import escaped
 
 
 def use_this_code(project: Path) -> None:
@@ -95,6 +96,11 @@ def start_with(workflow: Any, handler: Callable[[], None]) -> None:
     workflow._onstart = both
 
 
+def say(line: str) -> None:
+    """Print a line to stderr, where Snakemake prints."""
+    print(escaped(line), file=sys.stderr)
+
+
 @contextmanager
 def refusing() -> Iterator[None]:
     """Let Snakemake end with the message of a user's mistake or of a full disk, and with nothing else."""
@@ -102,7 +108,7 @@ def refusing() -> Iterator[None]:
         yield
     except (StppError, OSError) as error:
         # Snakemake would show where in the rules an exception of its own was raised.
-        print(f"stpp: {error if isinstance(error, StppError) else of_the_system(error)}", file=sys.stderr)
+        say(f"stpp: {error if isinstance(error, StppError) else of_the_system(error)}")
         sys.exit(1)
 
 

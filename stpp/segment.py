@@ -13,9 +13,9 @@ from stpp.data.images import read_image
 from stpp.data.lists import is_image
 from stpp.data.record import listing
 from stpp.errors import Problems, StppError
-from stpp.files import replacing, write_text
 from stpp.inference import masks_of
 from stpp.masks import write_palette_png
+from stpp.output import Outputs
 from stpp.segmenter import Segmenter
 
 SUFFIXES = {"masks": ".png", "overlays": ".jpg", "probabilities": ".npz"}
@@ -24,7 +24,7 @@ WILD = ("*", "?", "[")
 
 
 def segment(
-    model: Segmenter, arguments: Sequence[str], out: Path, *, probabilities: bool = False, overwrite: bool = False
+    model: Segmenter, arguments: Sequence[str], out: Path, outputs: Outputs, *, probabilities: bool = False
 ) -> int:
     """Write the masks of the images that `arguments` name (see `images_of`) below `out`; returns how many images.
 
@@ -32,8 +32,8 @@ def segment(
     with `probabilities`, `probabilities/NAME.npz` holds `probabilities`, float16 (C, H, W), and `classes`.
     `classes.txt` lists the classes and their colours, as `classes_file` of a configuration reads them.
 
-    Raises Problems, before anything is written, where two images would be written to one file, and where a file to be
-    written is an input or, without `overwrite`, there already; and at the end for images that could not be read.
+    Raises Problems, before anything is written, where two images would be written to one file, and what `outputs`
+    raises; and at the end for images that could not be read.
     """
     images = images_of(arguments, out)
     kinds = [kind for kind in SUFFIXES if probabilities or kind != "probabilities"]
@@ -43,15 +43,17 @@ def segment(
     )
     legend = out / "classes.txt"
     written = [file for kinds_of in files.values() for file in kinds_of.values()]
-    if legend.exists() and legend.read_text() != classes:
-        written.append(legend)
+    said = legend.is_file() and legend.read_bytes() == classes.encode()
     _refuse_collisions(images)
-    _refuse_overwriting(written, images, overwrite)
-    write_text(legend, classes)
+    outputs.spare(images)
+    outputs.claim(written if said else [legend, *written])
+    if not said:
+        with outputs.writing(legend) as path:
+            path.write_text(classes, encoding="utf-8")
     problems = []
     for path in tqdm(images, unit="img", desc="segment", mininterval=1):
         try:
-            _segment(model, path, files[path])
+            _segment(model, path, files[path], outputs)
         except StppError as error:
             problems.append(str(error))
     if problems:
@@ -112,27 +114,16 @@ def _refuse_collisions(images: Mapping[Path, str]) -> None:
         )
 
 
-def _refuse_overwriting(files: Sequence[Path], images: Mapping[Path, str], overwrite: bool) -> None:
-    inputs = {path.resolve() for path in images}
-    if same := [str(file) for file in files if file.resolve() in inputs]:
-        raise Problems("this would overwrite input images; take another folder as --out", same)
-    if not overwrite and (there := [str(file) for file in files if file.exists()]):
-        raise StppError(
-            f"{len(there)} of the files to be written are there already, such as {there[0]}; take another folder as "
-            "--out, or replace them with --overwrite"
-        )
-
-
-def _segment(model: Segmenter, image: Path, files: Mapping[str, Path]) -> None:
+def _segment(model: Segmenter, image: Path, files: Mapping[str, Path], outputs: Outputs) -> None:
     picture = read_image(image)
     scores = model.scores(picture)
     (mask,) = masks_of(scores)
-    with replacing(files["masks"]) as path:
+    with outputs.writing(files["masks"]) as path:
         write_palette_png(mask, model.palette, path)
     colours = Image.fromarray(np.array(model.palette, np.uint8)[mask])
-    with replacing(files["overlays"]) as path:
+    with outputs.writing(files["overlays"]) as path:
         Image.blend(picture, colours, 0.5).save(path, format="JPEG", quality=90)
     if "probabilities" in files:
         values = scores.softmax(dim=1)[0].half().cpu().numpy()
-        with replacing(files["probabilities"]) as path, path.open("wb") as file:
+        with outputs.writing(files["probabilities"]) as path, path.open("wb") as file:
             np.savez_compressed(file, probabilities=values, classes=np.array(model.classes))

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 Handler = Callable[[argparse.Namespace], int | None]
@@ -29,3 +30,9 @@ def subcommand(
 def add_example(command: argparse.ArgumentParser, example: str) -> None:
     """Add an example, on a line of its own, to those that the help text has."""
     command.epilog = f"{command.epilog}\n         {example}" if command.epilog else f"example: {example}"
+
+
+def add_output(command: argparse.ArgumentParser, name: str, **options: Any) -> None:
+    """Add a file or folder to write, and `--overwrite`; the handler writes by `stpp.output.Outputs`."""
+    command.add_argument(name, type=Path, **options)
+    command.add_argument("--overwrite", action="store_true", help="replace files that are there already")

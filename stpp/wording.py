@@ -1,7 +1,10 @@
 """How tables, times and sizes are written for people."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from stpp.terminal import escaped
 
 
 def columns(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
@@ -18,9 +21,14 @@ def columns(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[s
 
 def markdown(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
     """The same as a Markdown table, of which the first row is the header."""
-    header, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    header, *body = [[in_markdown(cell) for cell in row] for row in rows]
     rule = ["---" if column in left else "---:" for column in range(len(header))]
     return [f"| {' | '.join(row)} |" for row in (header, rule, *body)]
+
+
+def in_markdown(text: str) -> str:
+    """Text that Markdown shows as it is: in one line, without markup or HTML."""
+    return re.sub(r"[\\`*\[\]<>&|~$]|(?<!\w)_|_(?!\w)", r"\\\g<0>", escaped(text).replace("\n", " "))
 
 
 def counted(count: int, noun: str, plural: str = "s") -> str:

@@ -153,3 +153,16 @@ def test_the_extra_has_what_is_needed() -> None:
 
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert [re.split(r"\W", requirement)[0] for requirement in extras["export"]] == list(exporting.PACKAGES)
+
+
+def test_the_card_shows_names_as_they_are(tmp_path: Path) -> None:
+    names = ["a|b", "<script>alert(1)</script>", "`rm`\n# c"]
+    path = checkpoint(tmp_path / "x_|_<b>.pt")
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "classes": names}, path)
+    card = model_card(stpp.load(path, "cpu"), path, {}, {})
+    rows = [line for line in card.splitlines() if line.startswith("| ")]
+    assert len([row for row in rows if len(re.findall(r"(?<!\\)\|", row)) == 4]) == len(rows)
+    assert r"| 0 | a\|b | #000000 |" in rows
+    assert not re.search(r"(?<!\\)<", card)
+    assert r"| 2 | \`rm\` # c | #008000 |" in rows

@@ -16,6 +16,8 @@ from PIL import Image
 from tiny_data import labels, photo, save, settings
 
 from stpp.cli import main
+from stpp.configfile import load
+from stpp.data.classes import classes_of
 from stpp.data.index import index
 from stpp.masks import MaskStore
 from stpp.models import build
@@ -170,3 +172,33 @@ def test_names_that_differ_in_case_or_normalisation_are_two_images(pair: tuple[s
     rows = Path(found["subsets"]["labeled"]["manifest"]).read_text(encoding="utf-8").splitlines()
     for name in pair:
         assert any(row.startswith(f"images/{name},") and f"masks/{name}.png" in row for row in rows)
+
+
+CONTROLS = ["\x1b[31m", "\x07", "\x7f", "\x9b", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u202e", "\r", "\n", "\0"]
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_class_names_with_controls_are_refused(control: str, tmp_path: Path) -> None:
+    for name in (f"a{control}b", f"{control}b", f"b{control}"):
+        data = {"layout": "folder", "root": "x", "classes": ["a", name]}
+        with refused("data.classes.1", "expected"):
+            load(fabricate.tiny(data=data))
+        if control not in "\r\n":
+            (tmp_path / "classes.txt").write_text(f"a #0000ff\n{name} #00ff00\n", encoding="utf-8", newline="")
+            found = classes_of(settings(tmp_path, classes=None, classes_file="classes.txt"))
+            (problem,) = found.problems
+            assert "classes.txt has the control character" in problem
+            assert "rename the class" in problem
+
+
+def test_a_classes_file_of_another_system_has_the_same_names(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_bytes("\ufeffa b\tc #00ff00\r\n\r\n  می\u200cخواهم\t#0000ff \r\n".encode())
+    found = classes_of(settings(tmp_path, classes=None, classes_file="classes.txt"))
+    assert found.names == ["a b\tc", "می\u200cخواهم"]
+    assert found.problems == []
+
+
+@pytest.mark.parametrize("key", ["results", "published"])
+def test_paths_that_snakemake_prints_have_no_controls(key: str) -> None:
+    with refused(f"{key}: ", "has the control character"):
+        load(fabricate.tiny(**{key: "a\x1b[31m"}))

@@ -43,9 +43,9 @@ def own(module: str) -> set[str]:
 def test_config_and_plan_know_nobody() -> None:
     for module in MODULES:
         if module == "stpp.config" or module.startswith("stpp.settings"):
-            assert all(name.startswith("stpp.settings") for name in own(module))
+            assert all(name.startswith("stpp.settings") or name == "stpp.terminal" for name in own(module))
     assert own("stpp.plan") == {"stpp.config", "stpp.identity", "stpp.settings.training"}
-    assert own("stpp.identity") == set()
+    assert own("stpp.identity") == own("stpp.terminal") == set()
 
 
 def test_networks_and_metrics_know_neither_files_nor_config() -> None:

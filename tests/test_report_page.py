@@ -27,10 +27,11 @@ from stpp.data.manifest import Row
 from stpp.masks import MaskStore, voc_palette
 from stpp.report import charts
 from stpp.report.facts import Facts, networks, result_of
-from stpp.report.gallery import Sources, choose, class_colours, gallery, mask_uri, spread
-from stpp.report.html import VOID, Html, element, table
+from stpp.report.gallery import Sources, choose, class_colours, gallery, legend, mask_uri, spread, tile
+from stpp.report.html import VOID, Html, element, table, together
 from stpp.report.numbers import confusion, in_order, phase_name, results
 from stpp.report.page import CONTENTS
+from stpp.report.page import page as whole
 from stpp.report.provenance import METHODS, config_with_numbers, warnings
 from stpp.report.style import CSS
 
@@ -127,6 +128,57 @@ def test_the_page_stands_alone(page: Parsed) -> None:
     assert page.all("script") == []
     assert "url(" not in CSS.replace("url(#", "")
     assert "@import" not in CSS
+
+
+def test_the_page_forbids_what_it_does_not_need(page: Parsed) -> None:
+    """No script and nothing from elsewhere, even if someone found a way to write it into the page."""
+    first, second, *_ = page.all("meta")
+    assert first == {"charset": "utf-8"}
+    assert second["http-equiv"] == "Content-Security-Policy"
+    directives = dict(part.strip().split(" ", 1) for part in (second["content"] or "").split(";"))
+    assert directives == {
+        "default-src": "'none'",
+        "style-src": "'unsafe-inline'",
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    needed = {tag for tag, _ in page.elements}
+    assert not needed & {"script", "iframe", "object", "embed", "form", "base", "audio", "video", "font-face"}
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+
+
+def test_names_in_the_page_are_text() -> None:
+    """What comes from a user's data, whatever part shows it."""
+    nasty = ["</style><script>alert(1)</script>", "'\"><img src=x onerror=alert(1)>", "&lt;b onclick='x'&gt;<b>"]
+    stages = {"teacher": "train/<u>", "student": "train/<s>", "student-val": "evaluate/<i>"}
+    run = {"experiment": nasty[0], "seed": 0, "method": "st", "stages": stages}
+    record = {"settings": dict.fromkeys(nasty, nasty[1]), "inputs": {}, "data": {}, "host": nasty[2], "code": nasty[0]}
+    record |= {"seconds": 1.0, "cpu_seconds": 1.0, "started": nasty[1], "versions": {nasty[0]: nasty[1]}}
+    values = {"miou": 0.5, "confusion": np.eye(3, dtype=int).tolist(), "iou": dict.fromkeys(nasty, 0.5)}
+    shown = facts(
+        name=nasty[0],
+        config={"experiments": {nasty[0]: {"method": "st", "note": nasty[1]}}, "data": {"root": nasty[2]}},
+        runs=[run],
+        shown=run,
+        records={stage: {**record, "device": nasty[1], "commit": nasty[2]} for stage in stages.values()},
+        table={"experiments": [{"experiment": nasty[0]}], "runs": [{"experiment": nasty[0]}], "warnings": nasty},
+        evaluations={stages["student-val"]: {"subset": "val", "images": 3, **values}},
+        image_scores={stages["student-val"]: pd.DataFrame({"id": nasty, "miou": [0.5, 0.2, 0.1]})},
+        scores={},
+        histories=dict.fromkeys((stages["teacher"], stages["student"]), HISTORY),
+        subsets={"val": [row("val", name) for name in nasty]},
+        fingerprints={"val": nasty[2]},
+        classes=nasty,
+        palette=voc_palette(3),
+    )
+    key = legend(nasty, class_colours(shown.palette), stability=True, errors=True)
+    pictures = [key, *(tile(name, name, "data:image/png,") for name in nasty)]
+    document = Parsed(whole(shown, together(pictures)))
+    assert all(document.text.count(name) > 3 for name in nasty)
+    assert not {tag for tag, _ in document.elements} & {"script", "b", "u", "s", "i"}
+    assert not [name for _, attributes in document.elements for name in attributes if name.startswith("on")]
+    assert [image["src"] for image in document.all("img")] == ["data:image/png,"] * 3
 
 
 def test_every_part_is_there_and_linked(page: Parsed) -> None:

@@ -184,7 +184,7 @@ def test_inputs_are_never_overwritten(model: Path, photos: Path, capsys: pytest.
     (photos / "a.png").rename(photos / "masks/a.png")
     before = (photos / "masks/a.png").read_bytes()
     assert run(model, photos / "masks/a.png", "--out", photos, "--overwrite") == 1
-    assert "would overwrite input images" in capsys.readouterr().err
+    assert "would overwrite inputs" in capsys.readouterr().err
     assert (photos / "masks/a.png").read_bytes() == before
     assert not (photos / "classes.txt").exists()
 

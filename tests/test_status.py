@@ -14,11 +14,12 @@ from typing import Any
 
 import fabricate
 import pytest
+from hostile import quick
 
 from stpp import workflow
 from stpp.cli import main
 from stpp.plan import Plan
-from stpp.progress import Progress, Stopped, Teller, followed
+from stpp.progress import Progress, Stopped, Teller, followed, progress_of
 from stpp.status import State, as_text, last_lines, states
 
 ST = fabricate.tiny(experiments={"st": {"method": "st"}})
@@ -291,3 +292,74 @@ def test_a_workflow_at_work_is_seen_and_not_disturbed(tmp_path: Path) -> None:
     assert workflow.at_work(tmp_path) == f"process {process.pid} on {platform.node()}"
     process.communicate(b"")
     assert workflow.at_work(tmp_path) == ""
+
+
+# --- what others may have written -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"process": 10**30},
+        {"process": -1},
+        {"process": 0},
+        {"process": 1e400},
+        {"process": "7"},
+        {"process": True},
+        {"host": ["x"]},
+        {"done": "300"},
+        {"done": 1e300},
+        {"done": float("nan")},
+        {"total": 10**400},
+        {"since": float("-inf")},
+        {"time": True},
+        {"epochs": 3},
+        {"epochs": 3, "epoch": "\x1b[31m"},
+        {"spent": [1, 2]},
+        {"spent": {"seconds": "long"}},
+    ],
+)
+def test_a_damaged_progress_is_passed_over(
+    changes: dict[str, Any], results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell(results, "predict/labels", **changes)
+    state = state_of(results, "predict/labels")
+    assert state.state == "ready"
+    assert progress_of(results / "stages" / folder_of("predict/labels")) == []
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff", b"[]", b"1", b"null", b" " * 10**6 + b"{}"])
+def test_a_progress_that_is_none_is_passed_over(content: bytes, results: Path) -> None:
+    tell(results, "predict/labels")
+    (path,) = results.rglob("progress.json")
+    path.write_bytes(content)
+    assert state_of(results, "predict/labels").state == "ready"
+
+
+def test_a_pipe_in_place_of_a_progress_is_passed_over(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "progress.json")
+    with quick():
+        assert progress_of(tmp_path) == []
+
+
+def test_logs_and_hosts_cannot_control_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = fabricate.planned(tmp_path / "run", experiments={"suponly": {"method": "suponly"}})
+    monkeypatch.chdir(folder)
+    stage = fabricate.only(folder, "train/*")
+    progress = {"running": True, "host": "a\x1b]0;x\x07", "process": 1, "since": time.time(), "time": time.time()}
+    (stage / "unfinished").mkdir()
+    (stage / "unfinished/progress.json").write_text(json.dumps({**progress, "first": 0, "done": 1, "total": 2}))
+    capsys.readouterr()
+    assert main(["status", "config.yaml"]) == 0
+    said = capsys.readouterr().out
+    assert r"on a\x1b]0;x\x07, for" in said
+    assert "\x1b" not in said
+    (stage / "unfinished/progress.json").unlink()
+    (folder / "my results/logs/train").mkdir(parents=True)
+    (folder / "my results/logs/train" / f"{stage.name}.log").write_text("\x1b[2J\nstpp: \u202etoo little memory\n")
+    assert main(["status", "config.yaml"]) == 0
+    said = capsys.readouterr().out
+    assert r"| \x1b[2J" in said
+    assert r"| stpp: \u202etoo little memory" in said

@@ -3,7 +3,7 @@
 import pytest
 
 from stpp.inventory import ABSENT, code_shown, settings_by_name, shown
-from stpp.wording import columns, counted, duration, listed, markdown, repeat_name, size
+from stpp.wording import columns, counted, duration, in_markdown, listed, markdown, repeat_name, size
 
 
 @pytest.mark.parametrize(
@@ -80,3 +80,20 @@ def test_a_label_map_is_one_setting_and_the_number_of_classes_none() -> None:
         "data.label_map": {"0": 1},
         "evaluation.checkpoint": "best",
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a|b", r"a\|b"),
+        ("<script>alert(1)</script>", r"\<script\>alert(1)\</script\>"),
+        ("`x` **b** _i_ ~~s~~ [l](u)", r"\`x\` \*\*b\*\* \_i\_ \~\~s\~\~ \[l\](u)"),
+        ("labeled_repeat", "labeled_repeat"),
+        ("&lt; \\", r"\&lt; \\"),
+        ("two\n# lines", "two # lines"),
+        ("a\x1b[0m", r"a\\x1b\[0m"),
+    ],
+)
+def test_markdown_shows_a_text_as_it_is(text: str, shown: str) -> None:
+    assert in_markdown(text) == shown
+    assert markdown([[text]])[0] == f"| {shown} |"

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from stpp.data.lists import locate
 from stpp.data.record import stamp
 from stpp.masks import voc_palette
+from stpp.terminal import CONTROL
 
 Colour = list[int]
 
@@ -98,6 +99,11 @@ def classes_of(data: Mapping[str, Any]) -> Classes:
                 problems.append(f"The classes file {path} is not UTF-8 text ({error}); save it as such.")
                 return Classes([], [], None, files, problems)
             colours = colours or in_file
+            problems += [
+                f"The classes file {path} has the control character {found[0]!a} in {name!a}; rename the class."
+                for name in names
+                if (found := CONTROL.search(name))
+            ]
             if "" in names:
                 problems.append(f"The classes file {path} has a colour without a name; write the name before it.")
             if not names:
@@ -146,9 +152,9 @@ def _read(path: Path) -> tuple[list[str], list[Colour]]:
     names: list[str] = []
     colours: list[Colour] = []
     text = path.read_text(encoding="utf-8-sig")
-    for line in (line.strip() for line in text.splitlines()):
+    for line in (line.strip(" \t") for line in text.split("\n")):  # other separators are part of a name, and refused
         if line and not line.startswith("#"):
-            name, colour = re.fullmatch(r"(.*?)[\s,]*(#[0-9a-fA-F]{6})?", line).groups()  # type: ignore[union-attr]
+            name, colour = re.fullmatch(r"(.*?)[ \t,]*(#[0-9a-fA-F]{6})?", line).groups()  # type: ignore[union-attr]
             names.append(name)
             colours += [_colour(colour)] if colour else []
     return names, colours

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from stpp.errors import StppError
-from stpp.files import replacing
 
 CLASSES: list[str] = ["background", "disc", "ring", "square", "cross", "triangle", "star"]
 
@@ -389,5 +388,4 @@ def preview_sheet(out: Path, *, seed: int = 0, columns: int = 8, rows: int = 4, 
         x = gap + class_ * step
         draw.rectangle((x, height, x + box, height + box), fill=(colour[0], colour[1], colour[2]))
         draw.text((x + box + gap, height + box / 2), name, fill=(40, 40, 44), font=font, anchor="lm")
-    with replacing(out) as temporary:
-        sheet.save(temporary, format="PNG")
+    sheet.save(out, format="PNG")

@@ -18,6 +18,9 @@ from stpp.report.provenance import costs, lead, reproduction, warnings, what_ran
 from stpp.report.style import CSS
 from stpp.stage import Runtime, Stage
 
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+"""What a browser may make part of the page: its own styles and pictures; nothing that runs or is elsewhere."""
+
 CONTENTS = {
     "results": "Results",
     "phases": "Phases",
@@ -62,6 +65,7 @@ def page(facts: Facts, pictures: Html) -> str:
     head = element(
         "head",
         element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("title", f"{facts.name}: report of stpp"),
         element("link", rel="icon", href="data:,"),

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from stpp.terminal import CONTROL
+
 Checkpoint = Literal["last", "best"]
 Precision = Literal["fp32", "bf16"]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -24,6 +26,13 @@ def _one_line(text: str) -> str:
     return text
 
 
+def _visible(text: str) -> str:
+    """Refuses what a terminal obeys instead of showing it."""
+    if found := CONTROL.search(text):
+        raise ValueError(f"{text!a} has the control character {found[0]!a} in it; expected visible text: rename it")
+    return text
+
+
 def _path_of_workflow(text: str) -> str:
     """Refuses paths that Snakemake or a command takes for something else; spells the others in one way."""
     text = str(PurePosixPath(re.sub("^//+", "/", expanduser(text))))
@@ -35,7 +44,8 @@ def _path_of_workflow(text: str) -> str:
 
 
 Line = Annotated[str, AfterValidator(_one_line)]
-WorkflowPath = Annotated[Line, AfterValidator(_path_of_workflow)]
+VisibleLine = Annotated[Line, AfterValidator(_visible)]
+WorkflowPath = Annotated[VisibleLine, AfterValidator(_path_of_workflow)]
 
 
 class Section(BaseModel):

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from stpp.settings import Line, Section, setting
+from stpp.settings import Line, Section, VisibleLine, setting
 
 
 class Split(Section):
@@ -53,10 +53,13 @@ class Data(Section):
     masks: Line = setting("masks", "Layout `folder`: sub-folder with the masks; an image without a mask is unlabeled.")
     partition: Partition | None = setting(None, "Split the images with masks into labeled and unlabeled at random.")
     val_split: Split | None = setting(None, "Split a validation set off the labeled images, before `partition`.")
-    classes: list[Line] | None = setting(
-        None, "Class names in label order; or `classes_file`.", min_length=2, max_length=255
+    classes: list[VisibleLine] | None = setting(
+        None,
+        "Class names in label order, each a line of text without control characters; or `classes_file`.",
+        min_length=2,
+        max_length=255,
     )
-    classes_file: Line | None = setting(None, "Text file with one class name a line.")
+    classes_file: Line | None = setting(None, "Text file with one class name a line, with no control characters.")
     ignore_value: int | None = setting(255, "Mask value that means: leave this pixel out; or none.", ge=0, le=65535)
     label_map: dict[int, int | Literal["ignore"]] | None = setting(
         None, "Mask value -> class index or `ignore`, for masks whose values are not 0, 1, 2, ..."

@@ -1,0 +1,56 @@
+"""What reaches a terminal: text that cannot control it, whatever stands in names, classes and logs."""
+
+import io
+import re
+import sys
+from typing import Any, TextIO
+
+CONTROL = re.compile(
+    "[\0-\x08\x0b-\x1f\x7f-\x9f"  # C0 without tab and line feed, DEL, C1
+    "\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+"""A character that moves the cursor, changes the terminal, reorders the text around it, or hides in it.
+
+The last kinds are Unicode's controls of direction and of format, but for the two that join letters and emoji.
+"""
+
+
+def escaped(text: str) -> str:
+    r"""The text with each `CONTROL` as a visible escape, such as \x1b."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def prepare_streams() -> None:
+    """Let all that is printed to stdout and stderr from now on be `escaped`, and be printed in any encoding."""
+    sys.stdout, sys.stderr = _Terminal.over(sys.stdout), _Terminal.over(sys.stderr, bars=True)
+
+
+class _Terminal:
+    r"""A text stream that escapes what is written to it.
+
+    With `bars`, a carriage return at the beginning of what is written stays, with which tqdm draws over its last bar.
+    """
+
+    def __init__(self, stream: TextIO, bars: bool) -> None:
+        self._stream = stream
+        self._bars = bars
+
+    @classmethod
+    def over(cls, stream: TextIO, bars: bool = False) -> Any:
+        if isinstance(stream, cls):
+            return stream
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what the encoding lacks, and bytes that are no text
+        return cls(stream, bars)
+
+    def write(self, text: str) -> int:
+        start = "\r" if self._bars and text.startswith("\r") else ""
+        self._stream.write(start + escaped(text[len(start) :]))
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

@@ -1,0 +1,345 @@
+"""What every command writes where a person says: nothing there is replaced unasked, and an input never is."""
+
+import argparse
+import errno
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import fabricate
+import numpy as np
+import pytest
+import torch
+import torchvision
+from conftest import Snakemake
+from trained import checkpoint, picture
+
+from stpp import export as exporting
+from stpp.cli import main, parser
+from stpp.errors import Problems, StppError
+from stpp.output import Outputs
+
+
+@dataclass(frozen=True)
+class Call:
+    """A command that succeeds in an empty `out`: its words, the files that it writes, and the files that it reads."""
+
+    words: list[str]
+    files: list[Path]
+    inputs: list[Path]
+
+
+def segment(folder: Path, out: Path, patch: pytest.MonkeyPatch) -> Call:
+    model, image = checkpoint(folder / "model.pt"), folder / "a.png"
+    picture(40, 48).save(image)
+    words = ["segment", "--model", str(model), "--device", "cpu", "--probabilities", str(image), "--out", str(out)]
+    kinds = ("classes.txt", "masks/a.png", "overlays/a.jpg", "probabilities/a.npz")
+    return Call(words, [out / name for name in kinds], [model, image])
+
+
+def masks(folder: Path, out: Path, patch: pytest.MonkeyPatch) -> Call:
+    store = fabricate.write_store(folder / "masks.h5", {name: np.ones((3, 4), np.uint8) for name in ("a", "b/c")})
+    return Call(["masks", str(store), "--out", str(out)], [out / "a.png", out / "b/c.png"], [store])
+
+
+def export(folder: Path, out: Path, patch: pytest.MonkeyPatch) -> Call:
+    model, image = checkpoint(folder / "model.pt"), folder / "a.png"
+    picture(40, 48).save(image)
+    patch.setattr(exporting, "find_spec", lambda name: name)
+    patch.setattr(exporting, "_program", lambda graph: None)
+    for kind in ("onnx", "torch"):
+        patch.setattr(exporting, f"_write_{kind}", lambda program, path: path.write_bytes(b"a graph"))
+        patch.setattr(exporting, f"_open_{kind}", lambda path: None)
+    patch.setattr(exporting, "_agreement", lambda *_: 1.0)
+    files = [out / name for name in ("model.onnx", "model.pt2", "model-card.md")]
+    return Call(["export", str(model), "--out", str(out), "--images", str(image)], files, [model, image])
+
+
+def evaluate(folder: Path, out: Path, patch: pytest.MonkeyPatch) -> Call:
+    model = checkpoint(folder / "model.pt")
+    fabricate.write_scenes(folder / "scenes", {"val": 1})
+    lines, image, mask = (folder / "scenes" / name for name in ("val.txt", "images/val0.png", "masks/val0.png"))
+    words = ["evaluate", str(model), "--list", str(lines), "--root", str(folder / "scenes"), "--gpus", "0"]
+    files = [out / "metrics.json", out / "images.csv"]
+    return Call([*words, "--out", str(out)], files, [model, lines, image, mask])
+
+
+def demo(folder: Path, out: Path, patch: pytest.MonkeyPatch) -> Call:
+    patch.setattr("stpp.data.demo.preview_sheet", lambda path, seed: picture(4, 4, seed).save(path, format="PNG"))
+    return Call(["demo", "--preview", str(out / "sheet.png")], [out / "sheet.png"], [])
+
+
+def weights(folder: Path, out: Path, patch: pytest.MonkeyPatch) -> Call:
+    patch.setattr("stpp.models.weights.torchvision_weights", lambda backbone: {"weight": torch.zeros(2)})
+    return Call(["weights", "resnet18", str(out / "weights.pth")], [out / "weights.pth"], [])
+
+
+WRITTEN: dict[tuple[str, str], Callable[[Path, Path, pytest.MonkeyPatch], Call]] = {
+    ("segment", "out"): segment,
+    ("masks", "out"): masks,
+    ("export", "out"): export,
+    ("evaluate", "out"): evaluate,
+    ("demo", "preview"): demo,
+    ("weights", "out"): weights,
+}
+"""The options and arguments that name a place to write."""
+
+READ = {
+    *((command, "config") for command in ("index", "plan", "status")),
+    *((stage, "folder") for stage in ("train", "predict", "score", "select", "evaluate", "table", "chart", "report")),
+    *{
+        ("gc", "configs"),
+        ("diff", "a"),
+        ("diff", "b"),
+        ("weights", "backbone"),
+        ("masks", "store"),
+        ("export", "model"),
+    },
+    *{("export", "images"), ("segment", "images"), ("segment", "model"), ("evaluate", "list"), ("evaluate", "root")},
+}
+"""All others that take a text: what is read, and the folders of stages, which the workflow gives."""
+
+CASES = [pytest.param(make, id=command) for (command, _), make in WRITTEN.items()]
+
+
+@pytest.fixture(params=CASES)
+def call(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    made: Call = request.param(folder, tmp_path / "out", monkeypatch)
+    return made
+
+
+def content(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def put(file: Path) -> Path:
+    """Something of the user's."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"a user's")
+    return file
+
+
+# --- all commands -----------------------------------------------------------------------------------------------------
+
+
+def test_every_place_that_a_command_takes_is_known_here() -> None:
+    (commands,) = [action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    taken = {}
+    for name, command in commands.choices.items():
+        texts = [a for a in command._actions if a.type in (None, str, Path) and not a.choices and a.nargs != 0]
+        taken |= {(name, action.dest): {a.dest for a in command._actions} for action in texts}
+    assert taken.keys() == READ | WRITTEN.keys()
+    writers = {command for command, _ in WRITTEN}
+    assert all(("overwrite" in options) == (command in writers) for (command, _), options in taken.items())
+
+
+def test_it_writes_what_it_says_and_again_on_request(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(call.words) == 0, capsys.readouterr().err
+    written = content(tmp_path / "out")
+    assert written.keys() == set(call.files)
+    assert main(call.words) == 1
+    assert "there already" in capsys.readouterr().err
+    assert content(tmp_path / "out") == written
+    assert main([*call.words, "--overwrite"]) == 0, capsys.readouterr().err
+    assert content(tmp_path / "out").keys() == set(call.files)
+
+
+def test_what_is_there_is_refused_and_stays(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in call.files:
+        put(file)
+        before = content(file.parent)
+        assert main(call.words) == 1
+        assert "is there already; name another place, or replace what is there with --over" in capsys.readouterr().err
+        assert content(file.parent) == before
+        file.unlink()
+
+
+def test_what_is_there_is_replaced_on_request(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in call.files:
+        put(file)
+    assert main([*call.words, "--overwrite"]) == 0, capsys.readouterr().err
+    assert all(file.read_bytes() != b"a user's" for file in call.files)
+
+
+def test_a_link_is_refused_and_replaced_itself_on_request(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = put(tmp_path / "elsewhere/target")
+    for file, there in zip(call.files, [target, tmp_path / "nowhere"] * 2):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.symlink_to(there)
+    assert main(call.words) == 1
+    assert "there already" in capsys.readouterr().err
+    assert main([*call.words, "--overwrite"]) == 0, capsys.readouterr().err
+    assert target.read_bytes() == b"a user's"
+    assert not any(file.is_symlink() for file in call.files)
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("way", ["symbolic link", "hard link", "linked folder"])
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_an_input_is_never_replaced(
+    call: Call, way: str, overwrite: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in call.files:
+        for source in call.inputs:
+            before = content(tmp_path / "in")
+            if way == "linked folder":
+                (tmp_path / "in/real").mkdir()
+                file.parent.parent.mkdir(parents=True, exist_ok=True)
+                with suppress(FileNotFoundError):
+                    file.parent.rmdir()
+                file.parent.symlink_to(tmp_path / "in/real")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.symlink_to(source) if way == "symbolic link" else file.hardlink_to(source)
+            assert main([*call.words, *overwrite]) == 1
+            said = capsys.readouterr().err
+            assert "would overwrite inputs, themselves or by a link" in said or ("already" in said and not overwrite)
+            assert file.samefile(source)
+            file.unlink()
+            if way == "linked folder":
+                file.parent.unlink()
+                (tmp_path / "in/real").rmdir()
+            assert content(tmp_path / "in") == before
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_a_disk_that_fails_midway_leaves_nothing_half_written(
+    call: Call,
+    overwrite: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for file in call.files if overwrite else ():
+        put(file)
+    before = content(tmp_path)
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("stpp.files._sync", full)
+    assert main([*call.words, *overwrite]) == 1
+    assert "no space is left on the disk" in capsys.readouterr().err
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_a_place_that_is_no_place_for_files_is_refused(
+    call: Call, overwrite: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path / "out")
+    assert main([*call.words, *overwrite]) == 1
+    assert f"{tmp_path / 'out'} is no folder; name another place" in capsys.readouterr().err
+    (tmp_path / "out").unlink()
+    call.files[-1].mkdir(parents=True)
+    assert main([*call.words, *overwrite]) == 1
+    assert f"name another place, for these are something else: 1 problem\n  - {call.files[-1]}\n" in (
+        capsys.readouterr().err
+    )
+    assert not content(tmp_path / "out")
+
+
+def test_the_artifacts_of_a_stage_are_never_replaced(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    put(call.files[-1].parent / "recipe.json")
+    put(call.files[-1])
+    assert main([*call.words, "--overwrite"]) == 1
+    assert "would overwrite artifacts of a stage of the workflow" in capsys.readouterr().err
+    assert call.files[-1].read_bytes() == b"a user's"
+
+
+# --- single ones ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_a_model_and_a_list_in_the_folder_that_is_written_to(
+    overwrite: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The names that the commands give to their own files are names that a user's may have."""
+    exported, evaluated = export(tmp_path, tmp_path, monkeypatch), evaluate(tmp_path, tmp_path, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    Path("model.pt").rename("model.pt2")
+    Path("scenes/val.txt").rename("images.csv")
+    before = content(tmp_path)
+    assert main(["export", "model.pt2", "--out", ".", *overwrite]) == 1
+    assert "1 problem\n  - model.pt2\n" in capsys.readouterr().err
+    words = ["evaluate", "model.pt2", "--list", "images.csv", "--root", "scenes", "--out", ".", "--gpus", "0"]
+    assert main([*words, *overwrite]) == 1
+    assert "1 problem\n  - images.csv\n" in capsys.readouterr().err
+    assert content(tmp_path) == before
+    assert exported.files and evaluated.files
+
+
+def test_masks_do_not_replace_the_photographs_of_their_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = masks(tmp_path, tmp_path / "my-images", pytest.MonkeyPatch())
+    (tmp_path / "originals").mkdir()
+    photo = put(tmp_path / "originals/c.png")
+    (tmp_path / "my-images").mkdir()
+    (tmp_path / "my-images/b").symlink_to(tmp_path / "originals")
+    assert main(made.words) == 1
+    assert "my-images/b/c.png is there already" in capsys.readouterr().err
+    assert photo.read_bytes() == b"a user's"
+    assert not (tmp_path / "my-images/a.png").exists()
+
+
+def test_masks_of_long_names_are_written(tmp_path: Path) -> None:
+    store = fabricate.write_store(tmp_path / "masks.h5", {"é" * 125: np.ones((3, 4), np.uint8)})
+    assert main(["masks", str(store), "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / f"{'é' * 125}.png").is_file()
+
+
+def test_two_files_with_one_place_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(Problems, match=r"a/x and .*b/x"):
+        Outputs().claim([tmp_path / "a/x", tmp_path / "b/x"])
+    with pytest.raises(Problems, match="a/x, which is a folder of others"):
+        Outputs().claim([tmp_path / "a/x", tmp_path / "b/x/y/z"])
+
+
+def test_what_came_to_be_there_during_the_work_stays(tmp_path: Path) -> None:
+    outputs, file = Outputs(), tmp_path / "x"
+    outputs.claim([file])
+
+    def work() -> None:
+        with outputs.writing(file) as path:
+            path.write_text("mine")
+            put(file)
+
+    with pytest.raises(StppError, match="is there already"):
+        work()
+    assert list(content(tmp_path).values()) == [b"a user's"]
+
+
+def test_the_rule_that_fetches_weights_runs_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snakemake: Snakemake
+) -> None:
+    """Snakemake removes what a job is to make before it starts the job, so the rule needs no --overwrite."""
+    (tmp_path / "cache/hub/checkpoints").mkdir(parents=True)
+    name = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    torch.save(torchvision.models.mobilenet_v2().state_dict(), tmp_path / "cache/hub/checkpoints" / name)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    fabricate.write_scenes(tmp_path / "my scenes")
+    network = fabricate.TINY["network"] | {"backbone": "mobilenet_v2", "weights": "torchvision"}
+    fabricate.write_config(tmp_path, fabricate.tiny(network=network, experiments={"suponly": {"method": "suponly"}}))
+    out = "my results/weights/mobilenet_v2-IMAGENET1K_V1.pth"
+    for _ in range(2):
+        snakemake(tmp_path, out, "--force")
+        assert (tmp_path / out).stat().st_size > 10**6
+        (tmp_path / out).write_bytes(b"of an earlier run")
+
+
+def test_devices_are_no_files_to_replace(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "null").symlink_to("/dev/null")
+    for name in ("pipe", "null"):
+        with pytest.raises(Problems, match="only files are replaced"):
+            Outputs(overwrite=True).claim([tmp_path / name])
