@@ -56,6 +56,7 @@ onstart:
     if PLAN is not None:
         with refusing():
             stages.claim(Path(SETTINGS.results))
+            stages.check_weights(SETTINGS, PLAN)
             stages.write(SETTINGS, PLAN)
 
 
