@@ -13,6 +13,8 @@ WEIGHTS ?= ../shared/weights/mobilenet_v2-imagenet.pth
 
 BIN := $(CURDIR)/$(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
+# Before Snakemake reads a configuration, which it runs as a program where that says so.
+CHECK := $(BIN)/stpp config check
 SEED_LIST := [$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
 
 .PHONY: setup demo ablations camvid test browser durability cluster bench check docs lock
@@ -30,11 +32,13 @@ demo: setup  ## the whole pipeline on the embedded demo
 	@echo; cat results/demo/table.txt; echo; echo "Look at results/demo/report.html; all of it is in results/demo/"
 
 ablations: setup  ## the paper's ablations on the demo, 3 seeds: about two hours on two CPU cores
+	$(CHECK) experiments/ablations-demo.yaml
 	$(SNAKEMAKE) --configfile experiments/ablations-demo.yaml
 	@echo; cat results/ablations-demo/table.txt; echo
 	@echo "The charts are in results/ablations-demo/charts/:"; ls results/ablations-demo/charts/
 
 camvid: setup  ## the whole pipeline on CamVid, 1/8 of the labels, on a CPU
+	$(CHECK) experiments/camvid-cpu.yaml
 	$(SNAKEMAKE) --configfile experiments/camvid-cpu.yaml --config 'seeds=$(SEED_LIST)' \
 	    'data={"root": "$(CAMVID)"}' 'network={"weights": "$(WEIGHTS)"}'
 	@echo; cat results/camvid-cpu/table.txt; echo; echo "Look at results/camvid-cpu/report.html; all of it is in results/camvid-cpu/"
@@ -43,7 +47,7 @@ test: setup check  ## everything that is checked before a change lands
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 browser: setup  ## open the demo's report in Chromium, check it, and take pictures of it
-	$(SNAKEMAKE) report --config 'seeds=$(SEED_LIST)'
+	$(BIN)/snakemake report --cores $(CORES) --config 'seeds=$(SEED_LIST)'
 	$(BIN)/python -m pytest -rs tests/test_browser.py --report results/demo/report.html --screenshots results/demo/screenshots
 	@echo "Pictures of results/demo/report.html are in results/demo/screenshots/"
 

@@ -35,7 +35,7 @@ use_this_code(PROJECT)
 run_own_task()
 PLAN = None
 with refusing():
-    # Snakemake has read these files, but takes more for YAML than anyone means.
+    # Snakemake has read these files, but takes more for YAML than anyone means, and some for a program.
     for path in [] if IS_MODULE else workflow.configfiles:
         read_yaml(Path(path))
     # A configuration has a name; without one, what is given (say `--config seeds=[1,2]`) changes the demo's.
@@ -57,6 +57,7 @@ onstart:
     if PLAN is not None:
         with refusing():
             stages.claim(Path(SETTINGS.results))
+            stages.check_weights(SETTINGS, PLAN)
             stages.write(SETTINGS, PLAN)
 
 

@@ -12,7 +12,7 @@ from stpp.cli_model import add_list_options, add_model_commands, evaluate_list
 from stpp.cli_results import add_results_commands
 from stpp.errors import StppError, of_the_system
 from stpp.progress import Stopped
-from stpp.subcommand import add_output, subcommand
+from stpp.subcommand import add_example, add_output, subcommand
 from stpp.terminal import prepare_streams
 
 
@@ -273,15 +273,30 @@ def _add_config(commands: Any) -> None:
     command = subcommand(
         commands,
         "config",
-        "print the reference or the JSON schema of the configuration",
-        "Print every setting with its default, range, unit and meaning.",
-        "stpp config reference",
+        "check a configuration, or print what may stand in one",
+        "Check the settings of a configuration, without its data and without running any code that it may hold; or "
+        "print every setting with its default, range, unit and meaning.",
+        "stpp config check config.yaml",
         _config,
     )
-    command.add_argument("what", choices=("reference", "schema"), help="Markdown reference, or JSON schema")
+    add_example(command, "stpp config reference")
+    what = "whether FILE is a valid configuration, a reference in Markdown, or a JSON schema"
+    command.add_argument("what", choices=("check", "reference", "schema"), help=what)
+    command.add_argument("file", type=Path, nargs="?", metavar="FILE", help="configuration file, for `check` alone")
 
 
 def _config(options: argparse.Namespace) -> None:
+    if (options.what == "check") != (options.file is not None):
+        raise StppError(
+            f"`stpp config {options.what}` takes {'one file' if options.what == 'check' else 'no file'}; write "
+            "`stpp config check FILE`, `stpp config reference` or `stpp config schema`"
+        )
+    if options.what == "check":
+        from stpp.configfile import read
+
+        read(options.file)
+        print(f"{options.file} is a valid configuration.")
+        return
     from stpp.configdoc import reference, schema
 
     print(reference() if options.what == "reference" else schema(), end="")

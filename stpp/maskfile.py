@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
-import hdf5plugin  # noqa: F401 - the zstd filter
+import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
 
@@ -78,7 +78,8 @@ def _contents(file: h5py.File) -> Contents:
     version = file.attrs.get("format")
     if version != FORMAT:
         raise ValueError(f"its format is {version}, expected {FORMAT}")
-    pixels, confidence, ids = file["pixels"], file.get("confidence"), file["ids"]
+    pixels, ids, shapes, offsets = (_own(file, name) for name in ("pixels", "ids", "shapes", "offsets"))
+    confidence = _own(file, "confidence") if _has(file, "confidence") else None
     for column in (pixels, *([] if confidence is None else [confidence])):
         # A dataset may claim any size; what was never written would be read as zeros.
         if (column.dtype, column.chunks, column.shape) != (np.uint8, (CHUNK,), (pixels.size,)):
@@ -86,10 +87,10 @@ def _contents(file: h5py.File) -> Contents:
         if column.id.get_num_chunks() != -(-pixels.size // CHUNK):
             raise ValueError(f"its {column.name[1:]} are incomplete")
     images = ids.size
-    for index, kind, shape in ((file["shapes"], np.int32, (images, 2)), (file["offsets"], np.int64, (images,))):
+    for index, kind, shape in ((shapes, np.int32, (images, 2)), (offsets, np.int64, (images,))):
         if (index.dtype, index.shape) != (kind, shape) or index.id.get_storage_size() < index.nbytes:
             raise ValueError(f"its {index.name[1:]} are {index.dtype} {index.shape}")
-    _check_index(file["shapes"], file["offsets"], pixels.size)
+    _check_index(shapes, offsets, pixels.size)
     classes, palette = json.loads(file.attrs["classes"]), json.loads(file.attrs["palette"])
     producer, class_pixels = file.attrs["producer"], file.attrs["class_pixels"].tolist()
     if not (all(isinstance(name, str) for name in [*classes, producer]) and 0 < len(classes) <= IGNORE):
@@ -100,8 +101,32 @@ def _contents(file: h5py.File) -> Contents:
         raise ValueError("its counts of pixels do not fit its classes")
     if h5py.check_string_dtype(ids.dtype) is None or ids.shape != (images,):
         raise ValueError(f"its ids are {ids.dtype} {ids.shape}")
-    parts = pixels, confidence, ids, file["shapes"], file["offsets"]
-    return Contents(file, *parts, classes, palette, producer, class_pixels)
+    return Contents(file, pixels, confidence, ids, shapes, offsets, classes, palette, producer, class_pixels)
+
+
+def _has(file: h5py.File, name: str) -> bool:
+    return bool(file.id.links.exists(name.encode()))
+
+
+def _own(file: h5py.File, name: str) -> h5py.Dataset:
+    """The dataset `name`, all of which is in the file itself; ValueError for any other.
+
+    HDF5 would follow links, and fetch values from other files: from any on the machine, or from a pipe without end.
+    """
+    if not _has(file, name):
+        raise ValueError(f"it has no {name}")
+    if file.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+        raise ValueError(f"its {name} are a link, expected values in the file itself")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise ValueError(f"its {name} are no dataset")
+    layout = dataset.id.get_create_plist()
+    if layout.get_external_count() or layout.get_layout() == h5py.h5d.VIRTUAL:
+        raise ValueError(f"its {name} are in other files, expected values in the file itself")
+    filters = {layout.get_filter(number)[0] for number in range(layout.get_nfilters())}
+    if not filters <= {hdf5plugin.Zstd.filter_id}:
+        raise ValueError(f"its {name} are packed by another filter than zstd")
+    return dataset
 
 
 def _check_index(shapes: h5py.Dataset, offsets: h5py.Dataset, size: int) -> None:

@@ -21,12 +21,10 @@ from stpp.distributed import Team, team_of
 from stpp.errors import StppError
 from stpp.events import Events
 from stpp.faults import explained, training_advice
-from stpp.files import sha256
 from stpp.inference import network_input
+from stpp.initial import initial_network
 from stpp.metrics import IGNORE, mean_iou
-from stpp.models import build
 from stpp.models.network import SegmentationNetwork
-from stpp.models.weights import load_weights
 from stpp.process import settle
 from stpp.progress import SIGNALS, Progress
 from stpp.resume import Saver, TrainingState, copied
@@ -153,24 +151,6 @@ def training_data(stage: Stage, cache: int) -> tuple[TrainingSet, EpochBatches]:
         )
     how = {"crop": training["crop"], "base_size": training["base_size"], "seed": seed, "role": role, "cache": cache}
     return TrainingSet(samples, settings["encoding"], settings["augmentation"], **how), batches
-
-
-def initial_network(settings: Mapping[str, Any], weights: str | None) -> tuple[SegmentationNetwork, str]:
-    """A new network: random head, and a backbone from `weights`, the path of a state dict, or random as well.
-
-    Also a sentence that says which.
-    """
-    network = build(settings["network"], len(settings["classes"]))
-    if not weights:
-        return network, "The network starts from random weights."
-    expected = settings["network"]["weights"]
-    if expected.startswith("sha256 ") and expected != f"sha256 {sha256(Path(weights))}":
-        raise StppError(f"network.weights: {weights} changed since the workflow was started; run it again")
-    try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise StppError(f"network.weights: cannot read {weights} as a state dict: {error}") from error
-    return network, load_weights(network, state, weights)
 
 
 def make_optimizer(network: SegmentationNetwork, training: Mapping[str, Any]) -> torch.optim.SGD:

@@ -4,6 +4,7 @@ Kept light, because it runs at every start: the code that reads images is import
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -119,6 +120,31 @@ def weights_of(config: Config) -> dict[str, str]:
             "`torchvision` to have ImageNet weights fetched, or `none`"
         )
     return {"identity": _digest(weights), "path": weights}
+
+
+def check_weights(config: Config, plan: Plan) -> None:
+    """Raise StppError if a training of the plan could not begin, because a weights file of the user does not fit it.
+
+    Each file is looked at once for each network; what fits is remembered below `results`, so that torch is imported for
+    a new file alone.
+    """
+    seen = Path(config.results) / "weights" / "checked.json"
+    try:
+        known = set(json.loads(seen.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        known = set()  # missing, or not written by this program
+    fitting: set[str] = set()
+    for stage in plan.stages.values():
+        if "weights" in stage.files and stage.settings["network"]["weights"].startswith("sha256 "):
+            what = json.dumps([stage.settings["network"], len(stage.settings["classes"])], sort_keys=True)
+            key = hashlib.sha256(what.encode()).hexdigest()
+            if key not in known | fitting:
+                from stpp.initial import refuse_unfit
+
+                refuse_unfit(stage.settings, stage.files["weights"])
+            fitting.add(key)
+    if not fitting <= known:
+        write_text(seen, json.dumps(sorted(known | fitting), indent=1) + "\n")
 
 
 def published_of(config: Config) -> dict[str, str] | None:

@@ -1,7 +1,8 @@
 """YAML text to plain values, without the parts of YAML that nobody means in a configuration.
 
 Aliases may multiply a few lines into a billion values, a key may stand twice, tags may name Python objects, and a value
-may look like a date: PyYAML's safe loader takes all but the third of them without a word.
+may look like a date: PyYAML's safe loader takes all but the third of them without a word. Snakemake, which reads the
+file first, takes it for a program where a key asks for that.
 """
 
 import re
@@ -20,6 +21,8 @@ DEEPEST = 50
 
 PLAIN = ("map", "seq", "str", "int", "float", "bool", "null", "merge")
 """Kinds of values that a setting may have."""
+PROGRAM = "__use_yte__"
+"""The key that makes Snakemake run what stands in a configuration. Merging can bring it from anywhere to the top."""
 ODD_NUMBER = re.compile(r"^[-+]?0[0-9_]+$|:")
 
 
@@ -113,7 +116,12 @@ def _refuse_the_unusual(node: yaml.Node) -> None:
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            line = key.start_mark.line + 1
+            if key.value == PROGRAM:
+                raise ValueError(
+                    f"line {line}: the key {PROGRAM!r} makes Snakemake run the Python code in this file; expected "
+                    "values alone. Do not run a file that somebody else wrote; in your own, take out key and code"
+                )
             if key.value in seen:
-                line = key.start_mark.line + 1
                 raise ValueError(f"line {line}: the key {key.value!r} stands there a second time; keep one of them")
             seen.add(key.value)

@@ -320,7 +320,7 @@ def follow_the_guide(folder: Path, expected: Mapping[str, bytes], seconds: float
         where = {"cwd": folder, "env": os.environ | environment}
         return subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=seconds, **where)
 
-    submits, cancels, *looks = ON_A_CLUSTER
+    submits, begins, cancels, *looks = ON_A_CLUSTER
     for command in [*looks, f"{submits} --dry-run"]:
         done = run_command(command)
         checks(
@@ -349,6 +349,8 @@ def follow_the_guide(folder: Path, expected: Mapping[str, bytes], seconds: float
     problems = [done.stdout[-3000:] + done.stderr[-3000:]] if done.returncode else []
     checks(f"`{submits}` went on, to the same bytes", problems + list(differences(expected, artifacts(folder))))
     checks("the training went on where it was", went_on(folder, VICTIMS[1], stage))
+    done = run_command(begins)
+    checks(f"`{begins}` finds the teachers", done.stdout[-3000:] + done.stderr[-3000:] if done.returncode else "")
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ ALL = list(dict.fromkeys(command for page in PAGES for command in commands(page)
 """Every command of the documentation."""
 ON_A_CLUSTER = [
     "snakemake --workflow-profile profiles/ours --configfile my.yaml",
+    "snakemake teacher --workflow-profile profiles/ours --configfile my.yaml",
     "scancel --name ID",
     "sinfo -o '%P %l %m %G %f'",
     "squeue --me",

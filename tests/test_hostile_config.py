@@ -70,6 +70,11 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
     "an undefined alias": (f"{BASE}seeds: *nope\n", "undefined alias 'nope'"),
     "an anchor twice": (f"{BASE}results: &a x\nseeds: &a [1]\n", "duplicate anchor 'a'"),
     "merging a number": (f"{BASE}<<: 3\n", "for merging, but found scalar"),
+    # A program
+    "a key that makes it a program": (f"{BASE}__use_yte__: true\n?exit(): 1\n", "line 4: the key '__use_yte__' makes"),
+    "such a key that is off": (f"{BASE}__use_yte__: false\n", "take out key and code"),
+    "such a key by way of merging": (f"a: &a {{__use_yte__: true}}\n{BASE}<<: *a\n", "line 1: the key '__use_yte__'"),
+    "such a key in JSON": ('{"name": "n", "__use_yte__": 1}', "line 1: the key '__use_yte__'"),
     # Tags
     "a tag that runs a command": (f"{BASE}x: !!python/object/apply:os.system ['touch {{}}']\n", "os.system"),
     "a tag that names a function": (f"{BASE}x: !!python/name:os.system\n", "os.system"),

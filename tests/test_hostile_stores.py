@@ -1,6 +1,9 @@
 """Checkpoints and mask stores that lie: malicious pickles, networks and images that claim any size, flipped bytes."""
 
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from test_masks import random_masks, write
 from stpp.checkpoint import load_checkpoint, save_checkpoint
 from stpp.cli import main
 from stpp.errors import StppError
-from stpp.masks import CHUNK, MaskStore
+from stpp.masks import CHUNK, MaskStore, MaskWriter
 from stpp.models import build
 
 CPU = torch.device("cpu")
@@ -204,6 +207,93 @@ def elsewhere(file: h5py.File) -> None:
     replaced("pixels", shape=(size,), dtype=np.uint8, external=[("/etc/passwd", 0, size)])(file)
 
 
+def linked(name: str, link: Any) -> Callable[[h5py.File], None]:
+    """A link in the place of a dataset."""
+
+    def change(file: h5py.File) -> None:
+        file.move(name, "other")
+        file[name] = link
+
+    return change
+
+
+def virtual(name: str, source: str) -> Callable[[h5py.File], None]:
+    """A dataset made of one of another file, as long as that one happens to be, in the place of another."""
+
+    def change(file: h5py.File) -> None:
+        shape, dtype = file[name].shape, file[name].dtype
+        del file[name]
+        layout = h5py.VirtualLayout(shape, dtype, maxshape=(None, *shape[1:]))
+        whole = h5py.VirtualSource(source, name, shape, dtype, maxshape=(None, *shape[1:]))
+        unlimited = (h5py.h5s.UNLIMITED, *shape[1:])
+        space = slice(0, unlimited[0])
+        layout[space] = whole[space]
+        file.create_virtual_dataset(name, layout)
+
+    return change
+
+
+def outside(name: str, pipe: str) -> Callable[[h5py.File], None]:
+    """A dataset whose values are the bytes of a pipe, in the place of another."""
+
+    def change(file: h5py.File) -> None:
+        shape, dtype, size = file[name].shape, file[name].dtype, file[name].nbytes
+        del file[name]
+        file.create_dataset(name, shape=shape, dtype=dtype, external=[(pipe, 0, size)])
+
+    return change
+
+
+PARTS = ("pixels", "confidence", "ids", "shapes", "offsets")
+ELSEWHERE: dict[str, tuple[Callable[[str], Callable[[h5py.File], None]], str]] = {
+    "an external link to a pipe": (lambda name: linked(name, h5py.ExternalLink("pipe", name)), "are a link"),
+    "an external link to itself": (lambda name: linked(name, h5py.ExternalLink(f"{name}.h5", "other")), "are a link"),
+    "a soft link": (lambda name: linked(name, h5py.SoftLink("/other")), "are a link"),
+    "a soft link to nothing": (lambda name: linked(name, h5py.SoftLink("/nothing")), "are a link"),
+    "a virtual dataset over a pipe": (lambda name: virtual(name, "pipe"), "are in other files"),
+    "external storage in a pipe": (lambda name: outside(name, "pipe"), "are in other files"),
+    "a group": (lambda name: lambda file: (file.move(name, "other"), file.create_group(name)), "are no dataset"),
+    "another filter": (
+        lambda name: lambda file: replaced(name, data=file[name][:], compression="gzip")(file),
+        "are packed by another filter than zstd",
+    ),
+}
+
+
+READ = """
+import sys
+from stpp.errors import StppError
+from stpp.masks import MaskStore
+
+for path in sys.argv[1:]:
+    try:
+        dict(MaskStore(path))
+    except StppError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("kind", ELSEWHERE)
+def test_a_store_whose_values_are_elsewhere_is_refused_before_they_are_looked_for(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, expected = ELSEWHERE[kind]
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    mask = np.arange(12, dtype=np.uint8).reshape(4, 3) % 3
+    for name in PARTS:
+        path, how = Path(f"{name}.h5"), {"classes": ["x", "y", "z"], "palette": [[0] * 3] * 3, "producer": "x"}
+        with MaskWriter(path, confidence=True, **how) as store:
+            store.add("a", mask, np.ones(mask.shape))
+        with h5py.File(path, "r+") as file:
+            change(name)(file)
+    # In a process of its own: while HDF5 waits for a pipe, Python hears no alarm.
+    command = [sys.executable, "-c", READ, *(f"{name}.h5" for name in PARTS)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    said = done.stdout.splitlines()
+    assert [f"{name}.h5" in line and f"its {name} {expected}" in line for name, line in zip(PARTS, said)] == [True] * 5
+
+
 STORES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     **{
         f"no {name}": (lambda file, name=name: file.__delitem__(name), name)
@@ -270,8 +360,6 @@ def test_a_mask_store_that_lies_is_refused(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "dangling"])
 def test_what_is_no_file_is_no_store(kind: str, tmp_path: Path) -> None:
-    import os
-
     path = tmp_path / "masks.h5"
     make: dict[str, Callable[[], object]] = {
         "folder": path.mkdir,

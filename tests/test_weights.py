@@ -101,6 +101,28 @@ def test_an_imagenet_file_without_its_classifier_loads():
     assert load_weights(network(backbone="mobilenet_v2"), body, "f.pth").endswith(f"{len(body)} tensors, from f.pth.")
 
 
+@pytest.mark.parametrize("wrapper", ["state_dict", "model"])
+def test_weights_that_are_wrapped_once_load_as_they_do_without(wrapper):
+    source, target = network(), network()
+    state = snapshot(source)
+    message = load_weights(target, {wrapper: state, "epoch": 3, "optimizer": {"lr": 0.1}}, "nested.pth")
+    assert equal(state, snapshot(target))
+    assert message == f"Loaded the whole network, {len(state)} tensors, from nested.pth."
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "encoder.", "module.backbone.", "module.encoder."])
+def test_a_backbone_under_its_prefix_without_a_head_loads_into_the_backbone_alone(prefix):
+    import torchvision
+
+    state = torchvision.models.resnet18(weights=None).state_dict()
+    net = network(backbone="resnet18")
+    head = snapshot(net.classifier)
+    message = load_weights(net, {"model": {prefix + name: tensor for name, tensor in state.items()}}, "ssl.pth")
+    assert all(torch.equal(tensor, state[name]) for name, tensor in net.backbone.state_dict().items())
+    assert equal(head, snapshot(net.classifier))
+    assert message.startswith("Loaded the backbone") and "without 2 of ImageNet's classifier" in message
+
+
 def test_missing_batch_counters_are_fine():
     source, target = network(), network()
     state = {name: t for name, t in snapshot(source).items() if not name.endswith("num_batches_tracked")}
@@ -140,7 +162,10 @@ def test_another_backbones_file_is_refused_name_by_name():
     ("state", "message"),
     [
         ({}, "no state dict: it is empty"),
-        ({"state_dict": {}, "epoch": 3}, "no state dict: the entry 'state_dict' is a dict"),
+        ([torch.zeros(1)], "no state dict: they are a list"),
+        ({"state_dict": {}, "epoch": 3}, "no state dict: it is empty"),
+        ({"epoch": 3}, "no state dict: the entry 'epoch' is a int"),
+        ({"model": {"state_dict": {"x": torch.zeros(1)}}}, "no state dict: the entry 'state_dict' is a dict"),
     ],
 )
 def test_what_is_no_state_dict_is_refused(state, message):

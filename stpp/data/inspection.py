@@ -140,11 +140,13 @@ def _has_all_rows(png: bytes) -> bool:
     """Whether the pixels of a PNG file reach to its last row; Pillow fills up with zeros, and zero is a class."""
     width, height, depth, colour, interlaced = (*struct.unpack_from(">IIBB", png, 16), png[28])
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
-    packed, at = b"", 8
+    parts, at = [], 8  # joined at the end: a file may have a million of them
     while at + 8 <= len(png):
         length, name = struct.unpack_from(">I4s", png, at)
-        packed += png[at + 8 : at + 8 + length] if name == b"IDAT" else b""
+        if name == b"IDAT":
+            parts.append(png[at + 8 : at + 8 + length])
         at += length + 12
+    packed = b"".join(parts)
     # (first column, first row, step to the next column, to the next row) of the passes of an interlaced image
     adam7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
     sizes = [

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from stpp.errors import StppError
+
 FORMAT = 2  # of the recorded index; raised when its layout or the meaning of a field changes
 
 
@@ -32,7 +34,7 @@ def load_fresh(results: Path, data: Mapping[str, Any]) -> dict[str, Any] | None:
         watch = record["watch"]
         unchanged = all(stamp(path) == old for path, old in watch["files"].items())
         unchanged = unchanged and all(names_digest(listing(path)) == old for path, old in watch["folders"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, StppError):
         return None  # missing, or not written by this program: a new index replaces it
     return record if unchanged else None
 
@@ -60,15 +62,22 @@ def stamp(path: str | Path) -> list[int]:
 def listing(folder: str | Path) -> list[str]:
     """The files below `folder` as sorted relative paths with "/"; hidden files and folders are left out.
 
-    Symbolic links are followed; one that leads back into itself is entered once.
+    Symbolic links are followed; one that leads back into itself is entered once. Raises StppError for one that leads
+    to a folder above `folder`, such as `/`: there is everything else, too.
     """
     found: list[str] = []
+    top = os.path.realpath(folder)
     entered: set[str] = set()
     for where, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(where)
         if real in entered:
             folders.clear()
             continue
+        if real != top and f"{top}/".startswith(f"{real.rstrip('/')}/"):
+            raise StppError(
+                f"the link {where} leads to {real}, which holds {folder} and all beside it; remove the link, or let it "
+                "lead to the folder of images that is meant"
+            )
         entered.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         below = os.path.relpath(where, folder)

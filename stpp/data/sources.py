@@ -254,7 +254,11 @@ class _Resolver:
         path = self.root / folder
         if not path.is_dir():
             return None
-        names = listing(path)
+        try:
+            names = listing(path)
+        except StppError as error:
+            self.problems.append(f"{error}.")
+            return []
         self.folders[str(path)] = names_digest(names)
         return names
 

@@ -1,54 +1,70 @@
 """Weights into a network: a whole network's, or a backbone's from ImageNet in torchvision's names."""
 
 from collections.abc import Mapping
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from stpp.errors import Problems, StppError
 from stpp.models.network import SegmentationNetwork
 
+WRAPPERS = ("state_dict", "model")
+"""Keys under which other projects keep a state dict, beside what they say about the training."""
 
-def load_weights(net: SegmentationNetwork, state: Mapping[str, Tensor], source: str) -> str:
-    """Copies `state` into `net` by name, completely or not at all, and returns a sentence that says what was loaded.
 
-    `state` is recognised by its names, after a `module.` (DataParallel's) before all of them is dropped:
+def load_weights(net: SegmentationNetwork, content: Any, source: str) -> str:
+    """Copies `content` into `net` by name, completely or not at all, and returns a sentence that says what was loaded.
 
-    - `backbone.*` present: a whole network's (`backbone.*`, `classifier.*`), every entry of which must fit
+    Raises what `matched` raises, and leaves `net` unchanged then.
+    """
+    target, state, said = matched(net, content, source)
+    target.load_state_dict({**target.state_dict(), **state})
+    return said
+
+
+def matched(net: SegmentationNetwork, content: Any, source: str) -> tuple[nn.Module, dict[str, Tensor], str]:
+    """The part of `net` that the weights in `content` are for, what of them goes there, and a sentence that says so.
+
+    `content` is a state dict, or a mapping with one as its `state_dict` or `model`. Its kind is recognised by its
+    names, after a `module.` (DataParallel's) before all of them is dropped:
+
+    - all are `backbone.*`, or all are `encoder.*`: a backbone's, without that prefix
+    - else, `backbone.*` present: a whole network's (`backbone.*`, `classifier.*`), every entry of which must fit
     - else: a backbone's in torchvision's names; ImageNet's classifier in it is left out, the network's stays as it is
 
     Counters of seen batches (`num_batches_tracked`) may be missing, as in old files; they steer nothing here.
     `source` names the weights in messages. Raises StppError listing every name that is missing, unexpected or of
-    another shape (as `name: shape -> expected shape`), and leaves `net` unchanged then.
+    another shape (as `name: shape -> expected shape`). The tensors of `net` may be on the meta device.
     """
-    _refuse_what_is_no_state(state, source)
-    state = without_prefix(state)
-    whole = any(name.startswith("backbone.") for name in state)
-    target = net if whole else net.backbone
+    state = without_prefix(_state_of(content, source))
+    for prefix in ("backbone.", "encoder."):
+        bare = without_prefix(state, prefix)
+        if bare is not state:
+            break
+    whole = any(name.startswith("backbone.") for name in bare)
+    target: nn.Module = net if whole else net.backbone
     left_out = () if whole else net.backbone.imagenet_only
 
-    own = target.state_dict()
-    wanted = {name: tensor for name, tensor in state.items() if not name.startswith(left_out)}
-    if problems := _mismatches(own, wanted):
+    wanted = {name: tensor for name, tensor in bare.items() if not name.startswith(left_out)}
+    if problems := _mismatches(target.state_dict(), wanted):
         what = "the network" if whole else "the backbone"
         raise Problems(
             f"weights {source} do not fit {what} (choose the network, and the number of classes, "
             "that they were made for)",
             problems,
         )
-    target.load_state_dict({**own, **wanted})
-
     if whole:
-        return f"Loaded the whole network, {len(wanted)} tensors, from {source}."
-    ignored = len(state) - len(wanted)
+        return target, wanted, f"Loaded the whole network, {len(wanted)} tensors, from {source}."
+    ignored = len(bare) - len(wanted)
     ending = f", without {ignored} of ImageNet's classifier" if ignored else ""
-    return f"Loaded the backbone, {len(wanted)} tensors, from {source}{ending}."
+    return target, wanted, f"Loaded the backbone, {len(wanted)} tensors, from {source}{ending}."
 
 
-def without_prefix(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The same tensors without the `module.` that DataParallel puts before all names."""
-    if not all(name.startswith("module.") for name in state):
+def without_prefix(state: Mapping[str, Tensor], prefix: str = "module.") -> Mapping[str, Tensor]:
+    """The same tensors without a prefix that stands before all names, as DataParallel's `module.` does."""
+    if not all(name.startswith(prefix) for name in state):
         return state
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
 
 
 def torchvision_weights(backbone: str) -> dict[str, Tensor]:
@@ -72,11 +88,21 @@ def torchvision_weights(backbone: str) -> dict[str, Tensor]:
     return state
 
 
-def _refuse_what_is_no_state(state: Mapping[str, object], source: str) -> None:
-    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
-    if others or not state:
-        found = f"the entry {others[0]!r} is a {type(state[others[0]]).__name__}" if others else "it is empty"
-        raise StppError(f"weights {source} are no state dict: {found}; expected only named tensors")
+def _state_of(content: Any, source: str) -> Mapping[str, Tensor]:
+    """The state dict in what a file holds: all of it, or one of its `WRAPPERS`. Raises StppError if there is none."""
+    if isinstance(content, Mapping):
+        content = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
+    if not isinstance(content, Mapping):
+        found = f"they are a {type(content).__name__}"
+    elif others := [name for name, value in content.items() if not isinstance(value, Tensor)]:
+        found = f"the entry {others[0]!r} is a {type(content[others[0]]).__name__}"
+    elif not content:
+        found = "it is empty"
+    else:
+        return content
+    raise StppError(
+        f"weights {source} are no state dict: {found}; expected only named tensors, or these as `state_dict` or `model`"
+    )
 
 
 def _mismatches(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
