@@ -81,9 +81,9 @@ def exists(path: str) -> bool:
 
 
 def absent(path: str) -> bool:
-    """Whether there is certainly no such file; one that may not be looked at can be there."""
+    """Whether there is certainly no such file, nor a link; one that may not be looked at can be there."""
     try:
-        Path(path).stat()
+        Path(path).lstat()
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return True
     except OSError:

@@ -58,7 +58,7 @@ def _complete(record: Mapping[str, Any]) -> bool:
         record["format"] == FORMAT
         and "labeled" in record["subsets"]
         and all(len(subset["fingerprint"]) == 64 and subset["count"] > 0 for subset in subsets)
-        and isinstance(record["watch"]["manifests"], dict)
+        and record["watch"]["manifests"].keys() in (set(), {subset["manifest"] for subset in subsets})
         and all(isinstance(text, str) for text in [*record["classes"], *record["warnings"]])
         and all(len(colour) == 3 for colour in record["palette"])
         and len(record["palette"]) == len(record["classes"]) > 1
