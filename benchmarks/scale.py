@@ -155,7 +155,7 @@ def enlarge(count: int) -> None:
     first = read_manifest(path)[0]
     write_manifest(path, (first._replace(id=name(n)) for n in range(count)))
     subset["count"] = count
-    record["watch"]["files"][str(path)] = stamp(path)
+    record["watch"]["manifests"][str(path)] = stamp(path)
     index_path(Path("results"), data).write_text(json.dumps(record))
     print(f"manifest: {path.stat().st_size / 1e6:.0f} MB")
 

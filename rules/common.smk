@@ -1,5 +1,5 @@
-# The configuration, checked, and the plan that the rules ask. Nothing is written before the first job starts, but for
-# the data's index.
+# The configuration, checked, and the plan that the rules ask. Nothing that a job reads is written before the first job
+# starts.
 
 import re
 import sys
@@ -16,6 +16,7 @@ from stpp import workflow as stages
 from stpp.configfile import load
 from stpp.rules import (
     Graph,
+    after_a_run,
     asks,
     computes,
     keep_objects,
@@ -38,8 +39,8 @@ with refusing():
     # Snakemake has read these files, but takes more for YAML than anyone means, and some for a program.
     for path in [] if IS_MODULE else workflow.configfiles:
         read_yaml(Path(path))
-    # A configuration has a name; without one, what is given (say `--config seeds=[1,2]`) changes the demo's.
-    if "name" not in config:
+    # A configuration has a name; without one, what `--config` gives (say seeds=[1,2]) changes the demo's.
+    if "name" not in config and (IS_MODULE or not workflow.configfiles):
         given, config = config, read_yaml(Path(workflow.source_path("../config.yaml")))
         update_config(config, given)
     if not IS_MODULE:
@@ -47,7 +48,7 @@ with refusing():
     SETTINGS = load(config)
     if workflow.is_main_process:
         PLAN = stages.prepare(SETTINGS, say)
-        stages.refresh_view(SETTINGS, PLAN)
+        after_a_run(workflow, lambda: stages.refresh_view(SETTINGS, PLAN))
 keep_objects()
 look_once_a_second()
 

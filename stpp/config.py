@@ -6,7 +6,7 @@ reference in `docs/config.md` and the JSON schema are generated from it. `stpp.s
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stpp.settings import Checkpoint, Precision, Probability, Section, WorkflowPath, setting
 from stpp.settings.data import Data
@@ -163,6 +163,8 @@ class Experiment(Section):
     evaluation: dict[str, Any] = setting({}, "Overrides of `evaluation`.")
 
 
+RESERVED = ("data", "logs", "stages", "weights")
+"""The folders below `results` that are no configuration's, whose names none may have, nor in other letters' case."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
 
 
@@ -201,6 +203,16 @@ class Config(Section):
     experiments: dict[Annotated[str, Field(pattern=NAME, max_length=80)], Experiment] = setting(
         ..., "The rows of the table.", min_length=1
     )
+
+    @field_validator("name")
+    @classmethod
+    def _free(cls, name: str) -> str:
+        if name.casefold() in RESERVED:
+            raise ValueError(
+                f"{name!r} is the name of a folder below `results` with other things in it; choose another name than "
+                f"{', '.join(RESERVED)}"
+            )
+        return name
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

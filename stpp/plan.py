@@ -83,7 +83,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """All stages by folder, the runs, and the folders of the table, of the report and of the charts by their names."""
+    """All stages by folder, the runs, and the folders of the table, of the report and of the charts by their names.
+
+    `write_data` writes what the stages read of the data, which whoever looked at these for the plan knows.
+    """
 
     name: str
     stages: Mapping[str, Stage]
@@ -91,6 +94,7 @@ class Plan:
     table: str
     report: str
     charts: Mapping[str, str]
+    write_data: Callable[[], None] = field(default=lambda: None, compare=False, repr=False)
 
 
 class _Phase(NamedTuple):

@@ -13,7 +13,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -99,6 +99,22 @@ def start_with(workflow: Any, handler: Callable[[], None]) -> None:
 def say(line: str) -> None:
     """Print a line to stderr, where Snakemake prints."""
     print(escaped(line), file=sys.stderr)
+
+
+def after_a_run(workflow: Any, action: Callable[[], None]) -> None:
+    """Have `action` called when this process ends, if it was to run jobs, even if there was none to run.
+
+    Snakemake calls no handler where nothing is to be done. After a dry run, or questions such as `--summary`, there is
+    no action.
+    """
+    here = Path.cwd()
+
+    def at_the_end() -> None:
+        if workflow.executor_plugin is not None and not workflow.dryrun:
+            with chdir(here), suppress(SystemExit), refusing():
+                action()
+
+    atexit.register(at_the_end)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from stpp.data.images import read_image
 from stpp.data.lists import is_image
 from stpp.data.record import listing
-from stpp.errors import Problems, StppError
+from stpp.errors import Problems, StppError, shortened
 from stpp.inference import masks_of
 from stpp.masks import write_palette_png
 from stpp.output import Outputs
@@ -89,14 +89,20 @@ def _matching(argument: str, out: Path) -> Iterator[tuple[Path, Path]]:
         return
     below = path
     if path.is_dir():
-        found = [path / name for name in listing(path)]
+        names, _, errors = listing(path)
+        if errors := [error for error in errors if not is_image(str(error.filename))]:
+            raise Problems(
+                f"not all of {path} can be read, so images may be missing; correct the permissions or the place",
+                [f"{shortened(str(error.filename), 500)}: {error.strerror}" for error in errors],
+            )
+        found = [path / name for name in names]
     else:
         found = [Path(name) for name in sorted(glob(argument, recursive=True))]  # noqa: PTH207 (also from the root)
         while any(mark in str(below) for mark in WILD):
             below = below.parent
     inside = below.absolute() in out.parents
     for image in found:
-        if is_image(image.name) and image.is_file() and not (inside and image.absolute().is_relative_to(out)):
+        if is_image(image.name) and not image.is_dir() and not (inside and image.absolute().is_relative_to(out)):
             yield image, below
 
 

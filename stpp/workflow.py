@@ -1,4 +1,4 @@
-"""What the Snakefile calls before the graph is built: index the data, expand the plan, write the recipes.
+"""What the Snakefile calls: look at the data and expand the plan; write what jobs read, when a run starts.
 
 Kept light, because it runs at every start: the code that reads images is imported only when data changed.
 """
@@ -10,52 +10,103 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from stpp.code import code_identity
 from stpp.config import Config
 from stpp.configfile import resolved
 from stpp.counts import labeled_repeat, reliable_count
-from stpp.data import record
+from stpp.data.record import in_place, load_fresh
 from stpp.errors import Problems, StppError
 from stpp.expansion import expand
 from stpp.files import remove_leftovers, sha256, write_text
 from stpp.plan import Plan, Stage
 from stpp.progress import UNFINISHED
 
+if TYPE_CHECKING:
+    from stpp.data.index import Index
+
 TORCHVISION_WEIGHTS = "IMAGENET1K_V1"
 
 
 def prepare(config: Config, log: Callable[[str], None]) -> Plan:
-    """Bring the data's index up to date, and expand the graph.
+    """Look at the data, and expand the graph.
 
-    Writes nothing but the index, and that only if the data changed. Raises StppError.
+    Writes nothing that a job reads: that is for `write`, when a run starts. Raises StppError.
     """
     results = Path(config.results)
     needs_unlabeled = any(experiment.method != "suponly" for experiment in config.experiments.values())
-    indexes: dict[str, Mapping[str, Any]] = {}
+    found: dict[str, _DataSet] = {}
 
     def index_of(config: Config) -> Mapping[str, Any]:
         data = config.data.model_dump(mode="json")
         key = json.dumps(data, sort_keys=True)
-        if key not in indexes:
-            indexes[key] = record.load_fresh(results, data) or _index(config, data, results, needs_unlabeled, log)
-        if problems := contradictions(config, indexes[key]):
+        if key not in found:
+            batch_size = config.training.teacher.batch_size
+            found[key] = _DataSet(data, results, {"batch_size": batch_size, "need_unlabeled": needs_unlabeled}, log)
+        if problems := contradictions(config, found[key].record):
             raise Problems("configuration and data", problems)
-        return indexes[key]
+        return found[key].record
 
-    return expand(config, resolved, index_of, weights_of, cache(code_identity), published_of(config))
+    def write_data() -> None:
+        for data_set in found.values():
+            data_set.write()
+
+    plan = expand(config, resolved, index_of, weights_of, cache(code_identity), published_of(config))
+    return replace(plan, write_data=write_data)
 
 
-def _index(
-    config: Config, data: Mapping[str, Any], results: Path, needs_unlabeled: bool, log: Callable[[str], None]
-) -> Mapping[str, Any]:
-    from stpp.data.index import index
+class _DataSet:
+    """A data set, looked at for the plan and written when a run starts.
 
-    log(f"Indexing the data in {config.data.root} ...")
-    return index(data, results, batch_size=config.training.teacher.batch_size, need_unlabeled=needs_unlabeled, log=log)
+    `record` is its index. A look that finds no record of an earlier one leaves one, if `results` is there.
+    """
+
+    def __init__(
+        self, data: Mapping[str, Any], results: Path, needs: Mapping[str, Any], log: Callable[[str], None]
+    ) -> None:
+        self.data, self.results, self.needs = data, results, needs
+        self.found: Index | None = None
+        record = load_fresh(results, data)
+        if record is None:
+            from stpp.data.index import look, remember
+
+            log(f"Indexing the data in {data['root']} ...")
+            self.found = look(data, results, **needs, log=log)
+            record = self.found.record
+            if results.is_dir() and self.found.scenes is None:
+                with suppress(OSError):  # results may be another user's
+                    remember(self.found, data, results)
+        self.record: Mapping[str, Any] = record
+
+    def write(self) -> None:
+        """Draw the demo's scenes and write the manifests, where they are not there. Raises StppError.
+
+        What the look found is written; where it found scenes that are not in their place yet, or took the word of an
+        earlier look, the data are indexed anew, which is quick for files that were seen before.
+        """
+        found, self.found = self.found, None  # the rows of a million images are not kept during a run
+        if found is None and in_place(self.record):
+            return
+        from stpp.data.index import index, write
+
+        if found is not None and found.scenes is None:
+            write(found, self.data, self.results)
+            return
+        scenes = found.scenes if found else None
+        record = index(self.data, self.results, **self.needs, log=lambda line: None, scenes=scenes)
+        if _fingerprints(record) != _fingerprints(self.record):
+            raise StppError(
+                f"the data in {self.data['root']} changed after the plan was made; run the same command again"
+            )
+
+
+def _fingerprints(record: Mapping[str, Any]) -> dict[str, str]:
+    return {subset: entry["fingerprint"] for subset, entry in record["subsets"].items()}
 
 
 def contradictions(config: Config, index: Mapping[str, Any]) -> list[str]:
@@ -214,10 +265,11 @@ def write(config: Config, plan: Plan) -> None:
 
 
 def write_recipes(config: Config, plan: Plan) -> None:
-    """Write the recipe of every stage, so that its command can run.
+    """Write the manifests of the data and the recipe of every stage, so that its command can run.
 
     What a finished stage had no time to remove, because it was killed at that moment, is removed.
     """
+    plan.write_data()
     for stage in plan.stages.values():
         folder = Path(config.results) / "stages" / stage.folder
         _write_recipe(folder, stage)

@@ -147,6 +147,16 @@ def test_a_folder_a_missing_file_and_a_loop_of_links_are_no_configuration(
         assert f"cannot read the configuration {path}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["data", "logs", "stages", "weights", "Stages", "DATA"])
+def test_the_name_of_a_folder_of_results_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(BASE.replace("name: n", f"name: {name}"))
+    with refused("name:", repr(name), "stages"):
+        read(path)
+    path.write_text(BASE.replace("name: n", f"name: {name}-2"))
+    assert read(path).name == f"{name}-2"
+
+
 def test_what_is_odd_but_clear_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes(

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_data import labels, lists, photo, save, settings
 
-from stpp.data import inspection
+from stpp.data import demo, inspection
 from stpp.data.index import index
 from stpp.data.manifest import Row, read_manifest, write_manifest
-from stpp.data.record import index_path, load_fresh
+from stpp.data.record import in_place, index_path, load_fresh
 from stpp.errors import Problems, StppError
 from stpp.settings.data import Data
 
@@ -247,7 +247,6 @@ def test_a_partition_moves_rows_between_subsets(place):
         lambda: touch_later("data/i/labeled0.png"),
         lambda: touch_later("data/m/val0.png"),
         lambda: Path("data/i/test0.png").unlink(),
-        lambda: next(RESULTS.glob("data/truth-*.csv")).unlink(),
         lambda: next(RESULTS.glob("data/index-*.json")).write_text("{"),
         lambda: next(RESULTS.glob("data/index-*.json")).write_text("[]"),
         lambda: next(RESULTS.glob("data/index-*.json")).write_text('{"format": 0}'),
@@ -258,6 +257,25 @@ def test_a_record_is_stale_after_a_change(place, change):
     assert load_fresh(RESULTS, place) is not None
     change()
     assert load_fresh(RESULTS, place) is None
+
+
+@pytest.mark.parametrize("subset", ["labeled", "truth"])
+@pytest.mark.parametrize("change", [Path.unlink, touch_later, lambda path: path.write_text("id\n")])
+def test_a_manifest_that_is_not_as_it_was_written_is_noticed(place, subset, change):
+    run(place)
+    assert in_place(load_fresh(RESULTS, place))
+    change(next(RESULTS.glob(f"data/{subset}-*.csv")))
+    assert not in_place(load_fresh(RESULTS, place))
+
+
+def test_a_second_list_of_the_same_name_makes_a_record_stale(place):
+    data = {**place, "labeled": "labeled.txt"}
+    run(data)
+    assert load_fresh(RESULTS, data) is not None
+    shutil.copy("data/labeled.txt", "labeled.txt")
+    assert load_fresh(RESULTS, data) is None
+    with pytest.raises(Problems, match="two files for the labeled list"):
+        run(data)
 
 
 def test_unlabeled_images_are_not_looked_at(place):
@@ -402,18 +420,7 @@ def test_content_that_was_never_read_is_not_compared(place):
 # --- layouts with all steps -------------------------------------------------------------------------------------------
 
 
-def test_the_demo_is_generated_and_indexed(tmp_path, monkeypatch):
-    from stpp.data import demo
-
-    made = []
-
-    def generate(root, *, labeled, unlabeled, val, test, seed):
-        made.append(seed)
-        if not root.exists():
-            lists(root, labeled=labeled, unlabeled=unlabeled, val=val, test=test)
-            (root / "classes.txt").write_text("sky #010203\nroad #040506\ntree #070809\n")
-
-    monkeypatch.setattr(demo, "generate", generate)
+def test_the_demo_is_generated_and_indexed(tmp_path):
     data = settings(tmp_path / "demo", layout="demo", classes=None)
     record = run(data, results=tmp_path / "r")
     assert {subset: entry["count"] for subset, entry in record["subsets"].items()} == {
@@ -422,10 +429,8 @@ def test_the_demo_is_generated_and_indexed(tmp_path, monkeypatch):
         "val": 1,
         "truth": 4,
     }
-    assert record["classes"] == ["sky", "road", "tree"]
-    assert record["palette"] == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    assert (record["classes"], record["palette"]) == (demo.CLASSES, demo.PALETTE)
     assert load_fresh(tmp_path / "r", data) == record
-    assert made == [0]
     shutil.rmtree(tmp_path / "demo")
     assert load_fresh(tmp_path / "r", data) is None
     assert fingerprints(run(data, results=tmp_path / "r")) == fingerprints(record)

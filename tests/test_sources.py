@@ -9,6 +9,7 @@ from tiny_data import settings
 
 from stpp.data.classes import CITYSCAPES, VOC_CLASSES, classes_of
 from stpp.data.lists import split_line
+from stpp.data.record import stamp
 from stpp.data.sources import resolve
 from stpp.settings.data import Data
 
@@ -146,7 +147,7 @@ def test_the_order_of_a_list_is_kept(tmp_path):
     assert subsets(settings(tmp_path, labeled="l.txt"))["labeled"] == ["3", "1", "2"]
 
 
-def test_a_list_is_looked_for_in_the_working_directory_then_in_the_root(tmp_path, monkeypatch):
+def test_a_list_is_looked_for_in_the_working_directory_and_in_the_root(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     root = tmp_path / "root"
@@ -154,7 +155,31 @@ def test_a_list_is_looked_for_in_the_working_directory_then_in_the_root(tmp_path
     (root / "l.txt").write_text("a.jpg a.png")
     assert subsets(settings(root, labeled="l.txt"))["labeled"] == ["a"]
     Path("l.txt").write_text("b.jpg b.png")
+    assert subsets(settings(root, labeled=str(root / "l.txt")))["labeled"] == ["a"]
+    assert subsets(settings(root, labeled=str(Path("l.txt").absolute())))["labeled"] == ["b"]
+    (root / "l.txt").unlink()
     assert subsets(settings(root, labeled="l.txt"))["labeled"] == ["b"]
+
+
+@pytest.mark.parametrize("setting", ["labeled", "unlabeled", "val", "test", "classes_file"])
+def test_two_files_of_one_name_are_refused(tmp_path, monkeypatch, setting):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    root = tmp_path / "root"
+    touch(root, "a.jpg", "a.png")
+    for folder in (root, Path()):
+        (folder / "l.txt").write_text("a.jpg a.png\n" if setting != "classes_file" else "sky\nroad\n")
+    data = settings(root, **{"classes": None, setting: "l.txt"})
+
+    def problems():
+        return classes_of(data).problems if setting == "classes_file" else resolve(data, no_labels).problems
+
+    (problem,) = problems()
+    assert f"{Path('l.txt').absolute()} and {root / 'l.txt'}" in problem
+    assert f"`{setting}`" in problem
+    (root / "l.txt").unlink()
+    (root / "l.txt").symlink_to(Path("l.txt").absolute())  # one file, wherever it is seen from
+    assert problems() == []
 
 
 def test_a_relative_root_gives_paths_from_the_working_directory(tmp_path, monkeypatch):
@@ -358,7 +383,7 @@ def test_a_classes_file_has_names_and_perhaps_colours(tmp_path):
     found = classes_of(settings(tmp_path, classes=None, classes_file="classes.txt"))
     assert found.names == ["traffic light", "road"]
     assert found.palette == [[255, 128, 0], [0, 255, 0]]
-    assert list(found.files) == [str(tmp_path / "classes.txt")]
+    assert found.files == {"classes.txt": None, str(tmp_path / "classes.txt"): stamp(tmp_path / "classes.txt")}
     (tmp_path / "classes.txt").write_text("a\nb\n")
     assert classes_of(settings(tmp_path, classes=None, classes_file="classes.txt")).palette == [[0, 0, 0], [128, 0, 0]]
 

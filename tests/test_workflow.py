@@ -20,6 +20,8 @@ from conftest import ROOT, Snakemake
 from PIL import Image
 from runs import TIMES
 
+from stpp.config import RESERVED
+
 STAGE = re.compile(r"stages/(\w+)/([\w.+-]+?)-[0-9a-f]{8}\b")
 
 Stages = Counter[str]
@@ -300,6 +302,24 @@ def test_config_on_the_command_line_changes_nested_settings(tmp_path: Path, snak
     assert "stable-0.4-seed5" in output
 
 
+def test_results_have_no_folder_but_the_reserved_ones_and_the_view(finished: Path) -> None:
+    folders = {path.name for path in (finished / "my results").iterdir() if not path.name.startswith(".")}
+    assert folders == {"tiny", *RESERVED} - {"weights"}  # which are there only where some were fetched
+
+
+def test_a_configuration_without_a_name_is_refused_and_is_not_the_demo(tmp_path: Path, snakemake: Snakemake) -> None:
+    config = fabricate.tiny()
+    del config["name"]
+    fabricate.write_config(tmp_path, config)
+    done = snakemake(tmp_path, "--dry-run", check=False)
+    assert done.returncode == 1
+    assert "name: this setting is required" in done.stderr
+    planned = subprocess.run(["stpp", "plan", "config.yaml"], cwd=tmp_path, capture_output=True, text=True)
+    assert planned.returncode == 1
+    assert planned.stderr == done.stderr
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_users_mistake_is_a_message_before_anything_runs(tmp_path: Path, snakemake: Snakemake) -> None:
     fabricate.write_scenes(tmp_path / "my scenes")
     config = fabricate.tiny(seletion={})
@@ -340,7 +360,8 @@ def test_planning_the_demo_costs_little_beside_snakemakes_own_start(tmp_path: Pa
             subprocess.run(command, cwd=folder, check=True, capture_output=True)
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        return min(times[1:])  # the first one draws the demo's scenes
+        return min(times[1:])
 
+    subprocess.run(["stpp", "index", str(ROOT / "config.yaml")], cwd=tmp_path, check=True, capture_output=True)
     demo = seconds("--snakefile", str(ROOT / "Snakefile"), folder=tmp_path)
     assert demo - seconds(folder=bare) < 0.5

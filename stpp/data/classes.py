@@ -7,7 +7,7 @@ from posixpath import expanduser
 from typing import Any, NamedTuple
 
 from stpp.data.lists import locate
-from stpp.data.record import stamp
+from stpp.errors import StppError
 from stpp.masks import voc_palette
 from stpp.terminal import CONTROL
 
@@ -65,13 +65,13 @@ class Classes(NamedTuple):
     """The classes of a data set: names and [r, g, b] in label order, and the `encoding` that masks are read with.
 
     `encoding` is None where the settings give none that holds. `files` that this rests on come with their
-    `record.stamp`; `problems` are sentences.
+    `record.stamp_or_none`; `problems` are sentences.
     """
 
     names: list[str]
     palette: list[Colour]
     encoding: dict[str, Any] | None
-    files: dict[str, list[int]]
+    files: dict[str, list[int] | None]
     problems: list[str]
 
 
@@ -82,17 +82,15 @@ def classes_of(data: Mapping[str, Any]) -> Classes:
     with "#" are skipped. Without colours those of PASCAL VOC serve.
     """
     problems: list[str] = []
-    files: dict[str, list[int]] = {}
+    files: dict[str, list[int] | None] = {}
     names, colours = list(data.get("classes") or []), [_colour(text) for text in data.get("colors") or []]
     from_file = data.get("classes_file") if not names else None
     if from_file is not None:
-        path = locate(from_file, Path(expanduser(data["root"])))
-        if path is None:
-            problems.append(
-                f"There is no classes file {from_file}, seen from the working directory or from `root`: correct it."
-            )
+        try:
+            path, files = locate(from_file, Path(expanduser(data["root"])), "classes file", "classes_file")
+        except StppError as error:
+            problems.append(str(error))
         else:
-            files[str(path)] = stamp(path)
             try:
                 names, in_file = _read(path)
             except UnicodeDecodeError as error:

@@ -12,7 +12,7 @@ from a few labels, the others take many scenes. Nothing in a scene depends on th
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -290,42 +290,50 @@ def scene(seed: int, index: int, size: int = 96) -> tuple[NDArray[np.uint8], NDA
 # --- the data set ----------------------------------------------------------------------------------------------------
 
 
-def generate(root: Path, *, labeled: int, unlabeled: int, val: int, test: int, seed: int) -> None:
-    """Write the data set: `images/`, `masks/` (palette PNG), a list `SUBSET.txt` for each subset, `classes.txt`.
+def generate(root: Path, *, drawn: Path | None = None, **settings: int) -> None:
+    """Have the data set that `draw_scenes` makes of these settings in `root`.
 
-    The lists say `image mask` a line, relative to `root`; unlabeled images come with masks too, for measuring only.
-    Each subset has scenes of its own: a larger one keeps those of a smaller, and leaves the other subsets alone.
-    The folder appears whole or not at all. One that was made with the same settings is left as it is.
-
-    Raises StppError if `root` exists and was made with other settings, or is something else.
+    The folder appears whole or not at all; it is a copy of `drawn` where that is given. One that was made with the same
+    settings is left as it is. Raises StppError if `root` exists and was made with other settings, or is something else.
     """
-    counts = dict(zip(SUBSETS, (labeled, unlabeled, val, test)))
-    settings = {"scenes": SCENES_VERSION, "seed": seed, **counts}
-    if _is_there(root, settings):
+    if is_there(root, **settings):
         return
     temporary = root.with_name(f".{root.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        for folder in ("images", "masks"):
-            (temporary / folder).mkdir(parents=True)
-        for subset, count in counts.items():
-            names = [f"{subset}-{index:05d}.png" for index in range(count)]
-            for index, name in enumerate(names):
-                image, mask = scene(seed, _index(subset, index))
-                Image.fromarray(image).save(temporary / "images" / name)
-                _palette_image(mask).save(temporary / "masks" / name)
-            _write(temporary / f"{subset}.txt", [f"images/{name} masks/{name}" for name in names])
-        colours = ["#" + bytes(colour).hex() for colour in PALETTE]
-        _write(temporary / "classes.txt", [f"{name} {colour}" for name, colour in zip(CLASSES, colours)])
-        _write(temporary / SETTINGS_FILE, [json.dumps(settings)])
+        if drawn is not None:
+            shutil.copytree(drawn, temporary)
+        else:
+            draw_scenes(temporary, **settings)
         try:
             temporary.rename(root)
         except OSError:
             # Another process may have been faster with the same scenes.
-            if not _is_there(root, settings):
+            if not is_there(root, **settings):
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def draw_scenes(folder: Path, *, labeled: int, unlabeled: int, val: int, test: int, seed: int) -> None:
+    """Write the data set: `images/`, `masks/` (palette PNG), a list `SUBSET.txt` for each subset, `classes.txt`.
+
+    The lists say `image mask` a line, relative to `folder`; unlabeled images come with masks too, for measuring only.
+    Each subset has scenes of its own: a larger one keeps those of a smaller, and leaves the other subsets alone.
+    """
+    counts = dict(zip(SUBSETS, (labeled, unlabeled, val, test)))
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for subset, count in counts.items():
+        names = [f"{subset}-{index:05d}.png" for index in range(count)]
+        for index, name in enumerate(names):
+            image, mask = scene(seed, _index(subset, index))
+            Image.fromarray(image).save(folder / "images" / name)
+            _palette_image(mask).save(folder / "masks" / name)
+        _write(folder / f"{subset}.txt", [f"images/{name} masks/{name}" for name in names])
+    colours = ["#" + bytes(colour).hex() for colour in PALETTE]
+    _write(folder / "classes.txt", [f"{name} {colour}" for name, colour in zip(CLASSES, colours)])
+    _write(folder / SETTINGS_FILE, [json.dumps(_settings(seed, counts))])
 
 
 def _index(subset: str, index: int) -> int:
@@ -333,8 +341,13 @@ def _index(subset: str, index: int) -> int:
     return SUBSETS.index(subset) * 1_000_000 + index
 
 
-def _is_there(root: Path, settings: dict[str, int]) -> bool:
+def _settings(seed: int, counts: Mapping[str, int]) -> dict[str, int]:
+    return {"scenes": SCENES_VERSION, "seed": seed, **counts}
+
+
+def is_there(root: Path, *, seed: int, **counts: int) -> bool:
     """Whether `root` holds the scenes of these settings; False if there is nothing yet; else StppError."""
+    settings = _settings(seed, counts)
     record = root / SETTINGS_FILE
     if not record.is_file():
         if root.exists() and not (root.is_dir() and not any(root.iterdir())):

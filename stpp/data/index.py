@@ -1,24 +1,43 @@
 """`stpp index`: from the data settings to manifests with fingerprints, after a look at every file."""
 
+import atexit
 import hashlib
 import json
+import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from posixpath import expanduser
-from typing import Any
+from tempfile import mkdtemp
+from typing import Any, NamedTuple
 
 from stpp.data.classes import Classes, classes_of
+from stpp.data.demo import draw_scenes, generate, is_there
 from stpp.data.images import class_of
 from stpp.data.inspection import Inspector, Kind, Look
 from stpp.data.lint import counted, lint, lint_counts, shares, some
-from stpp.data.lists import exists
+from stpp.data.lists import absent
 from stpp.data.manifest import SUBSETS, Row, write_manifest
 from stpp.data.record import FORMAT, index_path, stamp
 from stpp.data.sources import Entry, Sources, resolve
 from stpp.errors import Problems
 from stpp.files import write_text
 from stpp.metrics import IGNORE
+
+
+class Index(NamedTuple):
+    """A look at a data set: its index, and what is to be written of it before a job can read the data.
+
+    `record` has, by subset that is not empty, `fingerprint`, `count` and `manifest` (a path); the names of the
+    `classes` and their `palette` ([r, g, b]); `warnings`; and what `record.load_fresh` has to `watch`. `rows` are those
+    of the manifests, by subset. `inspector` is who looked. `scenes` is the folder where the demo's scenes were drawn
+    for this look alone; record and rows are then about that folder.
+    """
+
+    record: dict[str, Any]
+    rows: dict[str, list[Row]]
+    inspector: Inspector
+    scenes: Path | None
 
 
 def index(
@@ -29,17 +48,54 @@ def index(
     need_unlabeled: bool,
     verify: bool = False,
     log: Callable[[str], None] = print,
+    scenes: Path | None = None,
 ) -> dict[str, Any]:
-    """Look at all files of the data set that `data` describes, write its manifests, and record and return its index.
+    """Look at the data set as `look` does, write its manifests, and record and return its index.
 
-    The index has, by subset that is not empty, `fingerprint`, `count` and `manifest` (a path); the names of the
-    `classes` and their `palette` ([r, g, b]); `warnings`; and what `record.load_fresh` has to `watch`.
+    The demo's scenes are drawn where they are not yet, or copied from `scenes`, where an earlier look had them drawn.
+    """
+    if data["layout"] == "demo":
+        generate(Path(expanduser(data["root"])), **data["demo"], drawn=scenes)
+    found = look(data, results, batch_size=batch_size, need_unlabeled=need_unlabeled, verify=verify, log=log)
+    write(found, data, results)
+    return found.record
+
+
+def write(found: Index, data: Mapping[str, Any], results: Path) -> None:
+    """Write the manifests, which jobs read, and remember what was seen."""
+    manifests = found.record["watch"]["manifests"]
+    for subset, rows in found.rows.items():
+        path = found.record["subsets"][subset]["manifest"]
+        write_manifest(Path(path), rows)
+        manifests[path] = stamp(path)
+    remember(found, data, results)
+
+
+def remember(found: Index, data: Mapping[str, Any], results: Path) -> None:
+    """Record the index, and what was seen of each file, for later looks; no job reads this."""
+    write_text(index_path(results, data), json.dumps(found.record) + "\n")
+    found.inspector.save()
+
+
+def look(
+    data: Mapping[str, Any],
+    results: Path,
+    *,
+    batch_size: int,
+    need_unlabeled: bool,
+    verify: bool = False,
+    log: Callable[[str], None] = print,
+) -> Index:
+    """Look at all files of the data set that `data` describes, and write nothing.
+
     A fingerprint is the SHA-256 of the rows in their order: for labeled, val and test of the ids and the digests of
     image and mask, for unlabeled and truth of the ids and the file sizes. It depends neither on where the data lie nor
     on times. `verify` reads the content of all files again and warns where that of unlabeled images is not what it was.
-    Raises Problems, with all that is wrong, before anything is written.
+    Demo scenes that are not there yet are drawn into a temporary folder, which goes when the process ends.
+    Raises Problems, with all that is wrong.
     """
-    source = _with_demo(data) if data["layout"] == "demo" else data
+    scenes = _scenes(data) if data["layout"] == "demo" else None
+    source = _as_lists(data, scenes) if data["layout"] == "demo" else data
     inspector = Inspector(results / "data" / "cache.json", verify=verify)
     classes = classes_of(source)
     mask_kind: Kind = "coloured mask" if data.get("palette_map") else "mask"
@@ -53,13 +109,14 @@ def index(
     sources = resolve(source, labels_of)
     unlabeled = [entry for entry in sources.entries if entry.subset == "unlabeled"]
     others = [entry for entry in sources.entries if entry.subset != "unlabeled"]
-    truth = [entry.mask for entry in unlabeled if entry.mask is not None and exists(entry.mask)]
+    truth = [entry.mask for entry in unlabeled if entry.mask is not None and not absent(entry.mask)]
     images = inspector.look("image", [entry.image for entry in others], content=True)
     images |= inspector.look("image", [entry.image for entry in unlabeled], content=False)
     masks = inspector.look(mask_kind, truth, content=False)
     masks |= inspector.look(mask_kind, [entry.mask for entry in others if entry.mask is not None], content=True)
 
     headline = f"The data set in {data['root']} cannot be used"
+    sources.problems.extend(_own_output(results, sources.entered))
     warnings = _check(headline, sources, classes, images, masks, batch_size, need_unlabeled)
     if changed := sorted(inspector.changed & {*truth, *(entry.image for entry in unlabeled)}):
         warnings.append(
@@ -73,7 +130,6 @@ def index(
     for subset, members in rows.items():
         fingerprint = _fingerprint(members, images, masks)
         path = results / "data" / f"{subset}-{fingerprint[:8]}.csv"
-        write_manifest(path, members)
         subsets[subset] = {"fingerprint": fingerprint, "count": len(members), "manifest": str(path)}
         log(f"{subset}: {len(members):,} images")
         if subset == "labeled" and classes.encoding is not None:
@@ -85,29 +141,53 @@ def index(
     watched = {entry.image: images[entry.image] for entry in others}
     watched |= {entry.mask: masks[entry.mask] for entry in others if entry.mask is not None}
     files = {**classes.files, **sources.files, **{path: [look.size, look.mtime_ns] for path, look in watched.items()}}
-    files |= {subset["manifest"]: stamp(subset["manifest"]) for subset in subsets.values()}
     record = {
         "format": FORMAT,
         "subsets": subsets,
         "classes": classes.names,
         "palette": classes.palette,
         "warnings": warnings,
-        "watch": {"files": files, "folders": sources.folders},
+        "watch": {"files": files, "folders": sources.folders, "manifests": {}},
     }
-    write_text(index_path(results, data), json.dumps(record) + "\n")
-    inspector.save()
-    return record
+    return Index(record, rows, inspector, scenes)
 
 
-def _with_demo(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of the demo as those of lists, after its scenes were generated where they are not yet."""
-    from stpp.data.demo import generate
+def _scenes(data: Mapping[str, Any]) -> Path | None:
+    """A temporary folder with the demo's scenes; None if they are in their place."""
+    if is_there(Path(expanduser(data["root"])), **data["demo"]):
+        return None
+    folder = mkdtemp(prefix="stpp-demo-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    scenes = Path(folder, "scenes")  # not the folder itself, which is closed to others, as copies of it would be
+    draw_scenes(scenes, **data["demo"])
+    return scenes
 
+
+def _as_lists(data: Mapping[str, Any], scenes: Path | None) -> dict[str, Any]:
+    """The settings of the demo as those of lists; its scenes lie in `scenes`, else in their place."""
     root = Path(expanduser(data["root"]))
-    generate(root, **data["demo"])
-    lists = {subset: str(root / f"{subset}.txt") for subset in SUBSETS if data["demo"].get(subset)}
-    lists = {subset: path for subset, path in lists.items() if data.get(subset) is None}
-    return {**data, "layout": "lists", "classes_file": str(root / "classes.txt"), **lists}
+    place = scenes or root
+    lists: dict[str, str] = {}
+    for subset in SUBSETS:
+        if data.get(subset) is not None:  # a user's own list, which may be one of the demo's by its path
+            path = Path(expanduser(data[subset]))
+            lists[subset] = str(place / path.relative_to(root)) if path.is_relative_to(root) else data[subset]
+        elif data["demo"].get(subset):
+            lists[subset] = str(place / f"{subset}.txt")
+    return {**data, "layout": "lists", "root": str(place), "classes_file": str(place / "classes.txt"), **lists}
+
+
+def _own_output(results: Path, entered: Iterable[str]) -> Iterator[str]:
+    """A problem if a scanned folder, as `entered` by its real path, has what is computed from it."""
+    own = results.resolve()
+    scanned = next(
+        (folder for folder in map(Path, entered) if folder in (own, *own.parents) or own in folder.parents), None
+    )
+    if scanned is not None:
+        yield (
+            f"The folder for results, {own}, and the images in {scanned} lie within each other, so charts and masks "
+            "would count as images: choose another place with `results`."
+        )
 
 
 def _check(

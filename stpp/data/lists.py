@@ -6,6 +6,10 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from posixpath import expanduser
+from typing import NamedTuple
+
+from stpp.data.record import stamp_or_none
+from stpp.errors import StppError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 HEADERS = (["image"], ["image", "mask"])  # a first line such as pandas writes it
@@ -76,6 +80,40 @@ def exists(path: str) -> bool:
     return True
 
 
-def locate(name: str, root: Path) -> Path | None:
-    """A list file by its name: seen from the working directory, else from the data root; None if it is in neither."""
-    return next((path for path in (Path(expanduser(name)), root / name) if path.is_file()), None)
+def absent(path: str) -> bool:
+    """Whether there is certainly no such file, nor a link; one that may not be looked at can be there."""
+    try:
+        Path(path).lstat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+class Located(NamedTuple):
+    """A text file that a setting names: its `path`, and every `place` where it was looked for, with its stamp."""
+
+    path: Path
+    places: dict[str, list[int] | None]
+
+
+def locate(name: str, root: Path, what: str, setting: str) -> Located:
+    """The file `name`, as seen from the working directory or from the data root: it must lie in one of them.
+
+    `what` it is and the `setting` that names it are for messages. Raises StppError if there is none, or if there are
+    two, since either may be meant; where both are one file, there is no doubt.
+    """
+    places = {str(path): stamp_or_none(path) for path in (Path(expanduser(name)), root / name)}
+    found = [Path(path) for path in places if Path(path).is_file()]
+    if not found:
+        raise StppError(
+            f"There is no {what} {name}, neither seen from {Path.cwd()} nor from the data root {root}: correct "
+            f"`{setting}`."
+        )
+    if len(found) > 1 and not found[0].samefile(found[1]):
+        raise StppError(
+            f"There are two files for the {what} {name}: {found[0].absolute()} and {found[1].absolute()}. Give the "
+            f"whole path of the one that is meant in `{setting}`, or remove the other one."
+        )
+    return Located(found[0], places)

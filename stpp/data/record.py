@@ -3,13 +3,14 @@
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stpp.errors import StppError
 
-FORMAT = 2  # of the recorded index; raised when its layout or the meaning of a field changes
+FORMAT = 3  # of the recorded index; raised when its layout or the meaning of a field changes
 
 
 def index_path(results: Path, data: Mapping[str, Any]) -> Path:
@@ -23,20 +24,33 @@ def index_path(results: Path, data: Mapping[str, Any]) -> Path:
 def load_fresh(results: Path, data: Mapping[str, Any]) -> dict[str, Any] | None:
     """The recorded index where nothing that it rests on has changed, else None.
 
-    Compared are size and modification time of the list files and of every labeled, val and test image and mask, the
-    names in scanned folders, and size and time of the manifests, so that an edited one is written anew. Unlabeled
-    images are not looked at: there may be a million.
+    Compared are size and modification time of the list files and of every labeled, val and test image and mask, and
+    the names in scanned folders. Unlabeled images are not looked at: there may be a million.
     """
     try:
         record: dict[str, Any] = json.loads(index_path(results, data).read_text(encoding="utf-8"))
         if not _complete(record):
             return None
         watch = record["watch"]
-        unchanged = all(stamp(path) == old for path, old in watch["files"].items())
-        unchanged = unchanged and all(names_digest(listing(path)) == old for path, old in watch["folders"].items())
+        unchanged = all(stamp_or_none(path) == old for path, old in watch["files"].items())
+        unchanged = unchanged and all(_is_as_recorded(path, old) for path, old in watch["folders"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, StppError):
         return None  # missing, or not written by this program: a new index replaces it
     return record if unchanged else None
+
+
+def in_place(record: Mapping[str, Any]) -> bool:
+    """Whether the manifests of a recorded index lie where jobs look for them, as they were last written."""
+    manifests: Mapping[str, Any] = record["watch"]["manifests"]
+    try:
+        return bool(manifests) and all(stamp(path) == old for path, old in manifests.items())
+    except (OSError, ValueError):
+        return False
+
+
+def _is_as_recorded(folder: str, digest: str) -> bool:
+    found = listing(folder)
+    return not found.errors and names_digest(found.names) == digest
 
 
 def _complete(record: Mapping[str, Any]) -> bool:
@@ -46,7 +60,7 @@ def _complete(record: Mapping[str, Any]) -> bool:
         record["format"] == FORMAT
         and "labeled" in record["subsets"]
         and all(len(subset["fingerprint"]) == 64 and subset["count"] > 0 for subset in subsets)
-        and all(subset["manifest"] in record["watch"]["files"] for subset in subsets)
+        and record["watch"]["manifests"].keys() in (set(), {subset["manifest"] for subset in subsets})
         and all(isinstance(text, str) for text in [*record["classes"], *record["warnings"]])
         and all(len(colour) == 3 for colour in record["palette"])
         and len(record["palette"]) == len(record["classes"]) > 1
@@ -59,30 +73,71 @@ def stamp(path: str | Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def listing(folder: str | Path) -> list[str]:
-    """The files below `folder` as sorted relative paths with "/"; hidden files and folders are left out.
+def stamp_or_none(path: str | Path) -> list[int] | None:
+    """`stamp` of a file, or None where there is none. Raises OSError for one that may not be looked at."""
+    try:
+        return stamp(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+class Listing(NamedTuple):
+    """What lies below a folder.
+
+    `names` are the files as sorted relative paths with "/". `entered` are the real paths of all folders that were read,
+    the first one included. `errors` say which folders could not be read, or which links not be followed: what is
+    behind these is missing.
+    """
+
+    names: list[str]
+    entered: set[str]
+    errors: list[OSError]
+
+
+def listing(folder: str | Path) -> Listing:
+    """The files below `folder`; hidden files and folders are left out.
 
     Symbolic links are followed; one that leads back into itself is entered once. Raises StppError for one that leads
     to a folder above `folder`, such as `/`: there is everything else, too.
     """
-    found: list[str] = []
+    found = Listing([], set(), [])
     top = os.path.realpath(folder)
-    entered: set[str] = set()
-    for where, folders, files in os.walk(folder, followlinks=True):
+    waiting = [""]
+    while waiting:
+        below = waiting.pop()
+        where = f"{folder}/{below}"
         real = os.path.realpath(where)
-        if real in entered:
-            folders.clear()
+        if real in found.entered:
             continue
         if real != top and f"{top}/".startswith(f"{real.rstrip('/')}/"):
             raise StppError(
-                f"the link {where} leads to {real}, which holds {folder} and all beside it; remove the link, or let it "
-                "lead to the folder of images that is meant"
+                f"the link {where.rstrip('/')} leads to {real}, which holds {folder} and all beside it; remove the "
+                "link, or let it lead to the folder of images that is meant"
             )
-        entered.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        below = os.path.relpath(where, folder)
-        found += [Path(below, name).as_posix() for name in files if not name.startswith(".")]
-    return sorted(found)
+        found.entered.add(real)
+        inner: list[str] = []
+        try:
+            with os.scandir(where) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    (inner if _is_folder(entry, found.errors) else found.names).append(f"{below}{entry.name}")
+        except OSError as error:
+            found.errors.append(error)
+        waiting += (f"{name}/" for name in sorted(inner, reverse=True))
+    found.names.sort()
+    return found
+
+
+def _is_folder(entry: "os.DirEntry[str]", errors: list[OSError]) -> bool:
+    """Whether an entry is a folder; of a link that leads nowhere this is not known, and it counts as a file."""
+    try:
+        if not entry.is_symlink():
+            return entry.is_dir()
+        return stat.S_ISDIR(Path(entry.path).stat().st_mode)
+    except OSError as error:
+        errors.append(error)
+        return False
 
 
 def names_digest(names: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from stpp.data.lists import exists, is_image, locate, read_list
 from stpp.data.partition import covering_sample, sample, sample_size
 from stpp.data.record import listing, names_digest, stamp
 from stpp.errors import StppError, shortened
+from stpp.wording import listed
 
 # Image formats that are not read: such a file in a scanned folder is reported, other files there are passed over.
 UNREAD_SUFFIXES = (".bmp", ".gif", ".avif", ".heic", ".jp2", ".ppm", ".pgm", ".tga", ".npy", ".exr", ".dng", ".nef")
@@ -35,15 +36,17 @@ class Entry(NamedTuple):
 class Sources(NamedTuple):
     """What the data settings lead to, and what that rests on.
 
-    `problems` and `warnings` are sentences; `files` are the lists that were read, with their `record.stamp`, and
-    `folders` those that were scanned, with their `record.names_digest`.
+    `problems` and `warnings` are sentences; `files` are the lists that were read or looked for, with their
+    `record.stamp_or_none`, and `folders` those that were scanned, with their `record.names_digest`; `entered` are the
+    real paths of all folders below these.
     """
 
     entries: list[Entry]
     problems: list[str]
     warnings: list[str]
-    files: dict[str, list[int]]
+    files: dict[str, list[int] | None]
     folders: dict[str, str]
+    entered: set[str]
 
 
 def resolve(data: Mapping[str, Any], labels_of: LabelsOf) -> Sources:
@@ -58,7 +61,7 @@ def resolve(data: Mapping[str, Any], labels_of: LabelsOf) -> Sources:
     resolver = _Resolver(data)
     if not resolver.root.is_dir():
         problem = f"The data root {resolver.root} is not a folder (seen from {Path.cwd()}): correct `root`."
-        return Sources([], [problem], [], {}, {})
+        return Sources([], [problem], [], {}, {}, set())
     lists = {subset: data.get(subset) for subset in ("labeled", "unlabeled", "val", "test")}
     subsets = {subset: resolver.listed(name, subset) for subset, name in lists.items() if name is not None}
     if data["layout"] != "lists":
@@ -83,7 +86,7 @@ def resolve(data: Mapping[str, Any], labels_of: LabelsOf) -> Sources:
         labeled_pool = [entry for entry in labeled_pool if entry.id in chosen]
     subsets["labeled"] = labeled_pool
     entries = [entry._replace(subset=subset) for subset, members in subsets.items() for entry in members]
-    return Sources(entries, resolver.problems, resolver.warnings, resolver.files, resolver.folders)
+    return Sources(entries, resolver.problems, resolver.warnings, resolver.files, resolver.folders, resolver.entered)
 
 
 class _Resolver:
@@ -95,21 +98,23 @@ class _Resolver:
         self.root = Path(expanduser(data["root"]))
         self.problems: list[str] = []
         self.warnings: list[str] = []
-        self.files: dict[str, list[int]] = {}
+        self.files: dict[str, list[int] | None] = {}
         self.folders: dict[str, str] = {}
+        self.entered: set[str] = set()
 
     # --- lists ---
 
     def listed(self, name: str, subset: str) -> list[Entry]:
         """The images of a list file."""
-        path = locate(name, self.root)
-        if path is None:
-            self.problems.append(
-                f"There is no {subset} list {name}, neither seen from {Path.cwd()} nor from the data root {self.root}: "
-                f"correct `{subset}`."
-            )
+        try:
+            path, places = locate(name, self.root, f"{subset} list", subset)
+        except StppError as error:
+            self.problems.append(str(error))
             return []
-        self.files[str(path)] = stamp(path)
+        self.files |= places
+        return self._read(path, subset)
+
+    def _read(self, path: Path, subset: str) -> list[Entry]:
         entries: list[Entry] = []
         try:
             for number, fields in read_list(path, lambda name: exists(self._path(self._expand([name])[0]))):
@@ -193,7 +198,11 @@ class _Resolver:
     def _voc(self, subset: str) -> list[Entry] | None:
         """The images of one of VOC's own id lists, None if there is none."""
         path = self.root / "ImageSets" / "Segmentation" / f"{subset}.txt"
-        return self.listed(str(path), subset) if path.is_file() else None
+        if not path.is_file():
+            self._report_broken(path)
+            return None
+        self.files[str(path)] = stamp(path)
+        return self._read(path, subset)
 
     def _cityscapes(self, subset: str) -> list[Entry] | None:
         """The images of a folder of Cityscapes, None if there is none; its test set has no labels and is not taken."""
@@ -253,14 +262,29 @@ class _Resolver:
     def _names(self, folder: str) -> list[str] | None:
         path = self.root / folder
         if not path.is_dir():
+            self._report_broken(path)
             return None
         try:
-            names = listing(path)
+            found = listing(path)
         except StppError as error:
             self.problems.append(f"{error}.")
             return []
-        self.folders[str(path)] = names_digest(names)
-        return names
+        self.folders[str(path)] = names_digest(found.names)
+        self.entered |= found.entered
+        # A link to no image is the image's trouble.
+        errors = [error for error in found.errors if not is_image(str(error.filename))]
+        if errors:
+            examples = [f"{shortened(str(error.filename), 500)} ({error.strerror})" for error in errors]
+            self.problems.append(
+                f"Images may be missing, because not all below {path} can be read: {listed(examples)}. Correct the "
+                "permissions or the place."
+            )
+        return found.names
+
+    def _report_broken(self, path: Path) -> None:
+        """What a link that leads nowhere was to lead to is not taken for absent."""
+        if path.is_symlink():
+            self.problems.append(f"The link {path} leads nowhere: correct or remove it.")
 
     # --- splits ---
 

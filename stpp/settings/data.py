@@ -45,7 +45,11 @@ class Data(Section):
         "How the data lie on disk: the authors' list files, VOC, Cityscapes, plain folders, or the generated demo.",
     )
     root: Line = setting(..., "Folder that all paths of lists are relative to.", min_length=1)
-    labeled: Line | None = setting(None, "List of labeled images: `image mask` a line, relative to `root`.")
+    labeled: Line | None = setting(
+        None,
+        "List of labeled images: `image mask` a line, relative to `root`. The lists and `classes_file` are looked for "
+        "in the working directory and in `root`; if both have a file of that name, neither is taken.",
+    )
     unlabeled: Line | None = setting(None, "List of unlabeled images; a second column is allowed and never trained on.")
     val: Line | None = setting(None, "List of validation images, or none.")
     test: Line | None = setting(None, "List of test images, used for nothing but the final numbers, or none.")
