@@ -202,7 +202,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_preview_shows_scenes_masks_and_a_legend(tmp_path: Path) -> None:
-    out = tmp_path / "new" / "sheet.png"
+    out = tmp_path / "sheet.png"
     demo.preview_sheet(out, seed=3, columns=2, rows=1)
     sheet = np.asarray(Image.open(out))
     gap = 6
