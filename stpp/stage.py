@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stpp.code import code_identity
-from stpp.data.manifest import Row, read_manifest
+from stpp.data.manifest import Row, fingerprint, manifest_path, read_manifest
 from stpp.errors import StppError
 from stpp.files import remove_leftovers, replacing, sha256, write_text
 from stpp.identity import identity_of
@@ -74,12 +74,20 @@ class Stage:
         self.warnings: list[str] = []
 
     def rows(self, subset: str) -> list[Row]:
-        """The manifest of a subset that the stage reads. StppError if it is none, or one of another subset."""
-        path = self._results / "data" / f"{subset}-{self.recipe['data'][subset][:8]}.csv"
-        rows = read_manifest(path)
-        if other := next((row.subset for row in rows if row.subset != subset), None):
+        """The manifest of a subset that the stage reads. StppError if it is none, or not the one that was planned."""
+        digest = self.recipe["manifests"].get(subset)
+        if digest is None:
             raise StppError(
-                f"{path} lists {other} images, expected {subset} ones; delete it and run `stpp index` again"
+                f"{self.folder / 'recipe.json'} does not say which manifest lists the {subset} images, because an "
+                "earlier version wrote it; run the workflow again, which writes it anew"
+            )
+        path = manifest_path(self._results, subset, digest)
+        rows = read_manifest(path, digest)
+        if any(row.subset != subset for row in rows) or fingerprint(rows) != self.recipe["data"][subset]:
+            raise StppError(
+                f"{path} does not list the {subset} images that {self.folder} was planned for: their fingerprint is "
+                f"{fingerprint(rows)[:16]}, expected {self.recipe['data'][subset][:16]}; remove "
+                f"{self.folder / 'recipe.json'} and run the workflow again"
             )
         return rows
 
@@ -139,8 +147,9 @@ def read_recipe(path: Path) -> dict[str, Any]:
     try:
         recipe: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         outputs = recipe["outputs"]
+        manifests = recipe.setdefault("manifests", {}).values()  # which earlier versions did not name
         wrong = [part for part, kind in _PARTS.items() if not isinstance(recipe[part], kind)]
-        if wrong or not isinstance(outputs, list) or not all(isinstance(name, str) for name in outputs):
+        if wrong or not isinstance(outputs, list) or not all(isinstance(name, str) for name in [*outputs, *manifests]):
             raise TypeError(f"of another type than expected: {', '.join(wrong) or 'outputs'}")
     except FileNotFoundError:
         raise StppError(

@@ -133,7 +133,10 @@ SUBSETS = ("labeled", "unlabeled", "val", "test", "truth")
 def plan_of(raw: Mapping[str, Any], fingerprints: Mapping[str, str] | None = None, code: str = "v1") -> Plan:
     """The plan of a configuration over a made-up index."""
     digests = {subset: f"{subset:0<64}" for subset in SUBSETS} | dict(fingerprints or {})
-    subsets = {subset: {"fingerprint": digest, "count": 10} for subset, digest in digests.items()}
+    manifests = {subset: f"{subset}manifest".ljust(64, "0") for subset in digests}
+    subsets = {
+        subset: {"fingerprint": digest, "count": 10, "sha256": manifests[subset]} for subset, digest in digests.items()
+    }
     index = {"classes": list(CLASSES), "palette": voc_palette(len(CLASSES)), "subsets": subsets}
     return expand(load(raw), resolved, lambda _: index, lambda _: {"identity": "none", "path": ""}, lambda _: code)
 
