@@ -46,6 +46,7 @@ with refusing():
     SETTINGS = load(config)
     if workflow.is_main_process:
         PLAN = stages.prepare(SETTINGS, lambda line: print(line, file=sys.stderr))
+        stages.warn_of_stale(SETTINGS, PLAN, lambda line: print(line, file=sys.stderr))
         stages.refresh_view(SETTINGS, PLAN)
 keep_objects()
 look_once_a_second()

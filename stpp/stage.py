@@ -1,5 +1,6 @@
 """A stage at run time: the folder that holds its recipe, and what its command reads from and writes to it."""
 
+import hashlib
 import json
 import os
 import platform
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from stpp.errors import StppError
 from stpp.files import remove_leftovers, replacing, sha256, write_text
 from stpp.identity import identity_of
 from stpp.progress import UNFINISHED, spent
+from stpp.staleness import Staleness, checksum_in, record_in, remedy
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,9 @@ class Stage:
         self._before = spent(self.unfinished)
         self.events = self._results / "logs" / "tensorboard" / folder.name
         self.warnings: list[str] = []
+        self.read: dict[str, str] = {}
+        """The checksums of the artifacts that were read so far, by their paths below the stages' folder."""
+        self._staleness = Staleness(cache(partial(record_in, self._results / "stages")))
 
     def rows(self, subset: str) -> list[Row]:
         """The manifest of a subset that the stage reads. StppError if it is none, or not the one that was planned."""
@@ -92,12 +98,24 @@ class Stage:
         return rows
 
     def input(self, name: str) -> Path:
-        """Path of the artifact `name` of an earlier stage. StppError if its bytes are not those that were written."""
-        return verified(self._results / "stages" / self.recipe["inputs"][name])
+        """Path of the artifact `name` of an earlier stage.
+
+        StppError if its bytes are not those that were written, or if that stage is stale.
+        """
+        return self._reading(self.recipe["inputs"][name])
 
     def inputs(self, name: str) -> list[Path]:
         """Paths of the artifacts `name` of earlier stages, each as `input` gives it; empty if there are none."""
-        return [verified(self._results / "stages" / path) for path in self.recipe["inputs"].get(name, [])]
+        return [self._reading(path) for path in self.recipe["inputs"].get(name, [])]
+
+    @property
+    def basis(self) -> str:
+        """What unfinished work is made from: the stage's identity, and what it has read of other stages, if anything.
+
+        Work that was begun on other bytes is not gone on with.
+        """
+        read = hashlib.sha256(json.dumps(self.read, sort_keys=True).encode()).hexdigest()
+        return f"{self.recipe['identity']} {read}" if self.read else str(self.recipe["identity"])
 
     def writing(self, name: str) -> AbstractContextManager[Path]:
         """A temporary path that becomes the artifact `name` when the block ends well."""
@@ -126,6 +144,7 @@ class Stage:
             "warnings": self.warnings,
             "versions": _versions(),
             "commit": _commit(),
+            "read": self.read,
             "sha256": {name: sha256(self.folder / name) for name in outputs},
         }
         write_text(self.folder / "stage.json", json.dumps(record, indent=1) + "\n")
@@ -135,6 +154,18 @@ class Stage:
     @property
     def _results(self) -> Path:
         return self.folder.parent.parent.parent
+
+    def _reading(self, path: str) -> Path:
+        """The artifact at `path` below the stages' folder, whose checksum is remembered."""
+        stages = self._results / "stages"
+        self.read[path] = checksum(stages / path)
+        folder = path.rpartition("/")[0]
+        if reason := self._staleness.reason(folder):
+            raise StppError(
+                f"{stages / folder} is stale: {reason}. Run the workflow again after "
+                f"`{remedy(stages, self._staleness.chain(folder))}`; `stpp plan` and `stpp verify` name all such stages"
+            )
+        return stages / path
 
 
 _PARTS = {"stage": str, "identity": str, "code": str, "settings": dict, "data": dict, "inputs": dict, "files": dict}
@@ -165,6 +196,12 @@ def verified(path: Path) -> Path:
 
     They are compared with the checksum in the `stage.json` beside it, which is made last.
     """
+    checksum(path)
+    return path
+
+
+def checksum(path: Path) -> str:
+    """The checksum of a `verified` artifact, as `checksum_in` gives it."""
     folder = path.parent
     rebuild = f"remove it and run the workflow again, or `stpp {folder.parent.name} {folder}`, which makes it anew"
     record = folder / "stage.json"
@@ -175,16 +212,14 @@ def verified(path: Path) -> Path:
         content = json.loads(record.read_text())
         if not all(isinstance(warning, str) for warning in content["warnings"]):
             raise TypeError("warnings that are no text")
-        if path == record:
-            return path
-        expected = content["sha256"][path.name]
+        expected = checksum_in(content, path.name)
     except FileNotFoundError:
         raise StppError(f"{path} cannot be trusted, because {record} does not exist; {rebuild}") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StppError(f"{record} is damaged ({type(error).__name__}: {error}); {rebuild}") from None
-    if sha256(path) != expected:
+    if path != record and sha256(path) != expected:
         raise StppError(f"{path} is damaged: its SHA-256 is not the one in {record}; {rebuild}")
-    return path
+    return expected
 
 
 def _peak_memory() -> int:

@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,6 +23,7 @@ from stpp.expansion import expand
 from stpp.files import remove_leftovers, sha256, write_text
 from stpp.plan import Plan, Stage
 from stpp.progress import UNFINISHED
+from stpp.staleness import as_text, record_in, stale
 
 TORCHVISION_WEIGHTS = "IMAGENET1K_V1"
 
@@ -131,6 +132,13 @@ def published_of(config: Config) -> dict[str, str] | None:
             f"published: no file {path} (seen from {Path.cwd()}); give the path of a CSV file, or leave it out"
         )
     return {"identity": _digest(path), "path": path}
+
+
+def warn_of_stale(config: Config, plan: Plan, log: Callable[[str], None]) -> None:
+    """Say which finished stages of `plan` were made from other bytes than are there now, and what to do."""
+    stages = Path(config.results) / "stages"
+    if found := stale(plan.stages, cache(partial(record_in, stages))):
+        log(as_text(stages, found))
 
 
 @cache

@@ -16,7 +16,8 @@ from PIL import Image
 from stpp.configfile import load, read, resolved
 from stpp.expansion import expand
 from stpp.masks import MaskWriter, voc_palette
-from stpp.plan import Plan, Stage
+from stpp.plan import Plan, Stage, flat
+from stpp.staleness import checksum_in
 from stpp.workflow import prepare, write
 
 CLASSES = ("background", "left", "right")
@@ -156,6 +157,7 @@ def pretend(
     config = load(raw)
     write(config, plan)
     results = Path(config.results)
+    records: dict[str, dict[str, Any]] = {}
     for folder in plan.stages if folders is None else folders:
         stage = plan.stages[folder]
         given = content(stage)
@@ -165,13 +167,17 @@ def pretend(
                 data = given.get(name, f"{name} of {folder}".encode())
                 (results / "stages" / folder / name).write_bytes(data)
                 digests[name] = hashlib.sha256(data).hexdigest()
-        record = {
+        read = [path.rpartition("/") for path in flat(stage.inputs)]
+        records[folder] = {
             **stage.recipe(),
             "warnings": [],
             "seconds": 10.0,
             "started": "2026-01-01",
             "sha256": digests,
+            "read": {
+                f"{source}/{name}": checksum_in(records[source], name) for source, _, name in read if source in records
+            },
             **facts,
         }
-        (results / "stages" / folder / "stage.json").write_text(json.dumps(record))
+        (results / "stages" / folder / "stage.json").write_text(json.dumps(records[folder]))
     return results
