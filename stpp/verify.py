@@ -3,8 +3,10 @@
 Nothing is changed. Each fault comes with the command that mends it, together with a run of the workflow.
 """
 
+import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,7 +56,10 @@ def verify(results: Path, workflow: str = "") -> Findings:
     found = Findings()
     records: dict[str, Record] = {}
     for folder in folders:
-        found.faults += recipe_faults(stages / folder)
+        if fault := recipe_fault(stages / folder):
+            found.faults.append(fault)
+            if fault.command == remove(stages / folder):
+                continue
         if (stages / folder / "stage.json").exists():
             record = record_in(stages, folder)
             if fault := record_fault(stages / folder, record):
@@ -84,20 +89,21 @@ def verify(results: Path, workflow: str = "") -> Findings:
 # --- stages -----------------------------------------------------------------------------------------------------------
 
 
-def recipe_faults(folder: Path) -> Iterator[Fault]:
+def recipe_fault(folder: Path) -> Fault | None:
     """A recipe that is there but cannot be read, or is not that of its folder."""
     path = folder / "recipe.json"
     if not path.exists():  # the workflow writes it when it is needed
-        return
+        return None
     try:
         recipe = read_recipe(path)
     except StppError:
-        yield Fault(f"{path} cannot be read as a recipe", remove(path))
-        return
+        return Fault(f"{path} cannot be read as a recipe", remove(path))
     if recipe["identity"] != identity_of(recipe):
-        yield Fault(f"{path} was changed after it was written: its identity is not that of its content", remove(path))
-    elif not _belongs(recipe, folder):
-        yield Fault(f"{folder} has the recipe of {recipe['stage']}/...-{recipe['identity'][:8]}", remove(folder))
+        return Fault(f"{path} was changed after it was written: its identity is not that of its content", remove(path))
+    if not _belongs(recipe, folder):
+        what = f"{folder} has the recipe of another stage, `stpp {recipe['stage']}` {recipe['identity'][:8]}"
+        return Fault(what, remove(folder))
+    return None
 
 
 def record_fault(folder: Path, record: Record | None) -> Fault | None:
@@ -167,32 +173,47 @@ def data_faults(
 ) -> None:
     """Add files that are not what stages were made from, and a note on those that are gone, to `found`.
 
-    Of unlabeled images and their true masks, whose digests nobody knows, the sizes are compared.
+    Of unlabeled images and their true masks, whose digests nobody knows, the sizes are compared. The workflow does not
+    look at them again as long as their index is there.
     """
-    expected: dict[str, str | int] = {}
-    for row in (row for rows in listed.values() for row in rows):
-        expected[row.image] = row.sha256 or row.bytes
-        if row.mask is not None:
-            expected[row.mask] = row.mask_sha256 or row.mask_bytes
+    indexes = indexes_by_manifest(results)
+    expected: dict[tuple[str, str | int], Path | None] = {}  # with the index that is in the way of another look
+    for manifest, rows in listed.items():
+        for row in rows:
+            index = None if row.sha256 else indexes.get(manifest.name)
+            expected[row.image, row.sha256 or row.bytes] = index
+            if row.mask is not None:
+                expected[row.mask, row.mask_sha256 or row.mask_bytes] = index
     for record in records.values():
         settings = record["settings"]
         named = {"weights": settings.get("network", {}).get("weights"), "published": settings.get("published")}
         for name, path in record["files"].items():
             if str(named.get(name)).startswith("sha256 "):
-                expected[path] = str(named[name]).removeprefix("sha256 ")
+                expected[path, str(named[name]).removeprefix("sha256 ")] = None
     views = " ".join(shlex.quote(str(path)) for path in sorted(results.glob("*/config.json"))) or "CONFIG"
     gone = []
-    for path, known in expected.items():
+    for (path, known), index in expected.items():
         now = checksum(Path(path)) if isinstance(known, str) else _size(Path(path))
         if now is None:
             gone.append(path)
         elif now != known:
             what = f"{path} is not the file that stages were made from; put that back, or go on with this one"
-            found.faults.append(Fault(what, f"stpp gc {views} --remove", workflow_first=True))
+            found.faults.append(
+                Fault(what, remove(index)) if index else Fault(what, f"stpp gc {views} --remove", workflow_first=True)
+            )
     if gone:
         found.notes.append(
             f"{counted(len(gone), 'file')} of the data are gone, and were not compared, such as {gone[0]}"
         )
+
+
+def indexes_by_manifest(results: Path) -> dict[str, Path]:
+    """The index that names a manifest, by the name of that file."""
+    found: dict[str, Path] = {}
+    for path in results.glob("data/index-*.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # no index: the workflow replaces it
+            found |= {Path(entry["manifest"]).name: path for entry in json.loads(path.read_text())["subsets"].values()}
+    return found
 
 
 class Checksums:

@@ -148,7 +148,8 @@ def test_each_record_says_what_its_stage_read(finished: Path) -> None:
         inputs = {
             name for names in record["inputs"].values() for name in ([names] if isinstance(names, str) else names)
         }
-        assert set(record["read"]) == inputs, path
+        assert set(record["read"]) <= inputs, path
+        assert set(record["read"]) == inputs or record["stage"] == "chart", path  # not each kind of chart reads all
         for name, digest in record["read"].items():
             if not name.endswith("/stage.json"):
                 assert digest == sha256(stages / name)

@@ -39,6 +39,8 @@ def planned(path: str, size: int, sha256: str) -> bytes | None:
     except OSError as error:
         raise unreadable(path, error) from None
     if changed:
-        remedy = "Put the file back, or run the workflow again, which looks at the data anew and plans new stages"
+        # An unlabeled file is looked at again by `stpp index` alone.
+        remedy = f"Put the file back, or {'' if sha256 else 'run `stpp index` and '}run the workflow again: "
+        remedy += "it plans new stages for what the data are now"
         raise ImageError(path, "another file than when the workflow was planned", remedy)
     return content
