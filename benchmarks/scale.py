@@ -25,7 +25,7 @@ import numpy as np
 import yaml
 
 from stpp.configfile import read
-from stpp.data.manifest import read_manifest, write_manifest
+from stpp.data.manifest import fingerprint, manifest_digest, manifest_path, read_manifest, write_manifest
 from stpp.data.record import index_path, stamp
 from stpp.masks import MaskWriter, voc_palette
 from stpp.shards import part_name
@@ -151,10 +151,13 @@ def enlarge(count: int) -> None:
     data = read(Path("config.yaml")).data.model_dump(mode="json")
     record = json.loads(index_path(Path("results"), data).read_text())
     subset = record["subsets"]["unlabeled"]
-    path = Path(subset["manifest"])
-    first = read_manifest(path)[0]
-    write_manifest(path, (first._replace(id=name(n)) for n in range(count)))
-    subset["count"] = count
+    first = read_manifest(Path(subset["manifest"]))[0]
+    rows = [first._replace(id=name(n)) for n in range(count)]
+    digest = manifest_digest(rows)
+    path = manifest_path(Path("results"), "unlabeled", digest)
+    write_manifest(path, rows)
+    del record["watch"]["manifests"][subset["manifest"]]
+    subset |= {"fingerprint": fingerprint(rows), "count": count, "manifest": str(path), "sha256": digest}
     record["watch"]["manifests"][str(path)] = stamp(path)
     index_path(Path("results"), data).write_text(json.dumps(record))
     print(f"manifest: {path.stat().st_size / 1e6:.0f} MB")

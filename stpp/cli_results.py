@@ -1,4 +1,4 @@
-"""The commands that look at results: what would run, what runs, how two experiments differ, what nobody needs."""
+"""The commands that look at results: what would run or runs, how experiments differ, what is damaged or unused."""
 
 import argparse
 from pathlib import Path
@@ -8,10 +8,11 @@ from stpp.subcommand import add_example, subcommand
 
 
 def add_results_commands(commands: Any) -> None:
-    """Add `plan`, `status`, `diff` and `gc`."""
+    """Add `plan`, `status`, `diff`, `verify` and `gc`."""
     _add_plan(commands)
     _add_status(commands)
     _add_diff(commands)
+    _add_verify(commands)
     _add_gc(commands)
 
 
@@ -37,6 +38,7 @@ def _add_plan(commands: Any) -> None:
 def _plan(options: argparse.Namespace) -> None:
     from stpp.configfile import read
     from stpp.forecast import as_list, as_text, forecast
+    from stpp.staleness import as_text as stale_text
     from stpp.workflow import prepare, write_recipes
 
     config = read(options.config)
@@ -45,7 +47,10 @@ def _plan(options: argparse.Namespace) -> None:
     found = forecast(plan, stages)
     if options.recipes:
         write_recipes(config, plan)
-    print(as_list(plan, found, stages) if options.recipes else as_text(config.name, found), end="")
+    if options.recipes:
+        print(as_list(plan, found, stages), end="")
+    else:
+        print(as_text(config.name, found) + stale_text(stages, found.stale), end="")
 
 
 def _add_status(commands: Any) -> None:
@@ -65,6 +70,7 @@ def _add_status(commands: Any) -> None:
 
 def _status(options: argparse.Namespace) -> None:
     from stpp.configfile import read
+    from stpp.staleness import advice
     from stpp.status import as_text, states
     from stpp.workflow import at_work, prepare
 
@@ -72,7 +78,9 @@ def _status(options: argparse.Namespace) -> None:
     plan = prepare(config, print)
     results = Path(config.results)
     workflow = at_work(results)
-    print(as_text(config.name, states(plan, results, workflow), workflow), end="")
+    found = states(plan, results, workflow)
+    stale = [state.folder for state in found if state.state == "stale"]
+    print(as_text(config.name, found, workflow) + advice(results / "stages", stale), end="")
 
 
 def _add_diff(commands: Any) -> None:
@@ -104,6 +112,29 @@ def _diff(options: argparse.Namespace) -> None:
         print(json.dumps(found, indent=1))
     else:
         print(as_markdown(found) if options.md else as_text(found), end="")
+
+
+def _add_verify(commands: Any) -> None:
+    command = subcommand(
+        commands,
+        "verify",
+        "check all artifacts against their checksums and what they were made from",
+        "Read every artifact of every finished stage, and all that it was made from: manifests, labeled, val and test "
+        "files, artifacts of other stages. Say what is not what it was, a line each, with the command that mends it. "
+        "Nothing is changed. Exit code 1 if there is a fault.",
+        "stpp verify results",
+        _verify,
+    )
+    command.add_argument("results", type=Path, help="the folder that the setting `results` names")
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from stpp.verify import as_text, verify
+    from stpp.workflow import at_work
+
+    found = verify(options.results, at_work(options.results))
+    print(as_text(options.results, found), end="")
+    return 1 if found.faults else 0
 
 
 def _add_gc(commands: Any) -> None:

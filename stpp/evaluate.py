@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from stpp.data.images import read_mask
 from stpp.data.manifest import Row
+from stpp.data.reading import mask_of
 from stpp.idlist import read_list
 from stpp.masks import MaskStore
 from stpp.metrics import IGNORE, Confusion, confusion_matrix, iou, mean_iou, pixel_accuracy, total
@@ -84,7 +84,7 @@ def evaluate_stores(
     """
     found = {}
     for store, row in [(store, row) for store in stores for row in rows if row.id in store]:
-        mask, true = store[row.id], read_mask(row.true_mask, encoding)
+        mask, true = store[row.id], mask_of(row, encoding)
         found[row.id] = confusion_matrix(mask, np.where(mask == IGNORE, IGNORE, true), encoding["classes"])
     return found
 

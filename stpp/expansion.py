@@ -23,7 +23,8 @@ def expand(
     """The graph of `config`.
 
     `resolve` applies the overrides of an experiment and a partition. `index_of` gives the recorded index of a
-    configuration's data: `subsets` (with a `fingerprint` and a `count` each), `classes` and their `palette`.
+    configuration's data: `subsets` (each with its `fingerprint`, its `count` and the `sha256` of its manifest),
+    `classes` and their `palette`.
     `weights_of` gives the `identity` and `path` of the initial weights, `published` those of published numbers.
     `code_of` gives the code identity of a stage.
     """
@@ -93,4 +94,5 @@ def _report(config: Config, runs: Sequence[Row], graphs: Sequence[MethodGraph], 
     settings = {"name": config.name, "runs": runs, "config": changed, "shown": shown, **pictures}
     inputs = {"table": f"{table.folder}/metrics.json", "stages": table.inputs["stages"], **artifacts}
     outputs = ("report.html", "stage.json")
-    return Stage("report", config.name, settings, graphs[shown].fingerprints, inputs, outputs, code)
+    data, manifests = graphs[shown].fingerprints, graphs[shown].manifests
+    return Stage("report", config.name, settings, data, inputs, outputs, code, {}, manifests)

@@ -19,6 +19,7 @@ from stpp.inventory import (
     shown,
 )
 from stpp.plan import Plan, flat
+from stpp.staleness import stale
 from stpp.wording import columns, counted, duration, listed, repeat_name
 
 
@@ -40,10 +41,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The stages of a plan: those that are done, and those that would run, in an order in which they can."""
+    """The stages of a plan: those that are done, and those that would run, in an order in which they can.
+
+    `stale` says of some that are done why they should not count; see `stpp.staleness`.
+    """
 
     done: Sequence[str]
     tasks: Sequence[Task]
+    stale: Mapping[str, str]
 
 
 def forecast(plan: Plan, stages: Path) -> Forecast:
@@ -74,7 +79,9 @@ def forecast(plan: Plan, stages: Path) -> Forecast:
             typical = seconds.get(wanted.recipe["stage"])
             reason = "the first of its kind"
             tasks.append(Task(folder, (reason,), (), median(typical) if typical else None, False))
-    return Forecast([folder for folder in plan.stages if folder not in missing], tasks)
+    done = [folder for folder in plan.stages if folder not in missing]
+    records = {folder: record.facts for folder, record in known.items()}
+    return Forecast(done, tasks, stale(done, records.get))
 
 
 def nearest_of(wanted: Record, candidates: Sequence[Record]) -> Record | None:

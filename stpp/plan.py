@@ -24,7 +24,8 @@ class Stage:
 
     `data` maps subsets to fingerprints. `inputs` maps names to artifacts of other stages, as paths below
     `<results>/stages` (one, or a list). `files` are paths of files that are no artifacts, whose content `settings`
-    already identifies. `outputs` are file names within the folder.
+    already identifies. `manifests` maps the same subsets to the SHA-256 of their manifests, which say where the files
+    lie; that is no part of the identity. `outputs` are file names within the folder.
     """
 
     kind: str
@@ -35,6 +36,7 @@ class Stage:
     outputs: tuple[str, ...]
     code: str
     files: Mapping[str, str] = field(default_factory=dict)
+    manifests: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def identity(self) -> str:
@@ -58,6 +60,7 @@ class Stage:
             "data": dict(self.data),
             "inputs": dict(self.inputs),
             "files": dict(self.files),
+            "manifests": dict(self.manifests),
             "outputs": list(self.outputs),
         }
 
@@ -125,6 +128,7 @@ class MethodGraph:
         self.config = config
         self.seed = seed
         self.fingerprints = {subset: entry["fingerprint"] for subset, entry in index["subsets"].items()}
+        self.manifests = {subset: entry["sha256"] for subset, entry in index["subsets"].items()}
         self.classes = list(index["classes"])
         self.palette = index["palette"]
         self.weights = weights
@@ -374,7 +378,9 @@ class MethodGraph:
     ) -> str:
         """Make a stage known; returns its folder."""
         data = {subset: self.fingerprints[subset] for subset in subsets}
-        stage = Stage(kind, f"{slug}-seed{self.seed}", settings, data, inputs, outputs, self.code_of(kind), files or {})
+        manifests = {subset: self.manifests[subset] for subset in subsets}
+        name, code = f"{slug}-seed{self.seed}", self.code_of(kind)
+        stage = Stage(kind, name, settings, data, inputs, outputs, code, files or {}, manifests)
         return self.stages.setdefault(stage.folder, stage).folder
 
 

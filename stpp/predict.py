@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from stpp.checkpoint import Model, load_checkpoint
 from stpp.data.ahead import windows
-from stpp.data.images import read_image
 from stpp.data.manifest import Row
+from stpp.data.reading import image_of
 from stpp.faults import explained, prediction_advice
 from stpp.inference import WINDOW, pick_device, predict_masks
 from stpp.lease import lease
@@ -22,7 +22,7 @@ from stpp.models.folding import for_prediction
 from stpp.process import settle
 from stpp.progress import Parts, Progress
 from stpp.reuse import earlier_masks
-from stpp.shards import finish, part_name, shard_rows
+from stpp.shards import finish, part_name, shard_folder, shard_rows
 from stpp.stage import Runtime, Stage
 
 
@@ -38,8 +38,8 @@ def run(stage: Stage, runtime: Runtime) -> None:
     device = pick_device(lease(runtime.gpus, runtime.device))
     model = load_checkpoint(stage.input("checkpoint"), device)
     name = "masks.h5" if runtime.shards == 1 else part_name(runtime.shard, runtime.shards)
-    folder = stage.unfinished / f"{runtime.shard}-of-{runtime.shards}"
-    with Progress(folder, stage.recipe["identity"], runtime.save_minutes) as progress:
+    folder = shard_folder(stage, runtime.shard, runtime.shards)
+    with Progress(folder, stage.basis, runtime.save_minutes) as progress:
         saved = predict_in_parts(stage, rows, model, device, progress)
     with stage.writing(name) as path:
         if len(saved) == 1:
@@ -70,13 +70,13 @@ def predict_in_parts(
     saved, done = parts.done()
     known = earlier_masks(stage, rows[done:])
 
-    def image_of(row: Row) -> NDArray[np.uint8] | None:
-        return None if row.id in known else np.asarray(read_image(row.image))
+    def pixels_of(row: Row) -> NDArray[np.uint8] | None:
+        return None if row.id in known else np.asarray(image_of(row))
 
     with tqdm(total=len(rows), initial=done, unit="img", desc=stage.folder.name, mininterval=1, maxinterval=30) as bar:
         while done < len(rows) or not saved:
             with parts.writing(done) as path, MaskWriter(path, **described) as writer:
-                for window in windows(rows[done:], image_of, WINDOW[device.type]):
+                for window in windows(rows[done:], pixels_of, WINDOW[device.type]):
                     images = [image for _, image in window if image is not None]
                     height, width = max((image.shape[:2] for image in images), key=math.prod, default=(1, 1))
                     with explained(prediction_advice(height, width, prediction["tile"])):

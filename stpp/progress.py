@@ -52,7 +52,7 @@ class Progress:
     """
 
     def __init__(self, folder: Path, identity: str, minutes: float, keeps: bool = True) -> None:
-        """`folder` is the place for unfinished work of the stage `identity`, saved every `minutes`.
+        """`folder` is the place for unfinished work of `identity`, the stage with what it read, saved every `minutes`.
 
         Of several processes that work on one stage, one `keeps` it.
         """
@@ -75,7 +75,10 @@ class Progress:
         mark = self.folder / "identity"
         found = mark.read_text() if mark.exists() else None
         if found not in (None, self._identity):
-            print(f"{self.folder} holds work of another stage or other code, {found}: beginning anew", file=sys.stderr)
+            print(
+                f"{self.folder} holds work of another stage, other code or other inputs, {found}: beginning anew",
+                file=sys.stderr,
+            )
         if found != self._identity:
             shutil.rmtree(self.folder, ignore_errors=True)
             write_text(mark, self._identity)

@@ -41,7 +41,7 @@ def run(stage: Stage, runtime: Runtime) -> None:
     """
     stores = [MaskStore(path) for path in stage.inputs("masks")]
     count, definition = len(stores), stage.settings["definition"]
-    with Progress(stage.unfinished, stage.recipe["identity"], runtime.save_minutes) as progress, ExitStack() as opened:
+    with Progress(stage.unfinished, stage.basis, runtime.save_minutes) as progress, ExitStack() as opened:
         for store in stores:
             opened.enter_context(store)
         parts = compare_in_parts(stores, pairs(count, definition), progress)

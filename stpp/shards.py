@@ -3,6 +3,8 @@
 The result does not depend on the number of jobs. Free of torch: joining needs none.
 """
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 from stpp.data.manifest import Row
@@ -23,11 +25,30 @@ def shard_rows(stage: Stage, runtime: Runtime) -> list[Row]:
 def join(stage: Stage, runtime: Runtime) -> None:
     """Join the parts that `runtime.shards` jobs wrote into `masks.h5`; the bytes do not depend on their number."""
     rows = listed_rows(stage)
+    stage.input("checkpoint")
+    _check_basis(stage, runtime.shards)
     parts = [stage.folder / part_name(shard, runtime.shards) for shard in range(runtime.shards)]
     with stage.writing("masks.h5") as path:
         assemble(parts, [row.id for row in rows], path)
     devices = {str(content["device"]) for content in progress_of(stage.unfinished) if "device" in content}
     finish(stage, device=", ".join(sorted(devices, reverse=True)), shards=runtime.shards, images=len(rows))
+
+
+def shard_folder(stage: Stage, shard: int, shards: int) -> Path:
+    """Where the unfinished work of one shard lies."""
+    return stage.unfinished / f"{shard}-of-{shards}"
+
+
+def _check_basis(stage: Stage, shards: int) -> None:
+    """StppError if a part was made from other bytes of earlier stages than are there now."""
+    for shard in range(shards):
+        mark = shard_folder(stage, shard, shards) / "identity"
+        if mark.exists() and mark.read_text() != stage.basis:
+            part = stage.folder / part_name(shard, shards)
+            raise StppError(
+                f"{part} was made from other bytes of {stage.recipe['inputs']['checkpoint']} than are there now; "
+                f"run the workflow again after `rm {shlex.quote(str(part))}`"
+            )
 
 
 def finish(stage: Stage, **facts: Any) -> None:

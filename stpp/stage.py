@@ -1,5 +1,6 @@
 """A stage at run time: the folder that holds its recipe, and what its command reads from and writes to it."""
 
+import hashlib
 import json
 import os
 import platform
@@ -12,16 +13,18 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from stpp.code import code_identity
-from stpp.data.manifest import Row, read_manifest
+from stpp.data.manifest import Row, fingerprint, manifest_path, read_manifest
 from stpp.errors import StppError
 from stpp.files import remove_leftovers, replacing, sha256, write_text
 from stpp.identity import identity_of
 from stpp.progress import UNFINISHED, spent
+from stpp.staleness import Staleness, checksum_in, record_in, remedy
 
 
 @dataclass(frozen=True)
@@ -72,24 +75,47 @@ class Stage:
         self._before = spent(self.unfinished)
         self.events = self._results / "logs" / "tensorboard" / folder.name
         self.warnings: list[str] = []
+        self.read: dict[str, str] = {}
+        """The checksums of the artifacts that were read so far, by their paths below the stages' folder."""
+        self._staleness = Staleness(cache(partial(record_in, self._results / "stages")))
 
     def rows(self, subset: str) -> list[Row]:
-        """The manifest of a subset that the stage reads. StppError if it is none, or one of another subset."""
-        path = self._results / "data" / f"{subset}-{self.recipe['data'][subset][:8]}.csv"
-        rows = read_manifest(path)
-        if other := next((row.subset for row in rows if row.subset != subset), None):
+        """The manifest of a subset that the stage reads. StppError if it is none, or not the one that was planned."""
+        digest = self.recipe["manifests"].get(subset)
+        if digest is None:
             raise StppError(
-                f"{path} lists {other} images, expected {subset} ones; delete it and run `stpp index` again"
+                f"{self.folder / 'recipe.json'} does not say which manifest lists the {subset} images, because an "
+                "earlier version wrote it; run the workflow again, which writes it anew"
+            )
+        path = manifest_path(self._results, subset, digest)
+        rows = read_manifest(path, digest)
+        if any(row.subset != subset for row in rows) or fingerprint(rows) != self.recipe["data"][subset]:
+            raise StppError(
+                f"{path} does not list the {subset} images that {self.folder} was planned for: their fingerprint is "
+                f"{fingerprint(rows)[:16]}, expected {self.recipe['data'][subset][:16]}; remove "
+                f"{self.folder / 'recipe.json'} and run the workflow again"
             )
         return rows
 
     def input(self, name: str) -> Path:
-        """Path of the artifact `name` of an earlier stage. StppError if its bytes are not those that were written."""
-        return verified(self._results / "stages" / self.recipe["inputs"][name])
+        """Path of the artifact `name` of an earlier stage.
+
+        StppError if its bytes are not those that were written, or if that stage is stale.
+        """
+        return self._reading(self.recipe["inputs"][name])
 
     def inputs(self, name: str) -> list[Path]:
         """Paths of the artifacts `name` of earlier stages, each as `input` gives it; empty if there are none."""
-        return [verified(self._results / "stages" / path) for path in self.recipe["inputs"].get(name, [])]
+        return [self._reading(path) for path in self.recipe["inputs"].get(name, [])]
+
+    @property
+    def basis(self) -> str:
+        """What unfinished work is made from: the stage's identity, and what it has read of other stages, if anything.
+
+        Work that was begun on other bytes is not gone on with.
+        """
+        read = hashlib.sha256(json.dumps(self.read, sort_keys=True).encode()).hexdigest()
+        return f"{self.recipe['identity']} {read}" if self.read else str(self.recipe["identity"])
 
     def writing(self, name: str) -> AbstractContextManager[Path]:
         """A temporary path that becomes the artifact `name` when the block ends well."""
@@ -118,6 +144,7 @@ class Stage:
             "warnings": self.warnings,
             "versions": _versions(),
             "commit": _commit(),
+            "read": self.read,
             "sha256": {name: sha256(self.folder / name) for name in outputs},
         }
         write_text(self.folder / "stage.json", json.dumps(record, indent=1) + "\n")
@@ -127,6 +154,18 @@ class Stage:
     @property
     def _results(self) -> Path:
         return self.folder.parent.parent.parent
+
+    def _reading(self, path: str) -> Path:
+        """The artifact at `path` below the stages' folder, whose checksum is remembered."""
+        stages = self._results / "stages"
+        self.read[path] = checksum(stages / path)
+        folder = path.rpartition("/")[0]
+        if reason := self._staleness.reason(folder):
+            raise StppError(
+                f"{stages / folder} is stale: {reason}. Run the workflow again after "
+                f"`{remedy(stages, self._staleness.chain(folder))}`; `stpp plan` and `stpp verify` name all such stages"
+            )
+        return stages / path
 
 
 _PARTS = {"stage": str, "identity": str, "code": str, "settings": dict, "data": dict, "inputs": dict, "files": dict}
@@ -139,8 +178,9 @@ def read_recipe(path: Path) -> dict[str, Any]:
     try:
         recipe: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         outputs = recipe["outputs"]
+        manifests = recipe.setdefault("manifests", {}).values()  # which earlier versions did not name
         wrong = [part for part, kind in _PARTS.items() if not isinstance(recipe[part], kind)]
-        if wrong or not isinstance(outputs, list) or not all(isinstance(name, str) for name in outputs):
+        if wrong or not isinstance(outputs, list) or not all(isinstance(name, str) for name in [*outputs, *manifests]):
             raise TypeError(f"of another type than expected: {', '.join(wrong) or 'outputs'}")
     except FileNotFoundError:
         raise StppError(
@@ -156,6 +196,12 @@ def verified(path: Path) -> Path:
 
     They are compared with the checksum in the `stage.json` beside it, which is made last.
     """
+    checksum(path)
+    return path
+
+
+def checksum(path: Path) -> str:
+    """The checksum of a `verified` artifact, as `checksum_in` gives it."""
     folder = path.parent
     rebuild = f"remove it and run the workflow again, or `stpp {folder.parent.name} {folder}`, which makes it anew"
     record = folder / "stage.json"
@@ -166,16 +212,14 @@ def verified(path: Path) -> Path:
         content = json.loads(record.read_text())
         if not all(isinstance(warning, str) for warning in content["warnings"]):
             raise TypeError("warnings that are no text")
-        if path == record:
-            return path
-        expected = content["sha256"][path.name]
+        expected = checksum_in(content, path.name)
     except FileNotFoundError:
         raise StppError(f"{path} cannot be trusted, because {record} does not exist; {rebuild}") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StppError(f"{record} is damaged ({type(error).__name__}: {error}); {rebuild}") from None
-    if sha256(path) != expected:
+    if path != record and sha256(path) != expected:
         raise StppError(f"{path} is damaged: its SHA-256 is not the one in {record}; {rebuild}")
-    return path
+    return expected
 
 
 def _peak_memory() -> int:

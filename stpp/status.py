@@ -13,13 +13,15 @@ from typing import Any
 from stpp.inventory import finished, missing_outputs
 from stpp.plan import Plan, flat
 from stpp.progress import UNFINISHED, progress_of
+from stpp.staleness import stale
 from stpp.wording import columns, counted, duration, listed
 
-STATES = ("done", "waiting", "ready", "stopped", "failed", "running")
+STATES = ("done", "waiting", "ready", "stopped", "stale", "failed", "running")
 """In the order in which they are listed: what matters most stands last, next to the prompt.
 
 waiting: for earlier stages; ready: these are there, but no job has begun; stopped: a job saved its work and ended, and
-the next run goes on there; failed: a job ended with an error, or without a word.
+the next run goes on there; stale: done, but what it was made from is another thing now; failed: a job ended with an
+error, or without a word.
 """
 
 SILENT = 600
@@ -47,9 +49,14 @@ def states(plan: Plan, results: Path, workflow: str) -> list[State]:
     stages = results / "stages"
     known = finished(stages)
     lacking = {folder: missing_outputs(stages, folder, stage.outputs) for folder, stage in plan.stages.items()}
+    records = {folder: record.facts for folder, record in known.items()}
+    outdated = stale([folder for folder in plan.stages if not lacking[folder]], records.get)
     since = (results / ".lock").stat().st_mtime if workflow else None
     found = []
     for folder, stage in plan.stages.items():
+        if folder in outdated:
+            found.append(State(folder, "stale", outdated[folder]))
+            continue
         if not lacking[folder]:
             seconds = known[folder].facts["seconds"] if folder in known else None
             found.append(State(folder, "done", "" if seconds is None else f"in {duration(seconds)}"))

@@ -69,7 +69,7 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
     save_at = {epochs * k // settings["checkpoints"]: f"checkpoint-{k}.pt" for k in range(1, settings["checkpoints"])}
 
     with (
-        Progress(stage.unfinished, stage.recipe["identity"], runtime.save_minutes, team.leads) as progress,
+        Progress(stage.unfinished, stage.basis, runtime.save_minutes, team.leads) as progress,
         explained(training_advice(role, training["batch_size"], training["crop"])),
         Saver(progress.folder / STATE_FILE, team) as saver,
     ):

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from stpp.data.ahead import windows
-from stpp.data.images import read_image, read_mask
 from stpp.data.manifest import Row
+from stpp.data.reading import image_of, mask_of
 from stpp.inference import WINDOW, predict_masks
 from stpp.metrics import Confusion, confusion_matrix, total
 from stpp.models.folding import for_prediction
@@ -27,7 +27,7 @@ def evaluate_network(
     ready, images = for_prediction(network, prediction["precision"]), {}
 
     def pair(row: Row) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        return np.asarray(read_image(row.image)), read_mask(row.true_mask, encoding)
+        return np.asarray(image_of(row)), mask_of(row, encoding)
 
     for window in windows(rows, pair, WINDOW[device.type]):
         masks = predict_masks(ready, [image for _, (image, _) in window], device, prediction)

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -26,6 +26,7 @@ from stpp.expansion import expand
 from stpp.files import remove_leftovers, sha256, write_text
 from stpp.plan import Plan, Stage
 from stpp.progress import UNFINISHED
+from stpp.staleness import as_text, record_in, stale
 
 if TYPE_CHECKING:
     from stpp.data.index import Index
@@ -99,14 +100,14 @@ class _DataSet:
             return
         scenes = found.scenes if found else None
         record = index(self.data, self.results, **self.needs, log=lambda line: None, scenes=scenes)
-        if _fingerprints(record) != _fingerprints(self.record):
+        if _manifests(record) != _manifests(self.record):
             raise StppError(
                 f"the data in {self.data['root']} changed after the plan was made; run the same command again"
             )
 
 
-def _fingerprints(record: Mapping[str, Any]) -> dict[str, str]:
-    return {subset: entry["fingerprint"] for subset, entry in record["subsets"].items()}
+def _manifests(record: Mapping[str, Any]) -> dict[str, str]:
+    return {subset: entry["sha256"] for subset, entry in record["subsets"].items()}
 
 
 def contradictions(config: Config, index: Mapping[str, Any]) -> list[str]:
@@ -208,6 +209,13 @@ def published_of(config: Config) -> dict[str, str] | None:
             f"published: no file {path} (seen from {Path.cwd()}); give the path of a CSV file, or leave it out"
         )
     return {"identity": _digest(path), "path": path}
+
+
+def warn_of_stale(config: Config, plan: Plan, log: Callable[[str], None]) -> None:
+    """Say which finished stages of `plan` were made from other bytes than are there now, and what to do."""
+    stages = Path(config.results) / "stages"
+    if found := stale(plan.stages, cache(partial(record_in, stages))):
+        log(as_text(stages, found))
 
 
 @cache

@@ -16,7 +16,8 @@ from PIL import Image
 from stpp.configfile import load, read, resolved
 from stpp.expansion import expand
 from stpp.masks import MaskWriter, voc_palette
-from stpp.plan import Plan, Stage
+from stpp.plan import Plan, Stage, flat
+from stpp.staleness import checksum_in
 from stpp.workflow import prepare, write
 
 CLASSES = ("background", "left", "right")
@@ -133,7 +134,10 @@ SUBSETS = ("labeled", "unlabeled", "val", "test", "truth")
 def plan_of(raw: Mapping[str, Any], fingerprints: Mapping[str, str] | None = None, code: str = "v1") -> Plan:
     """The plan of a configuration over a made-up index."""
     digests = {subset: f"{subset:0<64}" for subset in SUBSETS} | dict(fingerprints or {})
-    subsets = {subset: {"fingerprint": digest, "count": 10} for subset, digest in digests.items()}
+    manifests = {subset: f"{subset}manifest".ljust(64, "0") for subset in digests}
+    subsets = {
+        subset: {"fingerprint": digest, "count": 10, "sha256": manifests[subset]} for subset, digest in digests.items()
+    }
     index = {"classes": list(CLASSES), "palette": voc_palette(len(CLASSES)), "subsets": subsets}
     return expand(load(raw), resolved, lambda _: index, lambda _: {"identity": "none", "path": ""}, lambda _: code)
 
@@ -153,6 +157,7 @@ def pretend(
     config = load(raw)
     write(config, plan)
     results = Path(config.results)
+    records: dict[str, dict[str, Any]] = {}
     for folder in plan.stages if folders is None else folders:
         stage = plan.stages[folder]
         given = content(stage)
@@ -162,13 +167,17 @@ def pretend(
                 data = given.get(name, f"{name} of {folder}".encode())
                 (results / "stages" / folder / name).write_bytes(data)
                 digests[name] = hashlib.sha256(data).hexdigest()
-        record = {
+        read = [path.rpartition("/") for path in flat(stage.inputs)]
+        records[folder] = {
             **stage.recipe(),
             "warnings": [],
             "seconds": 10.0,
             "started": "2026-01-01",
             "sha256": digests,
+            "read": {
+                f"{source}/{name}": checksum_in(records[source], name) for source, _, name in read if source in records
+            },
             **facts,
         }
-        (results / "stages" / folder / "stage.json").write_text(json.dumps(record))
+        (results / "stages" / folder / "stage.json").write_text(json.dumps(records[folder]))
     return results

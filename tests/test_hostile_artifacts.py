@@ -27,26 +27,31 @@ DEEP = b"[" * 100_000
 
 # --- manifests, id lists, score tables --------------------------------------------------------------------------------
 
-HEADER = b"id,subset,image,mask,height,width,bytes\n"
-ROW = b"a,val,a.png,m.png,8,8,9\n"
+HEADER = b"id,subset,image,mask,height,width,bytes,sha256,mask_bytes,mask_sha256\n"
+ROW = b"a,val,a.png,m.png,8,8,9,,9,\n"
 MANIFESTS: dict[str, tuple[bytes, str]] = {
     "random bytes": (JUNK, "not a CSV file in UTF-8"),
     "zero bytes": (bytes(500), "the columns are"),
     "a byte order mark": (b"\xef\xbb\xbf" + HEADER + ROW, "expected id,subset,image"),
-    "latin-1": (HEADER + b"\xe4,val,a.png,m.png,8,8,9\n", "not a CSV file in UTF-8"),
-    "another order of columns": (b"subset,id,image,mask,height,width,bytes\n" + ROW, "expected id,subset,image"),
+    "latin-1": (HEADER + b"\xe4,val,a.png,m.png,8,8,9,,9,\n", "not a CSV file in UTF-8"),
+    "another order of columns": (
+        b"subset,id,image,mask,height,width,bytes,sha256,mask_bytes,mask_sha256\n" + ROW,
+        "expected id,subset,image",
+    ),
     "semicolons": (HEADER.replace(b",", b";") + ROW.replace(b",", b";"), "expected id,subset,image"),
-    "100,000 columns": (HEADER + b"a," * 100_000 + b"\n", "columns; expected 7"),
-    "a field of a million letters": (HEADER + b"a" * 1_000_000 + b",val,a.png,m.png,8,8,9\n", "not a CSV file"),
+    "100,000 columns": (HEADER + b"a," * 100_000 + b"\n", "columns; expected 10"),
+    "a field of a million letters": (HEADER + b"a" * 1_000_000 + b",val,a.png,m.png,8,8,9,,9,\n", "not a CSV file"),
     "an open quote": (HEADER + b'"a,val,a.png,m.png,8,8,9\n', "not a CSV file in UTF-8"),
     "an image twice": (HEADER + ROW + ROW, "line 3 has no image, or one that stands further above: 'a'"),
     "no id": (HEADER + ROW.replace(b"a,", b",", 1), "line 2 has no image"),
     "no image": (HEADER + ROW.replace(b"a.png", b""), "line 2 has no image"),
-    "a size of 5000 digits": (HEADER + b"a,val,a.png,m.png," + b"9" * 5000 + b",8,9\n", "expected three numbers"),
-    "a negative size": (HEADER + b"a,val,a.png,m.png,-8,8,9\n", "expected three numbers"),
-    "a fraction of a pixel": (HEADER + b"a,val,a.png,m.png,8.5,8,9\n", "expected three numbers"),
-    "a size in other digits": (HEADER + "a,val,a.png,m.png,\u0668,8,9\n".encode(), "expected three numbers"),
-    "a power of ten as a size": (HEADER + b"a,val,a.png,m.png,1e3,8,9\n", "expected three numbers"),
+    "a size of 5000 digits": (HEADER + b"a,val,a.png,m.png," + b"9" * 5000 + b",8,9,,9,\n", "expected three numbers"),
+    "a negative size": (HEADER + b"a,val,a.png,m.png,-8,8,9,,9,\n", "expected three numbers"),
+    "a fraction of a pixel": (HEADER + b"a,val,a.png,m.png,8.5,8,9,,9,\n", "expected three numbers"),
+    "a size in other digits": (HEADER + "a,val,a.png,m.png,\u0668,8,9,,9,\n".encode(), "expected three numbers"),
+    "a mask of a negative size": (HEADER + ROW.replace(b",9,\n", b",-9,\n"), "has a mask of '-9' bytes"),
+    "half a digest": (HEADER + ROW.replace(b"9,,9", b"9,abcdef,9"), "no SHA-256 of 64 hex digits"),
+    "a power of ten as a size": (HEADER + b"a,val,a.png,m.png,1e3,8,9,,9,\n", "expected three numbers"),
 }
 LISTS: dict[str, tuple[bytes, str]] = {
     "random bytes": (JUNK, "not UTF-8 text"),
@@ -248,13 +253,25 @@ def test_a_manifest_that_was_edited_is_made_anew(tmp_path: Path, planned: Path, 
     assert manifest.read_bytes() == before
 
 
-@pytest.mark.parametrize("look", [7, "text", [], [1, 2, "", 1, 1], [1, 2, "", "8", 8, {}], {"size": 1}, None])
+@pytest.mark.parametrize(
+    "look",
+    [
+        7,
+        "text",
+        [],
+        [[1, 2, 3, 4], "", 1, 1],
+        [[1, 2, 3, 4], "", "8", 8, {}],
+        [[1, 2], "", 8, 8, {}],
+        {"size": 1},
+        None,
+    ],
+)
 def test_a_cache_that_lies_is_passed_over(look: Any, tmp_path: Path, planned: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(planned)
     data, options = configured(), {"batch_size": 4, "need_unlabeled": True, "log": lambda text: None}
     expected = index(data, tmp_path / "first", **options)["subsets"]
     paths = [str(path) for path in Path("my scenes").rglob("*.png")]
-    cache = {"format": 1, "image": dict.fromkeys(paths, look), "mask": dict.fromkeys(paths, look)}
+    cache = {"format": 2, "image": dict.fromkeys(paths, look), "mask": dict.fromkeys(paths, look)}
     (tmp_path / "second/data").mkdir(parents=True)
     (tmp_path / "second/data/cache.json").write_text(json.dumps(cache))
     found = index(data, tmp_path / "second", **options)["subsets"]

@@ -31,7 +31,7 @@ def folders(path: Path) -> list[str]:
         return {
             "classes": names,
             "palette": palette,
-            "subsets": {s: {"fingerprint": f"{s:0<64}", "count": 9} for s in subsets},
+            "subsets": {s: {"fingerprint": f"{s:0<64}", "count": 9, "sha256": "0" * 64} for s in subsets},
         }
 
     def weights_of(config: Config) -> dict[str, str]:

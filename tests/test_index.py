@@ -18,8 +18,8 @@ from tiny_data import labels, lists, photo, save, settings
 
 from stpp.data import demo, inspection
 from stpp.data.index import index
-from stpp.data.manifest import Row, read_manifest, write_manifest
-from stpp.data.record import in_place, index_path, load_fresh
+from stpp.data.manifest import Row, fingerprint, read_manifest, write_manifest
+from stpp.data.record import in_place, index_path, load_fresh, stamp
 from stpp.errors import Problems, StppError
 from stpp.settings.data import Data
 
@@ -46,6 +46,10 @@ def fingerprints(record):
     return {subset: entry["fingerprint"] for subset, entry in record["subsets"].items()}
 
 
+def digest_of(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
 def rows(record, subset):
     return read_manifest(Path(record["subsets"][subset]["manifest"]))
 
@@ -69,8 +73,10 @@ def test_the_manifests_say_what_the_lists_say(place):
     record = run(place)
 
     def row(name, subset, mask):
-        image = f"data/i/{name}.png"
-        return Row(f"i/{name}", subset, image, f"data/m/{name}.png" if mask else None, 8, 8, Path(image).stat().st_size)
+        image, true = f"data/i/{name}.png", f"data/m/{name}.png" if mask else None
+        size, mask_size = (Path(path).stat().st_size if path else 0 for path in (image, true))
+        sha256, mask_sha256 = (digest_of(path) if subset == "labeled" else "" for path in (image, true))
+        return Row(f"i/{name}", subset, image, true, 8, 8, size, sha256, mask_size, mask_sha256)
 
     assert rows(record, "labeled") == [row(f"labeled{n}", "labeled", mask=True) for n in range(3)]
     assert rows(record, "unlabeled") == [row(f"unlabeled{n}", "unlabeled", mask=False) for n in range(4)]
@@ -78,7 +84,7 @@ def test_the_manifests_say_what_the_lists_say(place):
     assert [row.id for subset in ("val", "test") for row in rows(record, subset)] == ["i/val0", "i/val1", "i/test0"]
 
 
-def test_the_record_has_counts_classes_and_paths_named_after_fingerprints(place):
+def test_the_record_has_counts_classes_and_paths_named_after_the_content_of_the_manifests(place):
     record = run(place)
     assert {subset: entry["count"] for subset, entry in record["subsets"].items()} == {
         "labeled": 3,
@@ -88,8 +94,9 @@ def test_the_record_has_counts_classes_and_paths_named_after_fingerprints(place)
         "truth": 4,
     }
     for subset, entry in record["subsets"].items():
-        assert entry["manifest"] == f"results/data/{subset}-{entry['fingerprint'][:8]}.csv"
-        assert len(entry["fingerprint"]) == 64
+        assert entry["manifest"] == f"results/data/{subset}-{entry['sha256'][:16]}.csv"
+        assert entry["sha256"] == digest_of(entry["manifest"])
+        assert entry["fingerprint"] == fingerprint(rows(record, subset))
     assert record["classes"] == ["sky", "road", "tree"]
     assert record["palette"] == [[0, 0, 0], [128, 0, 0], [0, 128, 0]]  # VOC's
     assert record["warnings"] == []
@@ -144,9 +151,6 @@ def test_how_the_labeled_pixels_are_spread_over_the_classes_is_told(place):
 def test_a_fingerprint_is_the_digest_that_is_documented(place):
     found = fingerprints(run(place))
 
-    def digest_of(path):
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
     text = "".join(f"i/val{n}\0{digest_of(f'data/i/val{n}.png')}\0{digest_of(f'data/m/val{n}.png')}\n" for n in (0, 1))
     assert found["val"] == hashlib.sha256(text.encode()).hexdigest()
     text = "".join(f"i/unlabeled{n}\0{Path(f'data/i/unlabeled{n}.png').stat().st_size}\n" for n in range(4))
@@ -173,6 +177,15 @@ def test_moved_data_keep_their_fingerprints(place):
     after = run(moved)
     assert fingerprints(after) == fingerprints(before)
     assert rows(after, "val")[0].image == "elsewhere/i/val0.png"
+
+
+def test_two_places_of_one_fingerprint_have_a_manifest_each(place):
+    shutil.copytree("data", "copy")
+    first, second = run(place), run(lists(Path("copy"), labeled=3, unlabeled=4, val=2, test=1))
+    assert fingerprints(first) == fingerprints(second)
+    for subset in fingerprints(first):
+        assert all(row.image.startswith("data/") for row in rows(first, subset))
+        assert all(row.image.startswith("copy/") for row in rows(second, subset))
 
 
 def test_copied_data_indexed_elsewhere_have_the_same_fingerprints(place):
@@ -344,6 +357,18 @@ def opened(monkeypatch):
     return paths
 
 
+@pytest.fixture
+def forged(monkeypatch):
+    """Lets a file keep its stamp, whatever happens to it: no file system does."""
+    stamps = {}
+
+    def forge(path):
+        stamps[str(path)] = stamp(path)
+
+    monkeypatch.setattr(inspection, "stamp", lambda path: stamps.get(str(path)) or stamp(path))
+    return forge
+
+
 def test_a_second_look_opens_nothing_and_a_touched_file_is_opened_alone(place, opened):
     run(place)
     assert len(opened) == 2 * 10
@@ -384,12 +409,11 @@ def test_an_unlabeled_image_that_becomes_labeled_is_read(place, opened):
 
 
 @pytest.mark.parametrize("file", ["i/unlabeled1.png", "m/unlabeled1.png"])
-def test_verify_finds_content_that_changed_under_the_same_size_and_time(place, file):
+def test_verify_finds_content_that_changed_under_the_same_stamp(place, file, forged):
     path = Path("data") / file
     before = fingerprints(run(place, verify=True))
-    times = path.stat()
+    forged(path)
     flip_last_byte(path)
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert run(place)["warnings"] == []
     record = run(place, verify=True)
     (warning,) = record["warnings"]
@@ -399,14 +423,47 @@ def test_verify_finds_content_that_changed_under_the_same_size_and_time(place, f
     assert run(place, verify=True)["warnings"] == []
 
 
-def test_verify_reads_labels_whose_size_and_time_are_the_old_ones(place):
+def test_verify_reads_labels_whose_stamp_is_the_old_one(place, forged):
     path = Path("data/m/labeled0.png")
+    before = fingerprints(run(place))
+    forged(path)
+    flip_last_byte(path)
+    assert fingerprints(run(place)) == before
+    assert fingerprints(run(place, verify=True))["labeled"] != before["labeled"]
+
+
+@pytest.mark.parametrize("file", ["i/labeled0.png", "m/labeled0.png", "i/val0.png", "m/test0.png"])
+def test_an_edit_in_place_that_keeps_size_and_modification_time_is_seen(place, file):
+    path = Path("data") / file
     before = fingerprints(run(place))
     times = path.stat()
     flip_last_byte(path)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert load_fresh(RESULTS, place) is None
+    assert fingerprints(run(place)) != before
+
+
+def test_a_file_that_takes_the_place_of_another_is_seen_by_its_inode(place):
+    path = Path("data/m/labeled0.png")
+    before = stamp(path)
+    shutil.copy2(path, "copy.png")
+    Path("copy.png").replace(path)
+    assert stamp(path)[:2] == before[:2]
+    assert stamp(path)[3] != before[3]
+
+
+def test_a_copied_data_set_costs_one_look_and_no_more(place, opened):
+    before = fingerprints(run(place))
+    shutil.copytree("data", "copy")
+    shutil.rmtree("data")
+    shutil.move("copy", "data")
+    opened.clear()
     assert fingerprints(run(place)) == before
-    assert fingerprints(run(place, verify=True))["labeled"] != before["labeled"]
+    assert len(opened) > 0
+    opened.clear()
+    assert load_fresh(RESULTS, place) is not None
+    run(place)
+    assert opened == []
 
 
 def test_content_that_was_never_read_is_not_compared(place):
@@ -494,6 +551,9 @@ ROWS = st.builds(
     height=st.integers(1, 99999),
     width=st.integers(1, 99999),
     bytes=st.integers(1, 99999),
+    sha256=st.just("") | st.just("0" * 64),
+    mask_bytes=st.integers(0, 99999),
+    mask_sha256=st.just("") | st.just("f" * 64),
 )
 
 
@@ -508,11 +568,12 @@ def test_a_manifest_is_plain_csv(tmp_path):
     write_manifest(tmp_path / "m.csv", [Row('a "b", c', "unlabeled", "x/a.png", None, 3, 4, 5)])
     with (tmp_path / "m.csv").open(newline="", encoding="utf-8") as file:
         (found,) = csv.DictReader(file)
-    assert list(found) == ["id", "subset", "image", "mask", "height", "width", "bytes"]
-    assert list(found.values()) == ['a "b", c', "unlabeled", "x/a.png", "", "3", "4", "5"]
+    columns = ["id", "subset", "image", "mask", "height", "width", "bytes", "sha256", "mask_bytes", "mask_sha256"]
+    assert list(found) == columns
+    assert list(found.values()) == ['a "b", c', "unlabeled", "x/a.png", "", "3", "4", "5", "", "0", ""]
 
 
-HEADER = "id,subset,image,mask,height,width,bytes\n"
+HEADER = "id,subset,image,mask,height,width,bytes,sha256,mask_bytes,mask_sha256\n"
 
 
 @pytest.mark.parametrize(
@@ -521,11 +582,11 @@ HEADER = "id,subset,image,mask,height,width,bytes\n"
         (None, "there is no such manifest"),
         (b"", "the columns are missing; expected id,subset,image,mask,height,width,bytes"),
         (b"id,image\n", "the columns are id,image; expected"),
-        (HEADER.encode() + b"a,val,a.png,m.png,8\n", "line 2 has 5 columns; expected 7"),
-        (HEADER.encode() + b"a,train,a.png,m.png,8,8,9\n", "line 2 has the subset 'train'; expected labeled"),
-        (HEADER.encode() + b"a,val,a.png,m.png,8,tall,9\n", "has the size '8' x 'tall' and '9' bytes; expected"),
-        (HEADER.encode() + b"a,val,a.png,m.png,0,8,9\n", "line 2 has the size '0' x '8'"),
-        (HEADER.encode() + b'a,val,"a.png,m.png,8,8,9\n', "not a CSV file in UTF-8"),
+        (HEADER.encode() + b"a,val,a.png,m.png,8\n", "line 2 has 5 columns; expected 10"),
+        (HEADER.encode() + b"a,train,a.png,m.png,8,8,9,,9,\n", "line 2 has the subset 'train'; expected labeled"),
+        (HEADER.encode() + b"a,val,a.png,m.png,8,tall,9,,9,\n", "has the size '8' x 'tall' and '9' bytes; expected"),
+        (HEADER.encode() + b"a,val,a.png,m.png,0,8,9,,9,\n", "line 2 has the size '0' x '8'"),
+        (HEADER.encode() + b'a,val,"a.png,m.png,8,8,9,,9,\n', "not a CSV file in UTF-8"),
         (b"\xff\xfe", "not a CSV file in UTF-8"),
     ],
 )

@@ -13,7 +13,7 @@ INDEX = {
     "classes": list(fabricate.CLASSES),
     "palette": [[0, 0, 0], [128, 0, 0], [0, 128, 0]],
     "subsets": {
-        subset: {"fingerprint": f"{subset:0<64}", "count": 10}
+        subset: {"fingerprint": f"{subset:0<64}", "count": 10, "sha256": "0" * 64}
         for subset in ("labeled", "unlabeled", "val", "test", "truth")
     },
 }
@@ -122,7 +122,7 @@ def test_every_fingerprint_reaches_exactly_the_stages_that_read_it() -> None:
         "test": ("teacher", "masks1", "score", "select", "labels1", "phase1", "labels2", "student", "student-val"),
         "truth": ("teacher", "masks1", "score", "select", "labels1", "phase1", "labels2", "student", "student-test"),
     }.items():
-        subsets = INDEX["subsets"] | {subset: {"fingerprint": "f" * 64, "count": 10}}
+        subsets = INDEX["subsets"] | {subset: INDEX["subsets"][subset] | {"fingerprint": "f" * 64}}
         after = plan_of(fabricate.tiny(), INDEX | {"subsets": subsets})
         same = {role for role, folder in roles(before, "st++").items() if roles(after, "st++")[role] == folder}
         assert same >= {role for role in unaffected if role in roles(before, "st++")}, subset

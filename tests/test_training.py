@@ -175,8 +175,8 @@ def test_a_sample_is_a_function_of_epoch_and_index_and_kind(tmp_path: Path) -> N
         writer.add("u", np.ones((height, width), np.uint8))
     samples = samples_of(
         "student",
-        [Row("l", "labeled", image, mask, height, width, 1)],
-        [Row("u", "unlabeled", image, None, height, width, 1)],
+        [Row("l", "labeled", image, mask, height, width, 0)],
+        [Row("u", "unlabeled", image, None, height, width, 0)],
         [store],
         1,
     )

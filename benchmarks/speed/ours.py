@@ -48,7 +48,7 @@ def data(work: str, scratch: Path) -> Turn:
     samples = []
     for line in (scratch / f"{suffix}.txt").read_text().split("\n"):
         image, mask = line.split(" ")
-        row = Row(Path(image).stem, "unlabeled", str(scratch / image), str(scratch / mask), 360, 480, 1)
+        row = Row(Path(image).stem, "unlabeled", str(scratch / image), str(scratch / mask), 360, 480, 0)
         samples.append(Sample(row, stores))
     settings = StudentAugmentation().model_dump()
     how: dict[str, Any] = {"crop": CROP, "base_size": BASE, "seed": 0, "role": "student", "cache": 10**9}

@@ -82,7 +82,7 @@ def training_set(options: argparse.Namespace) -> TrainingSet:
         with Image.open(path) as image:
             width, height = image.size
         mask = str(options.masks / f"{path.stem}.png")
-        samples.append(Sample(Row(path.stem, "labeled", str(path), mask, height, width, 1)))
+        samples.append(Sample(Row(path.stem, "labeled", str(path), mask, height, width, 0)))
     encoding, augmentation = {"classes": options.classes, "ignore_value": 255}, {"labeled": AUGMENTATION}
     return TrainingSet(
         samples, encoding, augmentation, crop=CROP, base_size=480, seed=0, role="teacher", cache=2 * 10**9

@@ -14,8 +14,8 @@ from torch.utils.data import Dataset, Sampler
 from stpp.counts import labeled_repeat
 from stpp.data.augmentation import augment, sample_rng
 from stpp.data.cache import DecodedCache
-from stpp.data.images import read_image, read_mask
 from stpp.data.manifest import Row
+from stpp.data.reading import image_of, mask_of
 from stpp.data.strong import Mask, Pixels, hue_tables
 from stpp.masks import MaskStore, first_labels
 
@@ -96,11 +96,8 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
         """Image and mask of a sample, not augmented."""
         number, row, stores = self.numbers[sample.row.id], sample.row, sample.stores
         if (pair := self.cache.get(number)) is None:
-            image = np.array(read_image(row.image))
-            if stores:
-                mask = first_labels([store[row.id] for store in stores])
-            else:
-                mask = read_mask(row.true_mask, self.encoding)
+            image = np.array(image_of(row))
+            mask = first_labels([store[row.id] for store in stores]) if stores else mask_of(row, self.encoding)
             pair = image, mask
             self.cache.put(number, *pair)
         return pair

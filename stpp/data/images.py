@@ -46,13 +46,15 @@ class ImageError(StppError):
         super().__init__(f"{path}: {what}{f' ({detail})' if detail else ''}. {remedy}")
 
 
-def read_image(path: str | Path) -> Image.Image:
+def read_image(path: str | Path, content: bytes | None = None) -> Image.Image:
     """An image as Pillow RGB, upright. Grey and palette images are converted, transparency is dropped.
+
+    `content` is the file's bytes where they are at hand.
 
     Raises ImageError where the file is missing, damaged, of another format, larger than Pillow's limit against
     decompression bombs (179 million pixels), or has more than 8 bits a channel.
     """
-    with open_image(path) as image:
+    with open_image(path, content) as image:
         return upright(image, orientation(image)).convert("RGB")
 
 
@@ -62,14 +64,15 @@ def image_size(path: str | Path) -> tuple[int, int]:
         return upright_size(image)
 
 
-def read_mask(path: str | Path, encoding: Mapping[str, Any]) -> NDArray[np.uint8]:
-    """A mask as uint8 (H, W), class 0..C-1 or 255 = ignore, upright. `class_of` says what `encoding` means.
+def read_mask(path: str | Path, encoding: Mapping[str, Any], content: bytes | None = None) -> NDArray[np.uint8]:
+    """A mask as uint8 (H, W), class 0..C-1 or 255 = ignore, upright. `class_of` says what `encoding` means, `content`
+    is the file's bytes where they are at hand.
 
     Grey (1 to 16 bits) and palette masks hold values, RGB ones colours (transparency is dropped). With a
     `palette_map`, 8-bit grey and palette masks are read by their colours, too. Raises ImageError where the file cannot
     be read, and StppError where a pixel has no class.
     """
-    with open_mask(path) as image:
+    with open_mask(path, content) as image:
         raw = raw_labels(image, by_colour=bool(encoding.get("palette_map")))
     colours = raw.dtype == np.uint32
     known, classes = _decoder(json.dumps(dict(encoding)), 0 if colours else 256 ** min(raw.dtype.itemsize, 2))

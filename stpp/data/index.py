@@ -1,7 +1,6 @@
 """`stpp index`: from the data settings to manifests with fingerprints, after a look at every file."""
 
 import atexit
-import hashlib
 import json
 import shutil
 from collections import Counter
@@ -17,7 +16,7 @@ from stpp.data.images import class_of
 from stpp.data.inspection import Inspector, Kind, Look
 from stpp.data.lint import counted, lint, lint_counts, shares, some
 from stpp.data.lists import absent
-from stpp.data.manifest import SUBSETS, Row, write_manifest
+from stpp.data.manifest import SUBSETS, Row, fingerprint, manifest_digest, manifest_path, write_manifest
 from stpp.data.record import FORMAT, index_path, stamp
 from stpp.data.sources import Entry, Sources, resolve
 from stpp.errors import Problems
@@ -28,10 +27,10 @@ from stpp.metrics import IGNORE
 class Index(NamedTuple):
     """A look at a data set: its index, and what is to be written of it before a job can read the data.
 
-    `record` has, by subset that is not empty, `fingerprint`, `count` and `manifest` (a path); the names of the
-    `classes` and their `palette` ([r, g, b]); `warnings`; and what `record.load_fresh` has to `watch`. `rows` are those
-    of the manifests, by subset. `inspector` is who looked. `scenes` is the folder where the demo's scenes were drawn
-    for this look alone; record and rows are then about that folder.
+    `record` has, by subset that is not empty, `fingerprint`, `count`, `manifest` (a path) and its `sha256`; the names
+    of the `classes` and their `palette` ([r, g, b]); `warnings`; and what `record.load_fresh` has to `watch`. `rows`
+    are those of the manifests, by subset. `inspector` is who looked. `scenes` is the folder where the demo's scenes
+    were drawn for this look alone; what is to `watch` is then in that folder.
     """
 
     record: dict[str, Any]
@@ -88,11 +87,9 @@ def look(
 ) -> Index:
     """Look at all files of the data set that `data` describes, and write nothing.
 
-    A fingerprint is the SHA-256 of the rows in their order: for labeled, val and test of the ids and the digests of
-    image and mask, for unlabeled and truth of the ids and the file sizes. It depends neither on where the data lie nor
-    on times. `verify` reads the content of all files again and warns where that of unlabeled images is not what it was.
-    Demo scenes that are not there yet are drawn into a temporary folder, which goes when the process ends.
-    Raises Problems, with all that is wrong.
+    `verify` reads the content of all files again and warns where that of unlabeled images is not what it was. Demo
+    scenes that are not there yet are drawn into a temporary folder, which goes when the process ends. Raises Problems,
+    with all that is wrong.
     """
     scenes = _scenes(data) if data["layout"] == "demo" else None
     source = _as_lists(data, scenes) if data["layout"] == "demo" else data
@@ -126,11 +123,13 @@ def look(
         )
 
     rows = _rows(sources.entries, images, masks)
+    if scenes is not None:
+        rows = {subset: _moved(members, scenes, Path(expanduser(data["root"]))) for subset, members in rows.items()}
     subsets: dict[str, dict[str, Any]] = {}
     for subset, members in rows.items():
-        fingerprint = _fingerprint(members, images, masks)
-        path = results / "data" / f"{subset}-{fingerprint[:8]}.csv"
-        subsets[subset] = {"fingerprint": fingerprint, "count": len(members), "manifest": str(path)}
+        digest = manifest_digest(members)
+        known = {"fingerprint": fingerprint(members), "count": len(members)}
+        subsets[subset] = {**known, "manifest": str(manifest_path(results, subset, digest)), "sha256": digest}
         log(f"{subset}: {len(members):,} images")
         if subset == "labeled" and classes.encoding is not None:
             entries = [entry for entry in others if entry.subset == "labeled"]
@@ -140,7 +139,7 @@ def look(
 
     watched = {entry.image: images[entry.image] for entry in others}
     watched |= {entry.mask: masks[entry.mask] for entry in others if entry.mask is not None}
-    files = {**classes.files, **sources.files, **{path: [look.size, look.mtime_ns] for path, look in watched.items()}}
+    files = {**classes.files, **sources.files, **{path: look.stamp for path, look in watched.items()}}
     record = {
         "format": FORMAT,
         "subsets": subsets,
@@ -214,21 +213,24 @@ def _rows(entries: Iterable[Entry], images: Mapping[str, Look], masks: Mapping[s
     """The rows of each subset that is not empty, in the order of the entries."""
     rows: dict[str, list[Row]] = {}
     for id_, subset, image, mask, _ in entries:
-        look = images[image]
+        look, true = images[image], masks.get(mask or "", Look())
         row = Row(id_, subset, image, mask, look.height, look.width, look.size)
-        if subset == "unlabeled":
-            true = masks.get(mask or "", Look())
+        if subset != "unlabeled":
+            row = row._replace(sha256=look.sha256, mask_bytes=true.size, mask_sha256=true.sha256)
+        else:
+            # Their digests are known only by chance.
             if (true.height, true.width) == (look.height, look.width):
-                rows.setdefault("truth", []).append(row._replace(subset="truth"))
+                rows.setdefault("truth", []).append(row._replace(subset="truth", mask_bytes=true.size))
             row = row._replace(mask=None)
         rows.setdefault(subset, []).append(row)
     return {subset: rows[subset] for subset in SUBSETS if subset in rows}
 
 
-def _fingerprint(rows: Iterable[Row], images: Mapping[str, Look], masks: Mapping[str, Look]) -> str:
-    digest = hashlib.sha256()
-    for row in rows:
-        image, mask = images[row.image], masks.get(row.mask or "", Look())
-        known = {"unlabeled": [str(image.size)], "truth": [str(mask.size)]}.get(row.subset, [image.sha256, mask.sha256])
-        digest.update("\0".join([row.id, *known]).encode() + b"\n")
-    return digest.hexdigest()
+def _moved(rows: Iterable[Row], scenes: Path, root: Path) -> list[Row]:
+    """The rows with the paths that the scenes, which lie in `scenes` now, will have in `root`."""
+
+    def place(path: str) -> str:
+        name = path.removeprefix(f"{scenes}/")
+        return name if name == path or root == Path() else f"{root}/{name}"
+
+    return [row._replace(image=place(row.image), mask=row.mask and place(row.mask)) for row in rows]

@@ -1,11 +1,11 @@
-"""A look at every file of a data set: size, digest, labels. What was seen is remembered by size and time of change."""
+"""A look at every file of a data set: size, digest, labels. What was seen is remembered by the file's stamp."""
 
 import hashlib
 import json
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -27,7 +27,7 @@ from stpp.data.images import (
 from stpp.data.record import stamp
 from stpp.files import write_text
 
-FORMAT = 1  # of the cache file
+FORMAT = 2  # of the cache file
 THREADS = 8
 GROUP = 32  # files a task: with one, handing out tasks would cost more than many a look
 MAX_LABELS = 4096  # distinct labels in one mask
@@ -38,25 +38,30 @@ Kind = Literal["image", "mask", "coloured mask"]
 class Look(NamedTuple):
     """What a file turned out to be. Of a file with an `error` nothing else is known.
 
-    `size` in bytes, `mtime_ns` before it was read; `height`, `width` once upright. `sha256` of the bytes, and for masks
-    `values` (raw value "17" or colour "#80ff00" -> number of pixels), where its content was looked at, else empty.
+    `stamp` is what `record.stamp` said before it was read; `height`, `width` once upright. `sha256` of the bytes, and
+    for masks `values` (raw value "17" or colour "#80ff00" -> number of pixels), where its content was looked at, else
+    empty.
     """
 
-    size: int = 0
-    mtime_ns: int = 0
+    stamp: Sequence[int] = ()
     sha256: str = ""
     height: int = 0
     width: int = 0
     values: Mapping[str, int] = {}
     error: ImageError | None = None
 
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+        return self.stamp[0] if self.stamp else 0
+
 
 class Inspector:
     """Looks at files, several at a time, and no more closely than it must.
 
-    A file whose size and time of change are those of an earlier look is not opened again; with `verify` it is, if its
-    content matters. `changed` gathers the paths whose content is not what it was under the same size. Without a `cache`
-    file there was no earlier look.
+    A file whose stamp is that of an earlier look is not opened again; with `verify` it is, if its content matters.
+    `changed` gathers the paths whose content is not what it was under the same size. Without a `cache` file there was
+    no earlier look.
     """
 
     def __init__(self, cache: Path | None, *, verify: bool = False) -> None:
@@ -103,8 +108,8 @@ class Inspector:
     def _look(self, kind: Kind, path: str, content: bool) -> Look:
         earlier = _remembered_look(self._remembered.get(kind, {}).get(path))
         try:
-            size, mtime_ns = stamp(path)
-            if earlier[:2] == (size, mtime_ns) and not self.verify and (earlier.sha256 or not content):
+            found = stamp(path)
+            if earlier.stamp == found and not self.verify and (earlier.sha256 or not content):
                 return earlier
             data = None
             if content or earlier.sha256:
@@ -116,9 +121,10 @@ class Inspector:
             return Look(error=error)
         except OSError as error:
             return Look(error=unreadable(path, error))
-        if earlier.sha256 and earlier.size == size and earlier.sha256 != digest:
+        look = Look(found, digest, height, width, values)
+        if earlier.sha256 and earlier.size == look.size and earlier.sha256 != digest:
             self.changed.add(path)
-        return Look(size, mtime_ns, digest, height, width, values)
+        return look
 
 
 def _measure(kind: Kind, path: str, data: bytes | None = None) -> tuple[int, int, dict[str, int]]:
@@ -202,8 +208,9 @@ def _seems_whole(image: Image.Image) -> bool:
 
 def _remembered_look(fields: Any) -> Look:
     """An earlier look from the cache; an empty one where it remembers nothing, or nothing of this kind."""
-    types = [int, int, str, int, int, dict]
-    return Look(*fields) if isinstance(fields, list) and [type(field) for field in fields] == types else Look()
+    types = [list, str, int, int, dict]
+    known = isinstance(fields, list) and [type(field) for field in fields] == types
+    return Look(*fields) if known and [type(number) for number in fields[0]] == [int] * 4 else Look()
 
 
 def _load(cache: Path) -> dict[str, dict[str, Any]]:

@@ -24,8 +24,8 @@ def index_path(results: Path, data: Mapping[str, Any]) -> Path:
 def load_fresh(results: Path, data: Mapping[str, Any]) -> dict[str, Any] | None:
     """The recorded index where nothing that it rests on has changed, else None.
 
-    Compared are size and modification time of the list files and of every labeled, val and test image and mask, and
-    the names in scanned folders. Unlabeled images are not looked at: there may be a million.
+    Compared are the stamps of the list files and of every labeled, val and test image and mask, and the names in
+    scanned folders. Unlabeled images are not looked at: there may be a million.
     """
     try:
         record: dict[str, Any] = json.loads(index_path(results, data).read_text(encoding="utf-8"))
@@ -59,7 +59,7 @@ def _complete(record: Mapping[str, Any]) -> bool:
     return (
         record["format"] == FORMAT
         and "labeled" in record["subsets"]
-        and all(len(subset["fingerprint"]) == 64 and subset["count"] > 0 for subset in subsets)
+        and all(len(subset["fingerprint"]) == len(subset["sha256"]) == 64 and subset["count"] > 0 for subset in subsets)
         and record["watch"]["manifests"].keys() in (set(), {subset["manifest"] for subset in subsets})
         and all(isinstance(text, str) for text in [*record["classes"], *record["warnings"]])
         and all(len(colour) == 3 for colour in record["palette"])
@@ -68,9 +68,13 @@ def _complete(record: Mapping[str, Any]) -> bool:
 
 
 def stamp(path: str | Path) -> list[int]:
-    """Size in bytes and modification time in nanoseconds of a file."""
+    """Size in bytes, times in ns of the last change of the content and of the last change at all, and inode of a file.
+
+    Anybody can set the time of the content, and programs that copy or restore files do; nobody can set the other one.
+    The device is left out: its number is another one after a restart or a new mount.
+    """
     status = Path(path).stat()
-    return [status.st_size, status.st_mtime_ns]
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def stamp_or_none(path: str | Path) -> list[int] | None:

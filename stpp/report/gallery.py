@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stpp.data.images import read_image, read_mask
 from stpp.data.manifest import Row
+from stpp.data.reading import image_of, mask_of
 from stpp.masks import IGNORE_COLOUR, MaskStore, voc_palette
 from stpp.metrics import IGNORE
 from stpp.report.facts import Facts, result_of
@@ -116,7 +116,7 @@ def gallery(facts: Facts, sources: Sources) -> Html:
         for group in chosen
     ]
     about = element("p", f"Images and masks of {run_name(facts.shown)}, reduced to {SIDE} px where they are larger.")
-    judged = any(true_mask(row, facts) for group in chosen for row in group.rows)
+    judged = any(judged_by(row, facts) for group in chosen for row in group.rows)
     key = legend(facts.classes, colours, stability=len(sources.masks) > 1, errors=judged)
     return section("gallery", "Gallery", about, key, *groups) if groups else Html("")
 
@@ -138,9 +138,13 @@ def legend(classes: Sequence[str], colours: NDArray[np.uint8], *, stability: boo
     return element("dl", *named, class_="legend")
 
 
-def true_mask(row: Row, facts: Facts) -> str | None:
-    """The true mask of an image that is shown, if there is one; of unlabeled images it serves for nothing else."""
-    return next((true.mask for true in facts.subsets.get("truth", ()) if true.id == row.id), row.mask)
+def judged_by(row: Row, facts: Facts) -> Row | None:
+    """The row with the true mask of an image that is shown, if there is one.
+
+    That of an unlabeled image serves for nothing else.
+    """
+    true = next((true for true in facts.subsets.get("truth", ()) if true.id == row.id), row)
+    return None if true.mask is None else true
 
 
 def swatches(entries: Iterable[tuple[Sequence[int], str]]) -> list[Html]:
@@ -160,7 +164,7 @@ def picture_row(row: Row, note: str, facts: Facts, sources: Sources, colours: ND
 
 def pictures(row: Row, facts: Facts, sources: Sources, colours: NDArray[np.uint8]) -> Iterator[tuple[str, str, str]]:
     """Caption, description and data URI of each picture of an image."""
-    image = np.asarray(read_image(row.image))
+    image = np.asarray(image_of(row))
     yield "image", f"The image {row.id}, {row.width} x {row.height} px", photo_uri(image)
 
     def of_mask(caption: str, mask: Mask) -> tuple[str, str, str]:
@@ -177,8 +181,8 @@ def pictures(row: Row, facts: Facts, sources: Sources, colours: NDArray[np.uint8
         if row.id in store:
             yield of_mask("pseudo-label", store[row.id])
     final = sources.predict(row)
-    if (path := true_mask(row, facts)) is not None:
-        true = read_mask(path, sources.encoding)
+    if (judge := judged_by(row, facts)) is not None:
+        true = mask_of(judge, sources.encoding)
         yield of_mask("ground truth", true)
         yield of_mask("final prediction", final)
         errors = np.where(true == IGNORE, 2, final != true).astype(np.uint8)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from stpp.data.images import read_image
 from stpp.data.manifest import Row
+from stpp.data.reading import image_of
 from stpp.masks import MaskStore
 from stpp.report.facts import Facts, load
 from stpp.report.gallery import Mask, Sources, gallery
@@ -95,6 +95,6 @@ def predictor(stage: Stage, runtime: Runtime) -> Callable[[Row], Mask]:
     network = for_prediction(load_checkpoint(stage.input("checkpoint"), device).network, prediction["precision"])
 
     def predict(row: Row) -> Mask:
-        return predict_mask(network, np.asarray(read_image(row.image)), device, prediction)
+        return predict_mask(network, np.asarray(image_of(row)), device, prediction)
 
     return predict

@@ -1,0 +1,46 @@
+"""The image and the mask of a manifest's row, decoded only if their file is the one that was planned."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from stpp.data.images import ImageError, open_stream, read_image, read_mask, unreadable
+from stpp.data.manifest import Row
+
+
+def image_of(row: Row) -> Image.Image:
+    """`read_image` of a row's image. Raises ImageError, too, if its file has another digest, or size, than the row."""
+    return read_image(row.image, planned(row.image, row.bytes, row.sha256))
+
+
+def mask_of(row: Row, encoding: Mapping[str, Any]) -> NDArray[np.uint8]:
+    """`read_mask` of a row's mask. Raises ImageError, too, if its file has another digest, or size, than the row."""
+    return read_mask(row.true_mask, encoding, planned(row.true_mask, row.mask_bytes, row.mask_sha256))
+
+
+def planned(path: str, size: int, sha256: str) -> bytes | None:
+    """The bytes of a file, read once, if they have this SHA-256 (hex). Raises ImageError if they do not.
+
+    Without a digest the size alone is compared, and without a size (0) nothing; the bytes are not read then (None).
+    """
+    content = None
+    try:
+        if sha256:
+            with open_stream(path) as stream:
+                content = stream.read()
+            changed = hashlib.sha256(content).hexdigest() != sha256
+        else:
+            changed = size > 0 and Path(path).stat().st_size != size
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if changed:
+        # An unlabeled file is looked at again by `stpp index` alone.
+        remedy = f"Put the file back, or {'' if sha256 else 'run `stpp index` and '}run the workflow again: "
+        remedy += "it plans new stages for what the data are now"
+        raise ImageError(path, "another file than when the workflow was planned", remedy)
+    return content
