@@ -9,6 +9,7 @@ and textures, objects hide each other, and the light runs from clear to hazy, di
 from a few labels, the others take many scenes. Nothing in a scene depends on the subset that it is in.
 """
 
+import glob
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from stpp.errors import StppError
-from stpp.files import replacing
+from stpp.files import ABANDONED, remove_leftovers, replacing, sync
 
 CLASSES: list[str] = ["background", "disc", "ring", "square", "cross", "triangle", "star"]
 
@@ -306,6 +307,7 @@ def generate(root: Path, *, labeled: int, unlabeled: int, val: int, test: int, s
         return
     temporary = root.with_name(f".{root.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
+    remove_leftovers(root.parent, f"{glob.escape(root.name)}.*", ABANDONED)
     try:
         for folder in ("images", "masks"):
             (temporary / folder).mkdir(parents=True)
@@ -319,8 +321,11 @@ def generate(root: Path, *, labeled: int, unlabeled: int, val: int, test: int, s
         colours = ["#" + bytes(colour).hex() for colour in PALETTE]
         _write(temporary / "classes.txt", [f"{name} {colour}" for name, colour in zip(CLASSES, colours)])
         _write(temporary / SETTINGS_FILE, [json.dumps(settings)])
+        for path in [*temporary.rglob("*"), temporary]:
+            sync(path)
         try:
             temporary.rename(root)
+            sync(root.parent)
         except OSError:
             # Another process may have been faster with the same scenes.
             if not _is_there(root, settings):
