@@ -194,15 +194,12 @@ def _decide(thread: int, process: int, root: str, mode: str, at: int, trace: Tra
     if mode == "kill before":
         os.kill(process, signal.SIGKILL)
         return _CONTINUE
-    if mode == "EIO" or (mode == "ENOSPC" and number not in LENGTHS):
+    half = getattr(registers, LENGTHS[number]) // 2 if number in LENGTHS else 0
+    if mode == "EIO" or (mode == "ENOSPC" and not half):
         return _fail(thread, registers, getattr(errno, mode))
-    if mode in ("half", "ENOSPC"):
-        length = LENGTHS.get(number)
-        if length:
-            setattr(registers, length, getattr(registers, length) // 2)
-            _ptrace(_SETREGS, thread, 0, registers)
-        if mode == "ENOSPC" and not getattr(registers, length or "rax"):
-            return _fail(thread, registers, errno.ENOSPC)
+    if mode in ("half", "ENOSPC") and half:
+        setattr(registers, LENGTHS[number], half)
+        _ptrace(_SETREGS, thread, 0, registers)
     return _CONTINUE if mode == "ENOSPC" else _SYSCALL
 
 
