@@ -1,5 +1,5 @@
 # make demo | make ablations | make camvid | make test | make browser | make durability | make cluster | make bench
-# make demo SEEDS=3, make camvid CAMVID=path, make durability KILLS=10, make bench REFERENCE=path [MODEL=checkpoint] [AT_ONCE=2]
+# make demo SEEDS=3, make camvid CAMVID=path, make durability KILLS=10 POINTS=all, make bench REFERENCE=path [MODEL=checkpoint] [AT_ONCE=2]
 # make check | make docs | make lock
 
 PYTHON ?= python3
@@ -7,6 +7,7 @@ VENV   ?= .venv
 CORES  ?= all
 SEEDS  ?= 1
 KILLS  ?= 50
+POINTS ?= 300
 AT_ONCE ?= 1
 CAMVID ?= ../shared/camvid
 WEIGHTS ?= ../shared/weights/mobilenet_v2-imagenet.pth
@@ -51,8 +52,9 @@ browser: setup  ## open the demo's report in Chromium, check it, and take pictur
 	$(BIN)/python -m pytest -rs tests/test_browser.py --report results/demo/report.html --screenshots results/demo/screenshots
 	@echo "Pictures of results/demo/report.html are in results/demo/screenshots/"
 
-durability: setup  ## kill the workflow at random moments, and compare what it ends in
+durability: setup  ## kill the workflow at random moments, stop its commands at operations on files, and compare
 	$(BIN)/python tests/durability.py --kills $(KILLS)
+	$(BIN)/python tests/faultpoints.py --points $(POINTS)
 	$(BIN)/python benchmarks/saving.py
 
 cluster: setup  ## run on a real SLURM, started here as root, disturb it, and compare what it ends in

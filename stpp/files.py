@@ -3,9 +3,11 @@
 import hashlib
 import io
 import os
+import shutil
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,9 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -51,10 +53,22 @@ class Sink(io.FileIO):
         return len(view)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what writers that were killed left in `folder`."""
-    for path in folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
+ABANDONED = 3600.0
+"""Seconds after which what nobody writes to any more counts as left behind by a writer that was killed."""
+
+
+def remove_leftovers(folder: Path, of: str = "*", idle: float = 0.0) -> None:
+    """Remove what writers that were killed left in `folder`, those of the names that match `of`.
+
+    Where another writer may be at work, only what has not been written to for `idle` seconds is removed.
+    """
+    for path in folder.glob(f".{of}.tmp"):
+        with suppress(FileNotFoundError):  # it has just got its name
+            if time.time() - path.stat().st_mtime >= idle:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -71,7 +85,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Have the disk hold what was written to a file, or a folder's names."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

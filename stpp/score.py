@@ -1,5 +1,6 @@
 """The stage that scores how stable the K checkpoints' masks of each unlabeled image are."""
 
+import io
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -81,9 +82,14 @@ def compare_in_parts(
 
 
 def write_rows(parts: Parts, first: int, rows: NDArray[np.float64]) -> None:
-    """Close the part that begins with item `first`."""
-    with parts.writing(first) as path, path.open("wb") as file:
-        np.save(file, rows)
+    """Close the part that begins with item `first`.
+
+    By way of memory: numpy writes to a file through a buffer of C, and does not see that emptying it fails.
+    """
+    buffer = io.BytesIO()
+    np.save(buffer, rows)
+    with parts.writing(first) as path:
+        path.write_bytes(buffer.getbuffer())
 
 
 def tables(store: MaskStore, parts: Sequence[Path], checkpoints: int, definition: str) -> Iterator["pd.DataFrame"]:

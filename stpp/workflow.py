@@ -23,7 +23,7 @@ from stpp.counts import labeled_repeat, reliable_count
 from stpp.data.record import in_place, load_fresh
 from stpp.errors import Problems, StppError
 from stpp.expansion import expand
-from stpp.files import remove_leftovers, sha256, write_text
+from stpp.files import ABANDONED, remove_leftovers, sha256, write_text
 from stpp.plan import Plan, Stage
 from stpp.progress import UNFINISHED
 from stpp.staleness import as_text, record_in, stale
@@ -267,7 +267,13 @@ def at_work(results: Path) -> str:
 
 
 def write(config: Config, plan: Plan) -> None:
-    """Write the recipe of every stage, and the view of the plan that people look at."""
+    """Write the recipe of every stage, and the view of the plan that people look at.
+
+    What writers of other files left there when they were killed is removed.
+    """
+    results = Path(config.results)
+    for folder in (results / "data", results / "weights", results / plan.name):
+        remove_leftovers(folder, idle=ABANDONED)
     write_recipes(config, plan)
     _write_view(config, plan)
 
@@ -281,9 +287,10 @@ def write_recipes(config: Config, plan: Plan) -> None:
     for stage in plan.stages.values():
         folder = Path(config.results) / "stages" / stage.folder
         _write_recipe(folder, stage)
-        if (folder / "stage.json").exists():
+        done = (folder / "stage.json").exists()
+        if done:
             shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
-            remove_leftovers(folder)
+        remove_leftovers(folder, idle=0 if done else ABANDONED)
 
 
 def refresh_view(config: Config, plan: Plan) -> None:

@@ -69,18 +69,19 @@ TIMES = ("table.csv", "table.txt", "report.html")
 """What says how long the stages took; their other numbers are in `runs.csv` and `metrics.json`."""
 
 
-def artifacts(folder: Path) -> dict[str, bytes]:
-    """Every file of the stages by its path, but TIMES: its bytes, or of `stage.json` what does not say when it ran."""
+def artifacts(folder: Path, times: Sequence[str] = TIMES) -> dict[str, bytes]:
+    """Every file of the stages but `times`, by its path: its bytes, of `stage.json`, what does not say when it ran."""
     found = {}
     for path in sorted((folder / "results" / "stages").rglob("*")):
-        if path.is_file() and path.name not in TIMES:
+        if path.is_file() and path.name not in times:
             name = str(path.relative_to(folder))
             found[name] = path.read_bytes()
             if path.name == "stage.json":
-                record = json.loads(found[name])
-                digests = {file: digest for file, digest in record["sha256"].items() if file not in TIMES}
-                kept = {"identity": record["identity"], "sha256": digests, "warnings": record["warnings"]}
-                found[name] = json.dumps(kept, sort_keys=True).encode()
+                with suppress(ValueError):  # what is broken is compared as it is
+                    record = json.loads(found[name])
+                    digests = {file: digest for file, digest in record["sha256"].items() if file not in times}
+                    kept = {"identity": record["identity"], "sha256": digests, "warnings": record["warnings"]}
+                    found[name] = json.dumps(kept, sort_keys=True).encode()
     return found
 
 

@@ -9,6 +9,7 @@ and textures, objects hide each other, and the light runs from clear to hazy, di
 from a few labels, the others take many scenes. Nothing in a scene depends on the subset that it is in.
 """
 
+import glob
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from stpp.errors import StppError
+from stpp.files import ABANDONED, remove_leftovers, sync
 
 CLASSES: list[str] = ["background", "disc", "ring", "square", "cross", "triangle", "star"]
 
@@ -300,13 +302,17 @@ def generate(root: Path, *, drawn: Path | None = None, **settings: int) -> None:
         return
     temporary = root.with_name(f".{root.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
+    remove_leftovers(root.parent, f"{glob.escape(root.name)}.*", ABANDONED)
     try:
         if drawn is not None:
             shutil.copytree(drawn, temporary)
         else:
             draw_scenes(temporary, **settings)
+        for path in [*temporary.rglob("*"), temporary]:
+            sync(path)
         try:
             temporary.rename(root)
+            sync(root.parent)
         except OSError:
             # Another process may have been faster with the same scenes.
             if not is_there(root, **settings):

@@ -1,0 +1,88 @@
+"""Some of the points of faultpoints.py, at commands that cost little; and that the harness finds what is wrong."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import syscalls
+from conftest import ROOT
+
+from stpp.files import remove_leftovers
+
+pytestmark = pytest.mark.skipif(not syscalls.works_here(), reason="processes are traced on Linux on x86-64 alone")
+
+BROKEN = """
+import contextlib, sys
+import faultpoints, stpp.files, stpp.models.weights
+
+{breaks}
+sys.exit(faultpoints.main(sys.argv[1:]))
+"""
+UNSYNCED = "stpp.files.sync = lambda path: None"
+IN_PLACE = """
+@contextlib.contextmanager
+def replacing(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    yield path
+
+stpp.files.replacing = replacing
+"""
+IMPATIENT = "faultpoints.workflow.remove_leftovers = lambda *given, **named: None"
+
+
+def harness(*arguments: str, breaks: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", BROKEN.format(breaks=breaks), *arguments]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+
+
+def test_a_sample_of_points() -> None:
+    for command in ("index:", "weights:"):
+        done = harness("--points", "12", "--only", command)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "12 of " in done.stdout.splitlines()[-1]
+        assert done.stdout.endswith(": 0 are wrong\n")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "only", "found"),
+    [
+        (UNSYNCED, "weights: power", "other bytes"),
+        (IN_PLACE, "weights: half", "other bytes"),
+        (IMPATIENT, "weights: kill after", "left over"),
+    ],
+    ids=["not synced", "written in place", "left lying"],
+)
+def test_the_harness_finds_a_broken_writer(breaks: str, only: str, found: str) -> None:
+    done = harness("--points", "all", "--only", only, breaks=breaks)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"WRONG: {only}" in done.stdout
+    assert found in done.stdout
+
+
+def test_operations_are_seen_at_the_kernel(tmp_path: Path) -> None:
+    """Also those of a process that is started, and what C's own buffers write when a file is closed."""
+
+    def work() -> int:
+        (tmp_path / "a").mkdir()
+        subprocess.run(["sh", "-c", f"echo x > '{tmp_path}/a/b'; mv '{tmp_path}/a/b' '{tmp_path}/c'"], check=True)
+        (tmp_path / "c").unlink()
+        return 3
+
+    trace = syscalls.run(work, tmp_path)
+    assert trace.code == 3
+    assert [kind for kind, _ in trace.operations] == ["mkdir", "open", "write", "rename", "remove"]
+
+
+def test_abandoned_files_go_and_fresh_ones_stay(tmp_path: Path) -> None:
+    for name, age in ((".a.csv.1.tmp", 7200), (".b.csv.2.tmp", 60), ("mine.tmp", 7200), (".folder.3.tmp", 7200)):
+        path = tmp_path / name
+        (path.mkdir if "folder" in name else path.touch)()
+        os.utime(path, (time.time() - age,) * 2)
+    remove_leftovers(tmp_path, "a*", idle=3600)
+    assert not (tmp_path / ".a.csv.1.tmp").exists() and (tmp_path / ".folder.3.tmp").exists()
+    remove_leftovers(tmp_path, idle=3600)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".b.csv.2.tmp", "mine.tmp"]
