@@ -16,16 +16,19 @@ BIN := $(CURDIR)/$(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 # Before Snakemake reads a configuration, which it runs as a program where that says so.
 CHECK := $(BIN)/stpp config check
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SEED_LIST := [$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
 
 .PHONY: setup demo ablations camvid test browser durability cluster bench check docs lock
 
 setup: $(VENV)/ready
 
-$(VENV)/ready: envs/requirements-dev.txt pyproject.toml
+# Nothing is installed but files with the recorded hashes; what builds from source is built by the recorded setuptools.
+$(VENV)/ready: envs/requirements-dev.txt envs/requirements-build.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(INSTALL) --require-hashes -r envs/requirements-build.txt
+	$(INSTALL) --require-hashes --no-build-isolation -r envs/requirements-dev.txt
+	$(INSTALL) --no-build-isolation --no-deps -e .
 	touch $@
 
 demo: setup  ## the whole pipeline on the embedded demo

@@ -41,7 +41,7 @@ PRINT = {  # what, as a pattern
 INSTALLS = ["pip install '.[slurm]'", "pip install 'stpp[export]'"]
 DEPLOYS = "snakedeploy deploy-workflow REPOSITORY my-project --tag TAG"
 SERVES = "tensorboard --logdir results/logs/tensorboard"
-WRITE = {"make docs": "docs/config.md", "make lock": "envs/requirements-dev.txt"}
+WRITE = {"make docs": "docs/config.md", "make lock": "envs/requirements.txt"}
 RUN = [*AFTER_EACH_OTHER, *PRINT, *WRITE, *INSTALLS, DEPLOYS, SERVES]
 
 

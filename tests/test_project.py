@@ -104,10 +104,13 @@ def test_rules_hold_no_logic() -> None:
 # --- environments -----------------------------------------------------------------------------------------------------
 
 
+REQUIREMENTS = ["requirements.txt", "requirements-dev.txt", "requirements-build.txt"]
+
+
 def pins(name: str) -> dict[str, str]:
     """Package -> version of a requirements file."""
-    lines = (ROOT / "envs" / name).read_text().split()
-    return dict(line.split("==") for line in lines)
+    lines = (ROOT / "envs" / name).read_text().splitlines()
+    return dict(line.split()[0].split("==") for line in lines if not line.startswith(" "))
 
 
 def test_the_pinned_environments_fit_the_project() -> None:
@@ -126,7 +129,34 @@ def test_the_pinned_environments_fit_the_project() -> None:
 def test_conda_has_the_same_pins_as_pip() -> None:
     environment = yaml.safe_load((ROOT / "envs/environment.yaml").read_text())
     (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
-    assert dict(line.split("==") for line in pip) == pins("requirements.txt")
+    accelerator = re.compile("nvidia-|cuda-|triton")  # which torch brings itself
+    wanted = {name: version for name, version in pins("requirements.txt").items() if not accelerator.match(name)}
+    assert dict(line.split("==") for line in pip) == wanted
+
+
+@pytest.mark.parametrize("name", REQUIREMENTS)
+def test_each_pin_carries_hashes_and_nothing_else(name: str) -> None:
+    entries = (ROOT / "envs" / name).read_text().replace("\\\n", " ").splitlines()
+    hashed = r"[a-z0-9-]+==[^\s;]+( ; platform_system == \"Linux\")?( +--hash=sha256:[0-9a-f]{64})+"
+    assert entries and not [entry for entry in entries if not re.fullmatch(hashed, entry)]
+    assert len(pins(name)) == len(entries)
+
+
+def test_the_project_is_built_by_what_is_pinned() -> None:
+    requires = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert requires == [f"{name}=={version}" for name, version in pins("requirements-build.txt").items()]
+    assert pins("requirements-build.txt").items() <= pins("requirements-dev.txt").items()
+
+
+def test_setup_installs_nothing_without_a_hash_but_the_project() -> None:
+    text = (ROOT / "Makefile").read_text()
+    assert len(re.findall(r"pip install", text)) == 1
+    installs = re.findall(r"^\t\$\(INSTALL\) (.*)$", text, re.MULTILINE)
+    assert installs == [
+        "--require-hashes -r envs/requirements-build.txt",
+        "--require-hashes --no-build-isolation -r envs/requirements-dev.txt",
+        "--no-build-isolation --no-deps -e .",
+    ]
 
 
 # --- the code's identity ----------------------------------------------------------------------------------------------
