@@ -4,7 +4,7 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -293,20 +293,27 @@ def test_a_data_set_that_lies_is_refused(name: str, tmp_path: Path) -> None:
 
 
 def test_folders_with_anything_in_them_are_scanned(tmp_path: Path) -> None:
+    root, results = tmp_path / "root", tmp_path / "results"
     for name in ("a", "b", "c"):
-        save(tmp_path / f"images/{name}.png", photo())
-        save(tmp_path / f"masks/{name}.png", labels())
-    (tmp_path / "masks/c.png").unlink()
-    (tmp_path / "images/d.png").mkdir()
-    (tmp_path / "images/again").symlink_to(".")
-    (tmp_path / "images/loop").symlink_to("loop")
-    os.mkfifo(tmp_path / "images/pipe")
+        save(root / f"images/{name}.png", photo())
+        save(root / f"masks/{name}.png", labels())
+    (root / "masks/c.png").unlink()
+    (root / "images/d.png").mkdir()
+    (root / "images/again").symlink_to(".")
+    os.mkfifo(root / "images/pipe")
+    data = data_settings(root, layout="folder", classes=CLASSES)
     with quick():
-        found = indexed(data_settings(tmp_path, layout="folder", classes=CLASSES), tmp_path / "results")
+        found = indexed(data, results)
     assert {subset: entry["count"] for subset, entry in found["subsets"].items()} == {"labeled": 2, "unlabeled": 1}
-    os.mkfifo(tmp_path / "images/pipe.png")
+    with refused("lie within each other"):
+        indexed(data, root / "images/results")
+    (root / "images/loop").symlink_to("loop")
+    with refused("images/loop (Too many levels of symbolic links)"):
+        indexed(data, results)
+    (root / "images/loop").unlink()
+    os.mkfifo(root / "images/pipe.png")
     with refused("pipe.png", "no file but a pipe or a device"):
-        indexed(data_settings(tmp_path, layout="folder", classes=CLASSES), tmp_path / "results")
+        indexed(data, results)
 
 
 @pytest.mark.parametrize("target", ["/", "..", "../.."])
@@ -315,15 +322,14 @@ def test_a_link_to_a_folder_above_is_not_walked(target: str, tmp_path: Path, mon
         save(tmp_path / f"data/images/{name}.png", photo())
         save(tmp_path / f"data/masks/{name}.png", labels())
     (tmp_path / "data/images/up").symlink_to(target)
-    seen: list[object] = []
+    seen: list[str] = []
+    scan = os.scandir
 
-    def walked(*arguments: object, **options: object) -> Iterator[tuple[str, list[str], list[str]]]:
-        for step in walk(*arguments, **options):
-            seen.append(step)
-            yield step
+    def scanned(folder: str) -> Any:
+        seen.append(folder)
+        return scan(folder)
 
-    walk = os.walk
-    monkeypatch.setattr("os.walk", walked)
+    monkeypatch.setattr("os.scandir", scanned)
     with refused("images/up leads to", "remove the link"):
         indexed(data_settings(tmp_path / "data", layout="folder", classes=CLASSES), tmp_path / "results")
     assert len(seen) < 10

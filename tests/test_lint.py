@@ -525,7 +525,7 @@ def classes_are_not_given(root):
     return good(root, classes=None)
 
 
-@fault("There is no classes file names.txt, seen from the working directory or from `root`")
+@fault("There is no classes file names.txt, neither seen from ", "nor from the data root ", "correct `classes_file`")
 def the_classes_file_is_missing(root):
     return good(root, classes=None, classes_file="names.txt")
 
