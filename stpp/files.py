@@ -3,11 +3,13 @@
 import hashlib
 import io
 import os
-import uuid
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from stpp.owner import lives, signed
 
 
 @contextmanager
@@ -17,7 +19,7 @@ def replacing(path: Path) -> Iterator[Path]:
     No other process, on this machine or another, uses the same name, so two writers of one file cannot mix their bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = aside(path)
     try:
         yield temporary
         _sync(temporary)
@@ -25,6 +27,11 @@ def replacing(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def aside(path: Path) -> Path:
+    """A new name beside `path` for what is not whole yet; it says which process writes it."""
+    return path.with_name(f".{path.name}.{signed()}.tmp")
 
 
 class Sink(io.FileIO):
@@ -51,9 +58,11 @@ class Sink(io.FileIO):
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what writers that were killed left in `folder`."""
+    """Remove what writers that were killed left in `folder`; what a living process writes stays."""
     for path in folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # its writer has just renamed it
+            if not lives(path.name, time.time() - path.lstat().st_mtime):
+                path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,7 +10,6 @@ from a few labels, the others take many scenes. Nothing in a scene depends on th
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from stpp.errors import StppError
-from stpp.files import replacing
+from stpp.files import aside, replacing
 
 CLASSES: list[str] = ["background", "disc", "ring", "square", "cross", "triangle", "star"]
 
@@ -304,8 +303,7 @@ def generate(root: Path, *, labeled: int, unlabeled: int, val: int, test: int, s
     settings = {"scenes": SCENES_VERSION, "seed": seed, **counts}
     if _is_there(root, settings):
         return
-    temporary = root.with_name(f".{root.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = aside(root)
     try:
         for folder in ("images", "masks"):
             (temporary / folder).mkdir(parents=True)
