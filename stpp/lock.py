@@ -31,7 +31,7 @@ FOLDER = ".locks"
 BEAT = 20.0
 """Seconds between two signs of life; `owner.SILENT` are many times as much."""
 FORGOTTEN = 86400.0
-"""Seconds of silence after which the mark of another machine's process is removed: one that only slept may come back."""
+"""Seconds of silence after which a mark of another machine is removed: a process that only slept may come back."""
 TRIES = 5
 """How often a process that does not wait looks again, since what is in its way may be another one's try."""
 
