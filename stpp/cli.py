@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stpp.cli_model import add_list_options, add_model_commands, evaluate_list
 from stpp.cli_results import add_results_commands
@@ -14,6 +14,9 @@ from stpp.errors import StppError, of_the_system
 from stpp.progress import Stopped
 from stpp.subcommand import add_example, add_output, subcommand
 from stpp.terminal import prepare_streams
+
+if TYPE_CHECKING:
+    from stpp.stage import Runtime, Stage
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -135,14 +138,32 @@ def _run_stage(kind: str, options: argparse.Namespace) -> int | None:
     if kind == "evaluate" and (options.list is not None or options.folder.is_file()):
         evaluate_list(options)
         return None
-    from importlib import import_module
-
-    from stpp.code import MODULES
-    from stpp.launch import trained_by_team
+    from stpp.launch import STORE
     from stpp.stage import Runtime, Stage
 
     runtime = Runtime(**{key: value for key, value in vars(options).items() if key in Runtime.__dataclass_fields__})
     stage = Stage(options.folder, kind)
+    if STORE in os.environ:  # a process of a team, which has the stage already
+        return _run(stage, runtime, options)
+    part = ""
+    if kind == "predict" and options.shards > 1 and not options.join:
+        from stpp.shards import part_name
+
+        part = part_name(options.shard, options.shards)
+    with stage.held(part) as made:
+        if made:
+            print(f"another process has just made {options.folder}", file=sys.stderr)
+            return None
+        return _run(stage, runtime, options)
+
+
+def _run(stage: "Stage", runtime: "Runtime", options: argparse.Namespace) -> int | None:
+    from importlib import import_module
+
+    from stpp.code import MODULES
+    from stpp.launch import trained_by_team
+
+    kind = stage.recipe["stage"]
     if kind == "train" and (code := trained_by_team(stage, runtime, options.arguments)) is not None:
         return code
     if getattr(options, "join", False):

@@ -1,6 +1,7 @@
 """The commands that look at results: what would run or runs, how experiments differ, what is damaged or unused."""
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,8 @@ def _add_gc(commands: Any) -> None:
         "list and remove stages that nothing uses any more",
         "List the stages, with their logs and bytes, that neither a given configuration uses nor a folder "
         "results/NAME shows, such as those of earlier settings. To give up the stages of a configuration, do not give "
-        "it, and remove its results/NAME first. Nothing is removed without --remove, nor while a workflow is at work.",
+        "it, and remove its results/NAME first. Nothing is removed without --remove, nor while a workflow or a "
+        "job is at work.",
         "stpp gc config.yaml experiments/camvid-cpu.yaml --remove",
         _gc,
     )
@@ -154,14 +156,13 @@ def _add_gc(commands: Any) -> None:
 
 def _gc(options: argparse.Namespace) -> None:
     from stpp.configfile import read
-    from stpp.gc import as_text, garbage, remove, results_of
-    from stpp.workflow import claim, prepare
+    from stpp.gc import alone, as_text, garbage, remove, results_of
+    from stpp.workflow import prepare
 
     configs = [read(path) for path in options.configs]
     results = results_of(config.results for config in configs)
-    if options.remove:
-        claim(results)
-    found = garbage(results, [prepare(config, print) for config in configs])
-    if options.remove:
-        remove(results, found)
+    with alone(results) if options.remove else nullcontext():
+        found = garbage(results, [prepare(config, print) for config in configs])
+        if options.remove:
+            remove(results, found)
     print(as_text(results, found, options.remove), end="")

@@ -5,11 +5,12 @@ import io
 import os
 import shutil
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from stpp.owner import lives, signed
 
 
 @contextmanager
@@ -19,8 +20,7 @@ def replacing(path: Path) -> Iterator[Path]:
     No other process, on this machine or another, uses the same name, so two writers of one file cannot mix their bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Of a long name only the beginning, since a name has 255 bytes at most.
-    temporary = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex}.tmp")
+    temporary = aside(path)
     try:
         yield temporary
         sync(temporary)
@@ -28,6 +28,14 @@ def replacing(path: Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def aside(path: Path) -> Path:
+    """A new name beside `path` for what is not whole yet; it says which process writes it.
+
+    Of a long name only the beginning is in it, since a name has 255 bytes at most.
+    """
+    return path.with_name(f".{path.name[:40]}.{signed()}.tmp")
 
 
 class Sink(io.FileIO):
@@ -53,19 +61,15 @@ class Sink(io.FileIO):
         return len(view)
 
 
-ABANDONED = 3600.0
-"""Seconds after which what nobody writes to any more counts as left behind by a writer that was killed."""
+def remove_leftovers(folder: Path, of: str = "*") -> None:
+    """Remove what writers that were killed left in `folder`, files or folders, of the names that match `of`.
 
-
-def remove_leftovers(folder: Path, of: str = "*", idle: float = 0.0) -> None:
-    """Remove what writers that were killed left in `folder`, those of the names that match `of`.
-
-    Where another writer may be at work, only what has not been written to for `idle` seconds is removed.
+    What a living process writes stays.
     """
     for path in folder.glob(f".{of}.tmp"):
-        with suppress(FileNotFoundError):  # it has just got its name
-            if time.time() - path.stat().st_mtime >= idle:
-                if path.is_dir():
+        with suppress(FileNotFoundError):  # its writer has just renamed it
+            if not lives(path.name, time.time() - path.lstat().st_mtime):
+                if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
                 else:
                     path.unlink()

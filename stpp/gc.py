@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stpp.errors import StppError
+from stpp.lock import Hold, InUse, hold, holders
 from stpp.plan import Plan, flat
-from stpp.progress import UNFINISHED, progress_of
 from stpp.stage import read_recipe
-from stpp.status import is_alive, logs_of
+from stpp.status import logs_of
 from stpp.wording import columns, counted, size
+from stpp.workflow import users
 
 
 @dataclass(frozen=True)
@@ -26,16 +27,32 @@ class Garbage:
 def garbage(results: Path, plans: Iterable[Plan]) -> list[Garbage]:
     """The stages below `results` that neither a plan has, nor a folder `results/NAME` shows, nor these read.
 
-    Left out, too, are those at which a job works, and folders that are no stages.
+    Left out, too, are those at which a job works, folders that are no stages, those that are links, and what other
+    results show that have a link to these stages. Raises StppError where the stages themselves are behind a link.
     """
     stages = results / "stages"
-    used = with_sources(stages, {folder for plan in plans for folder in plan.stages} | shown_stages(results))
+    real = stages.resolve()
+    if real != results.resolve() / "stages":
+        raise StppError(
+            f"{stages} is a link to {real}, and others may use what is there; set `results` to {real.parent} in a "
+            "configuration for `stpp gc`, or put the folder in place of the link"
+        )
+    used = {folder for plan in plans for folder in plan.stages} | shown_stages(results, real)
+    for user, note in users(stages).items():
+        if not user.is_dir():
+            raise StppError(
+                f"{user}, which uses stages of {results} by a link, is not there; make it accessible, or if it is gone "
+                f"for good, remove {note}"
+            )
+        used |= shown_stages(user, real)
+    used = with_sources(stages, used)
+    at_work = {holder.path for holder in holders(stages)}
     found = []
     for recipe in sorted(stages.glob("*/*/recipe.json")):
         folder = str(recipe.parent.relative_to(stages))
-        if folder in used or recipe.parent.is_symlink() or not re.search(r"-[0-9a-f]{8}$", folder):
+        if folder in used or recipe.parent.resolve() != real / folder or not re.search(r"-[0-9a-f]{8}$", folder):
             continue
-        if any(is_alive(job) for job in progress_of(recipe.parent / UNFINISHED)):
+        if any(f"{path}/".startswith(f"{folder}/") for path in at_work):
             continue
         done = (recipe.parent / "stage.json").exists()
         files = [path for path in recipe.parent.rglob("*") if not path.is_dir()] + belongings(results, folder)
@@ -43,9 +60,11 @@ def garbage(results: Path, plans: Iterable[Plan]) -> list[Garbage]:
     return found
 
 
-def shown_stages(results: Path) -> set[str]:
-    """The stages to which the folders that people look at have links: `results/NAME/experiments` and the table."""
-    stages = (results / "stages").resolve()
+def shown_stages(results: Path, stages: Path) -> set[str]:
+    """The stages in `stages`, a path without links, that the folders show that people look at.
+
+    These have links to them: `results/NAME/experiments` and the table.
+    """
     views = [path.parent for path in results.glob("*/config.json")]
     links = [path for view in views for path in view.rglob("*") if path.is_symlink()]
     targets = [path.resolve() for path in links]
@@ -68,6 +87,20 @@ def with_sources(stages: Path, folders: Iterable[str]) -> set[str]:
             if recipe.exists():
                 waiting += [path.rpartition("/")[0] for path in flat(read_recipe(recipe)["inputs"])]
     return found
+
+
+def alone(results: Path) -> Hold:
+    """Keep workflows and jobs away from all stages until the mark is released. StppError if one is at work there."""
+    stages = results / "stages"
+    try:
+        return hold(stages, "")
+    except InUse as error:
+        who = error.holder
+        if who.path.startswith("/"):
+            what = f"another run of the workflow is at work in {who.path}"
+        else:
+            what = f"a job is at work on {who.folder(stages)}" if who.path else f"`stpp gc` is at work in {results}"
+        raise StppError(f"{what} ({who}); nothing is removed, wait until it ends") from None
 
 
 def belongings(results: Path, folder: str) -> list[Path]:

@@ -3,17 +3,21 @@
 A lease is a file lock, named by the GPU's own identity, in a folder of the user's on this machine. The kernel lets go
 of it when the process ends, however it ends, so no lease is ever stale. Where a scheduler has chosen the GPUs, its
 choice stands and nothing is locked.
+
+The folder is the same whatever the environment says, or two sessions of a user might lease one GPU twice. So it is not
+$TMPDIR, nor $XDG_RUNTIME_DIR, which is removed at the end of the last session while jobs go on. It is entered only if
+it is the user's own and closed to others, and no link in it is followed.
 """
 
 import fcntl
 import os
 import re
+import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +26,8 @@ from stpp.errors import StppError
 SCHEDULERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "SGE_JOB_SPOOL_DIR", "_CONDOR_SLOT")
 """Each is in the environment of the jobs of one scheduler."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+PLACE = Path("/tmp")
+"""Where each user has a folder for locks, on the machine's own disk."""
 LOOK_EVERY = 1.0
 """Seconds between two looks whether GPUs are free."""
 
@@ -93,11 +99,10 @@ def _named(names: Sequence[str], gpus: Sequence[Sequence[str]]) -> Iterator[str]
 
 def _take(count: int, devices: Sequence[str]) -> list[str]:
     """Lock `count` of `devices`, waiting until so many are free; returns their identities."""
-    folder = Path(tempfile.gettempdir()) / f"stpp-gpus-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = _own_folder()
     while True:
         with _alone(folder):
-            locks = {device: lock for device in devices if (lock := _lock(folder / device)) is not None}
+            locks = {device: lock for device in devices if (lock := _lock(folder, device)) is not None}
             taken = list(locks)[:count] if len(locks) >= count else []
             for device, lock in locks.items():
                 if device in taken:
@@ -107,23 +112,54 @@ def _take(count: int, devices: Sequence[str]) -> list[str]:
                 else:
                     os.close(lock)
         if taken:
+            fcntl.flock(folder, fcntl.LOCK_SH)  # what cleans /tmp leaves a locked folder alone; open until the end
             return taken
-        busy = ", ".join(f"{device} (process {_holder(folder / device)})" for device in devices if device not in locks)
+        busy = ", ".join(f"{device} (process {_holder(folder, device)})" for device in devices if device not in locks)
         _say_once(f"waiting for {count} of {len(devices)} GPUs; other jobs have {busy}")
         time.sleep(LOOK_EVERY)
 
 
+def _own_folder() -> int:
+    """A descriptor of the user's folder for locks. Raises StppError if others could have put something into it."""
+    path = PLACE / f"stpp-gpus-{os.getuid()}"
+    try:
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        wrong = "is a link" if path.is_symlink() else f"cannot be used ({error.strerror})"
+    else:
+        found = os.fstat(folder)
+        if found.st_uid == os.getuid() and not stat.S_IMODE(found.st_mode) & 0o077:
+            return folder
+        os.close(folder)
+        wrong = "belongs to another user" if found.st_uid != os.getuid() else "is open to other users"
+    raise StppError(
+        f"{path}, which holds the locks of your jobs' GPUs, {wrong}; remove it, or have it removed by its owner or an "
+        "administrator, and run the workflow again: it makes a new one"
+    )
+
+
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: int) -> Iterator[None]:
     """Keep others from looking meanwhile: two jobs that each lock a part of what they need would both go away empty."""
-    with (folder / "door").open("w") as door:
-        fcntl.flock(door, fcntl.LOCK_EX)
+    door = _open(folder, "door")
+    try:
+        try:
+            fcntl.flock(door, fcntl.LOCK_EX)
+        except OSError as error:
+            raise StppError(
+                f"the file system of {PLACE} has no locks ({error.strerror}), by which jobs share GPUs; ask the "
+                "administrator for a local one, or run the jobs by a scheduler"
+            ) from None
         yield
+    finally:
+        os.close(door)
 
 
-def _lock(path: Path) -> int | None:
+def _lock(folder: int, device: str) -> int | None:
     """The descriptor of the lock file, locked; None if another process has it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = _open(folder, device)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -132,10 +168,19 @@ def _lock(path: Path) -> int | None:
     return descriptor
 
 
+def _open(folder: int, name: str) -> int:
+    """A descriptor of the lock file `name`; parts of divided GPUs may have slashes in theirs."""
+    return os.open(name.replace("/", "-"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+
+
 @cache
 def _say_once(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _holder(path: Path) -> str:
-    return path.read_text().strip() or "unknown"
+def _holder(folder: int, device: str) -> str:
+    descriptor = _open(folder, device)
+    try:
+        return os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
+    finally:
+        os.close(descriptor)

@@ -18,7 +18,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
 from stpp.errors import StppError
-from stpp.files import replacing, write_text
+from stpp.files import aside, replacing, write_text
 
 UNFINISHED = "unfinished"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -147,7 +147,7 @@ class Teller:
 
     def _write(self) -> None:
         self._written = time.monotonic()
-        temporary = self._path.with_name(f".{TOLD}.{os.getpid()}.tmp")
+        temporary = aside(self._path)
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             now = {"seconds": time.monotonic() - BEGAN, "cpu_seconds": sum(os.times()[:4])}

@@ -9,8 +9,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -23,6 +23,7 @@ from stpp.data.manifest import Row, fingerprint, manifest_path, read_manifest
 from stpp.errors import StppError
 from stpp.files import remove_leftovers, replacing, sha256, write_text
 from stpp.identity import identity_of
+from stpp.lock import hold_when_free
 from stpp.progress import UNFINISHED, spent
 from stpp.staleness import Staleness, checksum_in, record_in, remedy
 
@@ -120,6 +121,31 @@ class Stage:
     def writing(self, name: str) -> AbstractContextManager[Path]:
         """A temporary path that becomes the artifact `name` when the block ends well."""
         return replacing(self.folder / name)
+
+    @contextmanager
+    def held(self, part: str = "") -> Iterator[bool]:
+        """Keep all other processes away from the stage, or from its file `part` where several jobs share the stage.
+
+        Waits until no other process has it: of two jobs of one stage, one is left over from a workflow that was killed.
+        The value is whether that other process has made what this one is to make.
+        """
+        # Where the stages' folder is a link, all that use it meet in the same place.
+        real = self.folder.resolve()
+        folder = real if real.parent.name == self.recipe["stage"] else self.folder.absolute()
+        mark, waited = hold_when_free(folder.parents[1], str((folder / part).relative_to(folder.parents[1])))
+        with mark:
+            read_recipe(self.folder / "recipe.json")  # the stage may have been removed meanwhile
+            yield waited and self._made(part)
+
+    def _made(self, part: str) -> bool:
+        if part:
+            return (self.folder / part).exists()
+        try:
+            for name in self.recipe["outputs"]:
+                verified(self.folder / name)
+        except StppError:
+            return False
+        return True
 
     def warn(self, text: str) -> None:
         """Say something that makes the result doubtful: in the log, in `stage.json`, and from there in the report."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stpp.inventory import finished, missing_outputs
+from stpp.lock import Holder
 from stpp.plan import Plan, flat
 from stpp.progress import UNFINISHED, progress_of
 from stpp.staleness import stale
@@ -41,17 +42,17 @@ class State:
     log: Sequence[str] = ()
 
 
-def states(plan: Plan, results: Path, workflow: str) -> list[State]:
+def states(plan: Plan, results: Path, workflow: Holder | None) -> list[State]:
     """The state of each stage of `plan`, in its order.
 
-    `workflow` says which run of the workflow is at work in `results`, empty if none is.
+    `workflow` is the run of the workflow that is at work in `results`, if one is.
     """
     stages = results / "stages"
     known = finished(stages)
     lacking = {folder: missing_outputs(stages, folder, stage.outputs) for folder, stage in plan.stages.items()}
     records = {folder: record.facts for folder, record in known.items()}
     outdated = stale([folder for folder in plan.stages if not lacking[folder]], records.get)
-    since = (results / ".lock").stat().st_mtime if workflow else None
+    since = workflow.since if workflow else None
     found = []
     for folder, stage in plan.stages.items():
         if folder in outdated:
@@ -173,7 +174,7 @@ def last_lines(log: Path) -> list[str]:
 # --- for people -------------------------------------------------------------------------------------------------------
 
 
-def as_text(name: str, found: Sequence[State], workflow: str) -> str:
+def as_text(name: str, found: Sequence[State], workflow: Holder | None) -> str:
     """All stages, a line each, and at the end what matters: the stages at work, those that failed, and a summary."""
     ordered = sorted(found, key=lambda state: STATES.index(state.state))
     lines = []
@@ -181,5 +182,5 @@ def as_text(name: str, found: Sequence[State], workflow: str) -> str:
         lines += [row, *(f"         | {line}" for line in state.log)]
     counts = Counter(state.state for state in ordered)
     said = ", ".join(f"{count} {state}" for state, count in counts.items())
-    at_work = f"a workflow is at work ({workflow})" if workflow else "no workflow is at work on this machine"
+    at_work = f"a workflow is at work ({workflow})" if workflow else "no workflow is at work"
     return "\n".join([*lines, "", f"{name}: {counted(len(found), 'stage')}: {said}; {at_work}."]) + "\n"

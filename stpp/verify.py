@@ -18,6 +18,7 @@ from stpp.errors import StppError
 from stpp.files import sha256
 from stpp.identity import identity_of
 from stpp.inventory import NAME
+from stpp.lock import Holder
 from stpp.progress import UNFINISHED, progress_of
 from stpp.stage import read_recipe
 from stpp.staleness import Record, record_in, remedy, stale
@@ -43,10 +44,10 @@ class Findings:
     notes: list[str] = field(default_factory=list)
 
 
-def verify(results: Path, workflow: str = "") -> Findings:
+def verify(results: Path, workflow: Holder | None = None) -> Findings:
     """Look at every stage below `results`, at what it was made from, and at the links to it, with a bar on stderr.
 
-    `workflow` says which run of the workflow is at work there, empty if none is: what it has not finished is no fault.
+    `workflow` says which run of the workflow is at work there, None if none is: what it has not finished is no fault.
     Raises StppError if `results` is no folder of results.
     """
     stages = results / "stages"

@@ -3,18 +3,17 @@
 Kept light, because it runs at every start: the code that reads images is imported only when data changed.
 """
 
-import fcntl
+import atexit
 import hashlib
 import json
 import os
-import platform
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from stpp.code import code_identity
 from stpp.config import Config
@@ -23,7 +22,8 @@ from stpp.counts import labeled_repeat, reliable_count
 from stpp.data.record import in_place, load_fresh
 from stpp.errors import Problems, StppError
 from stpp.expansion import expand
-from stpp.files import ABANDONED, remove_leftovers, sha256, write_text
+from stpp.files import remove_leftovers, sha256, write_text
+from stpp.lock import Hold, Holder, InUse, hold, holders
 from stpp.plan import Plan, Stage
 from stpp.progress import UNFINISHED
 from stpp.staleness import as_text, record_in, stale
@@ -223,47 +223,27 @@ def _digest(path: str) -> str:
     return f"sha256 {sha256(Path(path))}"
 
 
-def claim(results: Path) -> None:
-    """Keep other runs of the workflow away from `results` for as long as this process lives.
+def claim(results: Path) -> Hold:
+    """Keep other runs of the workflow away from `results` until this process ends, or the mark is released.
 
-    The kernel lets go of the lock when the process ends, however it ends, so none is ever stale. Raises StppError if
-    another process has it. On a file system without locks there is no protection.
+    Raises StppError if another run is at work there, or `stpp gc`.
     """
-    results.mkdir(parents=True, exist_ok=True)
-    file = (results / ".lock").open("a+")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
+        mark = hold(results / "stages", str(results.resolve()))
+    except InUse as error:
+        who = error.holder
+        what = "another run of the workflow is at work" if who.path else "`stpp gc` is removing stages"
         raise StppError(
-            f"another run of the workflow is at work in {results} ({file.read().strip()}); wait until it ends, or take "
-            "another folder with `results`"
+            f"{what} in {results} ({who}); wait until it ends, or take another folder with `results`"
         ) from None
-    except OSError:
-        return
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {platform.node()}\n")
-    file.flush()
-    _locks.append(file)  # open until the process ends
+    atexit.register(mark.release)
+    return mark
 
 
-_locks: list[TextIO] = []
-
-
-def at_work(results: Path) -> str:
-    """`process 123 on here` of the run of the workflow that is at work in `results`, else an empty text.
-
-    Nobody notices the question. What runs on another machine is not seen.
-    """
-    lock = results / ".lock"
-    try:
-        holder, inode = lock.read_text().strip(), lock.stat().st_ino
-        locks = Path("/proc/locks").read_text().splitlines()
-    except OSError:
-        return ""
-    process = holder.removeprefix("process ").partition(" ")[0]
-    held = [line.split() for line in locks if "FLOCK" in line]
-    return holder if any(words[-4] == process and words[-3].endswith(f":{inode}") for words in held) else ""
+def at_work(results: Path) -> Holder | None:
+    """The run of the workflow that is at work in `results`, on this machine or another. Nobody notices the question."""
+    claimed = str(results.resolve())
+    return next((holder for holder in holders(results / "stages", claimed) if holder.path == claimed), None)
 
 
 def write(config: Config, plan: Plan) -> None:
@@ -273,7 +253,7 @@ def write(config: Config, plan: Plan) -> None:
     """
     results = Path(config.results)
     for folder in (results / "data", results / "weights", results / plan.name):
-        remove_leftovers(folder, idle=ABANDONED)
+        remove_leftovers(folder)
     write_recipes(config, plan)
     _write_view(config, plan)
 
@@ -284,13 +264,40 @@ def write_recipes(config: Config, plan: Plan) -> None:
     What a finished stage had no time to remove, because it was killed at that moment, is removed.
     """
     plan.write_data()
+    stages = Path(config.results) / "stages"
     for stage in plan.stages.values():
-        folder = Path(config.results) / "stages" / stage.folder
-        _write_recipe(folder, stage)
-        done = (folder / "stage.json").exists()
-        if done:
+        _write_recipe(stages / stage.folder, stage)
+        _clean(stages / stage.folder)
+    linked = {stages.resolve(), *((stages / stage.kind).resolve().parent for stage in plan.stages.values())}
+    for other in linked - {Path(config.results).resolve() / "stages"}:
+        _sign(other, Path(config.results).resolve())
+
+
+def _clean(folder: Path) -> None:
+    """Remove what killed writers left, and the unfinished work of a finished stage.
+
+    The latter not while a job is just removing it, or makes the stage anew.
+    """
+    remove_leftovers(folder)
+    if (folder / "stage.json").exists() and (folder / UNFINISHED).exists():
+        real = folder.resolve()
+        with suppress(InUse), hold(real.parents[1], "/".join(real.parts[-2:])):
             shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
-        remove_leftovers(folder, idle=0 if done else ABANDONED)
+
+
+USERS = ".users"
+"""In a folder of stages: for each folder of results that reaches them by a link, a file with its path."""
+
+
+def _sign(stages: Path, results: Path) -> None:
+    """Let `stpp gc` of the results that `stages` belong to know that `results` use them as well."""
+    name = hashlib.sha256(os.fsencode(results)).hexdigest()[:16]
+    write_text(stages / USERS / name, f"{results}\n")
+
+
+def users(stages: Path) -> dict[Path, Path]:
+    """The folders of results that reach `stages` by a link, and the files that say so."""
+    return {Path(path.read_text().removesuffix("\n")): path for path in sorted((stages / USERS).glob("*"))}
 
 
 def refresh_view(config: Config, plan: Plan) -> None:

@@ -85,9 +85,8 @@ def copy(folder: Path, *names: str) -> None:
 
 def add_results(clone: Path, finished: Path) -> None:
     """Results as of a demo and of `my.yaml`: those of the tiny run in `finished`."""
-    # Artifacts are never written in place, so that links to them serve as copies; the lock is.
-    ignored = shutil.ignore_patterns(".lock")
-    shutil.copytree(finished / "my results", clone / "results", symlinks=True, copy_function=os.link, ignore=ignored)
+    # Artifacts are never written in place, so that links to them serve as copies.
+    shutil.copytree(finished / "my results", clone / "results", symlinks=True, copy_function=os.link)
     fabricate.write_config(clone, fabricate.tiny(name="demo", results="results"))
     shutil.copy(clone / "experiments/folder.yaml", clone / "my.yaml")
     (clone / "my scenes").symlink_to(finished / "my scenes")

@@ -42,7 +42,6 @@ from stpp import progress, workflow
 from stpp.cli import main as stpp_main
 from stpp.code import MODULES
 from stpp.configfile import read
-from stpp.data import demo
 from stpp.files import sha256
 from stpp.models import weights
 from stpp.rules import refusing
@@ -69,7 +68,6 @@ LINES = 4
 for module in {*MODULES.values(), "stpp.shards", "stpp.data.index", "stpp.data.demo", "stpp.forecast"}:
     import_module(module)  # once, here, instead of in each fork
 progress.TELL_EVERY = 0.0  # each time, so that the operations are the same in every run
-demo.ABANDONED = workflow.ABANDONED = 0.0  # instead of waiting for an hour
 
 
 @dataclass(frozen=True)

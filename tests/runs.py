@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from stpp.lock import FOLDER
+
 PROJECT = Path(__file__).parent.parent
 
 
@@ -73,7 +75,7 @@ def artifacts(folder: Path, times: Sequence[str] = TIMES) -> dict[str, bytes]:
     """Every file of the stages but `times`, by its path: its bytes, of `stage.json`, what does not say when it ran."""
     found = {}
     for path in sorted((folder / "results" / "stages").rglob("*")):
-        if path.is_file() and path.name not in times:
+        if path.is_file() and path.name not in times and path.parent.name != FOLDER:
             name = str(path.relative_to(folder))
             found[name] = path.read_bytes()
             if path.name == "stage.json":

@@ -3,14 +3,11 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import syscalls
 from conftest import ROOT
-
-from stpp.files import remove_leftovers
 
 pytestmark = pytest.mark.skipif(not syscalls.works_here(), reason="processes are traced on Linux on x86-64 alone")
 
@@ -75,14 +72,3 @@ def test_operations_are_seen_at_the_kernel(tmp_path: Path) -> None:
     trace = syscalls.run(work, tmp_path)
     assert trace.code == 3
     assert [kind for kind, _ in trace.operations] == ["mkdir", "open", "write", "rename", "remove"]
-
-
-def test_abandoned_files_go_and_fresh_ones_stay(tmp_path: Path) -> None:
-    for name, age in ((".a.csv.1.tmp", 7200), (".b.csv.2.tmp", 60), ("mine.tmp", 7200), (".folder.3.tmp", 7200)):
-        path = tmp_path / name
-        (path.mkdir if "folder" in name else path.touch)()
-        os.utime(path, (time.time() - age,) * 2)
-    remove_leftovers(tmp_path, "a*", idle=3600)
-    assert not (tmp_path / ".a.csv.1.tmp").exists() and (tmp_path / ".folder.3.tmp").exists()
-    remove_leftovers(tmp_path, idle=3600)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".b.csv.2.tmp", "mine.tmp"]

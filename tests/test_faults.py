@@ -17,6 +17,7 @@ import torch
 
 from stpp.cli import main
 from stpp.faults import prediction_advice
+from stpp.files import aside
 from stpp.identity import identity_of
 from stpp.workflow import claim
 
@@ -408,9 +409,18 @@ def test_two_writers_of_one_artifact_do_not_mix_their_bytes(tmp_path: Path) -> N
 
 def test_what_killed_writers_left_is_removed_when_the_stage_ends(copy: Path) -> None:
     stage = fabricate.only(copy, "select/*")
-    (stage / f".reliable.txt.{'0' * 32}.tmp").write_bytes(b"half")
+    code = (
+        "import sys; from pathlib import Path; from stpp.files import aside; aside(Path(sys.argv[1])).write_text('a')"
+    )
+    subprocess.run([sys.executable, "-c", code, stage / "reliable.txt"], check=True)
+    nameless = stage / ".reliable.txt.tmp"
+    nameless.write_text("of nobody")
+    os.utime(nameless, (1, 1))
+    mine = aside(stage / "reliable.txt")
+    mine.write_text("of one who lives")
+    assert len(list(stage.glob(".*"))) == 3
     assert run(stage) == 0
-    assert not list(stage.glob(".*"))
+    assert list(stage.glob(".*")) == [mine]
 
 
 def test_what_a_stage_had_no_time_to_remove_goes_when_the_workflow_starts(copy: Path) -> None:

@@ -1,11 +1,6 @@
 """`stpp gc`: what it lists, what it keeps, and when it removes nothing."""
 
-import json
-import os
-import platform
 import re
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import fabricate
@@ -14,6 +9,7 @@ import pytest
 from stpp import workflow
 from stpp.cli import main
 from stpp.gc import Garbage, as_text, garbage, shown_stages
+from stpp.lock import hold
 
 OLD = fabricate.tiny(selection={"share": 0.34}, experiments={"st++": {"method": "st++"}})
 NEW = fabricate.tiny(experiments={"st++": {"method": "st++"}})
@@ -25,13 +21,6 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     fabricate.pretend(OLD, fabricate.plan_of(OLD))
     return fabricate.pretend(NEW, fabricate.plan_of(NEW))
-
-
-@pytest.fixture(autouse=True)
-def unlocked() -> Iterator[None]:
-    """The locks of a test end with it, not with this process."""
-    yield
-    workflow._locks.clear()
 
 
 def unused() -> set[str]:
@@ -65,16 +54,14 @@ def test_what_a_view_shows_stays_with_all_that_it_reads(results: Path) -> None:
 
 
 def test_the_view_shows_stages_by_links(results: Path) -> None:
-    assert shown_stages(results) == set(fabricate.plan_of(NEW).stages)
+    assert shown_stages(results, (results / "stages").resolve()) == set(fabricate.plan_of(NEW).stages)
 
 
 def test_a_stage_at_which_a_job_works_is_none(results: Path) -> None:
     folder = min(unused())
-    told = {"running": True, "host": platform.node(), "process": os.getpid(), "first": 0, "done": 1, "total": 2}
-    path = results / "stages" / folder / "unfinished/progress.json"
-    path.parent.mkdir()
-    path.write_text(json.dumps({**told, "since": time.time(), "time": time.time()}))
-    assert {item.folder for item in garbage(results, [fabricate.plan_of(NEW)])} == unused() - {folder}
+    for part in ("", "/parts/0-of-2.h5"):
+        with hold(results / "stages", folder + part):
+            assert {item.folder for item in garbage(results, [fabricate.plan_of(NEW)])} == unused() - {folder}
 
 
 def test_folders_that_are_no_stages_stay(results: Path) -> None:
@@ -137,8 +124,8 @@ def test_nothing_is_removed_while_a_workflow_is_at_work(
 ) -> None:
     results, _ = configured
     before = folders(results)
-    workflow.claim(results)
-    assert main(["gc", "new.yaml", "--remove"]) == 1
+    with workflow.claim(results):
+        assert main(["gc", "new.yaml", "--remove"]) == 1
     assert "another run of the workflow is at work" in capsys.readouterr().err
     assert folders(results) == before
 

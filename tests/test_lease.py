@@ -1,9 +1,11 @@
 """Leases of GPUs, on pretended ones: never two jobs on one, no job for ever without."""
 
+import errno
 import itertools
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -11,14 +13,17 @@ from pathlib import Path
 
 import pytest
 
+import stpp.lease
 from stpp.cli import main
 from stpp.errors import StppError
 from stpp.lease import SCHEDULERS, lease, visible_devices
 
 HOLD = """
 import os, sys, time
+from pathlib import Path
 from stpp import lease
 lease.LOOK_EVERY = 0.01
+lease.PLACE = Path(os.environ["PLACE"])
 assert lease.lease(int(sys.argv[1]), "cuda") == "cuda"
 taken = os.environ["CUDA_VISIBLE_DEVICES"]
 print(time.monotonic(), taken, flush=True)
@@ -41,8 +46,8 @@ def pretend(folder: Path, monkeypatch: pytest.MonkeyPatch, listing: str) -> None
     tool.write_text(f"#!/bin/sh\ncat <<'END'\n{listing}END\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv("PLACE", str(folder))
+    monkeypatch.setattr("stpp.lease.PLACE", folder)
     monkeypatch.setattr("stpp.lease._held", [])
     for name in (*SCHEDULERS, "CUDA_VISIBLE_DEVICES"):
         monkeypatch.setenv(name, "")  # so that the value from before comes back
@@ -107,10 +112,11 @@ def test_a_job_that_waits_can_be_interrupted(gpus: list[str]) -> None:
     command = [
         sys.executable,
         "-c",
-        "from stpp.cli import main; import sys, stpp.cli_results; from stpp.lease import lease\n",
+        "from stpp.cli import main; import os, sys, stpp.cli_results, stpp.lease; from stpp.lease import lease\n",
     ]
     # What a shell runs in the background ignores SIGINT, and so would this.
     command[-1] += "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    command[-1] += "from pathlib import Path; stpp.lease.PLACE = Path(os.environ['PLACE'])\n"
     command[-1] += "stpp.cli_results._plan = lambda options: lease(1, 'cuda')\nsys.exit(main(['plan', 'x']))"
     waiting = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert waiting.stderr is not None
@@ -193,5 +199,84 @@ def test_only_trainings_take_several(command: str) -> None:
 
 
 def test_looking_for_gpus_does_not_import_torch(gpus: list[str]) -> None:
-    code = "import sys; from stpp.lease import lease; lease(1, 'auto'); sys.exit('torch' in sys.modules)"
+    code = "import os, sys, stpp.lease; from pathlib import Path; stpp.lease.PLACE = Path(os.environ['PLACE']); "
+    code += "stpp.lease.lease(1, 'auto'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# --- the folder of the locks ------------------------------------------------------------------------------------------
+
+
+def folder_in(place: Path) -> Path:
+    return place / f"stpp-gpus-{os.getuid()}"
+
+
+def test_sessions_of_other_surroundings_share_the_locks(
+    gpus: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tmp_path == stpp.lease.PLACE
+    holder = job(1, 60)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    other = job(1, 60)
+    assert sorted(began(holder)[1] + began(other)[1]) == gpus
+    for one in (holder, other):
+        one.kill()
+        one.communicate()
+    assert stat.S_IMODE(folder_in(tmp_path).stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("name", ["door", "GPU-a1"])
+def test_a_link_in_place_of_a_lock_is_not_followed(gpus: list[str], tmp_path: Path, name: str) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    folder_in(tmp_path).mkdir(mode=0o700)
+    (folder_in(tmp_path) / name).symlink_to(victim)
+    with pytest.raises(OSError, match=name):
+        lease(1, "auto")
+    assert victim.read_text() == "precious"
+
+
+def test_a_folder_that_others_can_write_to_is_refused(gpus: list[str], tmp_path: Path) -> None:
+    folder = folder_in(tmp_path)
+    folder.mkdir()
+    folder.chmod(0o777)
+    (folder / "door").symlink_to(tmp_path / "made")
+    with pytest.raises(StppError, match=f"{folder}, .* is open to other users; remove it"):
+        lease(1, "auto")
+    assert not (tmp_path / "made").exists()
+    (folder / "door").unlink()
+    folder.rmdir()
+    folder.symlink_to(tmp_path)
+    with pytest.raises(StppError, match=f"{folder}, .* is a link; remove it"):
+        lease(1, "auto")
+    folder.unlink()
+    folder.write_text("")
+    with pytest.raises(StppError, match=f"{folder}, .* cannot be used"):
+        lease(1, "auto")
+
+
+def test_a_folder_of_another_user_is_refused(gpus: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = os.getuid() + 1
+    monkeypatch.setattr("os.getuid", lambda: user)
+    folder_in(tmp_path).mkdir(mode=0o700)
+    with pytest.raises(StppError, match=r"belongs to another user; .* removed by its owner or an administrator"):
+        lease(1, "auto")
+
+
+def test_where_there_are_no_file_locks_gpus_are_not_shared(gpus: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(file: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", lacking)
+    with pytest.raises(StppError, match=r"has no locks .*No locks available"):
+        lease(1, "auto")
+
+
+def test_parts_of_a_divided_gpu_may_have_slashes_in_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = "GPU 0: A (UUID: GPU-a)\n  MIG 3g.20gb Device 0: (UUID: MIG-GPU-a/1/0)\n"
+    pretend(tmp_path, monkeypatch, listing)
+    assert lease(1, "auto") == "cuda"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "MIG-GPU-a/1/0"

@@ -18,6 +18,7 @@ from hostile import quick
 
 from stpp import workflow
 from stpp.cli import main
+from stpp.lock import Holder
 from stpp.plan import Plan
 from stpp.progress import Progress, Stopped, Teller, followed, progress_of
 from stpp.status import State, as_text, last_lines, states
@@ -42,7 +43,7 @@ def folder_of(start: str) -> str:
     return folder
 
 
-def state_of(results: Path, start: str, at_work: str = "") -> State:
+def state_of(results: Path, start: str, at_work: Holder | None = None) -> State:
     (state,) = [state for state in states(plan(), results, at_work) if state.folder == folder_of(start)]
     return state
 
@@ -142,9 +143,7 @@ def test_a_traceback_is_a_failure_and_a_stopped_stage_none(results: Path) -> Non
 def test_a_log_of_this_run_without_an_error_means_that_the_job_has_begun(results: Path) -> None:
     log(results, "predict/labels", "")
     assert state_of(results, "predict/labels").state == "ready"
-    (results / ".lock").write_text("process 1 on here\n")
-    os.utime(results / ".lock", (1, 1))
-    state = state_of(results, "predict/labels", "process 1 on here")
+    state = state_of(results, "predict/labels", Holder("", 1, "here", since=1))
     assert (state.state, state.detail) == ("running", "starting")
 
 
@@ -152,8 +151,7 @@ def test_what_an_earlier_run_said_counts_no_more_once_another_one_is_at_work(res
     log(results, "predict/labels", "stpp: too little memory\n")
     os.utime(results / "logs" / f"{folder_of('predict/labels')}.log", (1, 1))
     assert state_of(results, "predict/labels").state == "failed"
-    (results / ".lock").write_text("process 1 on here\n")
-    assert state_of(results, "predict/labels", "process 1 on here").state == "ready"
+    assert state_of(results, "predict/labels", Holder("", 1, "here", since=2)).state == "ready"
 
 
 def test_what_is_no_progress_is_passed_over(results: Path) -> None:
@@ -182,7 +180,7 @@ failed   train/a         see logs/train/a.log
          | stpp: too little memory
 running  train/b-longer  on here, for 30 s
 
-tiny: 5 stages: 1 done, 1 waiting, 1 ready, 1 failed, 1 running; no workflow is at work on this machine.
+tiny: 5 stages: 1 done, 1 waiting, 1 ready, 1 failed, 1 running; no workflow is at work.
 """
     )
     assert (
@@ -284,14 +282,14 @@ def test_a_training_can_be_followed_and_leaves_nothing_behind(
 
 
 def test_a_workflow_at_work_is_seen_and_not_disturbed(tmp_path: Path) -> None:
-    assert workflow.at_work(tmp_path) == ""
+    assert workflow.at_work(tmp_path) is None
     script = "import sys; from pathlib import Path; from stpp.workflow import claim; claim(Path(sys.argv[1])); print(1)"
     command = [sys.executable, "-c", f"{script}; sys.stdout.flush(); sys.stdin.read()", str(tmp_path)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout and process.stdout.readline()
-    assert workflow.at_work(tmp_path) == f"process {process.pid} on {platform.node()}"
+    assert str(workflow.at_work(tmp_path)) == f"process {process.pid} on {platform.node()}"
     process.communicate(b"")
-    assert workflow.at_work(tmp_path) == ""
+    assert workflow.at_work(tmp_path) is None
 
 
 # --- what others may have written -------------------------------------------------------------------------------------

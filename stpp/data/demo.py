@@ -11,7 +11,6 @@ from a few labels, the others take many scenes. Nothing in a scene depends on th
 
 import glob
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from stpp.errors import StppError
-from stpp.files import ABANDONED, remove_leftovers, sync
+from stpp.files import aside, remove_leftovers, sync
 
 CLASSES: list[str] = ["background", "disc", "ring", "square", "cross", "triangle", "star"]
 
@@ -300,9 +299,8 @@ def generate(root: Path, *, drawn: Path | None = None, **settings: int) -> None:
     """
     if is_there(root, **settings):
         return
-    temporary = root.with_name(f".{root.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    remove_leftovers(root.parent, f"{glob.escape(root.name)}.*", ABANDONED)
+    remove_leftovers(root.parent, f"{glob.escape(root.name)}.*")
+    temporary = aside(root)
     try:
         if drawn is not None:
             shutil.copytree(drawn, temporary)
