@@ -2,6 +2,9 @@
 
 import sys
 
-from stpp.cli import main
+if not sys.flags.safe_path:
+    del sys.path[0]  # the working directory, whose files are data and not modules
+
+from stpp.cli import main  # noqa: E402 - found by the path of the package itself
 
 sys.exit(main())

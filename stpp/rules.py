@@ -22,7 +22,7 @@ import yaml
 from snakemake.io import ancient
 
 from stpp.config import Resources
-from stpp.errors import StppError, of_the_system
+from stpp.errors import StppError, of_the_machine, of_the_system
 from stpp.plan import Plan, Stage, flat
 from stpp.stage import read_recipe
 
@@ -97,12 +97,15 @@ def start_with(workflow: Any, handler: Callable[[], None]) -> None:
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Let Snakemake end with the message of a user's mistake or of a full disk, and with nothing else."""
+    """Let Snakemake end with the message of a user's mistake or of what the machine lacks, and with nothing else."""
     try:
         yield
-    except (StppError, OSError) as error:
+    except Exception as error:
+        said = of_the_system(error) if isinstance(error, OSError) else of_the_machine(error)
+        if said is None and not isinstance(error, StppError):
+            raise  # a bug
         # Snakemake would show where in the rules an exception of its own was raised.
-        print(f"stpp: {error if isinstance(error, StppError) else of_the_system(error)}", file=sys.stderr)
+        print(f"stpp: {said or error}", file=sys.stderr)
         sys.exit(1)
 
 
