@@ -50,9 +50,9 @@ class Stopped(StppError):
 class Progress:
     """When to save and when to stop; a context manager around the work of a stage.
 
-    Inside, a signal that is `answered` only asks to stop: the work goes on to a point where it can be saved. `signal` is the
-    number of the first one, or 0. A person who asks again by SIGINT ends the process at once; schedulers and torchrun
-    may each send the same SIGTERM.
+    Inside, a signal that is `answered` only asks to stop: the work goes on to a point where it can be saved. `signal`
+    is the number of the first one, or 0. A person who asks again by SIGINT ends the process at once; schedulers and
+    torchrun may each send the same SIGTERM.
     """
 
     def __init__(self, folder: Path, identity: str, minutes: float, keeps: bool = True) -> None:
