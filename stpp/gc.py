@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stpp.errors import StppError
+from stpp.links import target_of
 from stpp.plan import Plan, flat
 from stpp.progress import UNFINISHED, progress_of
 from stpp.stage import read_recipe
@@ -47,8 +48,7 @@ def shown_stages(results: Path) -> set[str]:
     """The stages to which the folders that people look at have links: `results/NAME/experiments` and the table."""
     stages = (results / "stages").resolve()
     views = [path.parent for path in results.glob("*/config.json")]
-    links = [path for view in views for path in view.rglob("*") if path.is_symlink()]
-    targets = [path.resolve() for path in links]
+    targets = [target for view in views for path in view.rglob("*") if (target := target_of(path))]
     below = [path.relative_to(stages).parts for path in targets if path.is_relative_to(stages)]
     return {"/".join(parts[:2]) for parts in below if len(parts) > 1}
 

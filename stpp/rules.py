@@ -7,6 +7,7 @@ edited during a run does not disturb it.
 import atexit
 import base64
 import gc
+import getpass
 import json
 import os
 import sys
@@ -27,11 +28,35 @@ from stpp.plan import Plan, Stage, flat
 from stpp.stage import read_recipe
 
 
-def use_this_code(project: Path) -> None:
-    """Let jobs run the code beside the Snakefile, with this process's interpreter, from whatever folder they start."""
+def use_this_code(project: Path, alone: bool) -> None:
+    """Let jobs run the code beside the Snakefile, with this process's interpreter, from whatever folder they start.
+
+    Where the Snakefile is no module of another one, it stands `alone`: then no Python that a job starts takes a file of
+    the working directory for a module.
+    """
+    if alone:
+        os.environ["PYTHONSAFEPATH"] = "1"
     for variable, folder in (("PYTHONPATH", project), ("PATH", Path(sys.executable).parent)):
         before = os.environ.get(variable)
         os.environ[variable] = f"{folder}{os.pathsep}{before}" if before else str(folder)
+
+
+def name_user() -> None:
+    """Give the user a name where the system knows none, as in a container: Snakemake asks for one."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = f"uid{os.getuid()}"
+
+
+def check_working_directory() -> None:
+    """Raise StppError where Snakemake could not keep its notes."""
+    notes = Path(".snakemake")
+    if not os.access(notes if notes.exists() else Path(), os.W_OK):
+        raise StppError(
+            f"the working directory {Path.cwd()} cannot be written, but Snakemake keeps its notes in it, in {notes}; start "
+            "it from another folder, with absolute paths in the configuration"
+        )
 
 
 def keep_objects() -> None:
