@@ -3,6 +3,8 @@
 import multiprocessing
 import re
 import signal
+import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import suppress
 from types import TracebackType
@@ -38,7 +40,7 @@ class Loading:
         memory, too.
         """
         try:
-            self._batches = iter(loader)
+            self._batches = begun(loader)
             yield from self._batches
         except Exception as error:
             if (cause := raised_in_loader(error)) is not None:
@@ -72,6 +74,19 @@ class Loading:
                 process.join()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+
+
+def begun(loader: DataLoader[Any]) -> Any:
+    """The iterator of `loader`. Of one that cannot be made nothing stays: PyTorch would print more errors."""
+    hook = sys.unraisablehook
+    try:
+        return iter(loader)
+    except Exception as error:
+        sys.unraisablehook = lambda ignored: None
+        traceback.clear_frames(error.__traceback__)
+        raise
+    finally:
+        sys.unraisablehook = hook
 
 
 def begin_loading(worker: int) -> None:

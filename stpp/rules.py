@@ -54,8 +54,8 @@ def check_working_directory() -> None:
     notes = Path(".snakemake")
     if not os.access(notes if notes.exists() else Path(), os.W_OK):
         raise StppError(
-            f"the working directory {Path.cwd()} cannot be written, but Snakemake keeps its notes in it, in {notes}; start "
-            "it from another folder, with absolute paths in the configuration"
+            f"the working directory {Path.cwd()} cannot be written, but Snakemake keeps its notes in it, in {notes}; "
+            "start it from another folder, with absolute paths in the configuration"
         )
 
 
