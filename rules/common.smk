@@ -18,9 +18,11 @@ from stpp.rules import (
     Graph,
     after_a_run,
     asks,
+    check_working_directory,
     computes,
     keep_objects,
     look_once_a_second,
+    name_user,
     refusing,
     run_own_task,
     say,
@@ -32,10 +34,12 @@ from stpp.yamlfile import read_yaml
 
 # As a module of another Snakefile, this one has a configuration of its own, and the command line is the other's.
 IS_MODULE = not workflow.modifier.is_main_snakefile()
-use_this_code(PROJECT)
+use_this_code(PROJECT, alone=not IS_MODULE)
+name_user()
 run_own_task()
 PLAN = None
 with refusing():
+    check_working_directory()
     # Snakemake has read these files, but takes more for YAML than anyone means, and some for a program.
     for path in [] if IS_MODULE else workflow.configfiles:
         read_yaml(Path(path))

@@ -2,6 +2,9 @@
 
 import sys
 
+if not sys.flags.safe_path:
+    del sys.path[0]  # the working directory, whose files are data and not modules
+
 from stpp.cli import main
 
 sys.exit(main())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stpp.cli_model import add_list_options, add_model_commands, evaluate_list
 from stpp.cli_results import add_results_commands
-from stpp.errors import StppError, of_the_system
+from stpp.errors import StppError, of_the_machine, of_the_system
 from stpp.progress import Stopped
 from stpp.subcommand import add_example, add_output, subcommand
 from stpp.terminal import prepare_streams
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `stpp`; a user's mistake is one message on stderr and exit code 1.
+    """Run `stpp`; a user's mistake, or a machine that lacks something, is one message on stderr and exit code 1.
 
     A stage that a signal stopped after it saved its work exits with 128 + the signal's number, as shells say it.
     """
@@ -41,6 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:  # where there is nothing to save: a stage answers signals itself
         return 128 + signal.SIGINT
+    except Exception as error:
+        if (said := of_the_machine(error)) is None:
+            raise  # a bug
+        print(f"stpp: {said}", file=sys.stderr)
+        return 1
     return code or 0
 
 

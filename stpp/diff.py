@@ -14,6 +14,7 @@ import numpy as np
 from stpp.agreement import by_class, compare_stores, share_that_differs
 from stpp.errors import StppError
 from stpp.inventory import ABSENT, DATA, changed_settings, code_shown, settings_by_name, shown
+from stpp.links import target_of
 from stpp.plan import Run
 from stpp.report.table import run_row
 from stpp.stage import read_recipe, verified
@@ -48,7 +49,8 @@ def side_of(folder: Path) -> Side:
     path = folder.resolve()  # "." has no name
     alone = re.fullmatch(r"seed\d+(-partition\d+)?", path.name)
     experiment = path.parent if alone else path
-    table = (experiment.parent.parent / "table.txt").resolve().parent
+    shown = experiment.parent.parent / "table.txt"
+    table = (target_of(shown) or shown).parent
     try:
         planned = read_recipe(table / "recipe.json")["settings"]["runs"]
         runs = {Run(**run).name: run for run in planned if run["experiment"] == experiment.name}

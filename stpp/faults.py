@@ -5,12 +5,12 @@ from contextlib import contextmanager
 
 import torch
 
-from stpp.errors import StppError, of_a_dead_loader
+from stpp.errors import MEMORY, StppError, of_a_dead_loader, of_the_machine
 
 
 @contextmanager
 def explained(advice: str) -> Iterator[None]:
-    """Turn a lack of memory, a dead loader process and a missing compiler into a StppError.
+    """Turn a lack of memory or of threads, a dead loader process and a missing compiler into a StppError.
 
     `advice` says which setting to lower where memory lacks.
     """
@@ -19,15 +19,11 @@ def explained(advice: str) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         found = str(error).partition(". ")[0]
         raise StppError(f"the GPU's memory is too small ({found}); {advice}") from None
-    except RuntimeError as error:
-        if "can't allocate memory" in str(error):
-            raise StppError(f"the main memory is too small; {advice}") from None
+    except (MemoryError, RuntimeError) as error:
+        if said := of_the_machine(error):
+            raise StppError(f"{MEMORY}; {advice}" if said.startswith(MEMORY) else said) from None
         if of_a_dead_loader(error):
-            raise StppError(
-                f"a process that loads data died ({str(error).splitlines()[0].strip()}), often because the machine ran "
-                "out of memory; lower runtime.train.workers or raise runtime.train.memory, and run the workflow again: "
-                "it goes on where the state was saved last"
-            ) from None
+            raise StppError(dead_loader(str(error).splitlines()[0].strip())) from None
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise StppError(
@@ -35,6 +31,18 @@ def explained(advice: str) -> Iterator[None]:
                 "install a C++ compiler (such as the package g++)"
             ) from None
         raise
+
+
+def dead_loader(found: str) -> str:
+    """What to do about a loader process that died, of which PyTorch says `found`."""
+    if "killed by signal" in found and "Killed" not in found:
+        remedy = "; set runtime.train.workers: 0, with which the training loads the data itself"
+    else:
+        remedy = (
+            ", often because the machine ran out of memory; lower runtime.train.workers or raise runtime.train.memory"
+        )
+    again = "and run the workflow again: it goes on where the state was saved last"
+    return f"a process that loads data died ({found}){remedy}, {again}"
 
 
 def training_advice(role: str, batch_size: int, crop: int) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stpp.errors import StppError
+from stpp.links import target_of
 from stpp.lock import Hold, InUse, hold, holders
 from stpp.plan import Plan, flat
 from stpp.stage import read_recipe
@@ -66,8 +67,7 @@ def shown_stages(results: Path, stages: Path) -> set[str]:
     These have links to them: `results/NAME/experiments` and the table.
     """
     views = [path.parent for path in results.glob("*/config.json")]
-    links = [path for view in views for path in view.rglob("*") if path.is_symlink()]
-    targets = [path.resolve() for path in links]
+    targets = [target for view in views for path in view.rglob("*") if (target := target_of(path))]
     below = [path.relative_to(stages).parts for path in targets if path.is_relative_to(stages)]
     return {"/".join(parts[:2]) for parts in below if len(parts) > 1}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stpp.errors import StppError
 from stpp.lease import lease
-from stpp.progress import SIGNALS
+from stpp.progress import SIGNALS, answered
 from stpp.stage import Runtime, Stage
 
 STORE = "STPP_TEAM_STORE"
@@ -30,7 +30,7 @@ def trained_by_team(stage: Stage, runtime: Runtime, arguments: Sequence[str]) ->
     raises.
     """
     if STORE in os.environ:
-        _end_with_parent()
+        end_with_parent()
         return None
     if runtime.gpus < 2:
         return None
@@ -42,7 +42,7 @@ def trained_by_team(stage: Stage, runtime: Runtime, arguments: Sequence[str]) ->
     if runtime.device != "cpu" and lease(runtime.gpus, runtime.device) != "cuda":
         print("training in one process", file=sys.stderr)
         return None
-    return _torchrun(runtime.gpus, [sys.executable, "-m", "stpp.member", *arguments])
+    return _torchrun(runtime.gpus, [sys.executable, "-P", "-m", "stpp.member", *arguments])
 
 
 def _torchrun(processes: int, command: Sequence[str]) -> int:
@@ -57,6 +57,9 @@ def _torchrun(processes: int, command: Sequence[str]) -> int:
     # What goes wrong is said once, by a process that knows it.
     logging.disable(logging.CRITICAL)
     os.environ |= {"TORCH_CPP_LOG_LEVEL": "ERROR", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(GRACE)}
+    # They find the modules that this process finds, and in no other folder: `-m` alone would look into the working
+    # directory first.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     # All is on one machine: nothing listens on its network.
     os.environ |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     with tempfile.TemporaryDirectory(prefix="stpp-team-") as folder:
@@ -71,7 +74,7 @@ def _torchrun(processes: int, command: Sequence[str]) -> int:
             rdzv_configs={"store_type": "file"},
             local_addr="127.0.0.1",
             max_restarts=0,
-            signals_to_handle=",".join(number.name for number in SIGNALS),
+            signals_to_handle=",".join(number.name for number in answered()),
         )
         try:
             elastic_launch(config, command[0])(*command[1:])
@@ -100,7 +103,7 @@ def _wait_for_children() -> None:
             os.wait()
 
 
-def _end_with_parent() -> None:
-    """Have the kernel kill this process when torchrun is killed, whose leases end with it."""
+def end_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it ends, whose leases end with it."""
     parent_death_signal = 1  # PR_SET_PDEATHSIG of prctl
     ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)

@@ -6,6 +6,7 @@ although all is done.
 
 import os
 import sys
+import traceback
 from typing import Any
 
 from stpp.cli import main
@@ -14,6 +15,9 @@ try:
     code: Any = main()
 except SystemExit as request:
     code = request.code
+except BaseException:  # a bug, which must not keep the process, and with it the team, alive
+    traceback.print_exc()
+    code = 1
 sys.stdout.flush()
 sys.stderr.flush()
 os._exit(code or 0)

@@ -21,8 +21,8 @@ from stpp.errors import StppError
 from stpp.files import aside, replacing, write_text
 
 UNFINISHED = "unfinished"
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-"""What schedulers and people send to end a job: save and stop."""
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGXCPU)
+"""What schedulers, people and a terminal that closes send to end a job: save and stop."""
 TOLD = "progress.json"
 """In the folder for unfinished work: how far the stage is. No result depends on it."""
 BEGAN = time.monotonic()
@@ -33,6 +33,12 @@ TELL_EVERY = 1.0
 """Least seconds between two writings of that file."""
 
 Item = TypeVar("Item")
+
+
+def answered() -> list[signal.Signals]:
+    """Those of `SIGNALS` that stop this process: not SIGHUP where `nohup` has it ignored."""
+    kept = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [number for number in SIGNALS if not (kept and number == signal.SIGHUP)]
 
 
 class Stopped(StppError):
@@ -46,9 +52,9 @@ class Stopped(StppError):
 class Progress:
     """When to save and when to stop; a context manager around the work of a stage.
 
-    Inside, a signal of `SIGNALS` only asks to stop: the work goes on to a point where it can be saved. `signal` is the
-    number of the first one, or 0. A person who asks again by SIGINT ends the process at once; schedulers and torchrun
-    may each send the same SIGTERM.
+    Inside, a signal that is `answered` only asks to stop: the work goes on to a point where it can be saved. `signal`
+    is the number of the first one, or 0. A person who asks again by SIGINT ends the process at once; schedulers and
+    torchrun may each send the same SIGTERM.
     """
 
     def __init__(self, folder: Path, identity: str, minutes: float, keeps: bool = True) -> None:
@@ -68,7 +74,7 @@ class Progress:
     def __enter__(self) -> Self:
         if self._keeps:
             self._claim()
-        self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
+        self._before = {number: signal.signal(number, self._ask) for number in answered()}
         return self
 
     def _claim(self) -> None:

@@ -7,6 +7,7 @@ edited during a run does not disturb it.
 import atexit
 import base64
 import gc
+import getpass
 import json
 import os
 import sys
@@ -22,17 +23,41 @@ import yaml
 from snakemake.io import ancient
 
 from stpp.config import Resources
-from stpp.errors import StppError, of_the_system
+from stpp.errors import StppError, of_the_machine, of_the_system
 from stpp.plan import Plan, Stage, flat
 from stpp.stage import read_recipe
 from stpp.terminal import escaped
 
 
-def use_this_code(project: Path) -> None:
-    """Let jobs run the code beside the Snakefile, with this process's interpreter, from whatever folder they start."""
+def use_this_code(project: Path, alone: bool) -> None:
+    """Let jobs run the code beside the Snakefile, with this process's interpreter, from whatever folder they start.
+
+    Where the Snakefile is no module of another one, it stands `alone`: then no Python that a job starts takes a file of
+    the working directory for a module.
+    """
+    if alone:
+        os.environ["PYTHONSAFEPATH"] = "1"
     for variable, folder in (("PYTHONPATH", project), ("PATH", Path(sys.executable).parent)):
         before = os.environ.get(variable)
         os.environ[variable] = f"{folder}{os.pathsep}{before}" if before else str(folder)
+
+
+def name_user() -> None:
+    """Give the user a name where the system knows none, as in a container: Snakemake asks for one."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = f"uid{os.getuid()}"
+
+
+def check_working_directory() -> None:
+    """Raise StppError where Snakemake could not keep its notes."""
+    notes = Path(".snakemake")
+    if not os.access(notes if notes.exists() else Path(), os.W_OK):
+        raise StppError(
+            f"the working directory {Path.cwd()} cannot be written, but Snakemake keeps its notes in it, in {notes}; "
+            "start it from another folder, with absolute paths in the configuration"
+        )
 
 
 def keep_objects() -> None:
@@ -119,12 +144,15 @@ def after_a_run(workflow: Any, action: Callable[[], None]) -> None:
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Let Snakemake end with the message of a user's mistake or of a full disk, and with nothing else."""
+    """Let Snakemake end with the message of a user's mistake or of what the machine lacks, and with nothing else."""
     try:
         yield
-    except (StppError, OSError) as error:
+    except Exception as error:
+        said = of_the_system(error) if isinstance(error, OSError) else of_the_machine(error)
+        if said is None and not isinstance(error, StppError):
+            raise  # a bug
         # Snakemake would show where in the rules an exception of its own was raised.
-        say(f"stpp: {error if isinstance(error, StppError) else of_the_system(error)}")
+        say(f"stpp: {said or error}")
         sys.exit(1)
 
 

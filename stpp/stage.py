@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from stpp.code import code_identity
+from stpp.code import PACKAGE, code_identity
 from stpp.data.manifest import Row, fingerprint, manifest_path, read_manifest
 from stpp.errors import StppError
 from stpp.files import remove_leftovers, replacing, sha256, write_text
@@ -265,10 +265,13 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """The commit of the code, where it runs from a git checkout."""
-    command = ["git", "-C", str(Path(sys.modules[__name__].__file__ or "").parent), "rev-parse", "HEAD"]
+    """The commit of the code, where it runs from a git checkout of its own; not that of a repository around it."""
+    # Variables such as GIT_DIR would have git look elsewhere.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-C", str(PACKAGE), "rev-parse", "--show-prefix", "HEAD", "HEAD:./stage.py"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, env=environment)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
+    prefix, commit, *_ = [*done.stdout.splitlines(), "", ""]
+    return commit if done.returncode == 0 and prefix == f"{PACKAGE.name}/" else None

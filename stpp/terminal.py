@@ -1,8 +1,10 @@
 """What reaches a terminal: text that cannot control it, whatever stands in names, classes and logs."""
 
 import io
+import os
 import re
 import sys
+from pathlib import Path
 from typing import Any, TextIO
 
 CONTROL = re.compile(
@@ -21,7 +23,10 @@ def escaped(text: str) -> str:
 
 
 def prepare_streams() -> None:
-    """Let all that is printed to stdout and stderr from now on be `escaped`, and be printed in any encoding."""
+    """Let all that is printed to stdout and stderr from now on be `escaped`, and be printed in any encoding.
+
+    A stream that was closed before the start, as by `>&-`, takes it and shows nothing.
+    """
     sys.stdout, sys.stderr = _Terminal.over(sys.stdout), _Terminal.over(sys.stderr, bars=True)
 
 
@@ -36,9 +41,11 @@ class _Terminal:
         self._bars = bars
 
     @classmethod
-    def over(cls, stream: TextIO, bars: bool = False) -> Any:
+    def over(cls, stream: TextIO | None, bars: bool = False) -> Any:
         if isinstance(stream, cls):
             return stream
+        if stream is None:
+            stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as the process
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what the encoding lacks, and bytes that are no text
         return cls(stream, bars)

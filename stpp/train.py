@@ -1,8 +1,6 @@
 """The training of teachers and students: one loop."""
 
-import re
 import shutil
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,11 @@ from stpp.events import Events
 from stpp.faults import explained, training_advice
 from stpp.inference import network_input
 from stpp.initial import initial_network
+from stpp.loading import Loading, begin_loading
 from stpp.metrics import IGNORE, mean_iou
 from stpp.models.network import SegmentationNetwork
 from stpp.process import settle
-from stpp.progress import SIGNALS, Progress
+from stpp.progress import Progress
 from stpp.resume import Saver, TrainingState, copied
 from stpp.stage import Runtime, Stage
 from stpp.validation import evaluate_network
@@ -72,6 +71,7 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
         Progress(stage.unfinished, stage.basis, runtime.save_minutes, team.leads) as progress,
         explained(training_advice(role, training["batch_size"], training["crop"])),
         Saver(progress.folder / STATE_FILE, team) as saver,
+        Loading() as loading,
     ):
         (saved,) = team.largest(team.leads and (progress.folder / STATE_FILE).exists())
         if saved:
@@ -81,14 +81,14 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
             dataset,
             batch_sampler=batches.from_batch(state.iteration).shared(team.share),
             num_workers=runtime.workers,
-            worker_init_fn=ignore_signals,
+            worker_init_fn=begin_loading,
             multiprocessing_context="fork" if runtime.workers else None,  # they share the cache, and start at once
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # one of its own: else a loader would draw from that of the dropout
         )
         network.train()
         losses: list[Tensor] = []
-        for images, masks in progress_bar(loader, role, batches, state, team, progress):
+        for images, masks in progress_bar(loading.batches(loader), role, batches, state, team, progress):
             set_learning_rate(state.optimizer, training, state.iteration, total)
             logits = forward(trained, network_input(images, device), training["precision"])
             loss = masked_cross_entropy(logits, masks.to(device, non_blocking=True), team)
@@ -242,9 +242,14 @@ def validate_network(state: TrainingState, rows: list[Row], settings: Mapping[st
 
 
 def progress_bar(
-    loader: DataLoader[Any], role: str, batches: EpochBatches, state: TrainingState, team: Team, progress: Progress
+    loaded: Iterator[tuple[Tensor, Tensor]],
+    role: str,
+    batches: EpochBatches,
+    state: TrainingState,
+    team: Team,
+    progress: Progress,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches under a progress bar: images/s, time left, and loss and val mIoU of the last epoch.
+    """The `loaded` batches under a progress bar: images/s, time left, and loss and val mIoU of the last epoch.
 
     `progress` is told the same.
     """
@@ -254,7 +259,7 @@ def progress_bar(
     with tqdm(
         total=total, initial=done, unit="img", desc=role, mininterval=1, maxinterval=30, disable=not team.leads
     ) as bar:
-        for batch in unwrapped(loader):
+        for batch in loaded:
             progress.tell(state.iteration * size, total, epochs=batches.epochs, **facts)
             yield batch
             if state.iteration % batches.batches_per_epoch == 0:
@@ -269,23 +274,6 @@ def latest(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     last = history[-1] if history else {"epoch": 0, "loss": None}
     val = next((row["val_miou"] for row in reversed(history) if row["val_miou"] is not None), None)
     return {"epoch": last["epoch"], "loss": last["loss"], "val_miou": val}
-
-
-def unwrapped(loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches; a StppError of a loader process without the traceback that torch puts around it."""
-    try:
-        yield from loader
-    except (StppError, RuntimeError) as error:
-        found = re.search(r"\nstpp\.[\w.]*Error: (.*)", str(error), re.DOTALL)
-        if found is None:
-            raise
-        raise StppError(found[1].strip()) from None
-
-
-def ignore_signals(worker: int) -> None:
-    """Let a loader process leave the answer to signals to the training, which asks it to end."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
 
 
 def write_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:

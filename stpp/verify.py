@@ -18,6 +18,7 @@ from stpp.errors import StppError
 from stpp.files import sha256
 from stpp.identity import identity_of
 from stpp.inventory import NAME
+from stpp.links import target_of
 from stpp.lock import Holder
 from stpp.progress import UNFINISHED, progress_of
 from stpp.stage import read_recipe
@@ -269,7 +270,7 @@ def leftovers(results: Path, folders: Sequence[str]) -> Iterator[Fault]:
 def broken_links(results: Path) -> Iterator[Fault]:
     """Links in the folders that people look at to what a finished stage does not have, or to no stage at all."""
     for view in (path.parent for path in sorted(results.glob("*/config.json"))):
-        for link in sorted(path for path in view.rglob("*") if path.is_symlink() and not path.exists()):
+        for link in sorted(path for path in view.rglob("*") if (target := target_of(path)) and not target.exists()):
             target = link.parent / link.readlink()
             stage = target if "experiments" in link.relative_to(view).parts else target.parent
             if not stage.exists() or (stage / "stage.json").exists():

@@ -23,6 +23,7 @@ from stpp.data.record import in_place, load_fresh
 from stpp.errors import Problems, StppError
 from stpp.expansion import expand
 from stpp.files import remove_leftovers, sha256, write_text
+from stpp.links import link, target_of
 from stpp.lock import Hold, Holder, InUse, hold, holders
 from stpp.plan import Plan, Stage
 from stpp.progress import UNFINISHED
@@ -322,7 +323,7 @@ def _write_view(config: Config, plan: Plan) -> None:
     for chart, folder in plan.charts.items():
         files = [Path(output) for output in plan.stages[folder].outputs if output != "stage.json"]
         links |= {view / "charts" / f"{chart}{file.suffix}": f"{folder}/{file}" for file in files}
-    for path in [path for path in view.rglob("*") if path.is_symlink() and path not in links]:
+    for path in [path for path in view.rglob("*") if path not in links and target_of(path)]:
         path.unlink()  # of experiments and seeds that the configuration no longer has
     for path, target in links.items():
         link(path, results / "stages" / target)
@@ -338,13 +339,3 @@ def _write_recipe(folder: Path, stage: Stage) -> None:
     if other:
         raise StppError(f"{folder} belongs to another stage with the same short identity; remove that folder")
     write_text(path, json.dumps(stage.recipe(), indent=1) + "\n")
-
-
-def link(path: Path, target: Path) -> None:
-    """Make `path` a relative link to `target`, which need not exist yet."""
-    text = os.path.relpath(target, path.parent)
-    if path.is_symlink() and str(path.readlink()) == text:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    path.symlink_to(text)

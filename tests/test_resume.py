@@ -205,8 +205,9 @@ def test_only_a_person_who_asks_again_ends_the_process_at_once(tmp_path: Path) -
     assert exit.value.code == 128 + signal.SIGINT
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_each_signal_that_ends_jobs_is_answered_and_its_old_handler_comes_back(tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGXCPU"])
+def test_each_signal_that_ends_jobs_is_answered_and_its_old_handler_comes_back(tmp_path: Path, name: str) -> None:
+    number = signal.Signals[name]
     before = signal.getsignal(number)
     with pytest.raises(Stopped) as stopped, Progress(tmp_path / "work", "id", 5) as progress:
         assert not progress.due

@@ -1,0 +1,54 @@
+"""Links of a folder that people look at to the stages, on file systems with symbolic links and without."""
+
+import os
+import sys
+from functools import cache
+from pathlib import Path
+
+from stpp.files import write_text
+
+HEADER = "This file system has no symbolic links. What belongs here is at\n"
+"""How a text file begins that stands in for a link; its second line is the path, seen from the file's folder."""
+
+
+def link(path: Path, target: Path) -> None:
+    """Make `path` a relative link to `target`, which need not exist yet.
+
+    Where the file system has no symbolic links, a text file says where it is.
+    """
+    text = os.path.relpath(target, path.parent)
+    if path.is_symlink() and str(path.readlink()) == text:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_symlink() and _written(path) == text:
+        return
+    path.unlink(missing_ok=True)
+    try:
+        path.symlink_to(text)
+    except OSError:  # the error differs from one file system to another; one that concerns files as well is raised here
+        write_text(path, f"{HEADER}{text}\n")
+        _say_once("no symbolic links can be made in the folder for results: text files there say where the stages are")
+
+
+def target_of(path: Path) -> Path | None:
+    """Where a path that `link` made leads, absolute, whether or not something is there; None for any other path."""
+    if path.is_symlink():
+        return path.resolve()
+    text = _written(path)
+    return None if text is None else (path.parent / text).resolve()
+
+
+def _written(path: Path) -> str | None:
+    """The path in a text file that stands in for a link; None for any other path."""
+    try:
+        with path.open("rb") as file:
+            if file.read(len(HEADER)) != HEADER.encode():
+                return None
+            return os.fsdecode(file.readline().rstrip(b"\n"))
+    except OSError:
+        return None
+
+
+@cache
+def _say_once(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -1,0 +1,54 @@
+"""The folder that people look at, on file systems without symbolic links."""
+
+from pathlib import Path
+
+import fabricate
+import pytest
+
+from stpp.diff import side_of
+from stpp.gc import garbage, shown_stages
+from stpp.links import link, target_of
+
+OLD = fabricate.tiny(selection={"share": 0.34}, experiments={"st++": {"method": "st++"}})
+NEW = fabricate.tiny(experiments={"st": {"method": "st"}})
+
+
+@pytest.fixture
+def without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, where no link can be made."""
+
+    def refuse(self: Path, *given: object, **named: object) -> None:
+        raise PermissionError(1, "Operation not permitted", str(self))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    return tmp_path
+
+
+def test_a_text_file_says_where_the_stage_is(without_links: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    link(Path("view/experiments/table.txt"), Path("stages/table/x/table.txt"))
+    said = Path("view/experiments/table.txt").read_text()
+    assert said.splitlines()[1:] == ["../../stages/table/x/table.txt"]
+    assert target_of(Path("view/experiments/table.txt")) == without_links / "stages/table/x/table.txt"
+    link(Path("view/experiments/table.txt"), Path("stages/table/y"))
+    assert target_of(Path("view/experiments/table.txt")) == without_links / "stages/table/y"
+    assert target_of(Path("view")) is None
+
+
+def test_the_view_is_kept_up_to_date_and_those_who_read_it_understand(without_links: Path) -> None:
+    fabricate.pretend(OLD, fabricate.plan_of(OLD))
+    results = fabricate.pretend(NEW, fabricate.plan_of(NEW))
+    assert not any(path.is_symlink() for path in results.rglob("*"))
+    assert shown_stages(results) == set(fabricate.plan_of(NEW).stages)
+    unused = set(fabricate.plan_of(OLD).stages) - set(fabricate.plan_of(NEW).stages)
+    assert {item.folder for item in garbage(results, [])} == unused
+    assert set(side_of(results / "tiny/experiments/st").runs) == {"seed0"}
+
+
+def test_links_come_where_they_were_not_possible_before(without_links: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link(Path("view/table.txt"), Path("stages/table.txt"))
+    monkeypatch.undo()
+    path = without_links / "view/table.txt"
+    link(path, without_links / "stages/other.txt")
+    assert path.is_symlink()
+    assert target_of(path) == without_links / "stages/other.txt"
