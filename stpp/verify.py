@@ -270,8 +270,8 @@ def leftovers(results: Path, folders: Sequence[str]) -> Iterator[Fault]:
 def broken_links(results: Path) -> Iterator[Fault]:
     """Links in the folders that people look at to what a finished stage does not have, or to no stage at all."""
     for view in (path.parent for path in sorted(results.glob("*/config.json"))):
-        for link in sorted(path for path in view.rglob("*") if (target := target_of(path)) and not target.exists()):
-            target = link.parent / link.readlink()
+        links = [(path, target) for path in sorted(view.rglob("*")) if (target := target_of(path)) is not None]
+        for link, target in [(link, target) for link, target in links if not target.exists()]:
             stage = target if "experiments" in link.relative_to(view).parts else target.parent
             if not stage.exists() or (stage / "stage.json").exists():
                 yield Fault(f"{link} leads to nothing", remove(link))
