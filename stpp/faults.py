@@ -8,7 +8,6 @@ import torch
 
 from stpp.errors import StppError, of_a_dead_loader
 
-
 OUT_OF_MEMORY = ("can't allocate memory", "could not create a memory object", "bad_alloc", "bad allocation")
 """What PyTorch and oneDNN say where the main memory lacks."""
 
@@ -73,11 +72,12 @@ def prediction_advice(
     now = prediction_memory(height, width, classes, prediction, tta)
     for setting, least in (("tile", LEAST_TILE), ("long_side", LEAST_SIDE)):
         found = prediction[setting]
+        if setting == "tile" and named == WORKFLOW:
+            least = max(least, (prediction["overlap"] or 0) + 1)  # the command chooses the overlap by itself
         side = (min(found, max(height, width)) if found else max(height, width)) * 7 // 10
         while side >= least:
             lower = {**prediction, setting: side // 32 * 32 or side}
-            lower["overlap"] = min(lower["overlap"] or 0, lower["tile"] // 4) if lower["tile"] else lower["overlap"]
-            if prediction_memory(height, width, classes, lower, tta) <= now / 2:
+            if lower[setting] >= least and prediction_memory(height, width, classes, lower, tta) <= now / 2:
                 name = named.format(setting.replace("_", "-") if named == COMMAND else setting)
                 before = f"from {found}" if found else f"(now none, for an image of {width} x {height} pixels)"
                 return f"set {name} {before} to {lower[setting]}: that takes about half the memory"

@@ -203,7 +203,9 @@ def _bands(network: SegmentationNetwork, x: Tensor, prediction: Mapping[str, Any
         yield slice(0, height), network(x)
         return
     tops, lefts = tile_starts(height, tile, overlap), tile_starts(width, tile, overlap)
-    tiles_down, tiles_across = (_covering(starts, tile, x.shape[at], x.device) for at, starts in ((2, tops), (3, lefts)))
+    tiles_down, tiles_across = (
+        _covering(starts, tile, x.shape[at], x.device) for at, starts in ((2, tops), (3, lefts))
+    )
     sums, first = torch.zeros((), device=x.device), 0
     for top, following in zip(tops, [*tops[1:], height]):
         for left in lefts:

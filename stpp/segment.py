@@ -12,14 +12,15 @@ from tqdm import tqdm
 from stpp.data.images import read_image
 from stpp.data.lists import is_image
 from stpp.data.record import listing
-from stpp.errors import Problems, StppError
+from stpp.errors import Problems, StppError, shortened
 from stpp.files import replacing, write_text
-from stpp.inference import masks_of
 from stpp.masks import write_palette_png
 from stpp.segmenter import Segmenter
 
 SUFFIXES = {"masks": ".png", "overlays": ".jpg", "probabilities": ".npz"}
 """What is written, each kind in a folder of its own."""
+LONGEST_JPEG = 65500
+"""Pixels of a side that libjpeg writes."""
 WILD = ("*", "?", "[")
 
 
@@ -33,7 +34,8 @@ def segment(
     `classes.txt` lists the classes and their colours, as `classes_file` of a configuration reads them.
 
     Raises Problems, before anything is written, where two images would be written to one file, and where a file to be
-    written is an input or, without `overwrite`, there already; and at the end for images that could not be read.
+    written is an input or, without `overwrite`, there already; and at the end for images that could not be read or
+    written, after all others are done. Overlays of more than 65,500 px a side are shrunk to that.
     """
     images = images_of(arguments, out)
     kinds = [kind for kind in SUFFIXES if probabilities or kind != "probabilities"]
@@ -52,8 +54,10 @@ def segment(
     for path in tqdm(images, unit="img", desc="segment", mininterval=1):
         try:
             _segment(model, path, files[path])
-        except StppError as error:
-            problems.append(str(error))
+        except Exception as error:  # whatever happens to one image, the others are done
+            kind = "" if isinstance(error, StppError) else f"{type(error).__name__}: "
+            said = f"{kind}{shortened(str(error), 400) if kind else error}"
+            problems.append(said if str(path) in said else f"{path}: {said}")
     if problems:
         raise Problems(f"{len(images) - len(problems)} of {len(images)} images are in {out}", problems)
     return len(images)
@@ -125,14 +129,14 @@ def _refuse_overwriting(files: Sequence[Path], images: Mapping[Path, str], overw
 
 def _segment(model: Segmenter, image: Path, files: Mapping[str, Path]) -> None:
     picture = read_image(image)
-    scores = model.scores(picture)
-    (mask,) = masks_of(scores)
+    mask, values = model.mask_and_probabilities(picture) if "probabilities" in files else (model.predict(picture), None)
     with replacing(files["masks"]) as path:
         write_palette_png(mask, model.palette, path)
     colours = Image.fromarray(np.array(model.palette, np.uint8)[mask])
     with replacing(files["overlays"]) as path:
-        Image.blend(picture, colours, 0.5).save(path, format="JPEG", quality=90)
-    if "probabilities" in files:
-        values = scores.softmax(dim=1)[0].half().cpu().numpy()
+        overlay = Image.blend(picture, colours, 0.5)
+        overlay.thumbnail((LONGEST_JPEG, LONGEST_JPEG))  # larger ones become smaller
+        overlay.save(path, format="JPEG", quality=90)
+    if values is not None:
         with replacing(files["probabilities"]) as path, path.open("wb") as file:
             np.savez_compressed(file, probabilities=values, classes=np.array(model.classes))
