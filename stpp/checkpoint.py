@@ -1,7 +1,7 @@
 """Checkpoints: everything that is needed to use a network again, as tensors and plain values."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stpp.errors import StppError
+from stpp.errors import StppError, shortened
+from stpp.faults import explained
 from stpp.files import replacing
 from stpp.models import build
 from stpp.models.network import SegmentationNetwork
+from stpp.tensorfile import is_count, read_tensors
 
 FORMAT = 1
 MEAN = (0.485, 0.456, 0.406)
@@ -25,7 +27,27 @@ DESCRIPTION = {
     *("low_level_channels", "dropout"),
 }
 """What describes a network: the keys of `build`, and where its initial weights came from."""
-MOST_RATES = 8
+MOST_RATES, FARTHEST_RATE, MOST_CHANNELS = 8, 1 << 10, 1 << 16
+MOST_CLASSES = 255
+"""255 itself means ignore in masks."""
+PARTS: Mapping[str, Callable[[Any], bool]] = {
+    "architecture": lambda value: isinstance(value, str),
+    "backbone": lambda value: isinstance(value, str),
+    "output_stride": lambda value: is_count(value, 8, 16),
+    "rates": lambda value: (
+        value is None
+        or (
+            isinstance(value, list | tuple)
+            and 0 < len(value) <= MOST_RATES
+            and all(is_count(rate, 1, FARTHEST_RATE) for rate in value)
+        )
+    ),
+    "head_channels": lambda value: value is None or is_count(value, 1, MOST_CHANNELS),
+    "decoder_channels": lambda value: is_count(value, 1, MOST_CHANNELS),
+    "low_level_channels": lambda value: is_count(value, 1, MOST_CHANNELS),
+    "dropout": lambda value: isinstance(value, int | float) and 0 <= value <= 2,
+}
+"""What each part of a network's description must be, before one is built."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +97,15 @@ def load_checkpoint(path: Path, device: torch.device) -> Model:
     Raises StppError if the file is no checkpoint of this program, or its weights are not those of its network.
     """
     try:
-        network, content = _read(path)
+        with explained(f"close other programs, or read {path} on a machine with more"):
+            network, content = _read(path)
+    except StppError as error:
+        raise StppError(f"{path}: {error}") from None
     except Exception as error:  # torch's readers and builders meet damaged files with a dozen kinds of exceptions
+        found = f"{type(error).__name__}: {shortened(str(error), 400)}"
         raise StppError(
-            f"{path} is no checkpoint of stpp, or a damaged one ({type(error).__name__}: {error}); delete it and run "
-            "the training that writes it again"
+            f"{path} is no checkpoint of stpp, or a damaged one ({found}); delete it and run the "
+            "training that writes it again"
         ) from None
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.eval()
@@ -91,16 +117,18 @@ def _read(path: Path) -> tuple[SegmentationNetwork, Mapping[str, Any]]:
 
     The network lives in the memory of the weights that are there, whatever size it claims to have.
     """
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = read_tensors(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"it has no format {FORMAT}")
     description, classes, state = content["network"], content["classes"], content["state_dict"]
     if unknown := sorted(set(description) - DESCRIPTION):
         raise ValueError(f"unknown parts of the network, of another version of stpp: {', '.join(map(str, unknown))}")
-    if len(description["rates"] or ()) > MOST_RATES:
-        raise ValueError(f"{len(description['rates'])} dilation rates, expected at most {MOST_RATES}")
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+    if wrong := [key for key, fits in PARTS.items() if not fits(description[key])]:
+        raise ValueError(f"parts of the network of another kind than expected: {', '.join(wrong)}")
+    if not isinstance(classes, list) or not all(isinstance(name, str) and name.isprintable() for name in classes):
         raise TypeError("its classes are no list of names")
+    if not 0 < len(classes) <= MOST_CLASSES:
+        raise ValueError(f"it has {len(classes)} classes, expected 1 to {MOST_CLASSES}")
     if (content["mean"], content["std"]) != (list(MEAN), list(STD)):
         raise ValueError("another normalisation than ImageNet's")
     with torch.device("meta"):

@@ -48,7 +48,8 @@ def of_the_machine(error: BaseException) -> str | None:
     PyTorch says it in the text of a RuntimeError, or in that of its cause.
     """
     text = f"{error} {error.__cause__ or ''}"
-    if isinstance(error, MemoryError) or re.search("(can't|[Cc]annot) allocate memory|std::bad_alloc", text):
+    lack = "(can't|[Cc]annot) allocate memory|could not create a memory object|bad[_ ]alloc"
+    if isinstance(error, MemoryError) or re.search(lack, text):
         return f"{MEMORY}; end other programs, or take a machine or a job with more"
     if not isinstance(error, RuntimeError):
         return None

@@ -13,6 +13,7 @@ from stpp.data.manifest import Row
 from stpp.data.sources import resolve
 from stpp.errors import Problems, StppError
 from stpp.evaluate import summary, write_images
+from stpp.faults import COMMAND
 from stpp.output import Outputs
 from stpp.segmenter import Segmenter
 from stpp.validation import evaluate_network
@@ -38,6 +39,7 @@ def evaluate(model: Segmenter, list_file: Path, root: Path, out: Path | None, ou
         encoding,
         model.prediction,
         model.device,
+        COMMAND,
     )
     report = {"list": str(list_file), **summary(confusion, model.classes, len(images))}
     if files:

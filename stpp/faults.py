@@ -1,7 +1,8 @@
 """What goes wrong on a machine while a network runs, said so that one knows what to change."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -53,8 +54,59 @@ def training_advice(role: str, batch_size: int, crop: int) -> str:
     )
 
 
-def prediction_advice(height: int, width: int, tile: int | None) -> str:
-    """What to lower, and by how much, if a prediction does not fit; memory grows with the tile's area."""
-    side = max(32, (tile or max(height, width)) * 7 // 10 // 32 * 32)
-    found = f"from {tile}" if tile else f"(now none, for an image of {width} x {height} pixels)"
-    return f"set prediction.tile {found} to {side}: that takes about half the memory"
+WORKFLOW, COMMAND = "prediction.{}", "--{}"
+"""How the settings `tile` and `long-side` are called in a configuration, and as options."""
+ACTIVATIONS, LEAST_TILE, LEAST_SIDE = 600, 32, 8
+"""Bytes of features a pixel that a network holds at once (DeepLabv3+ on ResNet-50, float32); px; px."""
+
+
+def prediction_advice(
+    height: int,
+    width: int,
+    classes: int,
+    prediction: Mapping[str, Any],
+    tta: Mapping[str, Any] | None = None,
+    named: str = WORKFLOW,
+) -> str:
+    """What takes about half the memory, or less, if the prediction of an image of that size does not fit.
+
+    A smaller tile where `prediction_memory` says that it helps, else a smaller long side, else smaller images.
+    """
+    now = prediction_memory(height, width, classes, prediction, tta)
+    for setting, least in (("tile", LEAST_TILE), ("long_side", LEAST_SIDE)):
+        found = prediction[setting]
+        if setting == "tile" and named == WORKFLOW:
+            least = max(least, (prediction["overlap"] or 0) + 1)  # the command chooses the overlap by itself
+        side = (min(found, max(height, width)) if found else max(height, width)) * 7 // 10
+        while side >= least:
+            lower = {**prediction, setting: side // 32 * 32 or side}
+            if lower[setting] >= least and prediction_memory(height, width, classes, lower, tta) <= now / 2:
+                name = named.format(setting.replace("_", "-") if named == COMMAND else setting)
+                before = f"from {found}" if found else f"(now none, for an image of {width} x {height} pixels)"
+                return f"set {name} {before} to {lower[setting]}: that takes about half the memory"
+            side = side * 7 // 10
+    return (
+        f"no tile or long side would halve it: cut the image of {width} x {height} pixels into smaller ones, or take a "
+        "device with more memory"
+    )
+
+
+def prediction_memory(
+    height: int, width: int, classes: int, prediction: Mapping[str, Any], tta: Mapping[str, Any] | None = None
+) -> float:
+    """About how many bytes `stpp.inference.score_bands` and its caller need for one image of that size."""
+    tile, long_side = prediction["tile"], prediction["long_side"]
+    factor = long_side / max(height, width) if long_side else 1
+    largest = factor * (max(tta["scales"]) if tta else 1)
+    whole, read = height * width, height * width * largest**2
+    across, down = max(1, width * largest), max(1, height * largest)
+    tiled = tile is not None and max(across, down) > tile
+    at_once = min(across, tile) * min(down, tile) if tiled else read
+    features = at_once * (ACTIVATIONS / (2 if prediction["precision"] == "bf16" else 1) + 4 * classes)
+    if tta is not None:
+        scores = read + 2 * whole * factor**2 + (whole if factor != 1 else 0)
+    elif factor != 1:
+        scores = read + whole
+    else:
+        scores = min(down, tile) * across if tiled else read
+    return features + 4 * classes * scores + 16 * whole + 12 * read

@@ -74,12 +74,16 @@ def predict_masks(
     """
     found: dict[int, tuple[NDArray[np.uint8], NDArray[np.float32] | None]] = {}
     for numbers in batches([image.shape for image in images]):
-        scores = predict_scores(network, [images[number] for number in numbers], device, prediction, tta)
-        confidences: Sequence[NDArray[np.float32] | None] = [None] * len(numbers)
-        if confident:
-            softmax = scores.softmax(dim=1) if tta is None else scores / (len(tta["scales"]) * (1 + tta["flip"]))
-            confidences = list(softmax.amax(dim=1).clamp(0, 1).cpu().numpy())
-        found |= zip(numbers, zip(masks_of(scores), confidences))
+        together = [images[number] for number in numbers]
+        shape = (len(numbers), *together[0].shape[:2])
+        masks = np.empty(shape, np.uint8)
+        confidences = np.empty(shape, np.float32) if confident else None
+        for rows, scores in score_bands(network, together, device, prediction, tta):
+            masks[:, rows] = masks_of(scores)
+            if confidences is not None:
+                softmax = scores.softmax(dim=1) if tta is None else scores / (len(tta["scales"]) * (1 + tta["flip"]))
+                confidences[:, rows] = softmax.amax(dim=1).clamp(0, 1).cpu().numpy()
+        found |= zip(numbers, zip(masks, [None] * len(numbers) if confidences is None else confidences))
     return [found[number] for number in range(len(images))]
 
 
@@ -107,18 +111,39 @@ def predict_scores(
     prediction: Mapping[str, Any],
     tta: Mapping[str, Any] | None = None,
 ) -> Tensor:
-    """The logits float32 (N, C, H, W), on `device`, of N RGB images of one size, uint8 (H, W, 3).
+    """All rows of `score_bands` in one tensor, float32 (N, C, H, W): 4 bytes a class and pixel."""
+    return _joined(score_bands(network, images, device, prediction, tta), images[0].shape[0])
+
+
+@torch.inference_mode()
+def score_bands(
+    network: SegmentationNetwork,
+    images: Sequence[NDArray[np.uint8]],
+    device: torch.device,
+    prediction: Mapping[str, Any],
+    tta: Mapping[str, Any] | None = None,
+) -> Iterator[tuple[slice, Tensor]]:
+    """The logits of N RGB images of one size, uint8 (H, W, 3), from top to bottom: rows, and float32 (N, C, rows, W).
+
+    They lie on `device`, and are valid until the next rows are asked for.
 
     `prediction` holds `precision`, `long_side` (px or None: resize the image first, as training does), `tile` (px or
     None) and `overlap` (px). With `tta`, `scales` and `flip`, they are no logits but the sum of the softmax maps of all
     scales, mirrored or not, resized to the image (the paper's pseudo-labelling). `network` comes from
     `for_prediction`, with the same precision.
+
+    Images that are read in tiles, at their own size and without `tta`, come in bands about as high as a tile. The
+    scores of all others are one band: PyTorch resizes no part of an image to the very bits that the whole one has.
     """
     height, width = images[0].shape[:2]
     shrunk = np.stack([_shrunk(image, prediction["long_side"]) for image in images])
     x = network_input(torch.from_numpy(shrunk), device)
-    scores = _logits(network, x, prediction) if tta is None else _augmented(network, x, prediction, tta)
-    return _resized(scores, height, width)
+    if tta is not None:
+        yield slice(0, height), _resized(_augmented(network, x, prediction, tta), height, width)
+    elif x.shape[-2:] == (height, width):
+        yield from _bands(network, x, prediction)
+    else:
+        yield slice(0, height), _resized(_joined(_bands(network, x, prediction), x.shape[2]), height, width)
 
 
 def _shrunk(image: NDArray[np.uint8], long_side: int | None) -> NDArray[np.uint8]:
@@ -136,17 +161,23 @@ def _augmented(
 ) -> Tensor:
     """Sum of the softmax maps (N, C, H, W) over scales and flips."""
     height, width = x.shape[-2:]
-    total = torch.zeros((), device=x.device)
+    total: Tensor | None = None
     for scale in tta["scales"]:
         scaled = _resized(x, max(1, int(height * scale)), max(1, int(width * scale)))
-        both = torch.zeros((), device=x.device)
-        for mirrored in (False, True) if tta["flip"] else (False,):
+        both = _softmax(network, scaled, prediction)
+        if tta["flip"]:
             # The copy keeps the mirrored image in channels_last memory.
-            image = scaled.flip(3).contiguous(memory_format=torch.channels_last) if mirrored else scaled
-            softmax = _logits(network, image, prediction).softmax(dim=1)
-            both = both + (softmax.flip(3) if mirrored else softmax)
-        total = total + _resized(both, height, width)  # resizing is linear: once for both
+            mirrored = scaled.flip(3).contiguous(memory_format=torch.channels_last)
+            both += _softmax(network, mirrored, prediction).flip(3)
+        resized = _resized(both, height, width)  # resizing is linear: once for both
+        total = resized if total is None else total.add_(resized)
+    assert total is not None  # the configuration has a scale at least
     return total
+
+
+def _softmax(network: SegmentationNetwork, x: Tensor, prediction: Mapping[str, Any]) -> Tensor:
+    """The softmax map (N, C, H, W) of images of one size."""
+    return _joined(((rows, logits.softmax(dim=1)) for rows, logits in _bands(network, x, prediction)), x.shape[2])
 
 
 def _resized(x: Tensor, height: int, width: int) -> Tensor:
@@ -155,24 +186,61 @@ def _resized(x: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(x, (height, width), mode="bilinear", align_corners=True)
 
 
-def _logits(network: SegmentationNetwork, x: Tensor, prediction: Mapping[str, Any]) -> Tensor:
-    """Logits (N, C, H, W) of images of one size, whole or as the mean over overlapping tiles."""
+BAND_ROWS = 16
+"""Bands begin at multiples of it: of so many rows, a vector of the processor's holds no pixels of two bands. PyTorch's
+softmax rounds the last pixels otherwise where they fill no vector."""
+
+
+def _bands(network: SegmentationNetwork, x: Tensor, prediction: Mapping[str, Any]) -> Iterator[tuple[slice, Tensor]]:
+    """Logits of images of one size, whole or as the mean over overlapping tiles, as `score_bands` gives them.
+
+    Of the tiles no more than one band is held: the sums of the rows that tiles to come still add to.
+    """
     tile, overlap = prediction["tile"], prediction["overlap"]
     x = x.to(PRECISIONS[prediction["precision"]])
     height, width = x.shape[-2:]
     if tile is None or max(height, width) <= tile:
-        whole: Tensor = network(x)
-        return whole
-    total, count = torch.zeros((), device=x.device), torch.zeros(1, 1, height, width, device=x.device)
-    for top in tile_starts(height, tile, overlap):
-        for left in tile_starts(width, tile, overlap):
-            window = (..., slice(top, top + tile), slice(left, left + tile))
-            logits = network(x[window])
-            if total.ndim == 0:
-                total = logits.new_zeros(len(x), logits.shape[1], height, width)
-            total[window] += logits
-            count[window] += 1
-    return total / count
+        yield slice(0, height), network(x)
+        return
+    tops, lefts = tile_starts(height, tile, overlap), tile_starts(width, tile, overlap)
+    tiles_down, tiles_across = (
+        _covering(starts, tile, x.shape[at], x.device) for at, starts in ((2, tops), (3, lefts))
+    )
+    sums, first = torch.zeros((), device=x.device), 0
+    for top, following in zip(tops, [*tops[1:], height]):
+        for left in lefts:
+            logits = network(x[..., top : top + tile, left : left + tile])
+            if sums.ndim == 0:
+                sums = logits.new_zeros(len(x), logits.shape[1], min(tile + BAND_ROWS, height), width)
+            sums[..., top - first : top - first + tile, left : left + tile] += logits
+        done = height if following == height else following // BAND_ROWS * BAND_ROWS
+        if done > first:
+            band = sums[:, :, : done - first]
+            waiting = sums[:, :, done - first :].clone()
+            yield slice(first, done), band.div_(tiles_down[first:done, None] * tiles_across)
+            sums[:, :, : waiting.shape[2]] = waiting
+            sums[:, :, waiting.shape[2] :] = 0
+            first = done
+
+
+def _covering(starts: Sequence[int], tile: int, length: int, device: torch.device) -> Tensor:
+    """How many of the tiles that start there cover each of `length` pixels, float32 (length,)."""
+    count = torch.zeros(length, device=device)
+    for start in starts:
+        count[start : start + tile] += 1
+    return count
+
+
+def _joined(bands: Iterator[tuple[slice, Tensor]], height: int) -> Tensor:
+    """All rows of an image of that height, in one tensor."""
+    rows, band = next(bands)
+    if band.shape[2] == height:
+        return band
+    whole = band.new_empty(*band.shape[:2], height, band.shape[3])
+    whole[:, :, rows] = band
+    for rows, band in bands:
+        whole[:, :, rows] = band
+    return whole
 
 
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:

@@ -79,7 +79,7 @@ def predict_in_parts(
                 for window in windows(rows[done:], pixels_of, WINDOW[device.type]):
                     images = [image for _, image in window if image is not None]
                     height, width = max((image.shape[:2] for image in images), key=math.prod, default=(1, 1))
-                    with explained(prediction_advice(height, width, prediction["tile"])):
+                    with explained(prediction_advice(height, width, len(model.classes), prediction, tta)):
                         masks = iter(predict_masks(network, images, device, prediction, tta, confident=confident))
                     for row, image in window:
                         if image is not None:

@@ -12,14 +12,15 @@ from tqdm import tqdm
 from stpp.data.images import read_image
 from stpp.data.lists import is_image
 from stpp.data.record import listing
-from stpp.errors import Problems, StppError, shortened
-from stpp.inference import masks_of
+from stpp.errors import Problems, StppError, of_the_machine, of_the_system, shortened
 from stpp.masks import write_palette_png
 from stpp.output import Outputs
 from stpp.segmenter import Segmenter
 
 SUFFIXES = {"masks": ".png", "overlays": ".jpg", "probabilities": ".npz"}
 """What is written, each kind in a folder of its own."""
+LONGEST_JPEG = 65500
+"""Pixels of a side that libjpeg writes."""
 WILD = ("*", "?", "[")
 
 
@@ -33,7 +34,8 @@ def segment(
     `classes.txt` lists the classes and their colours, as `classes_file` of a configuration reads them.
 
     Raises Problems, before anything is written, where two images would be written to one file, and what `outputs`
-    raises; and at the end for images that could not be read.
+    raises; and at the end for images that could not be read or written, after all others are done. Overlays of more
+    than 65,500 px a side are shrunk to that.
     """
     images = images_of(arguments, out)
     kinds = [kind for kind in SUFFIXES if probabilities or kind != "probabilities"]
@@ -54,8 +56,8 @@ def segment(
     for path in tqdm(images, unit="img", desc="segment", mininterval=1):
         try:
             _segment(model, path, files[path], outputs)
-        except StppError as error:
-            problems.append(str(error))
+        except Exception as error:  # whatever happens to one image, the others are done
+            problems.append(_problem(path, error))
     if problems:
         raise Problems(f"{len(images) - len(problems)} of {len(images)} images are in {out}", problems)
     return len(images)
@@ -106,6 +108,15 @@ def _matching(argument: str, out: Path) -> Iterator[tuple[Path, Path]]:
             yield image, below
 
 
+def _problem(image: Path, error: Exception) -> str:
+    """A sentence for what happened to an image."""
+    found = of_the_system(error) if isinstance(error, OSError) else of_the_machine(error)
+    if found is None:
+        kind = "" if isinstance(error, StppError) else f"{type(error).__name__}: "
+        found = f"{kind}{shortened(str(error), 400) if kind else error}"
+    return found if str(image) in found else f"{image}: {found}"
+
+
 def _refuse_collisions(images: Mapping[Path, str]) -> None:
     named = defaultdict(list)
     for path, name in images.items():
@@ -122,14 +133,14 @@ def _refuse_collisions(images: Mapping[Path, str]) -> None:
 
 def _segment(model: Segmenter, image: Path, files: Mapping[str, Path], outputs: Outputs) -> None:
     picture = read_image(image)
-    scores = model.scores(picture)
-    (mask,) = masks_of(scores)
+    mask, values = model.mask_and_probabilities(picture) if "probabilities" in files else (model.predict(picture), None)
     with outputs.writing(files["masks"]) as path:
         write_palette_png(mask, model.palette, path)
     colours = Image.fromarray(np.array(model.palette, np.uint8)[mask])
     with outputs.writing(files["overlays"]) as path:
-        Image.blend(picture, colours, 0.5).save(path, format="JPEG", quality=90)
-    if "probabilities" in files:
-        values = scores.softmax(dim=1)[0].half().cpu().numpy()
+        overlay = Image.blend(picture, colours, 0.5)
+        overlay.thumbnail((LONGEST_JPEG, LONGEST_JPEG))  # larger ones become smaller
+        overlay.save(path, format="JPEG", quality=90)
+    if values is not None:
         with outputs.writing(files["probabilities"]) as path, path.open("wb") as file:
             np.savez_compressed(file, probabilities=values, classes=np.array(model.classes))

@@ -1,6 +1,7 @@
 """A model in use: one object that turns images into masks."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from torch import Tensor
 from stpp.checkpoint import MEAN, STD, Model, load_checkpoint
 from stpp.data.classes import CITYSCAPES, VOC_CLASSES
 from stpp.data.images import read_image
-from stpp.errors import StppError
-from stpp.faults import explained, prediction_advice
-from stpp.inference import masks_of, pick_device, predict_scores
+from stpp.errors import StppError, shortened
+from stpp.faults import COMMAND, explained, prediction_advice
+from stpp.inference import masks_of, pick_device, predict_masks, predict_scores, score_bands
 from stpp.masks import voc_palette
 from stpp.models import build
 from stpp.models.authors import from_authors
@@ -24,7 +25,9 @@ from stpp.models.folding import for_prediction
 from stpp.models.network import SegmentationNetwork
 from stpp.models.weights import load_weights
 from stpp.provenance import Provenance, provenance
+from stpp.tensorfile import read_tensors
 
+Picture = str | Path | Image.Image | NDArray[np.uint8]
 PLAIN: Mapping[str, Any] = {"precision": "fp32", "long_side": None, "tile": None, "overlap": 64}
 """How the paper applies a network to an image: whole, as it is."""
 LEAST_SIDE, LEAST_TILE = 8, 32
@@ -56,25 +59,49 @@ class Segmenter:
         """[r, g, b] of 0..255 for each class: PASCAL VOC's."""
         return voc_palette(len(self.classes))
 
-    def predict(self, image: "str | Path | Image.Image | NDArray[np.uint8]") -> NDArray[np.uint8]:
+    def predict(self, image: Picture) -> NDArray[np.uint8]:
         """The mask of one image: uint8 (H, W), the class 0..C-1 of each pixel, at the image's own size.
 
         `image` is the path of a JPEG, PNG, TIFF or WebP file, which is turned upright as its EXIF orientation says; a
         Pillow image; or RGB pixels, uint8 (H, W, 3) of 0..255. Raises StppError for a file that cannot be read, for
         another array, and for too little memory.
         """
-        return masks_of(self.scores(image))[0]
+        pixels = _pixels(image)
+        with self._explained(pixels):
+            ((mask, _),) = predict_masks(self.network, [pixels], self.device, self.prediction)
+        return mask
 
-    def probabilities(self, image: "str | Path | Image.Image | NDArray[np.uint8]") -> NDArray[np.float32]:
-        """The softmax of one image, as `predict` takes it: float32 (C, H, W), 0..1, 1 in sum over the classes."""
-        softmax: NDArray[np.float32] = self.scores(image).softmax(dim=1)[0].cpu().numpy()
+    def probabilities(self, image: Picture) -> NDArray[np.float32]:
+        """The softmax of one image, as `predict` takes it: float32 (C, H, W), 0..1, 1 in sum over the classes.
+
+        This and `scores` take 4 bytes a class and pixel, whatever `tile` is; `predict` does without.
+        """
+        pixels = _pixels(image)
+        with self._explained(pixels):
+            scores = predict_scores(self.network, [pixels], self.device, self.prediction)
+            softmax: NDArray[np.float32] = scores.softmax(dim=1)[0].cpu().numpy()
         return softmax
 
-    def scores(self, image: "str | Path | Image.Image | NDArray[np.uint8]") -> Tensor:
+    def mask_and_probabilities(self, image: Picture) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+        """What `predict` and, rounded to float16 (C, H, W), `probabilities` give, in the time and memory of one."""
+        pixels = _pixels(image)
+        mask = np.empty(pixels.shape[:2], np.uint8)
+        with self._explained(pixels):
+            rounded = np.empty((len(self.classes), *mask.shape), np.float16)
+            for rows, scores in score_bands(self.network, [pixels], self.device, self.prediction):
+                mask[rows] = masks_of(scores)[0]
+                rounded[:, rows] = scores.softmax(dim=1)[0].half().cpu().numpy()
+        return mask, rounded
+
+    def scores(self, image: Picture) -> Tensor:
         """The logits of one image, as `predict` takes it: float32 (1, C, H, W), on `device`."""
         pixels = _pixels(image)
-        with explained(prediction_advice(pixels.shape[0], pixels.shape[1], self.prediction["tile"])):
+        with self._explained(pixels):
             return predict_scores(self.network, [pixels], self.device, self.prediction)
+
+    def _explained(self, pixels: NDArray[np.uint8]) -> AbstractContextManager[None]:
+        height, width, _ = pixels.shape
+        return explained(prediction_advice(height, width, len(self.classes), self.prediction, named=COMMAND))
 
 
 def load(path: str | Path, device: str = "auto", *, long_side: int | None = None, tile: int | None = None) -> Segmenter:
@@ -93,6 +120,7 @@ def load(path: str | Path, device: str = "auto", *, long_side: int | None = None
             f"{LEAST_TILE}"
         )
     model, past = _model(path, where), provenance(path)
+    past.refuse_other_classes(path, model.classes)
     prediction = {**PLAIN, **(past.prediction or {})}
     if long_side is not None:
         prediction["long_side"] = long_side
@@ -106,10 +134,14 @@ def _model(path: Path, device: torch.device) -> Model:
         found = "is a folder; give the file in it, such as last.pt" if path.is_dir() else "does not exist"
         raise StppError(f"the model {path} {found} (seen from {Path.cwd()})")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with explained(f"close other programs, or read {path} on a machine with more"):
+            content = read_tensors(path)
+    except StppError as error:
+        raise StppError(f"{path}: {error}") from None
     except Exception as error:  # torch's readers meet other files with a dozen kinds of exceptions
+        found = f"{type(error).__name__}: {shortened(next(iter(str(error).splitlines()), ''), 400)}"
         raise StppError(
-            f"{path} is no model ({type(error).__name__}: {str(error).splitlines()[0]}); expected a checkpoint of "
+            f"{path} is no model ({found}); expected a checkpoint of "
             "stpp, such as results/NAME/experiments/EXPERIMENT/seed0/student/last.pt, or a state dict of the ST++ "
             "authors' code"
         ) from None
@@ -126,7 +158,7 @@ def _model(path: Path, device: torch.device) -> Model:
     return Model(network.eval(), names.get(classes, [f"class {index}" for index in range(classes)]), MEAN, STD)
 
 
-def _pixels(image: "str | Path | Image.Image | NDArray[np.uint8]") -> NDArray[np.uint8]:
+def _pixels(image: Picture) -> NDArray[np.uint8]:
     if isinstance(image, str | Path):
         return np.asarray(read_image(image))
     if isinstance(image, Image.Image):

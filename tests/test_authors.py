@@ -102,11 +102,13 @@ def test_their_names_and_shapes_become_ours(architecture: str, backbone: str, pr
 def test_a_file_of_theirs_is_a_model(tmp_path: Path, classes: int, names: list[str]) -> None:
     state = dict(theirs("deeplabv3plus", "resnet50", classes))
     state["classifier.bias"] = torch.eye(classes)[2]
-    torch.save(state, tmp_path / "deeplabv3plus_resnet50_73.30.pth")
+    whole = {name: tensor.clone() for name, tensor in state.items()}  # as large as it claims to be
+    torch.save(whole, tmp_path / "deeplabv3plus_resnet50_73.30.pth")
     model = stpp.load(tmp_path / "deeplabv3plus_resnet50_73.30.pth", "cpu")
     assert list(model.classes)[: len(names)] == names
     assert len(model.classes) == classes
     assert np.array_equal(model.predict(picture(20, 30)), np.full((20, 30), 2))
+    (tmp_path / "deeplabv3plus_resnet50_73.30.pth").unlink()
 
 
 def test_another_network_is_refused() -> None:

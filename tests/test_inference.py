@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,21 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from stpp.checkpoint import MEAN, STD, load_checkpoint, save_checkpoint
 from stpp.errors import StppError
-from stpp.inference import BATCH_PIXELS, batches, network_input, pick_device, predict_mask, predict_masks, tile_starts
+from stpp.faults import COMMAND, prediction_advice, prediction_memory
+from stpp.inference import (
+    BATCH_PIXELS,
+    batches,
+    network_input,
+    pick_device,
+    predict_mask,
+    predict_masks,
+    predict_scores,
+    tile_starts,
+)
 from stpp.models import build
 from stpp.models.folding import for_prediction
 
@@ -232,3 +244,130 @@ def test_what_is_no_checkpoint_is_refused_and_never_executed(tmp_path: Path) -> 
     with pytest.raises(StppError, match="no checkpoint of stpp"):
         load_checkpoint(tmp_path / "other", CPU)
     assert not (tmp_path / "exploded").exists()
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def averaged(net: Any, x: torch.Tensor, tile: int, overlap: int) -> torch.Tensor:
+    """The mean over overlapping tiles, in one tensor for the whole image."""
+    height, width = x.shape[-2:]
+    if max(height, width) <= tile:
+        return net(x)
+    total, count = torch.zeros(()), torch.zeros(1, 1, height, width)
+    for top, left in itertools.product(tile_starts(height, tile, overlap), tile_starts(width, tile, overlap)):
+        window = (..., slice(top, top + tile), slice(left, left + tile))
+        logits = net(x[window])
+        total = logits.new_zeros(len(x), logits.shape[1], height, width) if total.ndim == 0 else total
+        total[window] += logits
+        count[window] += 1
+    return total / count
+
+
+@pytest.mark.parametrize("size", [(70, 90), (131, 77), (150, 40)])
+@pytest.mark.parametrize(("tile", "overlap"), [(32, 8), (48, 0), (64, 40), (33, 17)])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_bands_of_tiles_have_the_bits_of_the_whole(
+    size: tuple[int, int], tile: int, overlap: int, precision: str
+) -> None:
+    ready = for_prediction(network(), precision)
+    how = {"precision": precision, "long_side": None, "tile": tile, "overlap": overlap}
+    images = [picture(*size, seed=seed) for seed in range(2)]
+    with torch.inference_mode():
+        x = network_input(torch.from_numpy(np.stack(images)), CPU).to(next(ready.parameters()).dtype)
+        whole = averaged(ready, x, tile, overlap)
+        softmax = whole.softmax(dim=1)
+    assert torch.equal(predict_scores(ready, images, CPU, how), whole)
+    found = predict_masks(ready, images, CPU, how, confident=True)
+    assert np.stack([mask for mask, _ in found]).tobytes() == whole.argmax(dim=1).to(torch.uint8).numpy().tobytes()
+    assert np.stack([sure for _, sure in found]).tobytes() == softmax.amax(dim=1).clamp(0, 1).numpy().tobytes()
+
+
+@pytest.mark.parametrize("tile", [32, 48])
+@pytest.mark.parametrize("long_side", [None, 60])
+def test_tiles_augmented_have_the_bits_of_the_whole(tile: int, long_side: int | None) -> None:
+    ready, image, scales = for_prediction(network(), "fp32"), picture(70, 90), [0.5, 1.0, 1.5]
+    how = {"precision": "fp32", "long_side": long_side, "tile": tile, "overlap": 8}
+    with torch.inference_mode():
+        shrunk = (
+            image if long_side is None else np.array(Image.fromarray(image).resize((60, 47), Image.Resampling.BILINEAR))
+        )
+        x = network_input(torch.from_numpy(shrunk.copy())[None], CPU)
+        total = torch.zeros(())
+        for scale in scales:
+            y = resized(x, int(x.shape[2] * scale), int(x.shape[3] * scale))
+            both = torch.zeros(())
+            for back in (lambda m: m, lambda m: m.flip(3)):
+                given = back(y).contiguous(memory_format=torch.channels_last)
+                both = both + back(averaged(ready, given, tile, 8).softmax(dim=1))
+            total = total + resized(both, *x.shape[2:])
+        total = resized(total, 70, 90)
+    assert torch.equal(predict_scores(ready, [image], CPU, how, {"scales": scales, "flip": True}), total)
+
+
+def resized(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    same = x.shape[-2:] == (height, width)
+    return x if same else F.interpolate(x, (height, width), mode="bilinear", align_corners=True)
+
+
+class Largest(TorchDispatchMode):
+    """The number of values of the largest tensor that an operator returns."""
+
+    values = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, torch.Tensor):
+                self.values = max(self.values, tensor.numel())
+        return result
+
+
+@pytest.mark.parametrize("confident", [False, True])
+def test_tiles_bound_the_memory(confident: bool) -> None:
+    """A band of tiles is held, not the scores of the whole image."""
+    torch.manual_seed(0)
+    classes, tile, (height, width) = 40, 32, (400, 64)
+    ready = for_prediction(build(SPEC, classes).eval(), "fp32")
+    how = {"precision": "fp32", "long_side": None, "tile": tile, "overlap": 8}
+    with Largest() as largest:
+        predict_masks(ready, [picture(height, width)], CPU, how, confident=confident)
+    assert largest.values <= max(classes * (tile + 16) * width, 3 * height * width)
+    with Largest() as largest:
+        predict_masks(ready, [picture(height, width)], CPU, how | {"tile": None})
+    assert largest.values >= classes * height * width
+
+
+def test_advice_follows_what_takes_the_memory() -> None:
+    big = {"precision": "fp32", "long_side": None, "tile": 4096, "overlap": 64}
+    assert re.search(r"set --tile from 4096 to \d+:", prediction_advice(6000, 6000, 21, big, named=COMMAND))
+    untiled = prediction_advice(1024, 2048, 21, big | {"tile": None})
+    assert re.search(r"set prediction\.tile \(now none, for an image of 2048 x 1024 pixels\) to \d+:", untiled)
+    augmented = prediction_advice(6000, 6000, 21, big | {"tile": 512}, {"scales": [0.5, 2.0], "flip": True})
+    assert "set prediction.long_side (now none" in augmented  # the sums of all scales are held, whatever the tile
+    assert "tile or long side would" in prediction_advice(6000, 6000, 21, big | {"tile": 32}, named=COMMAND)
+    shrunk = prediction_advice(6000, 6000, 21, big | {"tile": 512, "long_side": 240}, named=COMMAND)
+    assert shrunk.startswith("no tile or long side would halve it: cut the image of 6000 x 6000 pixels into smaller")
+
+
+@given(
+    height=st.integers(1, 20_000),
+    width=st.integers(1, 20_000),
+    tile=st.none() | st.integers(65, 20_000),
+    long_side=st.none() | st.integers(8, 20_000),
+    classes=st.integers(2, 255),
+    scales=st.none() | st.lists(st.sampled_from([0.5, 1.0, 2.0]), min_size=1),
+)
+def test_what_is_advised_is_allowed_and_halves_the_memory(
+    height: int, width: int, tile: int | None, long_side: int | None, classes: int, scales: list[float] | None
+) -> None:
+    how: dict[str, Any] = {"precision": "fp32", "long_side": long_side, "tile": tile, "overlap": 64}
+    tta = None if scales is None else {"scales": scales, "flip": True}
+    said = prediction_advice(height, width, classes, how, tta)
+    if found := re.search(r"set prediction\.(tile|long_side) .* to (\d+): that takes about half", said):
+        lower = how | {found[1]: int(found[2])}
+        assert int(found[2]) > 64 if found[1] == "tile" else int(found[2]) >= 8
+        before, after = (prediction_memory(height, width, classes, settings, tta) for settings in (how, lower))
+        assert after <= before / 2
+    else:
+        assert said.startswith("no tile or long side would halve it")

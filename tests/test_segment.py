@@ -16,6 +16,7 @@ import stpp
 from stpp.cli import main
 from stpp.data.classes import classes_of
 from stpp.errors import StppError
+from stpp.masks import write_palette_png
 
 
 @pytest.fixture
@@ -215,3 +216,46 @@ def test_a_broken_image_is_reported_and_the_others_are_done(
     assert "5 of 6 images are in" in error
     assert "broken.png: truncated or damaged file" in error
     assert len([name for name in files(out) if "masks" in name]) == 5
+
+
+def test_an_image_wider_than_a_jpeg_can_be_is_done(model: Path, photos: Path) -> None:
+    out, wide = photos.parent / "out", 65_600
+    Image.new("RGB", (wide, 8), "green").save(photos / "wide.png")
+    assert run(model, photos, "--out", out, "--tile", "512") == 0
+    assert Image.open(out / "masks/wide.png").size == (wide, 8)
+    assert Image.open(out / "overlays/wide.jpg").size == (65_500, 8)
+    assert len([name for name in files(out) if "overlays" in name]) == 6
+
+
+@pytest.mark.parametrize("error", [MemoryError("x"), OSError(28, "No space left on device"), ValueError("odd")])
+def test_whatever_happens_to_one_image_the_others_are_done(
+    model: Path, photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def write(mask: np.ndarray, palette: object, path: Path) -> None:
+        if mask.shape == (33, 71):
+            raise error
+        write_palette_png(mask, palette, path)  # type: ignore[arg-type]
+
+    out = photos.parent / "out"
+    monkeypatch.setattr("stpp.segment.write_palette_png", write)
+    assert run(model, photos, "--out", out) == 1
+    said = capsys.readouterr().err
+    assert "4 of 5 images are in" in said
+    assert f"{photos / 'b.webp'}: {type(error).__name__}: {error}" in said
+    assert len([name for name in files(out) if "masks" in name]) == 4
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("could not create a memory object"), RuntimeError("std::bad_alloc")]
+)
+def test_too_little_memory_names_the_options_of_the_command(
+    model: Path, photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*given: object, **named: object) -> None:
+        raise error
+
+    picture(2000, 2000).save(photos / "large.png")
+    monkeypatch.setattr("stpp.segmenter.predict_masks", fail)
+    assert run(model, photos / "large.png", "--out", photos.parent / "out") == 1
+    said = capsys.readouterr().err
+    assert f"{photos / 'large.png'}: the main memory is too small; set --tile (now none" in said

@@ -6,9 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-from stpp.errors import StppError
+from stpp.errors import StppError, shortened
 from stpp.models.weights import without_prefix
 
+MOST_CLASSES = 255
+"""255 itself means ignore in masks."""
 BACKBONES = {6: "resnet50", 23: "resnet101"}
 """The backbone by the number of blocks of its third stage."""
 
@@ -42,6 +44,8 @@ def from_authors(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], int, dict
     `state` is a state dict of the authors' PSPNet, DeepLabv3+ or DeepLabv2 on a ResNet-50 or -101, also one saved from
     DataParallel. Raises StppError for another network.
     """
+    if strange := next((repr(name) for name, value in state.items() if not is_usable(name, value)), None):
+        raise StppError(f"its entry {shortened(strange)} is no tensor of finite numbers with a name")
     state = without_prefix(state)
     blocks = {int(found[1]) for name in state if (found := re.match(r"backbone\.layer3\.(\d+)\.conv3\.", name))}
     backbone = BACKBONES.get(len(blocks))
@@ -56,6 +60,8 @@ def from_authors(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], int, dict
             "its names are not those of a network of the ST++ authors' code (PSPNet, DeepLabv3+ or DeepLabv2 on a "
             f"ResNet-50 or -101), but such as {next(iter(state), 'none')!r}"
         )
+    if state[scores].ndim != 4 or not 0 < len(state[scores]) <= MOST_CLASSES:
+        raise StppError(f"{scores} is {tuple(state[scores].shape)}, expected weights for 1 to {MOST_CLASSES} classes")
     description = {
         "architecture": architecture,
         "backbone": backbone,
@@ -67,6 +73,11 @@ def from_authors(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], int, dict
         "dropout": 1.0,
     }
     return description, len(state[scores]), {our_name(name, architecture): tensor for name, tensor in state.items()}
+
+
+def is_usable(name: object, value: object) -> bool:
+    """Whether an entry of a state dict has a name and is a tensor of finite numbers."""
+    return isinstance(name, str) and isinstance(value, Tensor) and bool(value.isfinite().all())
 
 
 def our_name(name: str, architecture: str) -> str:

@@ -84,6 +84,7 @@ def predictor(stage: Stage, runtime: Runtime) -> Callable[[Row], Mask]:
     """What predicts the mask uint8 (H, W) of a row of a manifest with the last network of the run that is shown."""
     # Here, because torch takes seconds to import, and the parts of the page are tested without.
     from stpp.checkpoint import load_checkpoint
+    from stpp.faults import explained, prediction_advice
     from stpp.inference import pick_device, predict_mask
     from stpp.lease import lease
     from stpp.models.folding import for_prediction
@@ -92,9 +93,13 @@ def predictor(stage: Stage, runtime: Runtime) -> Callable[[Row], Mask]:
     settle(runtime.threads)
     device = pick_device(lease(runtime.gpus, runtime.device))
     prediction = stage.settings["prediction"]
-    network = for_prediction(load_checkpoint(stage.input("checkpoint"), device).network, prediction["precision"])
+    model = load_checkpoint(stage.input("checkpoint"), device)
+    network = for_prediction(model.network, prediction["precision"])
 
     def predict(row: Row) -> Mask:
-        return predict_mask(network, np.asarray(image_of(row)), device, prediction)
+        image = np.asarray(image_of(row))
+        height, width, _ = image.shape
+        with explained(prediction_advice(height, width, len(model.classes), prediction)):
+            return predict_mask(network, image, device, prediction)
 
     return predict

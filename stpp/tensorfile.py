@@ -1,0 +1,51 @@
+"""Files of tensors that others wrote: read only if they take no more memory than they have bytes."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def read_tensors(path: Path) -> Any:
+    """The content of a file that `torch.save` wrote, on the CPU; nothing in it is executed.
+
+    Raises ValueError where its entries, once unpacked, or its tensors are larger than the file: compressed ones, those
+    that repeat or share values, sparse and quantized ones. Raises whatever torch's readers raise for other files.
+    """
+    size = path.stat().st_size
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+        if packed := [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]:
+            raise ValueError(f"its entry {packed[0]!r} is compressed, expected stored ones, as torch.save writes them")
+        if (unpacked := sum(entry.file_size for entry in entries)) > size:
+            raise ValueError(f"its entries claim {unpacked:,} bytes, but the file has {size:,}")
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    tensors = _tensors(content)
+    for tensor in tensors:
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type != "cpu":
+            raise ValueError(f"it has a tensor that is no plain one: {tensor.layout} {tensor.dtype} on {tensor.device}")
+    if (claimed := sum(tensor.numel() * tensor.element_size() for tensor in tensors)) > size:
+        raise ValueError(f"its tensors claim {claimed:,} bytes, but the file has {size:,}")
+    return content
+
+
+def is_count(value: object, least: int, most: int) -> bool:
+    """Whether it is a whole number from `least` to `most`; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _tensors(content: object) -> list[Tensor]:
+    """The tensors of a state dict, and of mappings in it, each as often as it is named."""
+    found, waiting, seen = [], [content], set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            waiting += value.values() if isinstance(value, Mapping) else value
+    return found
