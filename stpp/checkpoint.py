@@ -15,6 +15,7 @@ from stpp.files import replacing
 from stpp.models import build
 from stpp.models.network import SegmentationNetwork
 from stpp.tensorfile import is_count, read_tensors
+from stpp.terminal import is_line
 
 FORMAT = 1
 MEAN = (0.485, 0.456, 0.406)
@@ -125,7 +126,7 @@ def _read(path: Path) -> tuple[SegmentationNetwork, Mapping[str, Any]]:
         raise ValueError(f"unknown parts of the network, of another version of stpp: {', '.join(map(str, unknown))}")
     if wrong := [key for key, fits in PARTS.items() if not fits(description[key])]:
         raise ValueError(f"parts of the network of another kind than expected: {', '.join(wrong)}")
-    if not isinstance(classes, list) or not all(isinstance(name, str) and name.isprintable() for name in classes):
+    if not isinstance(classes, list) or not all(isinstance(name, str) and is_line(name) for name in classes):
         raise TypeError("its classes are no list of names")
     if not 0 < len(classes) <= MOST_CLASSES:
         raise ValueError(f"it has {len(classes)} classes, expected 1 to {MOST_CLASSES}")

@@ -26,6 +26,7 @@ from typing import Self
 
 from stpp.errors import StppError
 from stpp.owner import known_dead, lives, signed
+from stpp.terminal import is_line
 
 FOLDER = ".locks"
 BEAT = 20.0
@@ -202,4 +203,4 @@ def _read(folder: int, name: str) -> Holder | None:
         return Holder("", 0, "an unknown host", 0.0)
     finally:
         os.close(file)
-    return holder if f"{holder.host}{holder.path}".isprintable() else Holder("", 0, "an unknown host", 0.0)
+    return holder if is_line(f"{holder.host}{holder.path}") else Holder("", 0, "an unknown host", 0.0)

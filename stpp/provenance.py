@@ -10,6 +10,7 @@ from typing import Any
 from stpp.errors import StppError, shortened
 from stpp.stage import read_recipe, verified
 from stpp.tensorfile import is_count
+from stpp.terminal import is_line
 
 PRECISIONS = ("fp32", "bf16")
 LEAST_SIDE, LEAST_TILE, LARGEST = 8, 32, 1 << 20
@@ -87,7 +88,7 @@ APART = "move the model to a folder of its own, where nothing is known of its pa
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and value.isprintable()
+    return isinstance(value, str) and is_line(value)
 
 
 def _is_number(value: object) -> bool:

@@ -22,6 +22,11 @@ def escaped(text: str) -> str:
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def is_line(text: str) -> bool:
+    """Whether the text is one line that a terminal shows as it is."""
+    return "\n" not in text and not CONTROL.search(text)
+
+
 def prepare_streams() -> None:
     """Let all that is printed to stdout and stderr from now on be `escaped`, and be printed in any encoding.
 

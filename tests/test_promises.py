@@ -8,7 +8,7 @@ from conftest import ROOT
 
 TEXT = (ROOT / "docs/promises.md").read_text()
 NAMED = re.findall(r"`(\w+\.py(?:::\w+)?)`", TEXT)
-PROMISED = [line for part in TEXT.split("\n## ")[1:3] for line in part.splitlines() if line.startswith("| ")]
+PROMISED = [line for part in TEXT.split("\n## ")[1:] for line in part.splitlines() if line.startswith("| ")]
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMED)))
@@ -22,6 +22,6 @@ def test_each_named_test_exists(name: str) -> None:
 
 
 def test_each_promise_names_a_test() -> None:
-    lines = [line for line in PROMISED if not line.endswith("| test |")]
-    assert len(lines) >= 20
+    lines = [line for line in PROMISED if not line.endswith(("| test |", "| what holds |"))]
+    assert len(lines) >= 40
     assert not [line for line in lines if not re.search(r"`\w+\.py(::\w+)?`[^|]*\|$", line)]
