@@ -35,7 +35,7 @@ SHARED_MEMORY = (
     "the shared memory is too small for loader processes: no space is left in /dev/shm; set runtime.train.workers: 0, "
     "which needs none, or give the container more, by `docker run --shm-size 8g` or `--ipc=host`"
 )
-MEMORY = "the main memory is too small"
+MEMORY = "the main memory is too small; "
 PROCESSES = (
     "the system lets this user start no more threads or processes; lower runtime.train.workers and the number of jobs "
     "at once, or raise the limit (`ulimit -u`, or `--pids-limit` of a container)"
@@ -50,7 +50,7 @@ def of_the_machine(error: BaseException) -> str | None:
     text = f"{error} {error.__cause__ or ''}"
     lack = "(can't|[Cc]annot) allocate memory|could not create a memory object|bad[_ ]alloc"
     if isinstance(error, MemoryError) or re.search(lack, text):
-        return f"{MEMORY}; end other programs, or take a machine or a job with more"
+        return f"{MEMORY}end other programs, or take a machine or a job with more"
     if not isinstance(error, RuntimeError):
         return None
     if re.search(r"/torch_\d|shared memory\(shm\)|Bus error", text):

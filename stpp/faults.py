@@ -22,7 +22,7 @@ def explained(advice: str) -> Iterator[None]:
         raise StppError(f"the GPU's memory is too small ({found}); {advice}") from None
     except (MemoryError, RuntimeError) as error:
         if said := of_the_machine(error):
-            raise StppError(f"{MEMORY}; {advice}" if said.startswith(MEMORY) else said) from None
+            raise StppError(MEMORY + advice if said.startswith(MEMORY) else said) from None
         if of_a_dead_loader(error):
             raise StppError(dead_loader(str(error).splitlines()[0].strip())) from None
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
