@@ -232,10 +232,11 @@ def claim(results: Path) -> Hold:
     try:
         mark = hold(results / "stages", str(results.resolve()))
     except InUse as error:
-        who = error.holder
-        what = "another run of the workflow is at work" if who.path else "`stpp gc` is removing stages"
+        if not error.holder.path:
+            raise StppError(f"`stpp gc` is removing stages in {results} ({error.holder}); wait until it ends") from None
         raise StppError(
-            f"{what} in {results} ({who}); wait until it ends, or take another folder with `results`"
+            f"another run of the workflow is at work in {results} ({error.holder}); wait until it ends, or take "
+            "another folder with `results`"
         ) from None
     atexit.register(mark.release)
     return mark

@@ -1,6 +1,9 @@
 """`stpp gc`: what it lists, what it keeps, and when it removes nothing."""
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import fabricate
@@ -8,7 +11,9 @@ import pytest
 
 from stpp import workflow
 from stpp.cli import main
+from stpp.errors import StppError
 from stpp.gc import Garbage, as_text, garbage, shown_stages
+from stpp.gc import alone as keep_away
 from stpp.lock import hold
 
 OLD = fabricate.tiny(selection={"share": 0.34}, experiments={"st++": {"method": "st++"}})
@@ -128,6 +133,81 @@ def test_nothing_is_removed_while_a_workflow_is_at_work(
         assert main(["gc", "new.yaml", "--remove"]) == 1
     assert "another run of the workflow is at work" in capsys.readouterr().err
     assert folders(results) == before
+
+
+def test_nothing_is_removed_while_a_job_is_in_its_first_second(
+    configured: tuple[Path, set[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, alone = configured
+    before = folders(results)
+    folder = min(folder for folder in alone if folder.startswith("train/"))
+    code = (
+        "import sys, time, types\n"
+        "module = types.ModuleType('stpp.train')\n"  # which takes its time to be imported, say, and has said nothing
+        "module.run = lambda stage, runtime: (print('begins', flush=True), time.sleep(60))\n"
+        "sys.modules['stpp.train'] = module\n"
+        "from stpp.cli import main\n"
+        "sys.exit(main(['train', sys.argv[1], '--device', 'cpu']))"
+    )
+    command = [sys.executable, "-c", code, str(results / "stages" / folder)]
+    job = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert job.stdout is not None
+    assert job.stdout.readline() == "begins\n"
+    assert main(["gc", "new.yaml", "--remove"]) == 1
+    said = capsys.readouterr().err
+    assert f"a job is at work on my results/stages/{folder} (process {job.pid} on " in said
+    assert folders(results) == before
+    job.kill()
+    job.communicate()
+    assert main(["gc", "new.yaml", "--remove"]) == 0
+    assert folders(results) == before - alone
+
+
+def test_a_job_and_a_workflow_wait_or_are_refused_while_stages_are_removed(results: Path) -> None:
+    with keep_away(results):
+        with pytest.raises(StppError, match=r"`stpp gc` is removing stages in my results .*wait until it ends"):
+            workflow.claim(results)
+        with pytest.raises(StppError, match=r"`stpp gc` is at work in my results .*nothing is removed"):
+            keep_away(results)
+
+
+def test_stages_that_other_results_use_by_a_link_stay(
+    configured: tuple[Path, set[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, alone = configured
+    before = folders(results)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/stages").symlink_to(tmp_path / results / "stages")
+    shutil.copytree(results / "data", tmp_path / "other/data")
+    other = fabricate.load(OLD | {"results": "other"})
+    plan = workflow.prepare(other, print)
+    workflow.write(other, plan)
+    (tmp_path / "sub").mkdir()
+    fabricate.write_config(tmp_path / "sub", NEW | {"results": "other"})
+    # Through the link nothing is removed, for those who own the stages have other configurations.
+    assert main(["gc", "sub/config.yaml", "--remove"]) == 1
+    assert "other/stages is a link to" in capsys.readouterr().err
+    assert folders(results) == before
+    # Nor do they remove what is used through the link.
+    assert main(["gc", "new.yaml", "--remove"]) == 0
+    assert folders(results) == before
+    (tmp_path / "other").rename(tmp_path / "moved")
+    assert main(["gc", "new.yaml", "--remove"]) == 1
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/other, which uses stages of my results by a link, is not there" in said
+    (note,) = (results / "stages" / ".users").iterdir()
+    assert f"remove {note}" in said
+    note.unlink()
+    assert main(["gc", "new.yaml", "--remove"]) == 0
+    assert folders(results) == before - alone
+
+
+def test_a_folder_of_stages_that_is_a_link_is_left_alone(results: Path, tmp_path: Path) -> None:
+    (results / "stages/chart").rename(tmp_path / "chart")
+    (results / "stages/chart").symlink_to(tmp_path / "chart")
+    found = {item.folder for item in garbage(results, [fabricate.plan_of(NEW)])}
+    assert found == {folder for folder in unused() if not folder.startswith("chart/")}
+    assert found < unused()
 
 
 def test_configurations_with_other_results_are_refused(
