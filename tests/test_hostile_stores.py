@@ -82,7 +82,7 @@ CHECKPOINTS: dict[str, tuple[Callable[[Content], object], str]] = {
     "a million channels": (network(head_channels=10**6), "another kind than expected: head_channels"),
     "10^30 channels": (network(head_channels=10**30), "checkpoint of stpp"),
     "a network of gigabytes": (network(head_channels=10**4, decoder_channels=10**4), "(10000,"),
-    "a million rates": (network(rates=[1] * 10**6), "expected at most 8"),
+    "a million rates": (network(rates=[1] * 10**6), "another kind than expected: rates"),
     "rates that are text": (network(rates="123"), "checkpoint of stpp"),
     "another backbone's weights": (network(backbone="resnet18"), "last.pt"),
     "a tensor less": (weights(lambda state: state.pop(first(state))), "KeyError"),
@@ -102,7 +102,7 @@ CHECKPOINTS: dict[str, tuple[Callable[[Content], object], str]] = {
     ),
     "a sparse tensor": (
         weights(lambda state: state.update({first(state): state[first(state)].to_sparse()})),
-        "expected",
+        "no plain one",
     ),
     "weights that are not numbers": (weights(lambda state: state[first(state)].fill_(torch.nan)), "not finite"),
     "one infinite weight": (weights(lambda state: state[first(state)].view(-1)[:1].fill_(torch.inf)), "not finite"),
