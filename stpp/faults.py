@@ -91,6 +91,11 @@ def prediction_advice(
     )
 
 
+MOST_SCORES, AT_ONCE = 2**29, 2**24
+"""Values, of 4 bytes: how many scores are resized whole to the size of an image, and of more than that, how many at
+once."""
+
+
 def prediction_memory(
     height: int, width: int, classes: int, prediction: Mapping[str, Any], tta: Mapping[str, Any] | None = None
 ) -> float:
@@ -102,11 +107,12 @@ def prediction_memory(
     across, down = max(1, width * largest), max(1, height * largest)
     tiled = tile is not None and max(across, down) > tile
     at_once = min(across, tile) * min(down, tile) if tiled else read
+    grown = whole if classes * whole <= MOST_SCORES else AT_ONCE / classes
     features = at_once * (ACTIVATIONS / (2 if prediction["precision"] == "bf16" else 1) + 4 * classes)
     if tta is not None:
-        scores = read + 2 * whole * factor**2 + (whole if factor != 1 else 0)
+        scores = read + 2 * whole * factor**2 + (grown if factor != 1 else 0)
     elif factor != 1:
-        scores = read + whole
+        scores = read + grown
     else:
         scores = min(down, tile) * across if tiled else read
     return features + 4 * classes * scores + 16 * whole + 12 * read

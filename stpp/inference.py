@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stpp.checkpoint import MEAN, STD
 from stpp.errors import StppError
+from stpp.faults import AT_ONCE, MOST_SCORES
 from stpp.models.folding import PRECISIONS
 from stpp.models.network import SegmentationNetwork
 
@@ -133,17 +134,18 @@ def score_bands(
     `for_prediction`, with the same precision.
 
     Images that are read in tiles, at their own size and without `tta`, come in bands about as high as a tile. The
-    scores of all others are one band: PyTorch resizes no part of an image to the very bits that the whole one has.
+    scores of all others are held at the size that the network sees, and are one band, or where they grow to more than
+    MOST_SCORES values, several.
     """
     height, width = images[0].shape[:2]
     shrunk = np.stack([_shrunk(image, prediction["long_side"]) for image in images])
     x = network_input(torch.from_numpy(shrunk), device)
     if tta is not None:
-        yield slice(0, height), _resized(_augmented(network, x, prediction, tta), height, width)
+        yield from _grown(_augmented(network, x, prediction, tta), height, width)
     elif x.shape[-2:] == (height, width):
         yield from _bands(network, x, prediction)
     else:
-        yield slice(0, height), _resized(_joined(_bands(network, x, prediction), x.shape[2]), height, width)
+        yield from _grown(_joined(_bands(network, x, prediction), x.shape[2]), height, width)
 
 
 def _shrunk(image: NDArray[np.uint8], long_side: int | None) -> NDArray[np.uint8]:
@@ -184,6 +186,27 @@ def _resized(x: Tensor, height: int, width: int) -> Tensor:
     if x.shape[-2:] == (height, width):
         return x
     return F.interpolate(x, (height, width), mode="bilinear", align_corners=True)
+
+
+def _grown(scores: Tensor, height: int, width: int) -> Iterator[tuple[slice, Tensor]]:
+    """`_resized`, whole or in bands of rows, as `score_bands` gives them.
+
+    A band is mixed from the rows above and below each of its rows, and then resized across: PyTorch resizes no part of
+    the rows. Both ways differ by the rounding of a value.
+    """
+    given, a_row = scores.shape[2], scores.shape[0] * scores.shape[1] * width
+    if scores.shape[-2:] == (height, width) or a_row * height <= MOST_SCORES:
+        yield slice(0, height), _resized(scores, height, width)
+        return
+    rows = max(1, AT_ONCE // a_row)
+    for first in range(0, height, rows):
+        last = min(first + rows, height)
+        place = torch.arange(first, last, dtype=torch.float64) * (given - 1) / max(1, height - 1)
+        above = place.long().clamp(max=max(0, given - 2))
+        share = (place - above).float().to(scores.device)[:, None]
+        above = above.to(scores.device)
+        band = torch.lerp(scores[:, :, above], scores[:, :, (above + 1).clamp(max=given - 1)], share)
+        yield slice(first, last), _resized(band, last - first, width)
 
 
 BAND_ROWS = 16

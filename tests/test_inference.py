@@ -323,6 +323,23 @@ class Largest(TorchDispatchMode):
         return result
 
 
+@pytest.mark.parametrize("tta", [None, {"scales": [0.5, 1.0], "flip": True}])
+def test_what_grows_beyond_the_memory_grows_in_bands(
+    tta: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready, (height, width) = for_prediction(network(), "fp32"), (203, 157)
+    how = {"precision": "fp32", "long_side": 60, "tile": 32, "overlap": 8}
+    whole = predict_scores(ready, [picture(height, width)], CPU, how, tta)
+    monkeypatch.setattr("stpp.inference.MOST_SCORES", 0)
+    monkeypatch.setattr("stpp.inference.AT_ONCE", 7 * whole.shape[1] * width)
+    with Largest() as largest:
+        predict_masks(ready, [picture(height, width)], CPU, how, tta, confident=True)
+    assert largest.values <= whole.numel() / 2
+    bands = predict_scores(ready, [picture(height, width)], CPU, how, tta)
+    assert torch.allclose(bands, whole, rtol=1e-5, atol=1e-5)
+    assert (bands.argmax(dim=1) == whole.argmax(dim=1)).float().mean() > 0.9999
+
+
 @pytest.mark.parametrize("confident", [False, True])
 def test_tiles_bound_the_memory(confident: bool) -> None:
     """A band of tiles is held, not the scores of the whole image."""
