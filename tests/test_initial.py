@@ -71,4 +71,4 @@ def test_the_workflow_starts_no_job_with_a_file_that_does_not_fit(folder: Path, 
     done = snakemake(folder, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "stpp: weights w.pth do not fit the network" in done.stderr
-    assert not list(folder.glob("my results/stages/*")) and not list(folder.glob("my results/logs/*"))
+    assert not list(folder.glob("my results/stages/[!.]*")) and not list(folder.glob("my results/logs/*"))
