@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -203,4 +203,4 @@ def _read(folder: int, name: str) -> Holder | None:
         return Holder("", 0, "an unknown host", 0.0)
     finally:
         os.close(file)
-    return holder if is_line(f"{holder.host}{holder.path}") else Holder("", 0, "an unknown host", 0.0)
+    return holder if is_line(holder.host) else replace(holder, host="an unknown host")

@@ -137,7 +137,7 @@ def test_a_process_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_mark_that_is_no_text_yet_is_in_everybodys_way(tmp_path: Path) -> None:
     mark = elsewhere(tmp_path, "train/b", 0)
-    for text in ("", "[1]", "{", json.dumps({"path": "a", "process": 1, "host": "a\x1b[2J", "since": 1})):
+    for text in ("", "[1]", "{", json.dumps({"path": "train/a", "process": 1, "host": "a\x1b[2J", "since": 1})):
         mark.write_text(text)
         with pytest.raises(InUse, match="an unknown host"):
             hold(tmp_path, "train/a")
@@ -168,6 +168,13 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     with pytest.raises(StppError, match=r"\.locks is a link or a file, .* remove it"):
         workflow.claim(results)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results", "victim"]
+
+
+def test_results_in_a_folder_whose_name_is_no_text_keep_no_job_away(tmp_path: Path) -> None:
+    results = tmp_path / os.fsdecode(b"r\xff\n")
+    with workflow.claim(results):
+        assert workflow.at_work(results) is not None
+        hold(results / "stages", "train/a").release()
 
 
 def test_a_process_number_that_is_used_again_is_another_process() -> None:
