@@ -46,6 +46,8 @@ ON_A_CLUSTER = [
     "squeue --me",
 ]
 """What cluster.py runs."""
+OF_CONTAINERS = ["docker run --shm-size 8g", "docker run --user 12345"]
+"""Beginnings of a command, named for one of its options."""
 
 
 def program_of(command: str) -> str:

@@ -211,7 +211,7 @@ def test_no_look_touches_a_finished_run(copy: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(copy)
     assert main(["index", "config.yaml"]) == 0  # the files of a copy are others, which are looked at once
     next(Path("my results/data").glob("truth-*.csv")).unlink()  # what a look could restore
-    Path("my results/tiny/table.txt").unlink()
+    Path("my results/tiny/report.html").unlink()
     before = tree()
     for look in LOOKS:
         assert main([*look, "config.yaml"]) == 0
@@ -223,4 +223,4 @@ def test_no_look_touches_a_finished_run(copy: Path, monkeypatch: pytest.MonkeyPa
         assert tree() == before, question
     done = snakemake(copy)
     assert "Nothing to be done" in done.stdout + done.stderr
-    assert Path("my results/tiny/table.txt").is_symlink()
+    assert Path("my results/tiny/report.html").is_symlink()

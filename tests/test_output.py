@@ -97,6 +97,7 @@ READ = {
         ("masks", "store"),
         ("export", "model"),
     },
+    *{("config", "file"), ("verify", "results")},
     *{("export", "images"), ("segment", "images"), ("segment", "model"), ("evaluate", "list"), ("evaluate", "root")},
 }
 """All others that take a text: what is read, and the folders of stages, which the workflow gives."""
@@ -224,7 +225,7 @@ def test_a_disk_that_fails_midway_leaves_nothing_half_written(
     def full(path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr("stpp.files._sync", full)
+    monkeypatch.setattr("stpp.files.sync", full)
     assert main([*call.words, *overwrite]) == 1
     assert "no space is left on the disk" in capsys.readouterr().err
     assert content(tmp_path) == before

@@ -294,7 +294,7 @@ def test_a_chosen_image_comes_with_its_numbers() -> None:
 def test_the_legend_explains_the_maps_that_there_are(known: bool, tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "u.png")
     Image.new("L", (4, 4)).save(tmp_path / "mask.png")
-    image = row("unlabeled", "u")._replace(image=str(tmp_path / "u.png"))
+    image = row("unlabeled", "u")._replace(image=str(tmp_path / "u.png"), bytes=0)  # of unknown size
     subsets = {"unlabeled": [image]}
     if known:
         subsets["truth"] = [image._replace(subset="truth", mask=str(tmp_path / "mask.png"))]

@@ -179,7 +179,7 @@ def test_work_of_another_stage_or_other_code_is_refused_with_the_reason(
     (stage / "unfinished" / "identity").write_text("another")
     (stage / "unfinished" / "0.npy").write_bytes(b"not for this stage")
     run(stage)
-    assert "work of another stage or other code, another: beginning anew" in capsys.readouterr().err
+    assert "work of another stage, other code or other inputs, another: beginning anew" in capsys.readouterr().err
     assert artifacts(stage) == artifacts(undisturbed / stage)
 
 

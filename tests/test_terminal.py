@@ -71,7 +71,7 @@ def test_a_message_shows_the_controls_of_a_name(
 
 def test_a_wrong_option_is_shown_so_too(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["config", "schema", HOSTILE])
+        main(["demo", HOSTILE])
     assert not CONTROL.search(capsys.readouterr().err)
 
 
