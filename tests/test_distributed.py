@@ -30,8 +30,8 @@ CPU = torch.device("cpu")
 def plan(folder: Path, **changes: Any) -> Path:
     """A planned teacher with one step an epoch, of 5 images: no number of processes divides that.
 
-    Its rate is low, since each step multiplies what rounding changed: on some processors 20 steps at twice the rate bring
-    that above the tolerance.
+    Its rate is low, since each step multiplies what rounding changed: on some processors 20 steps at twice the rate
+    bring that above the tolerance.
     """
     training = {"epochs": STEPS, "batch_size": 5, "crop": 24, "base_size": 32, "learning_rate": 0.01}
     roles = {"teacher": training | {"validate_every": 10}, "student": training}
