@@ -23,6 +23,7 @@ from stpp.data.manifest import Row
 from stpp.distributed import Team
 from stpp.inference import network_input
 from stpp.models import build
+from stpp.models.folding import PRECISIONS
 from stpp.process import settle
 from stpp.train import forward, masked_cross_entropy
 
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=COUNT, help="images that are left out; default: %(default)s")
     parser.add_argument("--iterations", type=int, default=1000, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
+    parser.add_argument("--precision", default="bf16", choices=PRECISIONS, help="default: %(default)s")
     options = parser.parse_args()
     settle(options.threads)
     torch.manual_seed(0)
@@ -60,7 +62,7 @@ def main() -> None:
                 if isinstance(here, torch.nn.Conv2d):
                     here.stride, here.padding, here.dilation = there.stride, there.padding, there.dilation
         images, masks = zip(*(dataset[key] for key in next(batches)))
-        logits = forward(network, network_input(torch.stack(images), device), "bf16")
+        logits = forward(network, network_input(torch.stack(images), device), options.precision)
         loss = masked_cross_entropy(logits, torch.stack(masks), Team(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
