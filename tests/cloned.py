@@ -16,7 +16,7 @@ from trained import picture
 
 SMALLER = {
     "benchmarks/speed/floor.py": "--backbone mobilenet_v2 --crop 33 --batch 2 --images 4 --turns 1 --precision fp32",
-    "benchmarks/speed/trainer.py": "--count 2 --iterations 2 --precision fp32",
+    "benchmarks/speed/trainer.py": "--count 2 --iterations 1 --precision fp32",
     "benchmarks/speed": "--only score-memory --count 4 --turns 1",
     "benchmarks/memory.py": "--few 4 --many 5 --checkpoints 4",
 }

@@ -156,7 +156,7 @@ def test_the_extra_has_what_is_needed() -> None:
 
 
 def test_the_card_shows_names_as_they_are(tmp_path: Path) -> None:
-    names = ["a|b", "<script>alert(1)</script>", "`rm`\n# c"]
+    names = ["a|b", "<script>alert(1)</script>", "`rm` # c"]
     path = checkpoint(tmp_path / "x_|_<b>.pt")
     content = torch.load(path, weights_only=True)
     torch.save({**content, "classes": names}, path)

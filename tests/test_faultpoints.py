@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(not syscalls.works_here(), reason="processes are
 
 BROKEN = """
 import contextlib, sys
-import faultpoints, stpp.files, stpp.models.weights
+import faultpoints, stpp.files, stpp.models.weights, stpp.output
 
 {breaks}
 sys.exit(faultpoints.main(sys.argv[1:]))
@@ -21,11 +21,11 @@ sys.exit(faultpoints.main(sys.argv[1:]))
 UNSYNCED = "stpp.files.sync = lambda path: None"
 IN_PLACE = """
 @contextlib.contextmanager
-def replacing(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    yield path
+def writing(self, file):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    yield file
 
-stpp.files.replacing = replacing
+stpp.output.Outputs.writing = writing
 """
 IMPATIENT = "faultpoints.workflow.remove_leftovers = lambda *given, **named: None"
 

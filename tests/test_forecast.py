@@ -39,7 +39,7 @@ def after(raw: dict[str, Any], **other: Any) -> dict[str, Task]:
 
 def test_nothing_would_run_where_all_is_there() -> None:
     assert after(fabricate.TINY) == {}
-    assert as_text("demo", Forecast(["a", "b"], [])) == "demo: nothing would run; all 2 stages are there.\n"
+    assert as_text("demo", Forecast(["a", "b"], [], {})) == "demo: nothing would run; all 2 stages are there.\n"
 
 
 def test_a_setting_is_named_as_in_the_configuration_with_both_values() -> None:
@@ -155,7 +155,7 @@ def test_the_text_has_a_block_for_each_role() -> None:
         Task("report/x-00000005", ("new: st seed 1",), (), 3.0, True),
     ]
     assert (
-        as_text("tiny", Forecast(["done"], [*students, *masks, unknown, *table]))
+        as_text("tiny", Forecast(["done"], [*students, *masks, unknown, *table], {}))
         == """\
 tiny: 7 of 8 stages would run, ~ 3 min 28 s of work, one after the other, and 1 stage of unknown length.
 
