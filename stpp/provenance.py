@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from stpp.errors import StppError, shortened
+from stpp.faults import LEAST_SIDE, LEAST_TILE
 from stpp.stage import read_recipe, verified
 from stpp.tensorfile import is_count
 from stpp.terminal import is_line
 
 PRECISIONS = ("fp32", "bf16")
-LEAST_SIDE, LEAST_TILE, LARGEST = 8, 32, 1 << 20
-"""Pixels of `long_side`, `tile`, and both."""
+LARGEST = 1 << 20
+"""Pixels of `long_side` and `tile`."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from stpp.checkpoint import MEAN, STD, Model, load_checkpoint
 from stpp.data.classes import CITYSCAPES, VOC_CLASSES
 from stpp.data.images import read_image
 from stpp.errors import StppError, shortened
-from stpp.faults import COMMAND, explained, prediction_advice
+from stpp.faults import COMMAND, LEAST_SIDE, LEAST_TILE, explained, prediction_advice
 from stpp.inference import masks_of, pick_device, predict_masks, predict_scores, score_bands
 from stpp.masks import voc_palette
 from stpp.models import build
@@ -30,7 +30,6 @@ from stpp.tensorfile import read_tensors
 Picture = str | Path | Image.Image | NDArray[np.uint8]
 PLAIN: Mapping[str, Any] = {"precision": "fp32", "long_side": None, "tile": None, "overlap": 64}
 """How the paper applies a network to an image: whole, as it is."""
-LEAST_SIDE, LEAST_TILE = 8, 32
 
 
 @dataclass(frozen=True)
