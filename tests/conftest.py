@@ -18,6 +18,9 @@ ROOT = Path(__file__).parent.parent
 settings.register_profile("busy", deadline=None)  # how long an example takes says more of the machine than of the code
 settings.load_profile("busy")
 
+# `stpp`, `snakemake` and `python` are those of the environment that runs the tests, activated or not.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """What `make browser` gives."""
@@ -40,7 +43,7 @@ def snakemake() -> Snakemake:
         cores: tuple[str, ...] = ("--cores", "2"),
     ) -> subprocess.CompletedProcess[str]:
         command = [
-            str(Path(sys.executable).parent / "snakemake"),
+            "snakemake",
             *("--snakefile", str(project / "Snakefile"), "--configfile", "config.yaml", *cores),
             *arguments,
         ]
@@ -87,9 +90,8 @@ def teacher(trained: Path) -> Path:
 
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small clone of the project without results, as the working directory, and its programs to be found."""
+    """A small clone of the project without results, as the working directory and to be imported."""
     folder = cloned.write(tmp_path / "clone")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     return folder

@@ -11,7 +11,7 @@ import platform
 import signal
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -109,9 +109,12 @@ def works_here() -> bool:
 def run(work: Callable[[], int], root: Path, mode: str = "", at: int = -1, seconds: int = 120) -> Trace:
     """Run `work` in a fork of this process; its operation `at` (from 0) on files below `root` fares as `mode` says.
 
-    The fork ends with the exit code that `work` returns. Without a mode, nothing is disturbed. This process may have no
-    other children; after `seconds` the fork is killed.
+    The fork ends with the exit code that `work` returns. Without a mode, nothing is disturbed. After `seconds` the fork
+    is killed. Raises RuntimeError if this process has other children, for whose end it would wait.
     """
+    with suppress(ChildProcessError):
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        raise RuntimeError("this process has other children; trace from a new process")
     process = os.fork()
     if not process:
         _obey(work)

@@ -60,15 +60,33 @@ def test_the_harness_finds_a_broken_writer(breaks: str, only: str, found: str) -
     assert found in done.stdout
 
 
+OPERATIONS = """
+import pathlib, subprocess, sys
+import syscalls
+
+folder = pathlib.Path(sys.argv[1])
+
+def work():
+    (folder / "a").mkdir()
+    subprocess.run(["sh", "-c", f"echo x > '{folder}/a/b'; mv '{folder}/a/b' '{folder}/c'"], check=True)
+    (folder / "c").unlink()
+    return 3
+
+trace = syscalls.run(work, folder)
+print(trace.code, *(kind for kind, _ in trace.operations))
+"""
+
+
 def test_operations_are_seen_at_the_kernel(tmp_path: Path) -> None:
     """Also those of a process that is started, and what C's own buffers write when a file is closed."""
+    command = [sys.executable, "-c", OPERATIONS, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.stdout == "3 mkdir open write rename remove\n", done.stderr
 
-    def work() -> int:
-        (tmp_path / "a").mkdir()
-        subprocess.run(["sh", "-c", f"echo x > '{tmp_path}/a/b'; mv '{tmp_path}/a/b' '{tmp_path}/c'"], check=True)
-        (tmp_path / "c").unlink()
-        return 3
 
-    trace = syscalls.run(work, tmp_path)
-    assert trace.code == 3
-    assert [kind for kind, _ in trace.operations] == ["mkdir", "open", "write", "rename", "remove"]
+def test_a_process_with_other_children_does_not_trace(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as other:
+        with pytest.raises(RuntimeError, match="other children"):
+            syscalls.run(lambda: 0, tmp_path)
+        other.kill()

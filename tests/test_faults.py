@@ -136,10 +136,7 @@ def in_a_small_folder(folder: Path, size: str, script: str) -> str:
     for command in (["unshare", "--mount"], ["unshare", "--mount", "--map-root-user"]):
         try:
             if subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0:
-                environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-                done = subprocess.run(
-                    [*command, "bash", "-c", lines], capture_output=True, text=True, timeout=300, env=environment
-                )
+                done = subprocess.run([*command, "bash", "-c", lines], capture_output=True, text=True, timeout=300)
                 return done.stdout + done.stderr
         except OSError:
             break

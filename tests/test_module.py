@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import fabricate
@@ -46,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 def snakemake(folder: Path, *arguments: str) -> str:
     """What Snakemake says, started in `folder` with no word of where stpp is."""
-    command = [Path(sys.executable).parent / "snakemake", "--cores", "1", *arguments]
+    command = ["snakemake", "--cores", "1", *arguments]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
