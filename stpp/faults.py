@@ -102,17 +102,21 @@ def prediction_memory(
     """About how many bytes `stpp.inference.score_bands` and its caller need for one image of that size."""
     tile, long_side = prediction["tile"], prediction["long_side"]
     factor = long_side / max(height, width) if long_side else 1
-    largest = factor * (max(tta["scales"]) if tta else 1)
-    whole, read = height * width, height * width * largest**2
-    across, down = max(1, width * largest), max(1, height * largest)
-    tiled = tile is not None and max(across, down) > tile
-    at_once = min(across, tile) * min(down, tile) if tiled else read
-    grown = whole if classes * whole <= MOST_SCORES else AT_ONCE / classes
+    scales = [factor * scale for scale in (tta["scales"] if tta else [1])]
+    sizes = [(max(1, height * scale), max(1, width * scale)) for scale in scales]
+    down, across = max(sizes)
+    whole, seen, read = height * width, height * width * factor**2, down * across
+    at_once = min(across, tile or across) * min(down, tile or down)
+    grown = whole if classes * max(whole, seen) <= MOST_SCORES else AT_ONCE / classes
     features = at_once * (ACTIVATIONS / (2 if prediction["precision"] == "bf16" else 1) + 4 * classes)
-    if tta is not None:
-        scores = read + 2 * whole * factor**2 + (grown if factor != 1 else 0)
-    elif factor != 1:
-        scores = read + grown
+    bands = sum(min(down, tile or down) * across for down, across in sizes)
+    if tta is not None and tile is not None and classes * max(read, seen) > MOST_SCORES:
+        # Of each scale the sums of both mirrorings, their softmax, and the rows to be resized.
+        scores = 4 * bands + 3 * AT_ONCE / classes
+    elif tta is not None:
+        scores = read + 2 * seen
     else:
-        scores = min(down, tile) * across if tiled else read
+        scores = bands if factor == 1 else seen
+    if factor != 1:
+        scores += grown
     return features + 4 * classes * scores + 16 * whole + 12 * read

@@ -133,19 +133,19 @@ def score_bands(
     scales, mirrored or not, resized to the image (the paper's pseudo-labelling). `network` comes from
     `for_prediction`, with the same precision.
 
-    Images that are read in tiles, at their own size and without `tta`, come in bands about as high as a tile. The
-    scores of all others are held at the size that the network sees, and are one band, or where they grow to more than
-    MOST_SCORES values, several.
+    Images that are read in tiles, at their own size and without `tta`, come in bands about as high as a tile. All
+    others come whole, or where they have more than MOST_SCORES values, in bands of about AT_ONCE values. Of what the
+    network sees in tiles, only the rows that a band needs are held then.
     """
     height, width = images[0].shape[:2]
     shrunk = np.stack([_shrunk(image, prediction["long_side"]) for image in images])
     x = network_input(torch.from_numpy(shrunk), device)
-    if tta is not None:
-        yield from _grown(_augmented(network, x, prediction, tta), height, width)
-    elif x.shape[-2:] == (height, width):
-        yield from _bands(network, x, prediction)
+    bands = _bands(network, x, prediction) if tta is None else _augmented(network, x, prediction, tta)
+    seen = (x.shape[2], x.shape[3])
+    if seen == (height, width):
+        yield from bands
     else:
-        yield from _grown(_joined(_bands(network, x, prediction), x.shape[2]), height, width)
+        yield from _summed([_Rows(bands, seen)], (height, width))
 
 
 def _shrunk(image: NDArray[np.uint8], long_side: int | None) -> NDArray[np.uint8]:
@@ -160,53 +160,100 @@ def _shrunk(image: NDArray[np.uint8], long_side: int | None) -> NDArray[np.uint8
 
 def _augmented(
     network: SegmentationNetwork, x: Tensor, prediction: Mapping[str, Any], tta: Mapping[str, Any]
-) -> Tensor:
+) -> Iterator[tuple[slice, Tensor]]:
     """Sum of the softmax maps (N, C, H, W) over scales and flips."""
     height, width = x.shape[-2:]
-    total: Tensor | None = None
-    for scale in tta["scales"]:
-        scaled = _resized(x, max(1, int(height * scale)), max(1, int(width * scale)))
-        both = _softmax(network, scaled, prediction)
-        if tta["flip"]:
-            # The copy keeps the mirrored image in channels_last memory.
-            mirrored = scaled.flip(3).contiguous(memory_format=torch.channels_last)
-            both += _softmax(network, mirrored, prediction).flip(3)
-        resized = _resized(both, height, width)  # resizing is linear: once for both
-        total = resized if total is None else total.add_(resized)
-    assert total is not None  # the configuration has a scale at least
-    return total
+    sizes = [(max(1, int(height * scale)), max(1, int(width * scale))) for scale in tta["scales"]]
+    maps = [_Rows(_softmax(network, x, size, prediction, tta["flip"]), size) for size in sizes]
+    return _summed(maps, (height, width), banded=prediction["tile"] is not None)
 
 
-def _softmax(network: SegmentationNetwork, x: Tensor, prediction: Mapping[str, Any]) -> Tensor:
-    """The softmax map (N, C, H, W) of images of one size."""
-    return _joined(((rows, logits.softmax(dim=1)) for rows, logits in _bands(network, x, prediction)), x.shape[2])
-
-
-def _resized(x: Tensor, height: int, width: int) -> Tensor:
-    if x.shape[-2:] == (height, width):
-        return x
-    return F.interpolate(x, (height, width), mode="bilinear", align_corners=True)
-
-
-def _grown(scores: Tensor, height: int, width: int) -> Iterator[tuple[slice, Tensor]]:
-    """`_resized`, whole or in bands of rows, as `score_bands` gives them.
-
-    A band is mixed from the rows above and below each of its rows, and then resized across: PyTorch resizes no part of
-    the rows. Both ways differ by the rounding of a value.
-    """
-    given, a_row = scores.shape[2], scores.shape[0] * scores.shape[1] * width
-    if scores.shape[-2:] == (height, width) or a_row * height <= MOST_SCORES:
-        yield slice(0, height), _resized(scores, height, width)
+def _softmax(
+    network: SegmentationNetwork, x: Tensor, size: tuple[int, int], prediction: Mapping[str, Any], flip: bool
+) -> Iterator[tuple[slice, Tensor]]:
+    """The softmax maps (N, C, *size) of images resized to that size, or the sum of those of the image and its mirror
+    image."""
+    scaled = _resized(x, size)
+    softmaxes = ((rows, logits.softmax(dim=1)) for rows, logits in _bands(network, scaled, prediction))
+    if not flip:
+        yield from softmaxes
         return
-    rows = max(1, AT_ONCE // a_row)
+    # The copy keeps the mirrored image in channels_last memory.
+    mirrored = scaled.flip(3).contiguous(memory_format=torch.channels_last)
+    for (rows, softmax), (_, logits) in zip(softmaxes, _bands(network, mirrored, prediction)):
+        softmax += logits.softmax(dim=1).flip(3)
+        yield rows, softmax
+
+
+class _Rows:
+    """Rows of a score map (N, C, *size) that comes in bands from top to bottom; those to be asked for are held."""
+
+    def __init__(self, bands: Iterator[tuple[slice, Tensor]], size: tuple[int, int]) -> None:
+        self.size = size
+        self._bands, self._held, self._first = bands, torch.empty(0), 0
+
+    def values_a_pixel(self) -> int:
+        """N times C."""
+        if not self._held.numel():
+            _, self._held = next(self._bands)
+        return self._held.shape[0] * self._held.shape[1]
+
+    def take(self, first: int, last: int) -> Tensor:
+        """The rows from `first` to before `last`; no later call may ask for rows before `first`."""
+        self.values_a_pixel()
+        held, self._first = self._held[:, :, first - self._first :], first
+        if held.shape[2] >= last - first:
+            taken = held[:, :, : last - first]
+        else:
+            taken = held.new_empty(*held.shape[:2], last - first, held.shape[3])
+            done = held.shape[2]
+            taken[:, :, :done] = held
+            while done < last - first:
+                rows, band = next(self._bands)
+                taken[:, :, done : rows.stop - first] = band[:, :, : last - rows.start]
+                done = rows.stop - first
+            held = torch.cat([taken, band[:, :, last - rows.start :]], dim=2) if done > last - first else taken
+        self._held = torch.empty(0) if last == self.size[0] else held
+        return taken
+
+    def resized(self, size: tuple[int, int], first: int, last: int) -> Tensor:
+        """Such rows of the map resized to `size`.
+
+        A band is mixed from the rows above and below each of its rows, and then resized across: PyTorch resizes no part
+        of the rows. So its values differ by rounding from those of all rows at once.
+        """
+        if self.size == size:
+            return self.take(first, last)
+        if (first, last) == (0, size[0]):
+            return _resized(self.take(0, self.size[0]), size)
+        place = torch.arange(first, last, dtype=torch.float64) * (self.size[0] - 1) / max(1, size[0] - 1)
+        above = place.long().clamp(max=max(0, self.size[0] - 2))
+        top = int(above[0])
+        rows = self.take(top, min(int(above[-1]) + 2, self.size[0]))
+        share, above = (place - above).float().to(rows.device)[:, None], (above - top).to(rows.device)
+        band = torch.lerp(rows[:, :, above], rows[:, :, (above + 1).clamp(max=rows.shape[2] - 1)], share)
+        return _resized(band, (last - first, size[1]))
+
+
+def _summed(maps: Sequence[_Rows], size: tuple[int, int], *, banded: bool = True) -> Iterator[tuple[slice, Tensor]]:
+    """The sum of the maps, each resized to `size`: whole, or if `banded` and large, in bands of rows."""
+    height, width = size
+    largest = max(height * width, *(scores.size[0] * scores.size[1] for scores in maps))
+    a_pixel, rows = maps[0].values_a_pixel(), height
+    if banded and a_pixel * largest > MOST_SCORES:
+        rows = max(1, AT_ONCE // (a_pixel * width))
     for first in range(0, height, rows):
         last = min(first + rows, height)
-        place = torch.arange(first, last, dtype=torch.float64) * (given - 1) / max(1, height - 1)
-        above = place.long().clamp(max=max(0, given - 2))
-        share = (place - above).float().to(scores.device)[:, None]
-        above = above.to(scores.device)
-        band = torch.lerp(scores[:, :, above], scores[:, :, (above + 1).clamp(max=given - 1)], share)
-        yield slice(first, last), _resized(band, last - first, width)
+        total = maps[0].resized(size, first, last)
+        for scores in maps[1:]:
+            total += scores.resized(size, first, last)
+        yield slice(first, last), total
+
+
+def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    if x.shape[-2:] == size:
+        return x
+    return F.interpolate(x, size, mode="bilinear", align_corners=True)
 
 
 BAND_ROWS = 16

@@ -11,6 +11,7 @@ from stpp.files import sha256
 from stpp.models import build
 from stpp.models.network import SegmentationNetwork
 from stpp.models.weights import load_weights, matched
+from stpp.tensorfile import read_tensors
 
 
 def initial_network(settings: Mapping[str, Any], weights: str | None) -> tuple[SegmentationNetwork, str]:
@@ -36,6 +37,6 @@ def refuse_unfit(settings: Mapping[str, Any], weights: str) -> None:
 
 def _content(weights: str) -> Any:
     try:
-        return torch.load(weights, map_location="cpu", weights_only=True)
+        return read_tensors(Path(weights))
     except Exception as error:  # torch's readers meet other files with a dozen kinds of exceptions
         raise StppError(f"network.weights: cannot read {weights} as a state dict: {error}") from error

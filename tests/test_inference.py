@@ -323,12 +323,21 @@ class Largest(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("tta", [None, {"scales": [0.5, 1.0], "flip": True}])
+@pytest.mark.parametrize(
+    ("long_side", "tta"),
+    [
+        (60, None),
+        (60, {"scales": [0.5, 1.0], "flip": True}),
+        (None, {"scales": [0.5, 1.0, 1.5], "flip": True}),
+        (None, {"scales": [0.75], "flip": False}),
+    ],
+)
 def test_what_grows_beyond_the_memory_grows_in_bands(
-    tta: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
+    long_side: int | None, tta: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ready, (height, width) = for_prediction(network(), "fp32"), (203, 157)
-    how = {"precision": "fp32", "long_side": 60, "tile": 32, "overlap": 8}
+    torch.manual_seed(0)
+    ready, (height, width) = for_prediction(build(SPEC, 20).eval(), "fp32"), (203, 157)
+    how = {"precision": "fp32", "long_side": long_side, "tile": 32, "overlap": 8}
     whole = predict_scores(ready, [picture(height, width)], CPU, how, tta)
     monkeypatch.setattr("stpp.inference.MOST_SCORES", 0)
     monkeypatch.setattr("stpp.inference.AT_ONCE", 7 * whole.shape[1] * width)

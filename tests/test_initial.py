@@ -40,6 +40,10 @@ def test_a_file_that_does_not_fit_is_refused_by_each_name(folder: Path) -> None:
         check({"epoch": 3}, "log.pth")
     with pytest.raises(StppError, match=r"cannot read other\.pth as a state dict"):
         check(object(), "other.pth")
+    with pytest.raises(
+        StppError, match=r"cannot read large\.pth as a state dict: its tensors claim 4,000,000,000 bytes"
+    ):
+        check({"weight": torch.zeros(()).expand(10**9)}, "large.pth")
     assert not (folder / "my results/weights").exists()
 
 
