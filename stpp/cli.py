@@ -335,20 +335,24 @@ def _add_stamp(commands: Any) -> None:
         "for developers: record the code of the stages",
         "After a change of code: record it in stages.lock, as giving the same result (cached stages stay valid) or "
         "as a new version (they run again).",
-        "stpp stamp --same-result train predict",
+        "stpp stamp --same-result",
         _stamp,
     )
-    command.add_argument("stages", nargs="+", choices=tuple(STAGES), help="stages whose modules changed")
+    command.add_argument(
+        "parts", nargs="*", metavar="PART", help="stages, or modules of components; default: all whose code changed"
+    )
     choice = command.add_mutually_exclusive_group(required=True)
     choice.add_argument("--same-result", action="store_true", help="the results are the same, byte for byte")
     choice.add_argument("--new-version", action="store_true", help="the results differ")
 
 
 def _stamp(options: argparse.Namespace) -> None:
-    from stpp.code import stamp
+    from stpp.code import changed, parts, stamp
 
-    for stage in options.stages:
-        print(f"{stage}: version {stamp(stage, options.same_result)}")
+    if unknown := sorted(set(options.parts) - set(parts())):
+        raise StppError(f"no stage or component {', '.join(unknown)}; there are {', '.join(parts())}")
+    for part in options.parts or changed():
+        print(f"{part}: version {stamp(part, options.same_result)}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """The code of a stage as a part of its identity.
 
-A stage's code is the module that runs it and all modules of the package that this one imports, directly or not. As
-long as their syntax trees are those that `stages.lock` records, the stage counts as its released version, so a
-release runs again only what it changed; otherwise it counts as the hash of the trees, so whoever edits the code gets
-new results beside the old ones. Comments, docstrings and formatting do not count.
+A stage's code is the module that runs it and all modules of the package that this one imports, directly or not, but
+for those that cannot change a result (`OUTSIDE`). As long as their syntax trees are those that `stages.lock` records,
+the stage counts as its released version, so a release runs again only what it changed; otherwise it counts as the hash
+of the trees, so whoever edits the code gets new results beside the old ones. Comments, docstrings and formatting do not
+count.
 
 `stages.lock` also records, for the bytes of each module, the hash of its tree and what it imports. That spares parsing
 at every start, and makes a release count as itself under any version of Python, whose syntax trees differ.
@@ -12,12 +13,13 @@ at every start, and makes a release count as itself under any version of Python,
 import ast
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-PACKAGE = Path(__file__).parent
+from stpp.registry import DECODERS, ENCODERS, PACKAGE, modules
+
 LOCK = PACKAGE / "stages.lock"
 
 MODULES = {
@@ -31,45 +33,85 @@ MODULES = {
     "report": "stpp.report.page",
 }
 """The module that runs each stage."""
+FOLDERS = (ENCODERS, DECODERS)
+"""Where the components are that a recipe names."""
+OUTSIDE = frozenset(
+    {
+        "stpp.errors",  # messages
+        "stpp.faults",
+        "stpp.stage",  # what a job finds and leaves beside its artifacts
+        "stpp.staleness",
+        "stpp.identity",
+        "stpp.code",
+        "stpp.progress",  # how far a stage is, and when it saves
+        "stpp.events",
+        "stpp.lease",  # which machine and which GPUs it runs on
+        "stpp.launch",
+        "stpp.lock",  # who else is at work
+        "stpp.owner",
+        "stpp.terminal",  # how text reaches a terminal
+        "stpp.files",  # how bytes reach the disk
+    }
+)
+"""Modules that cannot change the bytes of a result: they stop a stage, or do not touch it."""
 
 
-def code_identity(stage: str) -> str:
-    """`v<version>` where the code of `stage` is the recorded one, else the first 12 hex digits of its hash."""
-    recorded = _lock()["stages"].get(stage, {})
-    digest = code_hash(stage)
+def code_identity(stage: str, components: Iterable[str] = ()) -> str:
+    """The code of `stage` and of the `components` that it uses, which are modules: `v1 resnet:v2`.
+
+    For each, the version where its code is the recorded one, else the first 12 hex digits of its hash.
+    """
+    return " ".join([_version(stage), *(f"{module.rpartition('.')[2]}:{_version(module)}" for module in components)])
+
+
+def _version(part: str) -> str:
+    recorded = _lock()["stages"].get(part, {})
+    digest = code_hash(part)
     return f"v{recorded['version']}" if recorded.get("code") == digest else digest[:12]
 
 
-def code_hash(stage: str) -> str:
-    """SHA-256 (hex) over the names and syntax trees of all modules of `stage`."""
+def changed() -> list[str]:
+    """The stages and components whose code is not what is recorded."""
+    recorded = _lock()["stages"]
+    return [part for part in parts() if recorded.get(part, {}).get("code") != code_hash(part)]
+
+
+def parts() -> list[str]:
+    """All that has a version: the stages and the components."""
+    return [*MODULES, *dict.fromkeys(module for folder in FOLDERS for module in modules(folder).values())]
+
+
+@cache
+def code_hash(part: str) -> str:
+    """SHA-256 (hex) over the names and syntax trees of all modules of a stage or a component."""
     digest = hashlib.sha256()
-    for module in sorted(modules_of(stage)):
+    for module in sorted(modules_of(part)):
         digest.update(f"{module} {_module(module)['tree']}\n".encode())
     return digest.hexdigest()
 
 
-def modules_of(stage: str) -> set[str]:
-    """The modules of the package that `stage` runs: the import closure of its own module."""
+def modules_of(part: str) -> set[str]:
+    """The modules of the package that a stage or a component runs: the import closure of its own module."""
     found: set[str] = set()
-    waiting = [MODULES[stage]]
+    waiting = [MODULES.get(part, part)]
     while waiting:
         module = waiting.pop()
-        if module not in found:
+        if module not in found and module not in OUTSIDE:
             found.add(module)
             waiting += _module(module)["imports"]
     return found
 
 
 def stamp(stage: str, same_result: bool) -> int:
-    """Record the current code of `stage`; its version is kept where the result is the same, else raised.
+    """Record the current code of a stage or a component; its version is kept where the result is the same, else raised.
 
     Returns the version.
     """
     stages = dict(_lock()["stages"])
     version = stages.get(stage, {"version": 1 if same_result else 0})["version"] + (not same_result)
     stages[stage] = {"version": version, "code": code_hash(stage)}
-    modules = {module: _module(module) for kind in MODULES for module in modules_of(kind)}
-    lock = {"stages": dict(sorted(stages.items())), "modules": dict(sorted(modules.items()))}
+    known = {module: _module(module) for part in parts() for module in modules_of(part)}
+    lock = {"stages": dict(sorted(stages.items())), "modules": dict(sorted(known.items()))}
     LOCK.write_text(json.dumps(lock, indent=1) + "\n")
     _lock.cache_clear()
     return version

@@ -9,7 +9,7 @@ from typing import Any
 
 from stpp.comparisons import Row, baselines, charts
 from stpp.config import Config
-from stpp.plan import MethodGraph, Plan, Run, Stage
+from stpp.plan import CodeOf, MethodGraph, Plan, Run, Stage
 
 
 def expand(
@@ -17,7 +17,7 @@ def expand(
     resolve: Callable[[Config, str, int], Config],
     index_of: Callable[[Config], Mapping[str, Any]],
     weights_of: Callable[[Config], Mapping[str, str]],
-    code_of: Callable[[str], str],
+    code_of: CodeOf,
     published: Mapping[str, str] | None = None,
 ) -> Plan:
     """The graph of `config`.
@@ -26,7 +26,7 @@ def expand(
     configuration's data: `subsets` (each with its `fingerprint`, its `count` and the `sha256` of its manifest),
     `classes` and their `palette`.
     `weights_of` gives the `identity` and `path` of the initial weights, `published` those of published numbers.
-    `code_of` gives the code identity of a stage.
+    `code_of` gives the code identity of a stage with its components.
     """
     stages: dict[str, Stage] = {}
     runs, graphs = [], []
@@ -42,9 +42,9 @@ def expand(
             graphs.append(graph)
     described = [asdict(run) for run in runs]
     compared = baselines(config, lambda _, experiment: settings[experiment])
-    table = _table(config.name, described, compared, published, code_of("table"))
+    table = _table(config.name, described, compared, published, code_of("table", ()))
     drawn = _charts(config.name, described, stages, table.folder, code_of)
-    report = _report(config, described, graphs, table, code_of("report"))
+    report = _report(config, described, graphs, table, code_of)
     return Plan(
         config.name,
         stages | {stage.folder: stage for stage in (table, *drawn.values(), report)},
@@ -72,7 +72,7 @@ def _table(
 
 
 def _charts(
-    name: str, runs: Sequence[Row], stages: Mapping[str, Stage], table: str, code_of: Callable[[str], str]
+    name: str, runs: Sequence[Row], stages: Mapping[str, Stage], table: str, code_of: CodeOf
 ) -> dict[str, Stage]:
     """A stage for each chart."""
     found = {}
@@ -82,11 +82,11 @@ def _charts(
         # The files are known by the stages that made them.
         inputs: dict[str, str | list[str]] = {key: settings.pop(key) for key in ("scores", "images") if key in settings}
         inputs["runs"] = f"{table}/runs.csv"
-        found[chart] = Stage("chart", f"{chart}-{name}", settings, {}, inputs, outputs, code_of("chart"))
+        found[chart] = Stage("chart", f"{chart}-{name}", settings, {}, inputs, outputs, code_of("chart", ()))
     return found
 
 
-def _report(config: Config, runs: Sequence[Row], graphs: Sequence[MethodGraph], table: Stage, code: str) -> Stage:
+def _report(config: Config, runs: Sequence[Row], graphs: Sequence[MethodGraph], table: Stage, code_of: CodeOf) -> Stage:
     """The page; its pictures are of one run: the first one with scores, else that of the last experiment."""
     shown = next((i for i, run in enumerate(runs) if "score" in run["stages"]), len(runs) - len(config.seeds))
     pictures, artifacts = graphs[shown].pictures(runs[shown]["stages"])
@@ -94,5 +94,9 @@ def _report(config: Config, runs: Sequence[Row], graphs: Sequence[MethodGraph], 
     settings = {"name": config.name, "runs": runs, "config": changed, "shown": shown, **pictures}
     inputs = {"table": f"{table.folder}/metrics.json", "stages": table.inputs["stages"], **artifacts}
     outputs = ("report.html", "stage.json")
-    data, manifests = graphs[shown].fingerprints, graphs[shown].manifests
-    return Stage("report", config.name, settings, data, inputs, outputs, code, {}, manifests)
+    shown_graph = graphs[shown]
+    code = code_of("report", shown_graph.network)
+    data, manifests = shown_graph.fingerprints, shown_graph.manifests
+    return Stage(
+        "report", config.name, settings, data, inputs, outputs, code, {}, manifests, components=shown_graph.network
+    )

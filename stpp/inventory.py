@@ -179,5 +179,13 @@ def shown(value: Any) -> str:
 
 
 def code_shown(code: str) -> str:
-    """`version 2` for a released code of a stage, else that it was edited, and how its hash begins."""
-    return f"version {code[1:]}" if re.fullmatch(r"v\d+", code) else f"edited ({code[:6]})"
+    """`version 2` for a released code of a stage, else that it was edited, and how its hash begins.
+
+    Those of its components follow: `version 2, resnet version 1`.
+    """
+    parts = [part.rpartition(":") for part in code.split()]
+    return ", ".join(f"{name} {_version_shown(version)}".strip() for name, _, version in parts)
+
+
+def _version_shown(version: str) -> str:
+    return f"version {version[1:]}" if re.fullmatch(r"v\d+", version) else f"edited ({version[:6]})"

@@ -13,9 +13,12 @@ from typing import Any, NamedTuple
 
 from stpp.config import Config
 from stpp.identity import identity_of
+from stpp.registry import DECODERS, ENCODERS, modules
 from stpp.settings.training import Augmentation, Training
 
 Recipe = dict[str, Any]
+CodeOf = Callable[[str, tuple[str, ...]], str]
+"""The code identity of a kind of stage, with its components."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class Stage:
     `data` maps subsets to fingerprints. `inputs` maps names to artifacts of other stages, as paths below
     `<results>/stages` (one, or a list). `files` are paths of files that are no artifacts, whose content `settings`
     already identifies. `manifests` maps the same subsets to the SHA-256 of their manifests, which say where the files
-    lie; that is no part of the identity. `outputs` are file names within the folder.
+    lie; that is no part of the identity. `outputs` are file names within the folder. `components` are the modules whose
+    code counts beside that of the stage itself.
     """
 
     kind: str
@@ -37,6 +41,7 @@ class Stage:
     code: str
     files: Mapping[str, str] = field(default_factory=dict)
     manifests: Mapping[str, str] = field(default_factory=dict)
+    components: tuple[str, ...] = ()
 
     @cached_property
     def identity(self) -> str:
@@ -61,6 +66,7 @@ class Stage:
             "inputs": dict(self.inputs),
             "files": dict(self.files),
             "manifests": dict(self.manifests),
+            "components": list(self.components),
             "outputs": list(self.outputs),
         }
 
@@ -122,7 +128,7 @@ class MethodGraph:
         seed: int,
         index: Mapping[str, Any],
         weights: Mapping[str, str],
-        code_of: Callable[[str], str],
+        code_of: CodeOf,
         stages: dict[str, Stage],
     ) -> None:
         self.config = config
@@ -134,6 +140,8 @@ class MethodGraph:
         self.weights = weights
         self.code_of = code_of
         self.stages = stages
+        names = {ENCODERS: config.network.backbone, DECODERS: config.network.architecture}
+        self.network = tuple(modules(folder)[name] for folder, name in names.items())
         data = config.data
         self.encoding = {
             "classes": len(self.classes),
@@ -252,7 +260,7 @@ class MethodGraph:
         network = f"{self.config.network.architecture}-{self.config.network.backbone}"
         variant = f"{slug}-{'val' if validates else 'noval'}-{network}"
         inputs: dict[str, str | list[str]] = {"labels": [f"{store}/masks.h5" for store in labels]} if labels else {}
-        return self.add("train", variant, settings, subsets, inputs, outputs, files)
+        return self.add("train", variant, settings, subsets, inputs, outputs, files, self.network)
 
     def all_checkpoint_masks(self, teacher: str, run: dict[str, str]) -> list[str]:
         """`checkpoint_masks` of all K checkpoints, which are added to `run`."""
@@ -278,7 +286,8 @@ class MethodGraph:
         inputs: dict[str, str | list[str]] = {"checkpoint": checkpoint}
         if images:
             inputs["images"] = images
-        return self.add("predict", slug, settings, ["unlabeled"], inputs, ("masks.h5", "stage.json"))
+        outputs = ("masks.h5", "stage.json")
+        return self.add("predict", slug, settings, ["unlabeled"], inputs, outputs, components=self.network)
 
     def score(self, masks: Sequence[str]) -> str:
         """Stability of the K masks of each unlabeled image."""
@@ -326,7 +335,9 @@ class MethodGraph:
         settings = {"encoding": self.encoding, "prediction": self.prediction()}
         inputs: dict[str, str | list[str]] = {"checkpoint": f"{train}/{self.config.evaluation.checkpoint}.pt"}
         return {
-            f"{role}-{subset}": self.add("evaluate", f"{name}-{subset}", settings, [subset], inputs, METRICS)
+            f"{role}-{subset}": self.add(
+                "evaluate", f"{name}-{subset}", settings, [subset], inputs, METRICS, components=self.network
+            )
             for subset in ("val", "test")
             if subset in self.fingerprints
         }
@@ -375,12 +386,13 @@ class MethodGraph:
         inputs: Mapping[str, str | list[str]],
         outputs: tuple[str, ...],
         files: Mapping[str, str] | None = None,
+        components: tuple[str, ...] = (),
     ) -> str:
         """Make a stage known; returns its folder."""
         data = {subset: self.fingerprints[subset] for subset in subsets}
         manifests = {subset: self.manifests[subset] for subset in subsets}
-        name, code = f"{slug}-seed{self.seed}", self.code_of(kind)
-        stage = Stage(kind, name, settings, data, inputs, outputs, code, files or {}, manifests)
+        name, code = f"{slug}-seed{self.seed}", self.code_of(kind, components)
+        stage = Stage(kind, name, settings, data, inputs, outputs, code, files or {}, manifests, components)
         return self.stages.setdefault(stage.folder, stage).folder
 
 

@@ -18,13 +18,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from stpp.code import PACKAGE, code_identity
+from stpp.code import code_identity
 from stpp.data.manifest import Row, fingerprint, manifest_path, read_manifest
 from stpp.errors import StppError
 from stpp.files import remove_leftovers, replacing, sha256, write_text
 from stpp.identity import identity_of
 from stpp.lock import hold_when_free
 from stpp.progress import UNFINISHED, spent
+from stpp.registry import PACKAGE
 from stpp.staleness import Staleness, checksum_in, record_in, remedy
 
 
@@ -60,10 +61,11 @@ class Stage:
         recipe = read_recipe(folder / "recipe.json")
         if recipe["stage"] != kind:
             raise StppError(f"{folder} holds a stage for `stpp {recipe['stage']}`, not for `stpp {kind}`; run that one")
-        if recipe["code"] != code_identity(kind):
+        code = code_identity(kind, recipe["components"])
+        if recipe["code"] != code:
             raise StppError(
                 f"the code of `stpp {kind}` changed since {folder} was planned ({recipe['code']} then, "
-                f"{code_identity(kind)} now); run the workflow again, it plans a new stage"
+                f"{code} now); run the workflow again, it plans a new stage"
             )
         if recipe["identity"] != identity_of(recipe):
             raise StppError(
@@ -194,8 +196,12 @@ class Stage:
         return stages / path
 
 
-_PARTS = {"stage": str, "identity": str, "code": str, "settings": dict, "data": dict, "inputs": dict, "files": dict}
-"""What a recipe has, beside the list of `outputs`."""
+_PARTS: dict[str, type] = {
+    **dict.fromkeys(("stage", "identity", "code"), str),
+    **dict.fromkeys(("settings", "data", "inputs", "files", "manifests"), dict),
+    **dict.fromkeys(("outputs", "components"), list),
+}
+"""What a recipe has."""
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -203,11 +209,12 @@ def read_recipe(path: Path) -> dict[str, Any]:
     remedy = "remove it and run the workflow again, which writes it"
     try:
         recipe: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        outputs = recipe["outputs"]
         manifests = recipe.setdefault("manifests", {}).values()  # which earlier versions did not name
+        recipe.setdefault("components", [])
         wrong = [part for part, kind in _PARTS.items() if not isinstance(recipe[part], kind)]
-        if wrong or not isinstance(outputs, list) or not all(isinstance(name, str) for name in [*outputs, *manifests]):
-            raise TypeError(f"of another type than expected: {', '.join(wrong) or 'outputs'}")
+        names = [*recipe["outputs"], *recipe["components"], *manifests]
+        if wrong or not all(isinstance(name, str) for name in names):
+            raise TypeError(f"of another type than expected: {', '.join(wrong) or 'outputs, components or manifests'}")
     except FileNotFoundError:
         raise StppError(
             f"no stage in {path.parent}: {path} does not exist; the workflow or `stpp plan --recipes` writes it"

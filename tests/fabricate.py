@@ -139,7 +139,7 @@ def plan_of(raw: Mapping[str, Any], fingerprints: Mapping[str, str] | None = Non
         subset: {"fingerprint": digest, "count": 10, "sha256": manifests[subset]} for subset, digest in digests.items()
     }
     index = {"classes": list(CLASSES), "palette": voc_palette(len(CLASSES)), "subsets": subsets}
-    return expand(load(raw), resolved, lambda _: index, lambda _: {"identity": "none", "path": ""}, lambda _: code)
+    return expand(load(raw), resolved, lambda _: index, lambda _: {"identity": "none", "path": ""}, lambda *_: code)
 
 
 def pretend(

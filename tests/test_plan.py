@@ -22,7 +22,7 @@ INDEX = {
 def plan_of(raw: dict[str, Any], index: dict[str, Any] | None = None, code: str = "v1") -> Plan:
     """The plan of a configuration over a made-up index."""
     weights = {"identity": "none", "path": ""}
-    return expand(load(raw), resolved, lambda _: index or INDEX, lambda _: weights, lambda _: code)
+    return expand(load(raw), resolved, lambda _: index or INDEX, lambda _: weights, lambda *_: code)
 
 
 def roles(plan: Plan, experiment: str, seed: int = 0) -> dict[str, str]:

@@ -7,14 +7,14 @@ imported when it is asked for.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from stpp.errors import StppError
+from stpp.registry import DECODERS, ENCODERS, component, modules
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from stpp.models.network import Backbone, SegmentationNetwork
+    from stpp.models.network import SegmentationNetwork
 
 
 def build(spec: Mapping[str, Any], classes: int) -> SegmentationNetwork:
@@ -22,8 +22,8 @@ def build(spec: Mapping[str, Any], classes: int) -> SegmentationNetwork:
 
     `spec` holds plain values, all keys required; an architecture ignores the keys that it has no use for:
 
-    - `architecture`: "deeplabv3plus", "pspnet" or "deeplabv2"
-    - `backbone`: "resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2" or "tiny"
+    - `architecture`: a name in `stpp.models.decoders`
+    - `backbone`: a name in `stpp.models.encoders`
     - `output_stride`: 8 or 16, input size over the size of the backbone's last features
     - `rates`: dilation rates of the atrous convolutions (DeepLab), or None for the paper's
     - `head_channels`: channels of each ASPP branch or of PSPNet's head, or None for the paper's C/8 and C/4, where C is
@@ -33,55 +33,15 @@ def build(spec: Mapping[str, Any], classes: int) -> SegmentationNetwork:
 
     Raises StppError for an unknown architecture or backbone and for another output stride.
     """
-    backbone = _backbone(spec["backbone"], spec["output_stride"])
     from stpp.models.network import SegmentationNetwork
 
-    return SegmentationNetwork(backbone, _classifier(spec, backbone, classes))
+    encoder = _part(ENCODERS, "backbone", spec).encoder(spec["backbone"], spec["output_stride"])
+    return SegmentationNetwork(encoder, _part(DECODERS, "architecture", spec).decoder(spec, encoder, classes))
 
 
-def _backbone(name: str, output_stride: int) -> Backbone:
-    match name:
-        case "tiny":
-            from stpp.models.tiny import tiny
-
-            return tiny(output_stride)
-        case "resnet18" | "resnet34" | "resnet50" | "resnet101":
-            from stpp.models.resnet import resnet
-
-            return resnet(name, output_stride)
-        case "mobilenet_v2":
-            from stpp.models.mobilenet import MobileNetV2
-
-            return MobileNetV2(output_stride)
-        case _:
-            raise StppError(
-                f"network: unknown backbone {name!r}; expected resnet18, resnet34, resnet50, resnet101, "
-                "mobilenet_v2 or tiny"
-            )
-
-
-def _classifier(spec: Mapping[str, Any], backbone: Backbone, classes: int) -> nn.Module:
-    match spec["architecture"]:
-        case "deeplabv3plus":
-            from stpp.models.deeplabv3plus import DeepLabV3PlusHead
-
-            return DeepLabV3PlusHead(
-                backbone.channels,
-                backbone.low_channels,
-                classes,
-                rates=spec["rates"],
-                aspp_channels=spec["head_channels"],
-                decoder_channels=spec["decoder_channels"],
-                reduced_channels=spec["low_level_channels"],
-                dropout=spec["dropout"],
-            )
-        case "pspnet":
-            from stpp.models.pspnet import PSPNetHead
-
-            return PSPNetHead(backbone.channels, classes, channels=spec["head_channels"], dropout=spec["dropout"])
-        case "deeplabv2":
-            from stpp.models.deeplabv2 import DeepLabV2Head
-
-            return DeepLabV2Head(backbone.channels, classes, rates=spec["rates"])
-        case other:
-            raise StppError(f"network: unknown architecture {other!r}; expected deeplabv3plus, pspnet or deeplabv2")
+def _part(folder: str, what: str, spec: Mapping[str, Any]) -> ModuleType:
+    """The module of the backbone or the architecture of `spec`."""
+    known = modules(folder)
+    if spec[what] not in known:
+        raise StppError(f"network: unknown {what} {spec[what]!r}; expected {', '.join(known)}")
+    return component(folder, spec[what])

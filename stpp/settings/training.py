@@ -1,10 +1,17 @@
 """The settings of a training: the network, its optimisation, and the augmentation of its images."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
+from stpp.registry import DECODERS, ENCODERS, constant, modules
 from stpp.settings import Precision, Probability, Section, WorkflowPath, setting
+
+if TYPE_CHECKING:
+    Encoder: TypeAlias = str
+    Decoder: TypeAlias = str
+else:  # the names that there are
+    Encoder, Decoder = Literal[tuple(modules(ENCODERS))], Literal[tuple(modules(DECODERS))]
 
 # --- network ----------------------------------------------------------------------------------------------------------
 
@@ -12,10 +19,8 @@ from stpp.settings import Precision, Probability, Section, WorkflowPath, setting
 class Network(Section):
     """The segmentation network of teacher and students."""
 
-    architecture: Literal["deeplabv3plus", "pspnet", "deeplabv2"] = setting("deeplabv3plus", "Segmentation head.")
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "tiny"] = setting(
-        "resnet50", "Feature extractor; `tiny` is for demos and tests."
-    )
+    architecture: Decoder = setting("deeplabv3plus", "Segmentation head.")
+    backbone: Encoder = setting("resnet50", "Feature extractor; `tiny` is for demos and tests.")
     output_stride: Literal[8, 16] = setting(8, "Input size over size of the last feature map.", "px/px")
     weights: WorkflowPath = setting(
         "torchvision",
@@ -34,11 +39,11 @@ class Network(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.backbone == "tiny" and self.weights == "torchvision":
-            raise ValueError("backbone tiny has no torchvision weights; set `weights: none`")
-        branches = {"deeplabv3plus": 3, "deeplabv2": 4, "pspnet": 0}[self.architecture]
-        if self.rates is not None and len(self.rates) != branches:
-            raise ValueError(f"{self.architecture} takes {branches} rates, but got {len(self.rates)}")
+        if self.weights == "torchvision" and not constant(modules(ENCODERS)[self.backbone], "IMAGENET", True):
+            raise ValueError(f"backbone {self.backbone} has no torchvision weights; set `weights: none`")
+        rates = constant(modules(DECODERS)[self.architecture], "RATES")
+        if self.rates is not None and len(self.rates) != rates:
+            raise ValueError(f"{self.architecture} takes {rates} rates, but got {len(self.rates)}")
         return self
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from stpp.models.blocks import init_convolutions, limit_stride
 from stpp.models.network import Backbone
 
+NAMES = ("mobilenet_v2",)
 # Table 2 of the paper: expansion, output channels, number of blocks, stride of the first block.
 SETTINGS = (
     (1, 16, 1, 1),
@@ -66,6 +67,11 @@ class MobileNetV2(Backbone):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         low = self.features[:4](images)
         return low, self.features[4:](low)
+
+
+def encoder(name: str, output_stride: int) -> MobileNetV2:
+    """MobileNetV2 at output stride 8 or 16."""
+    return MobileNetV2(output_stride)
 
 
 def _conv_bn_relu6(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:

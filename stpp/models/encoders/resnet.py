@@ -58,6 +58,7 @@ class Bottleneck(nn.Module):
         return self.relu(y)
 
 
+NAMES = ("resnet18", "resnet34", "resnet50", "resnet101")
 VARIANTS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
@@ -100,7 +101,7 @@ class ResNet(Backbone):
         return low, self.layer4(self.layer3(self.layer2(low)))
 
 
-def resnet(name: str, output_stride: int) -> ResNet:
+def encoder(name: str, output_stride: int) -> ResNet:
     """ResNet-18, -34, -50 or -101 by its torchvision `name`, at output stride 8 (the paper's) or 16."""
     block, depths = VARIANTS[name]
     return ResNet(block, depths, output_stride)

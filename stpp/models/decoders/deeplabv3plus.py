@@ -1,12 +1,16 @@
 """DeepLabv3+ (Chen et al., ECCV 2018) in the ST++ authors' form: spatial pyramid of dilations, stride-4 decoder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stpp.models.blocks import conv_bn_relu, resize
+from stpp.models.network import Backbone
 
+NAMES = ("deeplabv3plus",)
+RATES = 3
 PAPER_RATES = (12, 24, 36)
 
 
@@ -67,3 +71,17 @@ class ASPP(nn.Module):
         everywhere = self.pool(x).expand(-1, -1, *x.shape[-2:])
         projected: Tensor = self.project(torch.cat([*(branch(x) for branch in self.branches), everywhere], dim=1))
         return projected
+
+
+def decoder(spec: Mapping[str, Any], encoder: Backbone, classes: int) -> DeepLabV3PlusHead:
+    """The head that `spec` of `build` describes."""
+    return DeepLabV3PlusHead(
+        encoder.channels,
+        encoder.low_channels,
+        classes,
+        rates=spec["rates"],
+        aspp_channels=spec["head_channels"],
+        decoder_channels=spec["decoder_channels"],
+        reduced_channels=spec["low_level_channels"],
+        dropout=spec["dropout"],
+    )

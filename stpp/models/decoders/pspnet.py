@@ -1,10 +1,16 @@
 """PSPNet (Zhao et al., CVPR 2017) in the ST++ authors' form: pooling at four scales, no auxiliary loss."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from stpp.models.blocks import conv_bn_relu, resize
+from stpp.models.network import Backbone
 
+NAMES = ("pspnet",)
+RATES = 0
 BINS = (1, 2, 3, 6)
 
 
@@ -31,3 +37,8 @@ class PSPNetHead(nn.Module):
         pyramid = torch.cat([last, *(resize(scale(last), last) for scale in self.scales)], dim=1)
         scores: Tensor = self.score(self.fuse(pyramid))
         return scores
+
+
+def decoder(spec: Mapping[str, Any], encoder: Backbone, classes: int) -> PSPNetHead:
+    """The head that `spec` of `build` describes."""
+    return PSPNetHead(encoder.channels, classes, channels=spec["head_channels"], dropout=spec["dropout"])

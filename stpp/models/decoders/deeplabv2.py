@@ -1,14 +1,18 @@
 """DeepLabv2 (Chen et al., TPAMI 2018) in the ST++ authors' form: parallel atrous classifiers, summed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stpp.models.blocks import takes_values
 from stpp.models.dilated import DilatedConv2d
+from stpp.models.network import Backbone
 
+NAMES = ("deeplabv2",)
+RATES = 4
 PAPER_RATES = (6, 12, 18, 24)
 
 
@@ -29,3 +33,8 @@ class DeepLabV2Head(nn.ModuleList):
 
     def forward(self, low: Tensor, last: Tensor) -> Tensor:
         return reduce(torch.add, (conv(last) for conv in self))
+
+
+def decoder(spec: Mapping[str, Any], encoder: Backbone, classes: int) -> DeepLabV2Head:
+    """The head that `spec` of `build` describes."""
+    return DeepLabV2Head(encoder.channels, classes, rates=spec["rates"])

@@ -1,0 +1,40 @@
+"""Components that are found by their names: a folder of the package with a file for each, or for some of one family.
+
+A file says on lines of its own, as plain values, what is to be known without importing it: `NAMES = ("resnet18", ...)`
+and what else its folder's users ask for. So settings are checked without torch, a new component is one new file, and
+it is part of the code of those stages alone whose recipes name it.
+"""
+
+import ast
+import re
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+PACKAGE = Path(__file__).parent
+ENCODERS, DECODERS = "models/encoders", "models/decoders"
+
+
+@cache
+def modules(folder: str) -> dict[str, str]:
+    """The modules in `folder`, by the names of the components that they hold, in alphabetical order of the files."""
+    found: dict[str, str] = {}
+    for path in sorted((PACKAGE / folder).glob("[a-z]*.py")):
+        module = f"stpp.{folder.replace('/', '.')}.{path.stem}"
+        found |= dict.fromkeys(constant(module, "NAMES"), module)
+    return found
+
+
+@cache
+def constant(module: str, name: str, default: Any = ()) -> Any:
+    """The value that the line `name = value` gives in the source of `module`, read and not run; else `default`."""
+    source = PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py").read_text(encoding="utf-8")
+    line = re.search(rf"^{name} = (.*)$", source, re.MULTILINE)
+    return default if line is None else ast.literal_eval(line[1])
+
+
+def component(folder: str, name: str) -> ModuleType:
+    """The module that holds the component `name` of `folder`, imported. Raises KeyError for an unknown one."""
+    return import_module(modules(folder)[name])

@@ -1,0 +1,127 @@
+"""What an addition to the package costs: which identities move when a copy of it is edited.
+
+A setting at its default, a message, a new component move none; an edited component moves the stages that use it.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+SCRIPT = """
+import json, sys
+sys.path.insert(0, "tests")
+import fabricate
+from stpp.code import code_identity
+from stpp.configfile import load, resolved
+from stpp.expansion import expand
+
+index = {
+    "classes": list(fabricate.CLASSES),
+    "palette": [[0, 0, 0]] * 3,
+    "subsets": {
+        s: {"fingerprint": f"{s:0<64}", "sha256": "", "count": 9}
+        for s in ("labeled", "unlabeled", "val", "test", "truth")
+    },
+}
+experiments = {
+    "small": {"method": "st++"},
+    "mobile": {"method": "st", "network": {"backbone": "mobilenet_v2", "architecture": "pspnet", "rates": None}},
+}
+raw = fabricate.tiny(experiments=experiments)
+plan = expand(load(raw), resolved, lambda _: index, lambda _: {"identity": "none", "path": ""}, code_identity)
+print(json.dumps({f"{run.experiment} {role}": folder for run in plan.runs for role, folder in run.stages.items()}))
+"""
+
+
+@pytest.fixture
+def identities(tmp_path: Path) -> Callable[[], dict[str, str]]:
+    """Role -> folder of two experiments, as a copy of the package in `tmp_path` plans them."""
+    shutil.copytree(ROOT / "stpp", tmp_path / "stpp", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def run() -> dict[str, str]:
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT], cwd=tmp_path, env={"PYTHONPATH": ""}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return dict(json.loads(done.stdout))
+
+    return run
+
+
+def moved(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    """The roles whose stage is another one."""
+    return {role for role, folder in before.items() if after[role] != folder}
+
+
+def replaced(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text, f"{path} no longer has {old!r}"
+    path.write_text(text.replace(old, new))
+
+
+def test_a_setting_at_its_default_moves_nothing(tmp_path: Path, identities: Callable[[], dict[str, str]]) -> None:
+    before = identities()
+    settings = tmp_path / "stpp/settings/training.py"
+    replaced(
+        settings,
+        "    poly_power:",
+        '    clip: float | None = setting(None, "Longest gradient.", gt=0)\n    poly_power:',
+    )
+    unsaid = tmp_path / "stpp/unsaid.json"
+    unsaid.write_text(json.dumps(json.loads(unsaid.read_text()) | {"training.clip": None}))
+    assert moved(before, identities()) == set()
+
+
+def test_a_message_moves_nothing(tmp_path: Path, identities: Callable[[], dict[str, str]]) -> None:
+    before = identities()
+    replaced(tmp_path / "stpp/errors.py", "no space is left on the disk", "the disk is full")
+    assert moved(before, identities()) == set()
+
+
+@pytest.mark.parametrize("kind", ["encoders", "decoders"])
+def test_a_new_component_moves_nothing_and_can_be_chosen(
+    kind: str, tmp_path: Path, identities: Callable[[], dict[str, str]]
+) -> None:
+    before = identities()
+    original = {"encoders": "tiny", "decoders": "deeplabv3plus"}[kind]
+    text = (tmp_path / f"stpp/models/{kind}/{original}.py").read_text()
+    (tmp_path / f"stpp/models/{kind}/another.py").write_text(
+        text.replace(f'NAMES = ("{original}",)', 'NAMES = ("another",)')
+    )
+    assert moved(before, identities()) == set()
+    setting = {"encoders": "backbone", "decoders": "architecture"}[kind]
+    script = (
+        f'from stpp.settings.training import Network; print(Network({setting}="another", weights="none").{setting})'
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "another"
+
+
+@pytest.mark.parametrize(
+    ("module", "experiment"), [("encoders/mobilenet", "mobile"), ("decoders/deeplabv3plus", "small")]
+)
+def test_an_edited_component_moves_the_stages_that_use_it(
+    module: str, experiment: str, tmp_path: Path, identities: Callable[[], dict[str, str]]
+) -> None:
+    before = identities()
+    path = tmp_path / f"stpp/models/{module}.py"
+    path.write_text(f"{path.read_text()}\nCHANGED = 1\n")
+    assert moved(before, identities()) == {role for role in before if role.startswith(f"{experiment} ")}
+
+
+def test_edited_training_code_moves_what_follows_a_training(
+    tmp_path: Path, identities: Callable[[], dict[str, str]]
+) -> None:
+    before = identities()
+    path = tmp_path / "stpp/score.py"
+    path.write_text(f"{path.read_text()}\nCHANGED = 1\n")
+    assert moved(before, identities()) == {f"small {role}" for role in (
+        "score", "select", "stability-truth", "labels1", "labels1-truth", "phase1", "phase1-val", "phase1-test",
+        "labels2", "labels2-truth", "student", "student-val", "student-test")}  # fmt: skip
