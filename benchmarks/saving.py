@@ -16,11 +16,11 @@ from pathlib import Path
 
 import torch
 
-from stpp.config import Runtime
-from stpp.distributed import Team
+from stpp.engine.distributed import Team
+from stpp.engine.resume import Saver, TrainingState
 from stpp.models import build
-from stpp.resume import Saver, TrainingState
-from stpp.train import make_optimizer
+from stpp.settings.config import Runtime
+from stpp.stages.train import make_optimizer
 
 LIMIT = 0.02
 REPEATS = 5

@@ -24,11 +24,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from stpp.configfile import read
 from stpp.data.manifest import fingerprint, manifest_digest, manifest_path, read_manifest, write_manifest
 from stpp.data.record import index_path, stamp
-from stpp.masks import MaskWriter, voc_palette
-from stpp.shards import part_name
+from stpp.settings.configfile import read
+from stpp.stages.shards import part_name
+from stpp.store.masks import MaskWriter, voc_palette
 
 PROJECT = Path(__file__).parent.parent
 SNAKEMAKE = [str(Path(sys.executable).parent / "snakemake"), "--quiet", "rules", "reason", "--dry-run"]

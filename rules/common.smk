@@ -12,9 +12,9 @@ from snakemake.utils import update_config
 PROJECT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
 sys.path.insert(0, str(PROJECT))
 
-from stpp import workflow as stages
-from stpp.configfile import load
-from stpp.rules import (
+from stpp.commands import workflow as stages
+from stpp.settings.configfile import load
+from stpp.plan.rules import (
     Graph,
     after_a_run,
     asks,
@@ -30,7 +30,7 @@ from stpp.rules import (
     typed,
     use_this_code,
 )
-from stpp.yamlfile import read_yaml
+from stpp.settings.yamlfile import read_yaml
 
 # As a module of another Snakefile, this one has a configuration of its own, and the command line is the other's.
 IS_MODULE = not workflow.modifier.is_main_snakefile()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stpp.segmenter import Segmenter
+    from stpp.commands.segmenter import Segmenter
 
 __version__ = "0.1.0"
 
@@ -30,6 +30,6 @@ def load(path: str | Path, device: str = "auto", *, long_side: int | None = None
     where `image` is the path of a JPEG, PNG, TIFF or WebP file, which is turned upright as its EXIF orientation says; a
     Pillow image; or RGB pixels, uint8 (H, W, 3) of 0..255. Raises stpp.errors.StppError for a file that is no model.
     """
-    from stpp.segmenter import load  # torch takes seconds to import, so only who loads a model does
+    from stpp.commands.segmenter import load  # torch takes seconds to import, so only who loads a model does
 
     return load(path, device, long_side=long_side, tile=tile)

@@ -13,12 +13,12 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from stpp.configfile import load, read, resolved
-from stpp.expansion import expand
-from stpp.masks import MaskWriter, voc_palette
-from stpp.plan import Plan, Stage, flat
-from stpp.staleness import checksum_in
-from stpp.workflow import prepare, write
+from stpp.commands.workflow import prepare, write
+from stpp.plan.expansion import expand
+from stpp.plan.graph import Plan, Stage, flat
+from stpp.plan.staleness import checksum_in
+from stpp.settings.configfile import load, read, resolved
+from stpp.store.masks import MaskWriter, voc_palette
 
 CLASSES = ("background", "left", "right")
 

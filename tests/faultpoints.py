@@ -38,13 +38,14 @@ import syscalls
 import torch
 from runs import artifacts, differences
 
-from stpp import progress, workflow
-from stpp.cli import main as stpp_main
-from stpp.code import MODULES
-from stpp.configfile import read
+from stpp.commands import workflow
+from stpp.commands.cli import main as stpp_main
 from stpp.files import sha256
 from stpp.models import weights
-from stpp.rules import refusing
+from stpp.plan.code import MODULES
+from stpp.plan.rules import refusing
+from stpp.runtime import progress
+from stpp.settings.configfile import read
 
 CONFIG = fabricate.tiny(
     results="results",
@@ -65,7 +66,7 @@ ALWAYS = ("--save-minutes", "1e-9")
 LINES = 4
 """Most lines about one point."""
 
-for module in {*MODULES.values(), "stpp.shards", "stpp.data.index", "stpp.data.demo", "stpp.forecast"}:
+for module in {*MODULES.values(), "stpp.stages.shards", "stpp.data.index", "stpp.data.demo", "stpp.commands.forecast"}:
     import_module(module)  # once, here, instead of in each fork
 progress.TELL_EVERY = 0.0  # each time, so that the operations are the same in every run
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from stpp.lock import FOLDER
+from stpp.runtime.lock import FOLDER
 
 PROJECT = Path(__file__).parent.parent
 

@@ -6,8 +6,8 @@ import fabricate
 import numpy as np
 import pytest
 
-from stpp.agreement import by_class, compare_stores, share_that_differs
-from stpp.masks import first_labels
+from stpp.commands.agreement import by_class, compare_stores, share_that_differs
+from stpp.store.masks import first_labels
 
 MASK = np.array([[0, 0, 1, 1], [0, 0, 1, 1]], np.uint8)
 OTHER = np.array([[0, 1, 1, 1], [0, 0, 1, 255]], np.uint8)

@@ -14,8 +14,8 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from stpp.cli import main, parser
-from stpp.masks import MaskStore
+from stpp.commands.cli import main, parser
+from stpp.store.masks import MaskStore
 
 
 def commands() -> list[str]:

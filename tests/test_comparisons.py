@@ -10,11 +10,11 @@ import pytest
 from conftest import ROOT
 from test_plan import plan_of
 
-from stpp.comparisons import baselines
-from stpp.configfile import load, read, resolved
+from stpp.commands.workflow import prepare, write
 from stpp.errors import Problems
-from stpp.plan import Plan
-from stpp.workflow import prepare, write
+from stpp.plan.comparisons import baselines
+from stpp.plan.graph import Plan
+from stpp.settings.configfile import load, read, resolved
 
 STRONG = ("jitter", "grayscale", "blur", "cutout")
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from stpp.config import Config
-from stpp.configdoc import reference, schema
-from stpp.configfile import load, read, resolved
 from stpp.errors import StppError
 from stpp.settings import Section
+from stpp.settings.config import Config
+from stpp.settings.configfile import load, read, resolved
+from stpp.settings.reference import reference, schema
 
 ROOT = Path(__file__).parent.parent
 

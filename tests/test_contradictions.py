@@ -5,8 +5,8 @@ from typing import Any
 import fabricate
 import pytest
 
-from stpp.configfile import load, resolved
-from stpp.workflow import contradictions
+from stpp.commands.workflow import contradictions
+from stpp.settings.configfile import load, resolved
 
 
 def said(method: str, counts: dict[str, int], **changes: Any) -> list[str]:

@@ -10,10 +10,10 @@ import fabricate
 import numpy as np
 import pytest
 
-from stpp.cli import main
-from stpp.diff import as_text, compare, metric_name, side_of, spread
-from stpp.inventory import changed_settings
-from stpp.plan import Stage
+from stpp.commands.cli import main
+from stpp.commands.diff import as_text, compare, metric_name, side_of, spread
+from stpp.plan.graph import Stage
+from stpp.store.inventory import changed_settings
 
 RAW = fabricate.tiny(
     seeds=[0, 1],

@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from stpp.cli import main
-from stpp.distributed import Team
-from stpp.launch import _torchrun
+from stpp.commands.cli import main
+from stpp.engine.distributed import Team
+from stpp.runtime.launch import _torchrun
 
 STEPS = 20
 CPU = torch.device("cpu")
@@ -191,7 +191,7 @@ def test_where_there_are_no_gpus_one_process_trains(
 ) -> None:
     folder = anew(without_dropout, tmp_path / "again")
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("stpp.lease.visible_devices", list)
+    monkeypatch.setattr("stpp.runtime.lease.visible_devices", list)
     assert main(["train", str(fabricate.only(folder, "train/teacher*")), "--gpus", "2"]) == 0
     assert "training in one process" in capsys.readouterr().err
     assert artifacts(folder) == artifacts(without_dropout)

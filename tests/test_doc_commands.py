@@ -16,7 +16,7 @@ import test_doc_workflows as workflows
 from conftest import ROOT
 from pages import ALL, OF_CONTAINERS, ON_A_CLUSTER, commands, of, program_of
 
-from stpp.cli import main
+from stpp.commands.cli import main
 
 NAMED = [command for command in of("stpp") if re.fullmatch(r"\S+ [a-z]+( --[a-z-]+)*", command)]
 """What names a command of stpp, perhaps with options, rather than saying all of it."""
@@ -72,8 +72,8 @@ def test_a_command_of_stpp_runs(
     if words[0] == "export":
         pytest.importorskip("onnxruntime")
     monkeypatch.setattr("stpp.models.weights.torchvision_weights", lambda backbone: {})  # instead of fetching them
-    shutil.copy(ROOT / "stpp/stages.lock", after_the_demo / "lock")
-    monkeypatch.setattr("stpp.code.LOCK", after_the_demo / "lock")
+    shutil.copy(ROOT / "stpp/plan/stages.lock", after_the_demo / "lock")
+    monkeypatch.setattr("stpp.plan.code.LOCK", after_the_demo / "lock")
     code = main(words)
     assert code == 0, capsys.readouterr().err
     if "--out" in words:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from trained import checkpoint
 
-from stpp.cli import main
+from stpp.commands.cli import main
 
 
 def test_it_gives_the_numbers_of_the_stage(

@@ -6,9 +6,9 @@ from typing import Any
 import fabricate
 import pytest
 
-from stpp import events
-from stpp.cli import main
-from stpp.events import SCALARS, Events
+from stpp.commands.cli import main
+from stpp.runtime import events
+from stpp.runtime.events import SCALARS, Events
 
 pytest.importorskip("tensorboard")
 

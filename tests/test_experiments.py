@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT, Snakemake
 from PIL import Image
 
-from stpp.configfile import load, read
+from stpp.settings.configfile import load, read
 
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
 

@@ -11,9 +11,9 @@ from conftest import ROOT
 from trained import checkpoint, picture
 
 import stpp
-from stpp import export as exporting
-from stpp.card import model_card
-from stpp.cli import main
+from stpp.commands import export as exporting
+from stpp.commands.card import model_card
+from stpp.commands.cli import main
 from stpp.files import sha256
 from stpp.models.exportable import LEAST_SIDE, MaxPooling, Pooling
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(not syscalls.works_here(), reason="processes are
 
 BROKEN = """
 import contextlib, sys
-import faultpoints, stpp.files, stpp.models.weights, stpp.output
+import faultpoints, stpp.files, stpp.models.weights, stpp.commands.output
 
 {breaks}
 sys.exit(faultpoints.main(sys.argv[1:]))
@@ -25,7 +25,7 @@ def writing(self, file):
     file.parent.mkdir(parents=True, exist_ok=True)
     yield file
 
-stpp.output.Outputs.writing = writing
+stpp.commands.output.Outputs.writing = writing
 """
 IMPATIENT = "faultpoints.workflow.remove_leftovers = lambda *given, **named: None"
 

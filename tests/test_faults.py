@@ -15,10 +15,10 @@ import h5py
 import pytest
 import torch
 
-from stpp.cli import main
+from stpp.commands.cli import main
+from stpp.commands.workflow import claim
 from stpp.files import aside
-from stpp.identity import identity_of
-from stpp.workflow import claim
+from stpp.plan.identity import identity_of
 
 Capture = pytest.CaptureFixture[str]
 
@@ -282,14 +282,14 @@ def test_too_little_memory_says_which_setting_to_lower_and_by_how_much(
     def fail(*given: Any, **named: Any) -> None:
         raise error
 
-    monkeypatch.setattr("stpp.train.forward", fail)
+    monkeypatch.setattr("stpp.stages.train.forward", fail)
     assert run(fabricate.only(copy, "train/student-phase2*")) == 1
     said = capsys.readouterr().err
     assert message in said
     assert "training.student.batch_size from 4 to 2" in said
     assert "training.student.crop from 24 to 16" in said
 
-    monkeypatch.setattr("stpp.predict.predict_masks", fail)
+    monkeypatch.setattr("stpp.stages.predict.predict_masks", fail)
     assert run(fabricate.only(copy, "predict/masks-checkpoint1*")) == 1
     said = capsys.readouterr().err
     assert message in said
@@ -315,7 +315,7 @@ def test_masks_of_one_class_and_labels_that_lost_a_class_are_warned_of(copy: Pat
                     mask[0, 0] = 1
                 return [(mask, None) for mask in made]
 
-            patch.setattr("stpp.predict.predict_masks", masks)
+            patch.setattr("stpp.stages.predict.predict_masks", masks)
             assert run(stage) == 0
         assert text in capsys.readouterr().err
         (warning,) = json.loads((stage / "stage.json").read_text())["warnings"]
@@ -365,7 +365,7 @@ def test_a_val_set_that_chose_the_checkpoint_is_warned_of(tmp_path: Path, monkey
 
 def test_a_lock_ends_with_its_process_and_keeps_a_second_run_away(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from stpp.workflow import claim; "
+        "import sys, time; from pathlib import Path; from stpp.commands.workflow import claim; "
         f"claim(Path({str(tmp_path)!r})); print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

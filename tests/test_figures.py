@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stpp.cli import main
-from stpp.configfile import read
+from stpp.commands.cli import main
+from stpp.commands.workflow import prepare
 from stpp.files import sha256
-from stpp.workflow import prepare
+from stpp.settings.configfile import read
 
 STRONG = {key: {} for key in ("jitter", "grayscale", "blur", "cutout")}
 EXPERIMENTS = {

@@ -6,11 +6,11 @@ from typing import Any
 import fabricate
 import pytest
 
-from stpp.cli import main
-from stpp.configfile import load
-from stpp.forecast import Forecast, Task, as_text, forecast
-from stpp.inventory import role_of, seed_of
-from stpp.workflow import prepare
+from stpp.commands.cli import main
+from stpp.commands.forecast import Forecast, Task, as_text, forecast
+from stpp.commands.workflow import prepare
+from stpp.settings.configfile import load
+from stpp.store.inventory import role_of, seed_of
 
 
 @pytest.fixture(autouse=True)

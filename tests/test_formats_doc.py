@@ -14,7 +14,7 @@ import torch
 from conftest import ROOT
 
 from stpp.data.manifest import read_manifest
-from stpp.masks import MaskStore, MaskWriter
+from stpp.store.masks import MaskStore, MaskWriter
 
 TEXT = (ROOT / "docs/formats.md").read_text()
 GENERAL = [

@@ -9,12 +9,12 @@ from pathlib import Path
 import fabricate
 import pytest
 
-from stpp import workflow
-from stpp.cli import main
+from stpp.commands import workflow
+from stpp.commands.cli import main
+from stpp.commands.gc import Garbage, as_text, garbage, shown_stages
+from stpp.commands.gc import alone as keep_away
 from stpp.errors import StppError
-from stpp.gc import Garbage, as_text, garbage, shown_stages
-from stpp.gc import alone as keep_away
-from stpp.lock import hold
+from stpp.runtime.lock import hold
 
 OLD = fabricate.tiny(selection={"share": 0.34}, experiments={"st++": {"method": "st++"}})
 NEW = fabricate.tiny(experiments={"st++": {"method": "st++"}})
@@ -143,10 +143,11 @@ def test_nothing_is_removed_while_a_job_is_in_its_first_second(
     folder = min(folder for folder in alone if folder.startswith("train/"))
     code = (
         "import sys, time, types\n"
-        "module = types.ModuleType('stpp.train')\n"  # which takes its time to be imported, say, and has said nothing
+        # which takes its time to be imported, say, and has said nothing
+        "module = types.ModuleType('stpp.stages.train')\n"
         "module.run = lambda stage, runtime: (print('begins', flush=True), time.sleep(60))\n"
-        "sys.modules['stpp.train'] = module\n"
-        "from stpp.cli import main\n"
+        "sys.modules['stpp.stages.train'] = module\n"
+        "from stpp.commands.cli import main\n"
         "sys.exit(main(['train', sys.argv[1], '--device', 'cpu']))"
     )
     command = [sys.executable, "-c", code, str(results / "stages" / folder)]

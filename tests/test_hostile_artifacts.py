@@ -12,15 +12,15 @@ from hostile import quick, refused
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stpp.cli import main
-from stpp.configfile import load
+from stpp.commands.cli import main
 from stpp.data.index import index
 from stpp.data.manifest import read_manifest
 from stpp.data.record import in_place, index_path, load_fresh
 from stpp.errors import StppError
-from stpp.idlist import read_list
-from stpp.stability import read_score_table
-from stpp.stage import Stage, verified
+from stpp.runtime.stage import Stage, verified
+from stpp.settings.configfile import load
+from stpp.store.idlist import read_list
+from stpp.store.scores import read_score_table
 
 JUNK = bytes(np.random.default_rng(0).integers(0, 256, 3000, np.uint8))
 DEEP = b"[" * 100_000

@@ -11,9 +11,9 @@ from hostile import quick, refused
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stpp.cli import main
-from stpp.configfile import load, read, resolved
+from stpp.commands.cli import main
 from stpp.errors import StppError
+from stpp.settings.configfile import load, read, resolved
 
 BASE = """\
 name: n

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from trained import checkpoint, picture
 
 import stpp
-from stpp.cli import main
+from stpp.commands.cli import main
 from stpp.errors import StppError
 from stpp.files import sha256
 
@@ -211,7 +211,7 @@ ODD = st.sampled_from(
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=ODD)
 def test_a_record_that_lies_is_refused_or_harmless(name: str, run: Path, value: Any) -> None:
-    from stpp.card import model_card
+    from stpp.commands.card import model_card
 
     pattern, keys = RECORDS[name]
     (path,) = run.glob(pattern)

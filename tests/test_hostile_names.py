@@ -14,12 +14,12 @@ from hostile import refused
 from PIL import Image
 from tiny_data import labels, photo, save, settings
 
-from stpp.cli import main
-from stpp.configfile import load
+from stpp.commands.cli import main
 from stpp.data.classes import classes_of
 from stpp.data.index import index
-from stpp.masks import MaskStore
 from stpp.models import build
+from stpp.settings.configfile import load
+from stpp.store.masks import MaskStore
 
 EVIL = 'it\'s "$HOME" $(touch pwned) `touch pwned`; touch pwned & * ? [a-z] | <x> !1 #, ~ %s \\n = été e\u0301 東京:'
 """What a shell, an option parser, a pattern or a format could take for something else, all in one name."""

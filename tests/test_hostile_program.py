@@ -8,7 +8,7 @@ import fabricate
 import pytest
 from conftest import ROOT, Snakemake
 
-from stpp.cli import main
+from stpp.commands.cli import main
 
 REFUSAL = "the key '__use_yte__' makes Snakemake run the Python code in this file"
 

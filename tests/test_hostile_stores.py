@@ -17,11 +17,11 @@ from hostile import quick, refused
 from test_inference import SPEC
 from test_masks import random_masks, write
 
-from stpp.checkpoint import load_checkpoint, save_checkpoint
-from stpp.cli import main
+from stpp.commands.cli import main
 from stpp.errors import StppError
-from stpp.masks import CHUNK, MaskStore, MaskWriter
 from stpp.models import build
+from stpp.store.checkpoint import load_checkpoint, save_checkpoint
+from stpp.store.masks import CHUNK, MaskStore, MaskWriter
 
 CPU = torch.device("cpu")
 
@@ -264,7 +264,7 @@ ELSEWHERE: dict[str, tuple[Callable[[str], Callable[[h5py.File], None]], str]] =
 READ = """
 import sys
 from stpp.errors import StppError
-from stpp.masks import MaskStore
+from stpp.store.masks import MaskStore
 
 for path in sys.argv[1:]:
     try:

@@ -12,12 +12,12 @@ from typing import Any
 import fabricate
 import pytest
 
-from stpp.config import Config, Prediction
-from stpp.configfile import load, read, resolved
-from stpp.expansion import expand
-from stpp.identity import UNSAID, said
-from stpp.plan import Plan
+from stpp.plan.expansion import expand
+from stpp.plan.graph import Plan
+from stpp.plan.identity import UNSAID, said
 from stpp.settings import Section
+from stpp.settings.config import Config, Prediction
+from stpp.settings.configfile import load, read, resolved
 from stpp.settings.training import Augmentation, Network, Training
 
 ROOT = Path(__file__).parent.parent
@@ -119,7 +119,7 @@ def test_sections_within_sections_are_said_where_they_differ() -> None:
 
 @pytest.mark.parametrize("section", ["training", "network", "augmentation.*", "prediction"])
 def test_a_new_setting_at_its_default_moves_no_identity(section: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stpp import identity
+    from stpp.plan import identity
 
     before = plan_of(load(fabricate.tiny())).stages
     monkeypatch.setattr(identity, "_unsaid", lambda: json.loads(UNSAID.read_text()) | {f"{section}.new": 3})

@@ -16,10 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stpp.checkpoint import MEAN, STD, load_checkpoint, save_checkpoint
-from stpp.errors import StppError
-from stpp.faults import COMMAND, prediction_advice, prediction_memory
-from stpp.inference import (
+from stpp.engine.inference import (
     BATCH_PIXELS,
     batches,
     network_input,
@@ -29,8 +26,11 @@ from stpp.inference import (
     predict_scores,
     tile_starts,
 )
+from stpp.errors import StppError
 from stpp.models import build
 from stpp.models.folding import for_prediction
+from stpp.runtime.faults import COMMAND, prediction_advice, prediction_memory
+from stpp.store.checkpoint import MEAN, STD, load_checkpoint, save_checkpoint
 
 CPU = torch.device("cpu")
 WHOLE: dict[str, Any] = {"precision": "fp32", "long_side": None, "tile": None, "overlap": None}
@@ -339,8 +339,8 @@ def test_what_grows_beyond_the_memory_grows_in_bands(
     ready, (height, width) = for_prediction(build(SPEC, 20).eval(), "fp32"), (203, 157)
     how = {"precision": "fp32", "long_side": long_side, "tile": 32, "overlap": 8}
     whole = predict_scores(ready, [picture(height, width)], CPU, how, tta)
-    monkeypatch.setattr("stpp.inference.MOST_SCORES", 0)
-    monkeypatch.setattr("stpp.inference.AT_ONCE", 7 * whole.shape[1] * width)
+    monkeypatch.setattr("stpp.engine.inference.MOST_SCORES", 0)
+    monkeypatch.setattr("stpp.engine.inference.AT_ONCE", 7 * whole.shape[1] * width)
     with Largest() as largest:
         predict_masks(ready, [picture(height, width)], CPU, how, tta, confident=True)
     assert largest.values <= whole.numel() / 2

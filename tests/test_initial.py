@@ -8,11 +8,11 @@ import pytest
 import torch
 from conftest import Snakemake
 
-from stpp.configfile import load
+from stpp.commands.workflow import check_weights, prepare
+from stpp.engine.initial import initial_network
 from stpp.errors import Problems, StppError
-from stpp.initial import initial_network
 from stpp.models import build
-from stpp.workflow import check_weights, prepare
+from stpp.settings.configfile import load
 
 SPEC = {"output_stride": 8, "dropout": 1.0, "architecture": "deeplabv3plus", **fabricate.TINY["network"]}
 
@@ -52,7 +52,7 @@ def test_a_file_that_fits_is_looked_at_once(folder: Path, monkeypatch: pytest.Mo
     check(content)
     remembered = (folder / "my results/weights/checked.json").read_text()
     with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "stpp.initial", None)
+        patch.setitem(sys.modules, "stpp.engine.initial", None)
         check(content)
         with pytest.raises(ImportError):
             check(build(SPEC, 3).state_dict(), "other.pth")

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-import stpp.lease
-from stpp.cli import main
+import stpp.runtime.lease
+from stpp.commands.cli import main
 from stpp.errors import StppError
-from stpp.lease import SCHEDULERS, lease, visible_devices
+from stpp.runtime.lease import SCHEDULERS, lease, visible_devices
 
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from stpp import lease
+from stpp.runtime import lease
 lease.LOOK_EVERY = 0.01
 lease.PLACE = Path(os.environ["PLACE"])
 assert lease.lease(int(sys.argv[1]), "cuda") == "cuda"
@@ -47,8 +47,8 @@ def pretend(folder: Path, monkeypatch: pytest.MonkeyPatch, listing: str) -> None
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("PLACE", str(folder))
-    monkeypatch.setattr("stpp.lease.PLACE", folder)
-    monkeypatch.setattr("stpp.lease._held", [])
+    monkeypatch.setattr("stpp.runtime.lease.PLACE", folder)
+    monkeypatch.setattr("stpp.runtime.lease._held", [])
     for name in (*SCHEDULERS, "CUDA_VISIBLE_DEVICES"):
         monkeypatch.setenv(name, "")  # so that the value from before comes back
         monkeypatch.delenv(name)
@@ -112,12 +112,13 @@ def test_a_job_that_waits_can_be_interrupted(gpus: list[str]) -> None:
     command = [
         sys.executable,
         "-c",
-        "from stpp.cli import main; import os, sys, stpp.cli_results, stpp.lease; from stpp.lease import lease\n",
+        "from stpp.commands.cli import main; import os, sys, stpp.commands.cli_results, stpp.runtime.lease\n"
+        "from stpp.runtime.lease import lease\n",
     ]
     # What a shell runs in the background ignores SIGINT, and so would this.
     command[-1] += "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    command[-1] += "from pathlib import Path; stpp.lease.PLACE = Path(os.environ['PLACE'])\n"
-    command[-1] += "stpp.cli_results._plan = lambda options: lease(1, 'cuda')\nsys.exit(main(['plan', 'x']))"
+    command[-1] += "from pathlib import Path; stpp.runtime.lease.PLACE = Path(os.environ['PLACE'])\n"
+    command[-1] += "stpp.commands.cli_results._plan = lambda options: lease(1, 'cuda')\nsys.exit(main(['plan', 'x']))"
     waiting = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert waiting.stderr is not None
     assert "waiting" in waiting.stderr.readline()
@@ -199,8 +200,9 @@ def test_only_trainings_take_several(command: str) -> None:
 
 
 def test_looking_for_gpus_does_not_import_torch(gpus: list[str]) -> None:
-    code = "import os, sys, stpp.lease; from pathlib import Path; stpp.lease.PLACE = Path(os.environ['PLACE']); "
-    code += "stpp.lease.lease(1, 'auto'); sys.exit('torch' in sys.modules)"
+    code = "import os, sys, stpp.runtime.lease; from pathlib import Path\n"
+    code += "stpp.runtime.lease.PLACE = Path(os.environ['PLACE']); stpp.runtime.lease.lease(1, 'auto')\n"
+    code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -214,7 +216,7 @@ def folder_in(place: Path) -> Path:
 def test_sessions_of_other_surroundings_share_the_locks(
     gpus: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert tmp_path == stpp.lease.PLACE
+    assert tmp_path == stpp.runtime.lease.PLACE
     holder = job(1, 60)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))

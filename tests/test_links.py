@@ -5,9 +5,9 @@ from pathlib import Path
 import fabricate
 import pytest
 
-from stpp.diff import side_of
-from stpp.gc import garbage, shown_stages
-from stpp.links import link, target_of
+from stpp.commands.diff import side_of
+from stpp.commands.gc import garbage, shown_stages
+from stpp.store.links import link, target_of
 
 OLD = fabricate.tiny(selection={"share": 0.34}, experiments={"st++": {"method": "st++"}})
 NEW = fabricate.tiny(experiments={"st": {"method": "st"}})

@@ -14,10 +14,10 @@ import fabricate
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from stpp.cli import main
+from stpp.commands.cli import main
+from stpp.engine.loading import Loading, begin_loading
 from stpp.errors import StppError
-from stpp.faults import explained
-from stpp.loading import Loading, begin_loading
+from stpp.runtime.faults import explained
 
 TOO_SMALL = "unable to write to file </torch_1_2_3>: No space left on device (28)"
 
@@ -119,7 +119,7 @@ def test_a_training_with_a_bug_ends_at_once_with_its_workers(planned: Path) -> N
         "import sys, stpp.data.dataset as data\n"
         "def fail(*given): raise RuntimeError('a bug')\n"
         "data.TrainingSet.__getitem__ = fail\n"
-        "from stpp.cli import main\n"
+        "from stpp.commands.cli import main\n"
         "sys.exit(main())\n"
     )
     stage = str(fabricate.only(planned, "train/teacher*"))
@@ -137,7 +137,7 @@ def test_a_training_with_a_bug_ends_at_once_with_its_workers(planned: Path) -> N
 
 
 def test_a_loader_process_that_does_not_answer_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stpp.loading.PATIENCE", 0.5)
+    monkeypatch.setattr("stpp.engine.loading.PATIENCE", 0.5)
     with pytest.raises(KeyError), Loading() as loading:
         for batch in loading.batches(loader(Broken())):
             if int(batch) == 6:  # the other process has begun with the last one

@@ -14,17 +14,18 @@ from pathlib import Path
 import fabricate
 import pytest
 
-from stpp import lock, workflow
-from stpp.cli import main
+from stpp.commands import workflow
+from stpp.commands.cli import main
 from stpp.errors import StppError
 from stpp.files import aside, remove_leftovers
-from stpp.lock import Holder, InUse, hold, hold_when_free, holders
 from stpp.owner import SILENT, known_dead, lives, signed
+from stpp.runtime import lock
+from stpp.runtime.lock import Holder, InUse, hold, hold_when_free, holders
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from stpp.lock import hold
+from stpp.runtime.lock import hold
 mark = hold(Path(sys.argv[1]), sys.argv[2])
 print("held", flush=True)
 time.sleep(60)
@@ -211,7 +212,8 @@ def test_where_the_file_system_has_no_locks_a_second_run_is_kept_away_as_well(tm
         "fcntl.flock = fcntl.lockf = lacking\n"
     )
     results = tmp_path / "results"
-    code = "import sys, time; from pathlib import Path; from stpp.workflow import claim; claim(Path(sys.argv[1]))\n"
+    code = "import sys, time; from pathlib import Path; from stpp.commands.workflow import claim\n"
+    code += "claim(Path(sys.argv[1]))\n"
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     with process(f"{code}print('held', flush=True); time.sleep(60)", results, env=environment) as other:
         second = subprocess.run([sys.executable, "-c", code, results], env=environment, capture_output=True, text=True)
@@ -225,7 +227,7 @@ def test_where_the_file_system_has_no_locks_a_second_run_is_kept_away_as_well(tm
 COUNT = """
 import sys
 from pathlib import Path
-from stpp.lock import InUse, hold_when_free
+from stpp.runtime.lock import InUse, hold_when_free
 stages = Path(sys.argv[1])
 print("up", flush=True)
 for _ in range(20):
@@ -267,8 +269,8 @@ def test_who_waits_says_for_whom_once(tmp_path: Path, capsys: pytest.CaptureFixt
 
 ROUNDS = """
 import sys
-from stpp.cli import main
-import stpp.score
+from stpp.commands.cli import main
+import stpp.stages.score
 for line in sys.stdin:
     print(main(["score", sys.argv[1]]), flush=True)
 """
@@ -321,7 +323,7 @@ def test_a_stage_behind_a_link_is_one_stage(finished: Path, tmp_path: Path, monk
     shutil.copytree(stage.parents[2] / "data", tmp_path / "other/data")
     (tmp_path / "other/stages").symlink_to(stage.parents[1].resolve())
     made: list[list[Holder]] = []
-    monkeypatch.setattr("stpp.score.run", lambda stage, runtime: made.append(holders(stage.folder.parents[1])))
+    monkeypatch.setattr("stpp.stages.score.run", lambda stage, runtime: made.append(holders(stage.folder.parents[1])))
     for stages in (stage.parents[1], tmp_path / "other/stages"):
         assert main(["score", str(stages / "score" / stage.name)]) == 0
     assert [holder.path for seen in made for holder in seen] == [f"score/{stage.name}"] * 2

@@ -10,11 +10,11 @@ import fabricate
 import pytest
 from conftest import Snakemake
 
-from stpp.cli import main
-from stpp.configfile import read
+from stpp.commands.cli import main
+from stpp.commands.workflow import prepare, write, write_recipes
 from stpp.data import demo
 from stpp.errors import StppError
-from stpp.workflow import prepare, write, write_recipes
+from stpp.settings.configfile import read
 
 COUNTS = {"labeled": 4, "unlabeled": 5, "val": 1, "test": 1, "seed": 0}
 LOOKS = (["plan"], ["status"], ["gc"])

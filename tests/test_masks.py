@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from stpp.errors import Problems, StppError
-from stpp.masks import CHUNK, MaskStore, MaskWriter, assemble, voc_palette, write_palette_png
+from stpp.store.masks import CHUNK, MaskStore, MaskWriter, assemble, voc_palette, write_palette_png
 
 CLASSES = [f"class {c}" for c in range(21)]
 VALUES = [*range(21), 255]
@@ -127,7 +127,7 @@ def test_the_same_masks_make_the_same_bytes_in_another_process_too(tmp_path):
     np.savez(tmp_path / "masks.npz", **{name.replace("/", "|"): mask for name, mask in masks.items()})
     program = """
 import sys, numpy as np
-from stpp.masks import MaskWriter, voc_palette
+from stpp.store.masks import MaskWriter, voc_palette
 with MaskWriter(sys.argv[2], classes=[f"class {c}" for c in range(21)], palette=voc_palette(21), producer="test") as w:
     for name, mask in np.load(sys.argv[1]).items():
         w.add(name.replace("|", "/"), mask)
@@ -265,7 +265,7 @@ def test_a_write_that_failed_leaves_no_store(tmp_path):
 def test_a_killed_write_leaves_no_store(tmp_path):
     program = """
 import os, sys, numpy as np
-from stpp.masks import MaskWriter, voc_palette
+from stpp.store.masks import MaskWriter, voc_palette
 with MaskWriter(sys.argv[1], classes=["a"], palette=[[0, 0, 0]], producer="test") as writer:
     for k in range(40):
         writer.add(str(k), np.zeros((500, 500), np.uint8))

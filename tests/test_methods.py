@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from stpp.checkpoint import MEAN, STD, load_checkpoint
-from stpp.cli import main
-from stpp.configfile import read
-from stpp.masks import MaskStore
-from stpp.workflow import prepare
+from stpp.commands.cli import main
+from stpp.commands.workflow import prepare
+from stpp.settings.configfile import read
+from stpp.store.checkpoint import MEAN, STD, load_checkpoint
+from stpp.store.masks import MaskStore
 
 EXPERIMENTS = {
     "pixel": {"method": "pixel"},
@@ -99,8 +99,8 @@ def test_confidence_is_the_mean_probability_over_scales_and_flips(computed: Path
 
 
 def test_phase_two_of_pixels_keeps_the_teachers_reliable_ones(computed: Path) -> None:
-    from stpp.stage import Runtime, Stage
-    from stpp.train import training_data
+    from stpp.runtime.stage import Runtime, Stage
+    from stpp.stages.train import training_data
 
     stage = Stage((computed / "pixel/seed0/student").resolve(), "train")
     dataset, _ = training_data(stage, Runtime().cache)
@@ -129,8 +129,8 @@ def test_the_students_labels_replace_the_teachers_for_all_images(computed: Path)
 
 def test_full_supervision_trains_on_every_true_mask_once_an_epoch(computed: Path) -> None:
     from stpp.data.images import read_mask
-    from stpp.stage import Stage
-    from stpp.train import training_data
+    from stpp.runtime.stage import Stage
+    from stpp.stages.train import training_data
 
     stage = Stage((computed / "supervised/seed0/supervised").resolve(), "train")
     dataset, _ = training_data(stage, 0)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stpp.metrics import IGNORE, confusion_matrix, iou, joint_histogram, mean_iou, pixel_accuracy
+from stpp.labels import IGNORE
+from stpp.scoring.metrics import confusion_matrix, iou, joint_histogram, mean_iou, pixel_accuracy
 
 CLASSES = 4
 

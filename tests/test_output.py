@@ -16,10 +16,10 @@ import torchvision
 from conftest import Snakemake
 from trained import checkpoint, picture
 
-from stpp import export as exporting
-from stpp.cli import main, parser
+from stpp.commands import export as exporting
+from stpp.commands.cli import main, parser
+from stpp.commands.output import Outputs
 from stpp.errors import Problems, StppError
-from stpp.output import Outputs
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ READ = {
         ("masks", "store"),
         ("export", "model"),
     },
-    *{("config", "file"), ("verify", "results")},
+    *{("config", "file"), ("verify", "results"), ("stamp", "parts")},
     *{("export", "images"), ("segment", "images"), ("segment", "model"), ("evaluate", "list"), ("evaluate", "root")},
 }
 """All others that take a text: what is read, and the folders of stages, which the workflow gives."""

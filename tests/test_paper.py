@@ -10,8 +10,8 @@ from conftest import ROOT, Snakemake
 from test_experiments import dry_run, jobs, write_pair
 from test_identities import folders
 
-from stpp.configfile import read
-from stpp.counts import labeled_repeat
+from stpp.plan.counts import labeled_repeat
+from stpp.settings.configfile import read
 
 PAPER = ROOT / "experiments/paper"
 IMAGES = 32

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stpp.errors import StppError
-from stpp.masks import MaskStore, MaskWriter, first_labels
-from stpp.pixels import agreeing, confident, keep_reliable
+from stpp.stages.pixels import agreeing, confident, keep_reliable
+from stpp.store.masks import MaskStore, MaskWriter, first_labels
 
 CLASSES = ["a", "b", "c"]
 

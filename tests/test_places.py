@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from stpp import stage
-from stpp.cli import main
+from stpp.commands.cli import main
 from stpp.errors import StppError
-from stpp.launch import _torchrun, trained_by_team
-from stpp.progress import Progress, answered
-from stpp.rules import check_working_directory, name_user, use_this_code
+from stpp.plan.rules import check_working_directory, name_user, use_this_code
+from stpp.runtime import stage
+from stpp.runtime.launch import _torchrun, trained_by_team
+from stpp.runtime.progress import Progress, answered
 
 # --- what the machine lacks -------------------------------------------------------------------------------------------
 
@@ -41,7 +41,7 @@ def test_what_the_machine_lacks_is_one_message(
     def fail(*given: object) -> None:
         raise error
 
-    monkeypatch.setattr("stpp.cli._config", fail)
+    monkeypatch.setattr("stpp.commands.cli._config", fail)
     assert main(["config", "schema"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("stpp: ")
@@ -52,7 +52,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*given: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("stpp.cli._config", fail)
+    monkeypatch.setattr("stpp.commands.cli._config", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         main(["config", "schema"])
 
@@ -63,7 +63,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_a_terminal_cannot_show_becomes_an_escape(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(shown, encoding="ascii"))
-    monkeypatch.setattr("stpp.cli._config", lambda options: print("größe"))
+    monkeypatch.setattr("stpp.commands.cli._config", lambda options: print("größe"))
     assert main(["config", "schema"]) == 0
     assert shown.getvalue() == b"gr\\xf6\\xdfe\n"
 
@@ -113,7 +113,7 @@ def test_the_processes_of_a_team_take_none_either(trap: Path, monkeypatch: pytes
         commands.append(command)
         return 0
 
-    monkeypatch.setattr("stpp.launch._torchrun", noted)
+    monkeypatch.setattr("stpp.runtime.launch._torchrun", noted)
     planned: Any = SimpleNamespace(settings={"training": {"batch_size": 4}, "role": "teacher"})
     assert trained_by_team(planned, stage.Runtime(device="cpu", gpus=2), ["config", "schema"]) == 0
     done = subprocess.run(commands[0], capture_output=True, text=True)
@@ -135,11 +135,11 @@ def test_no_job_of_the_workflow_takes_one_but_other_workflows_stay_as_they_are(
 
 def test_a_member_with_a_bug_ends_although_a_thread_of_its_does_not(tmp_path: Path) -> None:
     script = (
-        "import threading, time, stpp.cli\n"
+        "import threading, time, stpp.commands.cli\n"
         "threading.Thread(target=time.sleep, args=(1000,)).start()\n"
         "def fail(): raise ValueError('a bug')\n"
-        "stpp.cli.main = fail\n"
-        "import stpp.member\n"
+        "stpp.commands.cli.main = fail\n"
+        "import stpp.commands.member\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
@@ -191,12 +191,13 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout of the code in `checkout`, with one commit."""
     package = tmp_path / "checkout" / "stpp"
     package.mkdir(parents=True)
-    (package / "stage.py").write_text("")
+    (package / "runtime").mkdir()
+    (package / "runtime/stage.py").write_text("")
     git(package.parent, "init", "--quiet")
     git(package.parent, "add", ".")
     git(package.parent, "commit", "--quiet", "--message", "one")
     monkeypatch.setattr(stage, "PACKAGE", package, raising=False)
-    monkeypatch.setattr(stage, "__file__", str(package / "stage.py"))
+    monkeypatch.setattr(stage, "__file__", str(package / "runtime/stage.py"))
     return package.parent
 
 
@@ -215,9 +216,10 @@ def test_code_in_a_repository_of_something_else_has_no_commit(
 ) -> None:
     package = repository / place
     package.mkdir(parents=True)
-    (package / "stage.py").write_text("")
+    (package / "runtime").mkdir()
+    (package / "runtime/stage.py").write_text("")
     monkeypatch.setattr(stage, "PACKAGE", package, raising=False)
-    monkeypatch.setattr(stage, "__file__", str(package / "stage.py"))
+    monkeypatch.setattr(stage, "__file__", str(package / "runtime/stage.py"))
     assert stage._commit() is None
     if place == "vendored/stpp":
         git(repository, "add", ".")

@@ -5,9 +5,9 @@ from typing import Any
 import fabricate
 import pytest
 
-from stpp.configfile import load, resolved
-from stpp.expansion import expand
-from stpp.plan import Plan
+from stpp.plan.expansion import expand
+from stpp.plan.graph import Plan
+from stpp.settings.configfile import load, resolved
 
 INDEX = {
     "classes": list(fabricate.CLASSES),

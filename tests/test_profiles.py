@@ -19,7 +19,7 @@ import yaml
 from conftest import ROOT, Snakemake
 from snakemake.scheduling.job_scheduler import JobScheduler
 
-from stpp.rules import look_once_a_second, run_own_task
+from stpp.plan.rules import look_once_a_second, run_own_task
 
 DEFAULT, SLURM = (yaml.safe_load((ROOT / f"profiles/{name}/config.yaml").read_text()) for name in ("default", "slurm"))
 ATTEMPTS = range(1, SLURM["retries"] + 2)

@@ -38,43 +38,111 @@ def own(module: str) -> set[str]:
 
 # --- the import law ---------------------------------------------------------------------------------------------------
 
+ABOVE = ["commands", "report", "stages", "engine"]
+"""Rooms that may import all rooms below them."""
+BESIDE = ["data", "models", "scoring", "store", "runtime"]
+"""Rooms on one floor: they know each other only as `NEIGHBOURS` says."""
+BELOW = ["plan", "methods", "settings"]
+"""Rooms that those of `BESIDE` stand on, and each of them on those after it."""
+GROUND = {"errors", "files", "labels", "owner", "registry", "terminal", "wording"}
+"""The modules at the top of the package, which all may import."""
 
-def test_config_and_plan_know_nobody() -> None:
+FLOORS = [*([room] for room in ABOVE), BESIDE, *([room] for room in BELOW)]
+MAY_IMPORT = {
+    room: {room, *(other for lower in FLOORS[level + 1 :] for other in lower)}
+    for level, floor in enumerate(FLOORS)
+    for room in floor
+} | {"": set()}
+"""Room -> the rooms that its modules may import beside the ground; "" is the ground itself."""
+
+NEIGHBOURS = {
+    ("data.classes", "store.masks"),  # the palette of the classes that have no colours
+    ("data.dataset", "store.masks"),  # pseudo-labels are masks that are trained on
+    ("runtime.stage", "data.manifest"),  # a stage reads the manifests that it was planned for
+    ("store.checkpoint", "models"),  # a checkpoint gives the network that it holds
+    ("store.checkpoint", "models.network"),
+    ("store.checkpoint", "runtime.faults"),  # and says what to do where it does not fit into memory
+}
+"""What modules of one floor import of each other; no two modules import each other, directly or not."""
+ENTRANCES = {("", "commands.segmenter"), ("__main__", "commands.cli")}
+"""What the package itself and `python -m stpp` import: `stpp.load`, and the command line."""
+
+
+def room(module: str) -> str:
+    """The room of a module below `stpp`, as in `names`; "" for one that lies at the top."""
+    return module.partition(".")[0] if (PACKAGE / module.partition(".")[0]).is_dir() and module else ""
+
+
+def names() -> dict[str, set[str]]:
+    """Each module of the package -> those of it that it imports, all without `stpp.`; "" is the package itself."""
+
+    def short(module: str) -> str:
+        return module.removesuffix(".__init__").removeprefix("stpp").removeprefix(".")
+
+    return {short(module): {short(name) for name in imports(module) if name.startswith("stpp")} for module in MODULES}
+
+
+def test_every_module_imports_only_what_lies_below_it() -> None:
+    known = names()
+    assert {module for module in known if not room(module)} - {"", "__main__"} == GROUND
+    assert {room(module) for module in known} - {"", "methods"} == {*ABOVE, *BESIDE, *BELOW} - {"methods"}
+    wrong = {
+        (module, name)
+        for module, own in known.items()
+        for name in own - {"", *GROUND}
+        if room(name) not in MAY_IMPORT[room(module)]
+    }
+    assert wrong == NEIGHBOURS | ENTRANCES
+
+
+def test_no_two_modules_import_each_other() -> None:
+    known = {module: own - {module} for module, own in names().items()}
+    left = dict(known)
+    while free := [module for module, own in left.items() if not own & left.keys()]:
+        for module in free:
+            del left[module]
+    assert not left
+
+
+def test_each_name_of_a_module_occurs_once() -> None:
+    last = [path.stem for path in MODULES.values() if path.stem != "__init__"]
+    assert sorted(last) == sorted(set(last))
+
+
+def test_only_these_know_both_data_and_networks() -> None:
+    both = {
+        module for module, own in names().items() if {"data", "models"} <= {room(module)} | {room(name) for name in own}
+    }
+    assert both == {
+        "engine.validation",
+        "stages.train",
+        "stages.predict",
+        "report.page",
+        "commands.cli",
+        "commands.export",
+        "commands.segmenter",
+    }
+
+
+def test_networks_and_scores_know_neither_files_nor_settings() -> None:
     for module in MODULES:
-        if module == "stpp.config" or module.startswith("stpp.settings"):
-            allowed = ("stpp.settings", "stpp.registry", "stpp.terminal")
-            assert all(name.startswith(allowed) for name in own(module))
-    assert own("stpp.plan") == {"stpp.config", "stpp.identity", "stpp.registry", "stpp.settings.training"}
-    assert own("stpp.identity") == own("stpp.terminal") == own("stpp.registry") == set()
+        if module.split(".")[1] in ("models", "scoring"):
+            assert not imports(module) & {"pathlib", "os", "io", "h5py", "stpp.files"}
+            assert not {name for name in own(module) if name.startswith("stpp.settings")}
 
 
-def test_networks_and_metrics_know_neither_files_nor_config() -> None:
-    for module in MODULES:
-        if module.startswith("stpp.models") or module == "stpp.metrics":
-            assert not imports(module) & {"pathlib", "os", "io", "h5py", "stpp.config", "stpp.stage", "stpp.files"}
-            assert not {name for name in own(module) if name.startswith("stpp.data")}
-
-
-def test_data_does_not_know_networks() -> None:
-    for module in MODULES:
-        if module.startswith("stpp.data"):
-            assert not {name for name in own(module) if name.startswith("stpp.models")}
-
-
-def test_only_the_entrances_know_the_config() -> None:
-    entrances = {"stpp.config", "stpp.configfile", "stpp.settings.training"}
-    knows = {module for module in MODULES if own(module) & entrances} - entrances
-    pure = {"stpp.plan", "stpp.expansion", "stpp.comparisons"}
-    assert knows == pure | {"stpp.configdoc", "stpp.workflow", "stpp.rules", "stpp.cli", "stpp.cli_results"}
-
-
-def test_only_what_is_run_imports_the_command_line() -> None:
-    assert {module for module in MODULES if "stpp.cli" in own(module)} == {"stpp.__main__", "stpp.member"}
-    assert {module for module in MODULES if "stpp.cli_results" in own(module)} == {"stpp.cli"}
+def test_only_the_entrances_know_the_settings() -> None:
+    knows = {module for module, own in names().items() if "settings" in map(room, own)}
+    assert {module for module in knows if room(module) not in ("settings", "methods", "plan")} == {
+        "commands.cli",
+        "commands.cli_results",
+        "commands.workflow",
+    }
 
 
 def test_planning_is_free_of_torch_and_numpy() -> None:
-    script = "import sys, stpp.workflow; print(sorted({'torch', 'numpy', 'PIL', 'pandas', 'h5py'} & set(sys.modules)))"
+    script = "import sys, stpp.commands.workflow, stpp.plan.rules; "
+    script += "print(sorted({'torch', 'numpy', 'PIL', 'pandas', 'h5py'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
 
@@ -82,8 +150,11 @@ def test_planning_is_free_of_torch_and_numpy() -> None:
 @pytest.mark.parametrize(
     ("modules", "heavy"),
     [
-        ("stpp.cli, stpp.forecast, stpp.status, stpp.gc", {"torch", "numpy", "pandas", "snakemake"}),
-        ("stpp.diff", {"torch", "snakemake"}),
+        (
+            "stpp.commands.cli, stpp.commands.forecast, stpp.commands.status, stpp.commands.gc",
+            {"torch", "numpy", "pandas", "snakemake"},
+        ),
+        ("stpp.commands.diff", {"torch", "snakemake"}),
     ],
 )
 def test_looking_at_results_starts_fast(modules: str, heavy: set[str]) -> None:
@@ -163,7 +234,7 @@ def test_setup_installs_nothing_without_a_hash_but_the_project() -> None:
 
 
 def test_the_recorded_code_is_the_code() -> None:
-    from stpp.code import changed
+    from stpp.plan.code import changed
 
     assert not changed(), (
         f"the code of {changed()} changed: `stpp stamp --same-result` if the results are the same byte for byte, else "
@@ -184,14 +255,14 @@ def test_the_recorded_code_is_the_code() -> None:
 )
 def test_code_is_what_is_executed(edit: str, changes: bool, tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / "stpp", ignore=shutil.ignore_patterns("__pycache__"))
-    script = "from stpp.code import *; print({stage: code_identity(stage) for stage in MODULES})"
+    script = "from stpp.plan.code import *; print({stage: code_identity(stage) for stage in MODULES})"
 
     def identities() -> str:
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path)
         return done.stdout
 
     before = identities()
-    module = tmp_path / "stpp/masks.py"
+    module = tmp_path / "stpp/store/masks.py"
     original = module.read_text()
     module.write_text(f"{original}\n{edit}\n")
     after = identities()

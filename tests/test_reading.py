@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stpp.cli import main
-from stpp.configfile import read
+from stpp.commands.cli import main
+from stpp.commands.workflow import prepare
 from stpp.data.images import ImageError
 from stpp.data.manifest import Row, read_manifest, write_manifest
 from stpp.data.reading import image_of, mask_of
 from stpp.errors import StppError
-from stpp.evaluate import evaluate_stores
 from stpp.files import sha256
-from stpp.identity import identity_of
-from stpp.masks import MaskStore
-from stpp.stage import Stage
-from stpp.workflow import prepare
+from stpp.plan.identity import identity_of
+from stpp.runtime.stage import Stage
+from stpp.settings.configfile import read
+from stpp.stages.evaluate import evaluate_stores
+from stpp.store.masks import MaskStore
 
 Capture = pytest.CaptureFixture[str]
 PLAIN = {"classes": 3, "ignore_value": 255, "label_map": None, "palette_map": None}

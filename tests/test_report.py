@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stpp.evaluate import summary
 from stpp.report.statistics import experiment_table
 from stpp.report.table import as_text, declines, run_row, score_correlation
+from stpp.stages.evaluate import summary
 
 SAVED = {
     "stages": 2,

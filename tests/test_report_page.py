@@ -20,11 +20,8 @@ import yaml
 from conftest import Snakemake
 from PIL import Image
 
-from stpp.config import Method
-from stpp.configfile import load
 from stpp.data.images import read_mask
 from stpp.data.manifest import Row
-from stpp.masks import MaskStore, voc_palette
 from stpp.report import charts
 from stpp.report.facts import Facts, networks, result_of
 from stpp.report.gallery import Sources, choose, class_colours, gallery, legend, mask_uri, spread, tile
@@ -34,6 +31,9 @@ from stpp.report.page import CONTENTS
 from stpp.report.page import page as whole
 from stpp.report.provenance import METHODS, config_with_numbers, warnings
 from stpp.report.style import CSS
+from stpp.settings.config import Method
+from stpp.settings.configfile import load
+from stpp.store.masks import MaskStore, voc_palette
 
 NASTY = """<script>alert("1")</script> & 'x' $\\alpha_"""
 

@@ -14,12 +14,12 @@ from conftest import ROOT
 from pages import output
 from runs import small_demo
 
+from stpp.commands.diff import as_text as diff_text
+from stpp.commands.diff import compare, side_of
+from stpp.commands.forecast import as_text as plan_text
+from stpp.commands.forecast import forecast
+from stpp.commands.status import STATES
 from stpp.data.demo import CLASSES
-from stpp.diff import as_text as diff_text
-from stpp.diff import compare, side_of
-from stpp.forecast import as_text as plan_text
-from stpp.forecast import forecast
-from stpp.status import STATES
 
 RESULTS, TUTORIAL = ROOT / "docs/results.md", ROOT / "docs/tutorial.md"
 DEMO = yaml.safe_load((ROOT / "config.yaml").read_text())

@@ -12,8 +12,8 @@ from typing import Any
 import fabricate
 import pytest
 
-from stpp.cli import main
-from stpp.progress import Parts, Progress, Stopped
+from stpp.commands.cli import main
+from stpp.runtime.progress import Parts, Progress, Stopped
 
 STOPPED = 128 + signal.SIGTERM
 
@@ -71,9 +71,9 @@ def stop_when(monkeypatch: pytest.MonkeyPatch, target: str, count: int) -> None:
 
 # (stage, the function that is called once a unit of work, its units)
 WORK = {
-    "train": ("train/teacher*", "stpp.train.masked_cross_entropy", 6),
-    "predict": ("predict/masks-checkpoint1*", "stpp.predict.predict_masks", 6),
-    "score": ("score/*", "stpp.score.compare_masks", 6),
+    "train": ("train/teacher*", "stpp.stages.train.masked_cross_entropy", 6),
+    "predict": ("predict/masks-checkpoint1*", "stpp.stages.predict.predict_masks", 6),
+    "score": ("score/*", "stpp.stages.score.compare_masks", 6),
 }
 
 

@@ -7,9 +7,9 @@ import fabricate
 import numpy as np
 import pytest
 
-from stpp import predict
-from stpp.cli import main
-from stpp.masks import MaskStore
+from stpp.commands.cli import main
+from stpp.stages import predict
+from stpp.store.masks import MaskStore
 
 MASKS = "predict/masks-checkpoint1*"
 

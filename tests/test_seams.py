@@ -17,9 +17,9 @@ SCRIPT = """
 import json, sys
 sys.path.insert(0, "tests")
 import fabricate
-from stpp.code import code_identity
-from stpp.configfile import load, resolved
-from stpp.expansion import expand
+from stpp.plan.code import code_identity
+from stpp.settings.configfile import load, resolved
+from stpp.plan.expansion import expand
 
 index = {
     "classes": list(fabricate.CLASSES),
@@ -74,7 +74,7 @@ def test_a_setting_at_its_default_moves_nothing(tmp_path: Path, identities: Call
         "    poly_power:",
         '    clip: float | None = setting(None, "Longest gradient.", gt=0)\n    poly_power:',
     )
-    unsaid = tmp_path / "stpp/unsaid.json"
+    unsaid = tmp_path / "stpp/plan/unsaid.json"
     unsaid.write_text(json.dumps(json.loads(unsaid.read_text()) | {"training.clip": None}))
     assert moved(before, identities()) == set()
 
@@ -120,7 +120,7 @@ def test_edited_training_code_moves_what_follows_a_training(
     tmp_path: Path, identities: Callable[[], dict[str, str]]
 ) -> None:
     before = identities()
-    path = tmp_path / "stpp/score.py"
+    path = tmp_path / "stpp/stages/score.py"
     path.write_text(f"{path.read_text()}\nCHANGED = 1\n")
     assert moved(before, identities()) == {f"small {role}" for role in (
         "score", "select", "stability-truth", "labels1", "labels1-truth", "phase1", "phase1-val", "phase1-test",

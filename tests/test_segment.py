@@ -13,10 +13,10 @@ from tiny_data import settings
 from trained import checkpoint, picture
 
 import stpp
-from stpp.cli import main
+from stpp.commands.cli import main
 from stpp.data.classes import classes_of
 from stpp.errors import StppError
-from stpp.masks import write_palette_png
+from stpp.store.masks import write_palette_png
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def test_whatever_happens_to_one_image_the_others_are_done(
         write_palette_png(mask, palette, path)  # type: ignore[arg-type]
 
     out = photos.parent / "out"
-    monkeypatch.setattr("stpp.segment.write_palette_png", write)
+    monkeypatch.setattr("stpp.commands.segment.write_palette_png", write)
     assert run(model, photos, "--out", out) == 1
     said = capsys.readouterr().err
     assert "4 of 5 images are in" in said
@@ -267,7 +267,7 @@ def test_too_little_memory_names_the_options_of_the_command(
         raise error
 
     picture(2000, 2000).save(photos / "large.png")
-    monkeypatch.setattr("stpp.segmenter.predict_masks", fail)
+    monkeypatch.setattr("stpp.commands.segmenter.predict_masks", fail)
     assert run(model, photos / "large.png", "--out", photos.parent / "out") == 1
     said = capsys.readouterr().err
     assert f"{photos / 'large.png'}: the main memory is too small; set --tile (now none" in said

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stpp.errors import StppError
-from stpp.idlist import read_list, write_list
-from stpp.selection import select_random, select_reliable
+from stpp.scoring.selection import select_random, select_reliable
+from stpp.store.idlist import read_list, write_list
 
 few_scores = st.lists(st.sampled_from([0.0, 0.1, 0.2, 1.0, 1.9]), min_size=1, max_size=30)
 

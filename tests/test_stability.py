@@ -11,25 +11,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stpp import score, stability
 from stpp.errors import StppError
-from stpp.masks import MaskStore, MaskWriter, voc_palette
-from stpp.progress import Progress
-from stpp.stability import (
+from stpp.runtime.progress import Progress
+from stpp.scoring import stability
+from stpp.scoring.stability import (
     DEFINITIONS,
     ahead,
-    compare_masks,
     mask_mean_iou,
-    masks_in_order,
     most_stable_first,
     pairs,
     ranks,
-    read_score_table,
     score_table,
     scores_of,
     stability_scores,
-    write_score_table,
 )
+from stpp.stages import score
+from stpp.stages.score import compare_masks
+from stpp.store.alike import masks_in_order
+from stpp.store.masks import MaskStore, MaskWriter, voc_palette
+from stpp.store.scores import read_score_table, write_score_table
 
 CLASSES = 3
 some_masks = st.integers(2, 4).flatmap(

@@ -8,7 +8,7 @@ import fabricate
 import pytest
 import torch
 
-from stpp.cli import main
+from stpp.commands.cli import main
 
 
 def teacher(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Path:

@@ -12,12 +12,12 @@ import fabricate
 import pytest
 import torch
 
-from stpp.cli import main
+from stpp.commands.cli import main
+from stpp.commands.forecast import forecast
+from stpp.commands.status import states
 from stpp.files import sha256
-from stpp.forecast import forecast
-from stpp.plan import Plan
-from stpp.staleness import Staleness, as_text, record_in, stale
-from stpp.status import states
+from stpp.plan.graph import Plan
+from stpp.plan.staleness import Staleness, as_text, record_in, stale
 
 ST = fabricate.tiny(experiments={"st": {"method": "st"}})
 
@@ -98,7 +98,7 @@ def test_plan_and_status_say_it_with_the_command(
     outdated = set(found(stages, plan))
     assert set(forecast(plan, stages).stale) == outdated
     assert {state.folder for state in states(plan, stages.parent, "") if state.state == "stale"} == outdated
-    monkeypatch.setattr("stpp.workflow.prepare", lambda config, log: plan)
+    monkeypatch.setattr("stpp.commands.workflow.prepare", lambda config, log: plan)
     fabricate.write_config(Path(), ST)
     for command in ("plan", "status"):
         assert main([command, "config.yaml"]) == 0

@@ -16,12 +16,12 @@ import fabricate
 import pytest
 from hostile import quick
 
-from stpp import workflow
-from stpp.cli import main
-from stpp.lock import Holder
-from stpp.plan import Plan
-from stpp.progress import Progress, Stopped, Teller, followed, progress_of
-from stpp.status import State, as_text, last_lines, states
+from stpp.commands import workflow
+from stpp.commands.cli import main
+from stpp.commands.status import State, as_text, last_lines, states
+from stpp.plan.graph import Plan
+from stpp.runtime.lock import Holder
+from stpp.runtime.progress import Progress, Stopped, Teller, followed, progress_of
 
 ST = fabricate.tiny(experiments={"st": {"method": "st"}})
 
@@ -210,7 +210,7 @@ def test_progress_is_written_at_most_once_a_second_and_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr("stpp.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("stpp.runtime.progress.time.monotonic", lambda: now)
     teller = Teller(tmp_path)
     teller.tell(5, 20, epoch=1)
     teller.tell(6, 20, epoch=2)
@@ -283,7 +283,8 @@ def test_a_training_can_be_followed_and_leaves_nothing_behind(
 
 def test_a_workflow_at_work_is_seen_and_not_disturbed(tmp_path: Path) -> None:
     assert workflow.at_work(tmp_path) is None
-    script = "import sys; from pathlib import Path; from stpp.workflow import claim; claim(Path(sys.argv[1])); print(1)"
+    script = "import sys; from pathlib import Path; from stpp.commands.workflow import claim\n"
+    script += "claim(Path(sys.argv[1])); print(1)"
     command = [sys.executable, "-c", f"{script}; sys.stdout.flush(); sys.stdin.read()", str(tmp_path)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout and process.stdout.readline()

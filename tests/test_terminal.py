@@ -13,10 +13,10 @@ import pytest
 from conftest import ROOT
 from tqdm import tqdm
 
-from stpp.cli import main
-from stpp.configdoc import reference, schema
+from stpp.commands.cli import main
 from stpp.errors import StppError
-from stpp.rules import refusing, say
+from stpp.plan.rules import refusing, say
+from stpp.settings.reference import reference, schema
 from stpp.terminal import CONTROL, escaped, prepare_streams
 
 HOSTILE = "a\x1b[31m\x9b2J\x07\x7f\rb\u202ec\u2028d"
@@ -76,7 +76,7 @@ def test_a_wrong_option_is_shown_so_too(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_stdout_is_escaped_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("stpp.code.stamp", lambda stage, same: f"\r{HOSTILE}")
+    monkeypatch.setattr("stpp.plan.code.stamp", lambda stage, same: f"\r{HOSTILE}")
     assert main(["stamp", "train", "--same-result"]) == 0
     assert capsys.readouterr().out == f"train: version \\r{SHOWN}\n"
     print("\rx")

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from stpp.data.dataset import EpochBatches, TrainingSet, samples_of
 from stpp.data.manifest import Row
-from stpp.distributed import Team
-from stpp.masks import MaskWriter
-from stpp.train import learning_rate, make_optimizer, masked_cross_entropy, set_learning_rate, write_history
+from stpp.engine.distributed import Team
+from stpp.stages.train import learning_rate, make_optimizer, masked_cross_entropy, set_learning_rate, write_history
+from stpp.store.masks import MaskWriter
 
 ALONE = Team(torch.device("cpu"))
 PASCAL = {

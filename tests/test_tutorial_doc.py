@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 from conftest import ROOT
 
-from stpp.configfile import load
+from stpp.settings.configfile import load
 
 TEXT = (ROOT / "docs/tutorial.md").read_text()
 

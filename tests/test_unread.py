@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from tiny_data import labels, lists, photo, save, settings
 
+from stpp.commands.segment import images_of
 from stpp.data.index import index, look
 from stpp.data.record import listing, load_fresh
 from stpp.data.sources import resolve
 from stpp.errors import Problems
-from stpp.segment import images_of
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ from typing import Any
 import fabricate
 import pytest
 
-from stpp.cli import main
-from stpp.configfile import read
+from stpp.commands.cli import main
+from stpp.commands.verify import Fault, Findings, as_text, verify
+from stpp.commands.workflow import prepare
 from stpp.data.manifest import manifest_digest, manifest_path, read_manifest, write_manifest
 from stpp.files import sha256
-from stpp.plan import Stage
-from stpp.staleness import checksum_in
-from stpp.verify import Fault, Findings, as_text, verify
-from stpp.workflow import prepare
+from stpp.plan.graph import Stage
+from stpp.plan.staleness import checksum_in
+from stpp.settings.configfile import read
 
 SUPONLY = fabricate.tiny(experiments={"suponly": {"method": "suponly"}})
 RESULTS = Path("my results")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stpp.inventory import ABSENT, code_shown, settings_by_name, shown
+from stpp.store.inventory import ABSENT, code_shown, settings_by_name, shown
 from stpp.wording import columns, counted, duration, in_markdown, listed, markdown, repeat_name, size
 
 

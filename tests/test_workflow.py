@@ -19,7 +19,7 @@ from conftest import ROOT, Snakemake
 from PIL import Image
 from runs import TIMES
 
-from stpp.config import RESERVED
+from stpp.settings.config import RESERVED
 
 STAGE = re.compile(r"stages/(\w+)/([\w.+-]+?)-[0-9a-f]{8}\b")
 
@@ -164,12 +164,12 @@ EDITS: dict[str, tuple[Callable[[Path, Path], None], Stages]] = {
         TABLE,
     ),
     "a line of code in scoring": (
-        code("stability.py", "EXTRA = 1"),
+        code("scoring/stability.py", "EXTRA = 1"),
         SCORE + STABLE + RANDOM + LABELS1 + PHASES + TABLE,
     ),
-    "a line of code in training": (code("train.py", "EXTRA = 1"), EVERYTHING - RANDOM),
+    "a line of code in training": (code("stages/train.py", "EXTRA = 1"), EVERYTHING - RANDOM),
     "a line of code in the table": (code("report/table.py", "EXTRA = 1"), TABLE),
-    "a comment and a docstring": (code("train.py", '# a comment\n"""A text."""'), NOTHING),
+    "a comment and a docstring": (code("stages/train.py", '# a comment\n"""A text."""'), NOTHING),
 }
 
 

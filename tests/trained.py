@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from stpp.checkpoint import save_checkpoint
-from stpp.cli import main
+from stpp.commands.cli import main
 from stpp.models import build
+from stpp.store.checkpoint import save_checkpoint
 
 SUPONLY = {"experiments": {"suponly": {"method": "suponly"}}, "prediction": {"long_side": 48}}
 SMALL: dict[str, Any] = {

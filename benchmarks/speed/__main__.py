@@ -32,9 +32,9 @@ from ours import NETWORK
 from PIL import Image
 from turns import BACKBONE, COUNT, SIZE, spread
 
-from stpp.checkpoint import load_checkpoint
-from stpp.masks import MaskWriter, voc_palette
 from stpp.models import build
+from stpp.store.checkpoint import load_checkpoint
+from stpp.store.masks import MaskWriter, voc_palette
 
 HERE = Path(__file__).parent
 CLASSES = 21

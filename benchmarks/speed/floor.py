@@ -29,14 +29,14 @@ import yaml
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from stpp import train
-from stpp.distributed import Team
-from stpp.inference import network_input
+from stpp.engine.distributed import Team
+from stpp.engine.inference import network_input
 from stpp.models import build
 from stpp.models.folding import PRECISIONS, for_prediction
 from stpp.models.network import SegmentationNetwork
-from stpp.process import settle
-from stpp.stage import Runtime, Stage
+from stpp.runtime.process import settle
+from stpp.runtime.stage import Runtime, Stage
+from stpp.stages import train
 
 PROJECT = Path(__file__).parents[2]
 EPOCHS = (2, 4)

@@ -15,16 +15,18 @@ from turns import BACKBONE, BASE, CROP, WHOLE, Turn, arguments, drawn, serve, ta
 from stpp.data.augmentation import rescaled_crop
 from stpp.data.dataset import Sample, TrainingSet
 from stpp.data.manifest import Row
-from stpp.distributed import Team
-from stpp.inference import network_input, predict_mask
-from stpp.masks import MaskStore
+from stpp.engine.distributed import Team
+from stpp.engine.inference import network_input, predict_mask
 from stpp.models import build
 from stpp.models.folding import for_prediction
 from stpp.models.network import SegmentationNetwork
-from stpp.process import settle
+from stpp.runtime.process import settle
+from stpp.scoring.stability import pairs, stability_scores
 from stpp.settings.training import StudentAugmentation
-from stpp.stability import compare_masks, masks_in_order, pairs, stability_scores
-from stpp.train import forward, make_optimizer, masked_cross_entropy
+from stpp.stages.score import compare_masks
+from stpp.stages.train import forward, make_optimizer, masked_cross_entropy
+from stpp.store.alike import masks_in_order
+from stpp.store.masks import MaskStore
 
 PROJECT = Path(__file__).parents[2]
 NETWORK = {

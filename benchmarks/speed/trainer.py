@@ -17,15 +17,15 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from turns import COUNT, spread
 
-from stpp.checkpoint import save_checkpoint
 from stpp.data.dataset import EpochBatches, Sample, TrainingSet
 from stpp.data.manifest import Row
-from stpp.distributed import Team
-from stpp.inference import network_input
+from stpp.engine.distributed import Team
+from stpp.engine.inference import network_input
 from stpp.models import build
 from stpp.models.folding import PRECISIONS
-from stpp.process import settle
-from stpp.train import forward, masked_cross_entropy
+from stpp.runtime.process import settle
+from stpp.stages.train import forward, masked_cross_entropy
+from stpp.store.checkpoint import save_checkpoint
 
 CROP, BATCH, RATE, WARM_UP = 241, 6, 1e-3, 20
 AT_16 = {**NETWORK, "output_stride": 16, "rates": [6, 12, 18], "dropout": 0.2}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stpp.data.strong import Mask, Pixels, colour_jitter, cutout, gaussian_blur, to_grayscale
-from stpp.metrics import IGNORE
+from stpp.labels import IGNORE
 
 
 def sample_rng(seed: int, role: str, epoch: int, index: int, part: str) -> np.random.Generator:

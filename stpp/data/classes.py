@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from stpp.data.lists import locate
 from stpp.errors import StppError
-from stpp.masks import voc_palette
+from stpp.store.masks import voc_palette
 from stpp.terminal import CONTROL
 
 Colour = list[int]

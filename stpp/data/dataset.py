@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from stpp.counts import labeled_repeat
 from stpp.data.augmentation import augment, sample_rng
 from stpp.data.cache import DecodedCache
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of, mask_of
 from stpp.data.strong import Mask, Pixels, hue_tables
-from stpp.masks import MaskStore, first_labels
+from stpp.plan.counts import labeled_repeat
+from stpp.store.masks import MaskStore, first_labels
 
 Key = tuple[int, int]
 """Epoch and index of a sample."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from stpp.errors import StppError, of_a_dead_loader
-from stpp.metrics import IGNORE
+from stpp.labels import IGNORE
 
 # Pillow warns of large images (below its hard limit, which holds), odd metadata and the like; what matters is an error.
 warnings.filterwarnings("ignore", module=r"PIL(\.|$)")

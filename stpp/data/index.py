@@ -21,7 +21,7 @@ from stpp.data.record import FORMAT, index_path, stamp
 from stpp.data.sources import Entry, Sources, resolve
 from stpp.errors import Problems
 from stpp.files import write_text
-from stpp.metrics import IGNORE
+from stpp.labels import IGNORE
 
 
 class Index(NamedTuple):

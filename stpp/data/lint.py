@@ -8,7 +8,7 @@ from stpp.data.images import class_of, expected
 from stpp.data.inspection import Look
 from stpp.data.sources import Entry
 from stpp.errors import shortened
-from stpp.metrics import IGNORE
+from stpp.labels import IGNORE
 
 SHOWN = 5  # files named for each kind of problem
 SUGGESTED = 24  # colours written out in a suggested palette map

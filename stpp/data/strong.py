@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageEnhance, ImageFilter, ImageStat
 
 from stpp.errors import StppError
-from stpp.metrics import IGNORE
+from stpp.labels import IGNORE
 
 Pixels = npt.NDArray[np.uint8]  # (height, width, 3), RGB
 Mask = npt.NDArray[np.uint8]  # (height, width), class or IGNORE

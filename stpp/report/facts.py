@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from stpp.data.manifest import Row
-from stpp.idlist import read_list
 from stpp.report.table import read_by_image
-from stpp.stability import read_score_table
-from stpp.stage import Stage, verified
+from stpp.runtime.stage import Stage, verified
+from stpp.store.idlist import read_list
+from stpp.store.scores import read_score_table
 
 Run = Mapping[str, Any]
 """One experiment with one seed: `experiment`, `seed`, `method`, and `stages`, the folders by role."""

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from stpp.report.look import MARKERS, NO_METADATA, look
 from stpp.report.table import read_by_image, score_correlation
-from stpp.stage import Runtime, Stage
+from stpp.runtime.stage import Runtime, Stage
 
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 INK, GRID = "#333333", "#DDDDDD"

@@ -17,12 +17,12 @@ from PIL import Image
 
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of, mask_of
-from stpp.masks import IGNORE_COLOUR, MaskStore, voc_palette
-from stpp.metrics import IGNORE
+from stpp.labels import IGNORE
 from stpp.report.facts import Facts, result_of
 from stpp.report.html import Html, element, section, together
 from stpp.report.numbers import number
 from stpp.report.table import run_name
+from stpp.store.masks import IGNORE_COLOUR, MaskStore, voc_palette
 
 Mask = NDArray[np.uint8]
 

@@ -9,14 +9,14 @@ import numpy as np
 
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of
-from stpp.masks import MaskStore
 from stpp.report.facts import Facts, load
 from stpp.report.gallery import Mask, Sources, gallery
 from stpp.report.html import Html, element
 from stpp.report.numbers import classes, curves, phases_compared, results, stability
 from stpp.report.provenance import costs, lead, reproduction, warnings, what_ran
 from stpp.report.style import CSS
-from stpp.stage import Runtime, Stage
+from stpp.runtime.stage import Runtime, Stage
+from stpp.store.masks import MaskStore
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 """What a browser may make part of the page: its own styles and pictures; nothing that runs or is elsewhere."""
@@ -83,12 +83,12 @@ def page(facts: Facts, pictures: Html) -> str:
 def predictor(stage: Stage, runtime: Runtime) -> Callable[[Row], Mask]:
     """What predicts the mask uint8 (H, W) of a row of a manifest with the last network of the run that is shown."""
     # Here, because torch takes seconds to import, and the parts of the page are tested without.
-    from stpp.checkpoint import load_checkpoint
-    from stpp.faults import explained, prediction_advice
-    from stpp.inference import pick_device, predict_mask
-    from stpp.lease import lease
+    from stpp.engine.inference import pick_device, predict_mask
     from stpp.models.folding import for_prediction
-    from stpp.process import settle
+    from stpp.runtime.faults import explained, prediction_advice
+    from stpp.runtime.lease import lease
+    from stpp.runtime.process import settle
+    from stpp.store.checkpoint import load_checkpoint
 
     settle(runtime.threads)
     device = pick_device(lease(runtime.gpus, runtime.device))

@@ -11,7 +11,7 @@ import pandas as pd
 from stpp.report.costs import experiment_costs, sharing
 from stpp.report.published import beside_ours, of_results, read_published
 from stpp.report.statistics import experiment_table
-from stpp.stage import Runtime, Stage, verified
+from stpp.runtime.stage import Runtime, Stage, verified
 from stpp.wording import columns, repeat_name
 
 

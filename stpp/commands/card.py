@@ -1,0 +1,98 @@
+"""The model card: what a model is, what it was trained on and how, how well it does, and how to run it. Markdown."""
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from stpp import __version__
+from stpp.commands.origin import Evaluation
+from stpp.commands.segmenter import Segmenter
+from stpp.files import sha256
+from stpp.models.exportable import LEAST_SIDE
+from stpp.wording import in_markdown, markdown
+
+
+def model_card(segmenter: Segmenter, model: Path, files: Mapping[str, str], agreement: Mapping[str, float]) -> str:
+    """The card of `model`, exported to `files` (name -> SHA-256), whose pixels agree with it to `agreement` (0..1)."""
+    sections = [
+        f"# {in_markdown(segmenter.provenance.name or model.stem)}",
+        _what(segmenter),
+        "## Files\n\n" + "\n".join(_files(model, files, agreement)),
+        "## Use\n\n" + _use(segmenter),
+        "## Results\n\n" + "\n".join(_results(segmenter)),
+        "## Training\n\n" + "\n".join(_training(segmenter)),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _what(segmenter: Segmenter) -> str:
+    count = sum(parameter.numel() for parameter in segmenter.model.network.parameters())
+    rows = [
+        [str(index), name, f"#{red:02x}{green:02x}{blue:02x}"]
+        for index, (name, (red, green, blue)) in enumerate(zip(segmenter.classes, segmenter.palette))
+    ]
+    table = "\n".join(markdown([["value", "class", "colour"], *rows], range(3)))
+    return (
+        f"A network for semantic segmentation with {len(segmenter.classes)} classes and {count / 1e6:.2f} million "
+        f"parameters, by stpp {__version__}: ST++ (Yang et al., CVPR 2022).\n\n{table}"
+    )
+
+
+def _files(model: Path, files: Mapping[str, str], agreement: Mapping[str, float]) -> Iterator[str]:
+    exported = f"{model.name} (exported {datetime.now(UTC):%Y-%m-%d} with torch {torch.__version__})"
+    rows = [[name, f"{100 * agreement[name]:.4f} %", digest] for name, digest in files.items()]
+    head = ["file", "pixels that agree with the model", "SHA-256"]
+    yield from markdown([head, [exported, "", sha256(model)], *rows], range(3))
+
+
+def _use(segmenter: Segmenter) -> str:
+    side, tile = segmenter.prediction["long_side"], segmenter.prediction["tile"]
+    before = f" Resize images to a long side of {side} px first (bilinear, antialiased)." if side else ""
+    before += f" Cut images into overlapping tiles of {tile} px, and average their probabilities." if tile else ""
+    return f"""Input `rgb`: RGB images as they are, uint8 (N, height, width, 3) of 0..255, upright; any N, height and
+width from {LEAST_SIDE} px; normalisation is part of the graph. Outputs: `masks`, uint8 (N, height, width), the value of
+the class; `probabilities`, float32 (N, {len(segmenter.classes)}, height, width), 0..1.{before}
+
+    import numpy, onnxruntime, PIL.Image
+    image = numpy.asarray(PIL.Image.open("photo.jpg").convert("RGB"))
+    session = onnxruntime.InferenceSession("model.onnx")
+    masks, probabilities = session.run(None, {{"rgb": image[None]}})
+
+    import torch
+    masks, probabilities = torch.export.load("model.pt2").module()(torch.from_numpy(image.copy())[None])"""
+
+
+def _results(segmenter: Segmenter) -> Iterator[str]:
+    evaluations = segmenter.provenance.evaluations
+    if not evaluations:
+        yield "Not evaluated, or not known here."
+        return
+    rows = [["IoU in %", *(_heading(evaluation) for evaluation in evaluations)]]
+    for name in ("mean", *segmenter.classes):
+        values = [e.metrics["miou"] if name == "mean" else e.metrics["iou"][name] for e in evaluations]
+        rows.append([name, *("" if value is None else f"{100 * value:.2f}" for value in values)])
+    yield from markdown(rows)
+    for warning in dict.fromkeys(warning for e in evaluations for warning in e.metrics["warnings"]):
+        yield f"\nWarning: {in_markdown(warning)}."
+
+
+def _heading(evaluation: Evaluation) -> str:
+    return f"{evaluation.metrics['subset']} ({evaluation.metrics['images']} images)"
+
+
+def _training(segmenter: Segmenter) -> Iterator[str]:
+    record = segmenter.provenance.training
+    if record is None:
+        yield "Not known here: there is no `stage.json` beside the model."
+        return
+    versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
+    minutes = f"{record['seconds'] / 60:.1f} min on {record['device']}"
+    facts = [f"{record['settings']['role']}, begun {record['started']}, {minutes}"]
+    facts += [f"{versions}; commit {record['commit'] or 'unknown'}"]
+    facts += [f"data, {subset}: fingerprint {fingerprint}" for subset, fingerprint in record["data"].items()]
+    facts += [f"warning: {warning}" for warning in record["warnings"]]
+    yield from (f"- {in_markdown(fact)}" for fact in facts)
+    yield f"\n```json\n{json.dumps(record['settings'], indent=1)}\n```"

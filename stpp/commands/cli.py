@@ -1,0 +1,359 @@
+"""The command line: one sub-command a stage, and the commands for people."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stpp.commands.cli_model import add_list_options, add_model_commands, evaluate_list
+from stpp.commands.cli_results import add_results_commands
+from stpp.commands.subcommand import add_example, add_output, subcommand
+from stpp.errors import StppError, of_the_machine, of_the_system
+from stpp.runtime.progress import Stopped
+from stpp.terminal import prepare_streams
+
+if TYPE_CHECKING:
+    from stpp.runtime.stage import Runtime, Stage
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `stpp`; a user's mistake, or a machine that lacks something, is one message on stderr and exit code 1.
+
+    A stage that a signal stopped after it saved its work exits with 128 + the signal's number, as shells say it.
+    """
+    prepare_streams()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
+    try:
+        code: int | None = options.handler(options)
+        sys.stdout.flush()  # here, where it is known what a closed pipe means
+    except StppError as error:
+        print(f"stpp: {error}", file=sys.stderr)
+        return 128 + error.signal if isinstance(error, Stopped) else 1
+    except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it once more
+        return 1
+    except OSError as error:
+        print(f"stpp: {of_the_system(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:  # where there is nothing to save: a stage answers signals itself
+        return 128 + signal.SIGINT
+    except Exception as error:
+        if (said := of_the_machine(error)) is None:
+            raise  # a bug
+        print(f"stpp: {said}", file=sys.stderr)
+        return 1
+    return code or 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser with all sub-commands; each stores its handler in `handler`."""
+    top = argparse.ArgumentParser(
+        prog="stpp",
+        description="ST++: semi-supervised semantic segmentation by selective self-training. "
+        "The workflow calls the stage commands; run it with `snakemake --cores all`.",
+        epilog="example: stpp index config.yaml",
+    )
+    commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
+    _add_index(commands)
+    add_results_commands(commands)
+    _add_weights(commands)
+    for kind, what in STAGES.items():
+        _add_stage(commands, kind, what)
+    add_model_commands(commands)
+    _add_masks(commands)
+    _add_demo(commands)
+    _add_config(commands)
+    _add_stamp(commands)
+    return top
+
+
+# --- stages -----------------------------------------------------------------------------------------------------------
+
+STAGES = {
+    "train": "train a teacher or a student",
+    "predict": "predict the masks of unlabeled images",
+    "score": "score the stability of the checkpoints' masks",
+    "select": "split the unlabeled images, or their pixels, into reliable and unreliable ones",
+    "evaluate": "measure mIoU of a model or of pseudo-labels",
+    "table": "gather the numbers of all experiments in a table",
+    "chart": "draw a chart of several experiments, as in the paper",
+    "report": "write the page that shows a run and its results",
+}
+
+
+def _add_stage(commands: Any, kind: str, what: str) -> None:
+    command = subcommand(
+        commands,
+        kind,
+        what,
+        f"{what[0].upper()}{what[1:]}. The stage is a folder with a recipe.json, which the workflow writes; "
+        "the results go to the same folder.",
+        f"stpp {kind} results/stages/{kind}/SLUG-1a2b3c4d",
+        lambda options: _run_stage(kind, options),
+    )
+    models = kind == "evaluate"
+    what_folder = "folder of the stage; or a model, with --list" if models else "folder of the stage"
+    command.add_argument("folder", type=Path, help=what_folder)
+    if models:
+        add_list_options(command)
+    if kind in ("train", "predict", "evaluate", "report"):
+        command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
+        command.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads; default: %(default)s")
+    if kind in ("predict", "evaluate", "report"):
+        command.add_argument("--gpus", type=int, default=1, choices=(0, 1), help="0: the CPU computes; default: 1")
+    if kind == "train":
+        command.add_argument(
+            "--gpus",
+            type=int,
+            default=1,
+            metavar="G",
+            help="0: the CPU computes; several: so many processes share each batch, by torchrun, one a GPU, or all on "
+            "the CPU with --device cpu; default: 1",
+        )
+        command.add_argument(
+            "--workers", type=int, default=0, metavar="N", help="loader processes (of each process); default: 0"
+        )
+        command.add_argument(
+            "--cache",
+            type=int,
+            default=4000,
+            metavar="MB",
+            help="decoded images that are kept in $TMPDIR, so that none is decoded twice; default: %(default)s",
+        )
+        command.add_argument("--compile", action="store_true", help="compile the network first, for faster steps")
+    if kind in ("train", "predict", "score"):
+        command.add_argument(
+            "--save-minutes",
+            type=float,
+            default=5.0,
+            metavar="M",
+            help="how often unfinished work is saved; default: %(default)s",
+        )
+    if kind == "predict":
+        command.add_argument("--shard", type=int, default=0, metavar="I", help="which part, from 0; default: 0")
+        command.add_argument("--shards", type=int, default=1, metavar="N", help="number of parts; default: 1")
+        command.add_argument("--join", action="store_true", help="join the parts that N shards wrote")
+
+
+def _run_stage(kind: str, options: argparse.Namespace) -> int | None:
+    if kind == "evaluate" and (options.list is not None or options.folder.is_file()):
+        evaluate_list(options)
+        return None
+    from stpp.runtime.launch import STORE
+    from stpp.runtime.stage import Runtime, Stage
+
+    runtime = Runtime(**{key: value for key, value in vars(options).items() if key in Runtime.__dataclass_fields__})
+    stage = Stage(options.folder, kind)
+    if STORE in os.environ:  # a process of a team, which has the stage already
+        return _run(stage, runtime, options)
+    part = ""
+    if kind == "predict" and options.shards > 1 and not options.join:
+        from stpp.stages.shards import part_name
+
+        part = part_name(options.shard, options.shards)
+    with stage.held(part) as made:
+        if made:
+            print(f"another process has just made {options.folder}", file=sys.stderr)
+            return None
+        return _run(stage, runtime, options)
+
+
+def _run(stage: "Stage", runtime: "Runtime", options: argparse.Namespace) -> int | None:
+    from importlib import import_module
+
+    from stpp.plan.code import MODULES
+    from stpp.runtime.launch import trained_by_team
+
+    kind = stage.recipe["stage"]
+    if kind == "train" and (code := trained_by_team(stage, runtime, options.arguments)) is not None:
+        return code
+    if getattr(options, "join", False):
+        import_module("stpp.stages.shards").join(stage, runtime)
+    else:
+        import_module(MODULES[kind]).run(stage, runtime)
+    return None
+
+
+# --- before the stages ------------------------------------------------------------------------------------------------
+
+
+def _add_index(commands: Any) -> None:
+    command = subcommand(
+        commands,
+        "index",
+        "check the data and write the manifests",
+        "Read every header and every mask, report all problems at once, and write one manifest and one fingerprint "
+        "a subset.",
+        "stpp index experiments/camvid-cpu.yaml",
+        _index,
+    )
+    command.add_argument("config", type=Path, help="configuration file")
+    command.add_argument("--verify", action="store_true", help="compare the contents of unlabeled images, too")
+
+
+def _index(options: argparse.Namespace) -> None:
+    from stpp.data.index import index
+    from stpp.settings.configfile import read
+
+    config = read(options.config)
+    found = index(
+        config.data.model_dump(mode="json"),
+        Path(config.results),
+        batch_size=config.training.teacher.batch_size,
+        need_unlabeled=False,
+        verify=options.verify,
+    )
+    for entry in found["subsets"].values():
+        print(entry["manifest"])
+
+
+def _add_weights(commands: Any) -> None:
+    command = subcommand(
+        commands,
+        "weights",
+        "fetch ImageNet weights of a backbone",
+        "Fetch torchvision's ImageNet weights (needs the internet) and save them as a state dict.",
+        "stpp weights resnet50 results/weights/resnet50.pth",
+        _weights,
+    )
+    command.add_argument("backbone", help="resnet18, resnet34, resnet50, resnet101 or mobilenet_v2")
+    add_output(command, "out", help="file to write")
+
+
+def _weights(options: argparse.Namespace) -> None:
+    import torch
+
+    from stpp.commands.output import Outputs
+    from stpp.models.weights import torchvision_weights
+
+    outputs = Outputs(overwrite=options.overwrite)
+    outputs.claim([options.out])
+    state = torchvision_weights(options.backbone)
+    with outputs.writing(options.out) as path, path.open("wb") as file:
+        torch.save(state, file)
+
+
+# --- for people -------------------------------------------------------------------------------------------------------
+
+
+def _add_masks(commands: Any) -> None:
+    command = subcommand(
+        commands,
+        "masks",
+        "write stored masks as palette PNGs",
+        "Write the masks of a mask store as palette PNGs, one a file, in folders as the image ids say.",
+        "stpp masks results/demo/experiments/st++/seed0/labels1/masks.h5 --out pngs",
+        _masks,
+    )
+    command.add_argument("store", type=Path, help="a masks.h5")
+    add_output(command, "--out", required=True, help="folder to write into")
+
+
+def _masks(options: argparse.Namespace) -> None:
+    from stpp.commands.output import Outputs
+    from stpp.store.masks import MaskStore, write_palette_png
+
+    with MaskStore(options.store) as store:
+        if outside := [id for id in store.ids if id.startswith("/") or ".." in id.split("/") or "\0" in id]:
+            raise StppError(
+                f"{options.store} has a mask of {outside[0]!r}, which leads out of {options.out}; image ids are paths "
+                "below the data root, so this store was not written by stpp: delete it"
+            )
+        outputs = Outputs([options.store], options.overwrite)
+        outputs.claim(options.out / f"{id}.png" for id in store.ids)
+        for id, mask in store:
+            with outputs.writing(options.out / f"{id}.png") as path:
+                write_palette_png(mask, store.palette, path)
+        print(f"{len(store)} masks in {options.out}")
+
+
+def _add_demo(commands: Any) -> None:
+    command = subcommand(
+        commands,
+        "demo",
+        "draw a preview of the demo scenes",
+        "Draw a sheet of the procedural demo scenes and their masks.",
+        "stpp demo --preview sheet.png",
+        _demo,
+    )
+    add_output(command, "--preview", required=True, metavar="PNG", help="picture to write")
+    command.add_argument("--seed", type=int, default=0, help="seed of the scenes; default: 0")
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from stpp.commands.output import Outputs
+    from stpp.data.demo import preview_sheet
+
+    outputs = Outputs(overwrite=options.overwrite)
+    outputs.claim([options.preview])
+    with outputs.writing(options.preview) as path:
+        preview_sheet(path, seed=options.seed)
+    print(options.preview)
+
+
+def _add_config(commands: Any) -> None:
+    command = subcommand(
+        commands,
+        "config",
+        "check a configuration, or print what may stand in one",
+        "Check the settings of a configuration, without its data and without running any code that it may hold; or "
+        "print every setting with its default, range, unit and meaning.",
+        "stpp config check config.yaml",
+        _config,
+    )
+    add_example(command, "stpp config reference")
+    what = "whether FILE is a valid configuration, a reference in Markdown, or a JSON schema"
+    command.add_argument("what", choices=("check", "reference", "schema"), help=what)
+    command.add_argument("file", type=Path, nargs="?", metavar="FILE", help="configuration file, for `check` alone")
+
+
+def _config(options: argparse.Namespace) -> None:
+    if (options.what == "check") != (options.file is not None):
+        raise StppError(
+            f"`stpp config {options.what}` takes {'one file' if options.what == 'check' else 'no file'}; write "
+            "`stpp config check FILE`, `stpp config reference` or `stpp config schema`"
+        )
+    if options.what == "check":
+        from stpp.settings.configfile import read
+
+        read(options.file)
+        print(f"{options.file} is a valid configuration.")
+        return
+    from stpp.settings.reference import reference, schema
+
+    print(reference() if options.what == "reference" else schema(), end="")
+
+
+def _add_stamp(commands: Any) -> None:
+    command = subcommand(
+        commands,
+        "stamp",
+        "for developers: record the code of the stages",
+        "After a change of code: record it in stages.lock, as giving the same result (cached stages stay valid) or "
+        "as a new version (they run again).",
+        "stpp stamp --same-result",
+        _stamp,
+    )
+    command.add_argument(
+        "parts", nargs="*", metavar="PART", help="stages, or modules of components; default: all whose code changed"
+    )
+    choice = command.add_mutually_exclusive_group(required=True)
+    choice.add_argument("--same-result", action="store_true", help="the results are the same, byte for byte")
+    choice.add_argument("--new-version", action="store_true", help="the results differ")
+
+
+def _stamp(options: argparse.Namespace) -> None:
+    from stpp.plan.code import changed, parts, stamp
+
+    if unknown := sorted(set(options.parts) - set(parts())):
+        raise StppError(f"no stage or component {', '.join(unknown)}; there are {', '.join(parts())}")
+    for part in options.parts or changed():
+        print(f"{part}: version {stamp(part, options.same_result)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""The commands that look at results: what would run or runs, how experiments differ, what is damaged or unused."""
+
+import argparse
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from stpp.commands.subcommand import add_example, subcommand
+
+
+def add_results_commands(commands: Any) -> None:
+    """Add `plan`, `status`, `diff`, `verify` and `gc`."""
+    _add_plan(commands)
+    _add_status(commands)
+    _add_diff(commands)
+    _add_verify(commands)
+    _add_gc(commands)
+
+
+def _add_plan(commands: Any) -> None:
+    command = subcommand(
+        commands,
+        "plan",
+        "say what would run, why, and how long it takes",
+        "Say which stages of a configuration would run; why: which setting, data or code differs from the nearest "
+        "stage of the same role that is there; and how long that one took, or an estimate, marked ~. Nothing is "
+        "computed.",
+        "stpp plan config.yaml",
+        _plan,
+    )
+    command.add_argument("config", type=Path, help="configuration file")
+    command.add_argument(
+        "--recipes",
+        action="store_true",
+        help="write the recipes of all stages, and list these in an order in which they can be run by hand",
+    )
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from stpp.commands.forecast import as_list, as_text, forecast
+    from stpp.commands.workflow import prepare, write_recipes
+    from stpp.plan.staleness import as_text as stale_text
+    from stpp.settings.configfile import read
+
+    config = read(options.config)
+    plan = prepare(config, print)
+    stages = Path(config.results) / "stages"
+    found = forecast(plan, stages)
+    if options.recipes:
+        write_recipes(config, plan)
+    if options.recipes:
+        print(as_list(plan, found, stages), end="")
+    else:
+        print(as_text(config.name, found) + stale_text(stages, found.stale), end="")
+
+
+def _add_status(commands: Any) -> None:
+    command = subcommand(
+        commands,
+        "status",
+        "say which stages are done, running, failed or waiting",
+        "List every stage of a configuration: done; running, where and how far (epoch, loss, val mIoU, time left; "
+        "images for predictions); waiting for an earlier stage, or ready; stopped, with its work saved; failed, with "
+        "the last lines of its log. What matters most stands last. It disturbs nothing, so ask at any time.",
+        "stpp status config.yaml",
+        _status,
+    )
+    add_example(command, "watch 'stpp status config.yaml | tail'")
+    command.add_argument("config", type=Path, help="configuration file")
+
+
+def _status(options: argparse.Namespace) -> None:
+    from stpp.commands.status import as_text, states
+    from stpp.commands.workflow import at_work, prepare
+    from stpp.plan.staleness import advice
+    from stpp.settings.configfile import read
+
+    config = read(options.config)
+    plan = prepare(config, print)
+    results = Path(config.results)
+    workflow = at_work(results)
+    found = states(plan, results, workflow)
+    stale = [state.folder for state in found if state.state == "stale"]
+    print(as_text(config.name, found, workflow) + advice(results / "stages", stale), end="")
+
+
+def _add_diff(commands: Any) -> None:
+    command = subcommand(
+        commands,
+        "diff",
+        "say how two experiments differ",
+        "Compare two experiments, of one configuration or of two: which settings, data and code differ; by how much "
+        "each metric differs, with its spread over the seeds, paired by seed; and what share of the pixels has another "
+        "pseudo-label, also by class. Runs that are not finished are left out.",
+        "stpp diff results/demo/experiments/st results/demo/experiments/st++",
+        _diff,
+    )
+    what = "folder of an experiment, results/NAME/experiments/EXPERIMENT, or of one of its runs, .../seed0"
+    command.add_argument("a", type=Path, metavar="A", help=what)
+    command.add_argument("b", type=Path, metavar="B", help="the other one; differences are B minus A")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--md", action="store_true", help="print Markdown")
+    form.add_argument("--json", action="store_true", help="print JSON; metrics and shares are in 0..1 there")
+
+
+def _diff(options: argparse.Namespace) -> None:
+    import json
+
+    from stpp.commands.diff import as_markdown, as_text, compare, side_of
+
+    found = compare(side_of(options.a), side_of(options.b))
+    if options.json:
+        print(json.dumps(found, indent=1))
+    else:
+        print(as_markdown(found) if options.md else as_text(found), end="")
+
+
+def _add_verify(commands: Any) -> None:
+    command = subcommand(
+        commands,
+        "verify",
+        "check all artifacts against their checksums and what they were made from",
+        "Read every artifact of every finished stage, and all that it was made from: manifests, labeled, val and test "
+        "files, artifacts of other stages. Say what is not what it was, a line each, with the command that mends it. "
+        "Nothing is changed. Exit code 1 if there is a fault.",
+        "stpp verify results",
+        _verify,
+    )
+    command.add_argument("results", type=Path, help="the folder that the setting `results` names")
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from stpp.commands.verify import as_text, verify
+    from stpp.commands.workflow import at_work
+
+    found = verify(options.results, at_work(options.results))
+    print(as_text(options.results, found), end="")
+    return 1 if found.faults else 0
+
+
+def _add_gc(commands: Any) -> None:
+    command = subcommand(
+        commands,
+        "gc",
+        "list and remove stages that nothing uses any more",
+        "List the stages, with their logs and bytes, that neither a given configuration uses nor a folder "
+        "results/NAME shows, such as those of earlier settings. To give up the stages of a configuration, do not give "
+        "it, and remove its results/NAME first. Nothing is removed without --remove, nor while a workflow or a "
+        "job is at work.",
+        "stpp gc config.yaml experiments/camvid-cpu.yaml --remove",
+        _gc,
+    )
+    command.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="all configurations that are in use")
+    command.add_argument("--remove", action="store_true", help="remove what is listed; it can only be computed again")
+
+
+def _gc(options: argparse.Namespace) -> None:
+    from stpp.commands.gc import alone, as_text, garbage, remove, results_of
+    from stpp.commands.workflow import prepare
+    from stpp.settings.configfile import read
+
+    configs = [read(path) for path in options.configs]
+    results = results_of(config.results for config in configs)
+    with alone(results) if options.remove else nullcontext():
+        found = garbage(results, [prepare(config, print) for config in configs])
+        if options.remove:
+            remove(results, found)
+    print(as_text(results, found, options.remove), end="")

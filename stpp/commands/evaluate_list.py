@@ -1,0 +1,72 @@
+"""mIoU of any model on any list of images with masks, outside of a workflow."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from stpp.commands.output import Outputs
+from stpp.commands.segmenter import Segmenter
+from stpp.data.inspection import Inspector
+from stpp.data.lint import lint
+from stpp.data.manifest import Row
+from stpp.data.sources import resolve
+from stpp.engine.validation import evaluate_network
+from stpp.errors import Problems, StppError
+from stpp.runtime.faults import COMMAND
+from stpp.stages.evaluate import summary, write_images
+
+
+def evaluate(model: Segmenter, list_file: Path, root: Path, out: Path | None, outputs: Outputs) -> dict[str, Any]:
+    """The report on the images of `list_file`, lines `image mask` with paths from `root`, that `summary` makes.
+
+    The values of masks mean what they meant to the model's training where that is known, else the classes 0..C-1, and
+    255 for pixels that are left out. With `out`, `metrics.json` and `images.csv` are written there. Raises Problems,
+    with all of them, for images and masks that cannot be used, and what `outputs` raises.
+    """
+    files = [] if out is None else [out / "metrics.json", out / "images.csv"]
+    outputs.claim(files)
+    classes = len(model.classes)
+    plain = {"classes": classes, "ignore_value": 255, "label_map": None, "palette_map": None}
+    encoding = model.provenance.encoding or plain
+    rows = _rows(model, list_file, root, encoding)
+    outputs.spare(Path(path) for row in rows for path in (row.image, row.mask) if path is not None)
+    confusion, images = evaluate_network(
+        model.model.network,
+        tqdm(rows, unit="img", desc="evaluate", mininterval=1),
+        encoding,
+        model.prediction,
+        model.device,
+        COMMAND,
+    )
+    report = {"list": str(list_file), **summary(confusion, model.classes, len(images))}
+    if files:
+        with outputs.writing(files[0]) as metrics, outputs.writing(files[1]) as table:
+            metrics.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            write_images(images, {}, table)
+    return report
+
+
+def as_text(report: Mapping[str, Any]) -> str:
+    """A table for people: mIoU, pixel accuracy and the IoU of each class, in %."""
+    rows = {"mIoU": report["miou"], "pixel accuracy": report["pixel_accuracy"], **report["iou"]}
+    width = max(len(name) for name in rows)
+    lines = [f"{report['images']} images of {report['list']}, in %"]
+    lines += [f"{name:{width}}  {'-' if value is None else f'{100 * value:.2f}':>6}" for name, value in rows.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(model: Segmenter, list_file: Path, root: Path, encoding: Mapping[str, Any]) -> list[Row]:
+    sources = resolve({"layout": "lists", "root": str(root), "test": str(list_file)}, lambda masks: {})
+    inspector = Inspector(None)
+    masks = [entry.mask for entry in sources.entries if entry.mask is not None]
+    image_looks = inspector.look("image", [entry.image for entry in sources.entries], content=True)
+    mask_looks = inspector.look("coloured mask" if encoding.get("palette_map") else "mask", masks, content=True)
+    found = lint(sources.entries, image_looks, mask_looks, encoding, model.classes, model.palette)
+    if problems := [*sources.problems, *found.problems]:
+        raise Problems(f"The list {list_file} cannot be evaluated", problems)
+    if not sources.entries:
+        raise StppError(f"the list {list_file} names no image")
+    return [Row(entry.id, "test", entry.image, entry.mask, 0, 0, 0) for entry in sources.entries]

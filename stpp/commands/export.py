@@ -1,0 +1,145 @@
+"""`stpp export`: a model for other programs, ONNX and torch.export, each checked against the model itself."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from stpp.commands.card import model_card
+from stpp.commands.output import Outputs
+from stpp.commands.segment import images_of
+from stpp.commands.segmenter import PLAIN, load
+from stpp.data.images import read_image
+from stpp.engine.inference import predict_mask
+from stpp.errors import StppError
+from stpp.files import sha256
+from stpp.models.exportable import LEAST_SIDE, Exportable
+from stpp.models.folding import for_prediction
+from stpp.models.network import SegmentationNetwork
+
+PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+"""What the extra `export` installs."""
+AGREEMENT = 0.9999
+"""The least share of pixels with the class that the model itself gives them."""
+SIZES = ((97, 131), (240, 320), (333, 200))
+"""Height and width of the images of noise that are checked with: multiples of the networks' strides, and others."""
+ONNX, TORCH, CARD = "model.onnx", "model.pt2", "model-card.md"
+
+Batch = NDArray[np.uint8]
+Run = Callable[[Batch], NDArray[np.uint8]]
+
+
+def export(model: Path, out: Path, images: Sequence[str], outputs: Outputs) -> Iterator[str]:
+    """Write `model` to `out` as `model.onnx` and `model.pt2`, with `model-card.md`; yields a sentence for each.
+
+    Both graphs are those of `Exportable`, for any number of images of any size from LEAST_SIDE px. Before the files get
+    their names, all at the end, each graph is run, with onnxruntime and torch, on `images` (files, folders and
+    patterns; none: smooth noise) and on two at once, and compared with the model. Raises StppError where a package is
+    missing, where an image cannot be read, and where less than AGREEMENT of the pixels have the same class; and what
+    `outputs` raises.
+    """
+    if missing := [package for package in PACKAGES if find_spec(package) is None]:
+        raise StppError(f"export needs {', '.join(missing)}: install the extra, `pip install 'stpp[export]'`")
+    pictures = list(images_of(images, out))
+    outputs.spare(pictures)
+    outputs.claim(out / name for name in (ONNX, TORCH, CARD))
+    segmenter = load(model, "cpu")
+    network = for_prediction(segmenter.model.network, PLAIN["precision"])
+    batches = _batches(pictures)
+    expected = [_masks(network, batch) for batch in batches]
+    program = _program(Exportable(network, segmenter.model.mean, segmenter.model.std))
+    agreement, digests = {}, {}
+    with ExitStack() as written:
+        for name, write, opened in ((ONNX, _write_onnx, _open_onnx), (TORCH, _write_torch, _open_torch)):
+            path = written.enter_context(outputs.writing(out / name))
+            write(program, path)
+            digests[name], agreement[name] = sha256(path), _agreement(opened(path), batches, expected)
+            if agreement[name] < AGREEMENT:
+                raise StppError(
+                    f"{name} gives {100 * agreement[name]:.3f} % of the pixels the class that {model} gives them, "
+                    f"expected {100 * AGREEMENT:g} %; it is not written. Check with images like those of the training, "
+                    "by --images"
+                )
+        card = written.enter_context(outputs.writing(out / CARD))
+        card.write_text(model_card(segmenter, model, digests, agreement), encoding="utf-8")
+    for name, share in agreement.items():
+        yield f"{out / name}: {100 * share:.4f} % of {sum(mask.size for mask in expected):,} pixels agree"
+    yield f"{out / CARD}"
+
+
+def _batches(images: Sequence[Path]) -> list[Batch]:
+    """Pictures to compare with, uint8 (N, H, W, 3): each alone, and two at once; smooth noise without images."""
+    if images:
+        pictures = [np.asarray(read_image(path)) for path in images]
+        if small := [picture.shape[1::-1] for picture in pictures if min(picture.shape[:2]) < LEAST_SIDE]:
+            width, height = small[0]
+            raise StppError(f"an image to check with has {width} x {height} px; expected {LEAST_SIDE} at least")
+    else:
+        pictures = [_noise(seed, *size) for seed, size in enumerate(SIZES)]
+    return [*(picture[None] for picture in pictures), np.stack([pictures[0], pictures[0][::-1, ::-1]])]
+
+
+def _noise(seed: int, height: int, width: int) -> Batch:
+    small = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _masks(network: SegmentationNetwork, batch: Batch) -> NDArray[np.uint8]:
+    """The masks of the model itself, of whole images as they are: uint8 (N, H, W)."""
+    return np.stack([predict_mask(network, image, torch.device("cpu"), PLAIN) for image in batch])
+
+
+def _program(graph: Exportable) -> torch.export.ExportedProgram:
+    example = torch.zeros(2, 3 * LEAST_SIDE, 4 * LEAST_SIDE, 3, dtype=torch.uint8)
+    # Named, so that the graphs name the sizes of their inputs.
+    sizes = {
+        0: torch.export.Dim("images"),
+        1: torch.export.Dim("height", min=LEAST_SIDE),
+        2: torch.export.Dim("width", min=LEAST_SIDE),
+    }
+    with torch.no_grad():
+        return torch.export.export(graph, (example,), dynamic_shapes=(sizes,))
+
+
+def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, about its own ways
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        made = torch.onnx.export(
+            program, input_names=["rgb"], output_names=["masks", "probabilities"], dynamo=True, verbose=False
+        )
+    assert made is not None
+    made.save(path, external_data=False)
+
+
+def _open_onnx(path: Path) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda batch: session.run(["masks"], {"rgb": batch})[0]
+
+
+def _write_torch(program: torch.export.ExportedProgram, path: Path) -> None:
+    with path.open("wb") as file:
+        torch.export.save(program, file)
+
+
+def _open_torch(path: Path) -> Run:
+    with path.open("rb") as file:
+        graph = torch.export.load(file).module()
+    return lambda batch: graph(torch.from_numpy(batch.copy()))[0].numpy()
+
+
+def _agreement(run: Run, batches: Sequence[Batch], expected: Sequence[NDArray[np.uint8]]) -> float:
+    """The share of pixels, 0..1, with the expected class."""
+    same = sum(int((run(batch) == masks).sum()) for batch, masks in zip(batches, expected))
+    return same / sum(masks.size for masks in expected)

@@ -1,0 +1,182 @@
+"""Where a model comes from: what the stage that trained it recorded, and how it was evaluated."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stpp.errors import StppError, shortened
+from stpp.plan.recipe import read_recipe
+from stpp.runtime.faults import LEAST_SIDE, LEAST_TILE
+from stpp.runtime.stage import verified
+from stpp.store.tensorfile import is_count
+from stpp.terminal import is_line
+
+PRECISIONS = ("fp32", "bf16")
+LARGEST = 1 << 20
+"""Pixels of `long_side` and `tile`."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a finished `evaluate` stage read and found: its recipe, and the content of its `metrics.json`."""
+
+    recipe: Mapping[str, Any]
+    metrics: Any
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The name of the stage that trained a model and its `stage.json`, None where there is none; and the model's
+    evaluations on val and test."""
+
+    name: str | None
+    training: Mapping[str, Any] | None
+    evaluations: list[Evaluation]
+
+    @property
+    def prediction(self) -> Mapping[str, Any] | None:
+        """The settings with which the model was applied to whole images, where that is known."""
+        own = [] if self.training is None else [self.training["settings"]["prediction"]]
+        found = [*(evaluation.recipe["settings"]["prediction"] for evaluation in self.evaluations), *own]
+        return next((settings for settings in found if settings), None)
+
+    @property
+    def encoding(self) -> Mapping[str, Any] | None:
+        """What the values of the masks mean that the model was trained with, where that is known."""
+        return None if self.training is None else self.training["settings"]["encoding"]
+
+    def refuse_other_classes(self, model: Path, classes: Sequence[str]) -> None:
+        """Raises StppError where the records are of other classes than those of the model."""
+        counted = len(classes) if self.encoding is None else self.encoding["classes"]
+        measured = [list(evaluation.metrics["iou"]) for evaluation in self.evaluations]
+        if counted != len(classes) or any(names != list(classes) for names in measured):
+            raise StppError(
+                f"{model} has {len(classes)} classes, and the records of its training or evaluation have others; "
+                f"{APART}"
+            )
+
+
+def provenance(model: Path) -> Provenance:
+    """The provenance of a checkpoint that lies in its stage, also by a link; elsewhere nothing is known of one.
+
+    Raises StppError for a damaged record, and for one that no stage of stpp wrote.
+    """
+    model = model.resolve()
+    record, evaluated = model.parent / "stage.json", model.parent.parent.parent / "evaluate"
+    if not record.is_file():
+        return Provenance(None, None, [])
+    training, name = read_recipe(record), f"train/{model.parent.name}/{model.name}"
+    if training["stage"] != "train":
+        return Provenance(None, None, [])
+    _refuse(record, training, TRAINING)
+    evaluations = []
+    for path in sorted(evaluated.glob("*/stage.json")):
+        recipe = read_recipe(path)
+        if recipe["inputs"].get("checkpoint") == name:
+            _refuse(path, recipe, EVALUATION)
+            found = verified(path.parent / "metrics.json")
+            metrics = _json(found)
+            _refuse(found, metrics, METRICS)
+            evaluations.append(Evaluation(recipe, metrics))
+    return Provenance(model.parent.name, training, evaluations)
+
+
+# --- what is believed -------------------------------------------------------------------------------------------------
+
+APART = "move the model to a folder of its own, where nothing is known of its past, or run its stages again"
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and is_line(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value < 1e12  # neither infinite nor NaN
+
+
+def _is_share(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and 0 <= value <= 1)
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_prediction(value: object) -> bool:
+    """The settings `prediction` of a configuration, or none."""
+    if value is None:
+        return True
+    if not isinstance(value, dict) or set(value) != {"precision", "long_side", "tile", "overlap"}:
+        return False
+    long_side, tile, overlap = value["long_side"], value["tile"], value["overlap"]
+    return (
+        value["precision"] in PRECISIONS
+        and (long_side is None or is_count(long_side, LEAST_SIDE, LARGEST))
+        and (tile is None or is_count(tile, LEAST_TILE, LARGEST))
+        and ((overlap is None and tile is None) or is_count(overlap, 0, LARGEST if tile is None else tile - 1))
+    )
+
+
+def _is_encoding(value: object) -> bool:
+    """What `stpp.data.images.class_of` takes."""
+    if not isinstance(value, dict) or not is_count(value.get("classes"), 1, 255):
+        return False
+    ignored, by_value, by_colour = (value.get(key) for key in ("ignore_value", "label_map", "palette_map"))
+    return (ignored is None or is_count(ignored, 0, 65535)) and all(
+        given is None
+        or (
+            isinstance(given, dict)
+            and all(re.fullmatch(pattern, key, re.ASCII) for key in given)
+            and all(target == "ignore" or is_count(target, 0, 254) for target in given.values())
+        )
+        for given, pattern in ((by_value, r"\d{1,5}"), (by_colour, r"#[0-9a-fA-F]{6}"))
+    )
+
+
+def _maps_text(fits: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, dict) and all(_is_text(key) and fits(value[key]) for key in value)
+
+
+Expected = Mapping[tuple[str, ...], Callable[[object], bool]]
+TRAINING: Expected = {
+    ("settings", "prediction"): _is_prediction,
+    ("settings", "encoding"): _is_encoding,
+    ("settings", "role"): _is_text,
+    ("versions",): _maps_text(_is_text),
+    ("seconds",): _is_number,
+    ("device",): _is_text,
+    ("started",): _is_text,
+    ("commit",): lambda value: value is None or _is_text(value),
+    ("data",): _maps_text(_is_text),
+    ("warnings",): _are_texts,
+}
+EVALUATION: Expected = {("settings", "prediction"): _is_prediction}
+METRICS: Expected = {
+    ("subset",): _is_text,
+    ("images",): lambda value: is_count(value, 0, 1 << 53),
+    ("miou",): _is_share,
+    ("iou",): _maps_text(_is_share),
+    ("warnings",): _are_texts,
+}
+"""What the records hold that is used here, and what each must be."""
+
+
+def _refuse(path: Path, record: object, expected: Expected) -> None:
+    """Raises StppError for a record that holds something else than expected."""
+    for keys, fits in expected.items():
+        value: Any = record
+        for key in keys:
+            value = value.get(key, ...) if isinstance(value, dict) else ...
+        if value is ... or not fits(value):
+            found = "missing" if value is ... else shortened(repr(value))
+            raise StppError(f"{path} was not written by stpp, or was edited: {'.'.join(keys)} is {found}; {APART}")
+
+
+def _json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise StppError(f"{path} is damaged ({type(error).__name__}); {APART}") from None

@@ -1,0 +1,146 @@
+"""`stpp segment`: the masks of a user's own images, as files that people and other programs can look at."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from glob import glob
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from stpp.commands.output import Outputs
+from stpp.commands.segmenter import Segmenter
+from stpp.data.images import read_image
+from stpp.data.lists import is_image
+from stpp.data.record import listing
+from stpp.errors import Problems, StppError, of_the_machine, of_the_system, shortened
+from stpp.store.masks import write_palette_png
+
+SUFFIXES = {"masks": ".png", "overlays": ".jpg", "probabilities": ".npz"}
+"""What is written, each kind in a folder of its own."""
+LONGEST_JPEG = 65500
+"""Pixels of a side that libjpeg writes."""
+WILD = ("*", "?", "[")
+
+
+def segment(
+    model: Segmenter, arguments: Sequence[str], out: Path, outputs: Outputs, *, probabilities: bool = False
+) -> int:
+    """Write the masks of the images that `arguments` name (see `images_of`) below `out`; returns how many images.
+
+    `masks/NAME.png` are palette PNGs, `overlays/NAME.jpg` the images half covered by the colours of the classes, and
+    with `probabilities`, `probabilities/NAME.npz` holds `probabilities`, float16 (C, H, W), and `classes`.
+    `classes.txt` lists the classes and their colours, as `classes_file` of a configuration reads them.
+
+    Raises Problems, before anything is written, where two images would be written to one file, and what `outputs`
+    raises; and at the end for images that could not be read or written, after all others are done. Overlays of more
+    than 65,500 px a side are shrunk to that.
+    """
+    images = images_of(arguments, out)
+    kinds = [kind for kind in SUFFIXES if probabilities or kind != "probabilities"]
+    files = {path: {kind: out / kind / f"{name}{SUFFIXES[kind]}" for kind in kinds} for path, name in images.items()}
+    classes = "".join(
+        f"{name} #{red:02x}{green:02x}{blue:02x}\n" for name, (red, green, blue) in zip(model.classes, model.palette)
+    )
+    legend = out / "classes.txt"
+    written = [file for kinds_of in files.values() for file in kinds_of.values()]
+    said = legend.is_file() and legend.read_bytes() == classes.encode()
+    _refuse_collisions(images)
+    outputs.spare(images)
+    outputs.claim(written if said else [legend, *written])
+    if not said:
+        with outputs.writing(legend) as path:
+            path.write_text(classes, encoding="utf-8")
+    problems = []
+    for path in tqdm(images, unit="img", desc="segment", mininterval=1):
+        try:
+            _segment(model, path, files[path], outputs)
+        except Exception as error:  # whatever happens to one image, the others are done
+            problems.append(_problem(path, error))
+    if problems:
+        raise Problems(f"{len(images) - len(problems)} of {len(images)} images are in {out}", problems)
+    return len(images)
+
+
+def images_of(arguments: Sequence[str], out: Path) -> dict[Path, str]:
+    """The images that files, folders and patterns name, and the name of each, without suffix, below the output folders.
+
+    A file keeps its own name. The images of a folder, at any depth, keep their path below it, and those of a pattern
+    (`*`, `?`, `[...]`, and `**` for any depth) theirs below the folder before its first wildcard. Where `out` lies
+    within such a folder, what is in it is passed over. Raises StppError for an argument without an image.
+    """
+    images: dict[Path, tuple[Path, str]] = {}
+    for argument in arguments:
+        found = list(_matching(argument, out.absolute()))
+        if not found:
+            raise StppError(
+                f"{argument}: no such image, folder with images or pattern (seen from {Path.cwd()}); expected JPEG, "
+                "PNG, TIFF or WebP files"
+            )
+        for path, below in found:
+            images.setdefault(path.absolute(), (path, str(path.relative_to(below).with_suffix(""))))
+    return dict(images.values())
+
+
+def _matching(argument: str, out: Path) -> Iterator[tuple[Path, Path]]:
+    """The images that an argument names, each with the folder that its name starts from."""
+    path = Path(argument)
+    if path.is_file():
+        yield path, path.parent
+        return
+    below = path
+    if path.is_dir():
+        names, _, errors = listing(path)
+        if errors := [error for error in errors if not is_image(str(error.filename))]:
+            raise Problems(
+                f"not all of {path} can be read, so images may be missing; correct the permissions or the place",
+                [f"{shortened(str(error.filename), 500)}: {error.strerror}" for error in errors],
+            )
+        found = [path / name for name in names]
+    else:
+        found = [Path(name) for name in sorted(glob(argument, recursive=True))]  # noqa: PTH207 (also from the root)
+        while any(mark in str(below) for mark in WILD):
+            below = below.parent
+    inside = below.absolute() in out.parents
+    for image in found:
+        if is_image(image.name) and not image.is_dir() and not (inside and image.absolute().is_relative_to(out)):
+            yield image, below
+
+
+def _problem(image: Path, error: Exception) -> str:
+    """A sentence for what happened to an image."""
+    found = of_the_system(error) if isinstance(error, OSError) else of_the_machine(error)
+    if found is None:
+        kind = "" if isinstance(error, StppError) else f"{type(error).__name__}: "
+        found = f"{kind}{shortened(str(error), 400) if kind else error}"
+    return found if str(image) in found else f"{image}: {found}"
+
+
+def _refuse_collisions(images: Mapping[Path, str]) -> None:
+    named = defaultdict(list)
+    for path, name in images.items():
+        named[name].append(str(path))
+    same = {name: paths for name, paths in named.items() if len(paths) > 1}
+    problems = [f"{' and '.join(paths)} would be written to one file, {name}" for name, paths in same.items()]
+    if problems:
+        raise Problems(
+            "images of the same name; give the folder that holds them all, or a pattern in quotes, which keep "
+            "sub-folders; or take several calls with an --out each",
+            problems,
+        )
+
+
+def _segment(model: Segmenter, image: Path, files: Mapping[str, Path], outputs: Outputs) -> None:
+    picture = read_image(image)
+    mask, values = model.mask_and_probabilities(picture) if "probabilities" in files else (model.predict(picture), None)
+    with outputs.writing(files["masks"]) as path:
+        write_palette_png(mask, model.palette, path)
+    colours = Image.fromarray(np.array(model.palette, np.uint8)[mask])
+    with outputs.writing(files["overlays"]) as path:
+        overlay = Image.blend(picture, colours, 0.5)
+        overlay.thumbnail((LONGEST_JPEG, LONGEST_JPEG))  # larger ones become smaller
+        overlay.save(path, format="JPEG", quality=90)
+    if values is not None:
+        with outputs.writing(files["probabilities"]) as path, path.open("wb") as file:
+            np.savez_compressed(file, probabilities=values, classes=np.array(model.classes))

@@ -1,0 +1,342 @@
+"""What the Snakefile calls: look at the data and expand the plan; write what jobs read, when a run starts.
+
+Kept light, because it runs at every start: the code that reads images is imported only when data changed.
+"""
+
+import atexit
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stpp.data.record import in_place, load_fresh
+from stpp.errors import Problems, StppError
+from stpp.files import remove_leftovers, sha256, write_text
+from stpp.plan.code import code_identity
+from stpp.plan.counts import labeled_repeat, reliable_count
+from stpp.plan.expansion import expand
+from stpp.plan.graph import Plan, Stage
+from stpp.plan.staleness import as_text, record_in, stale
+from stpp.runtime.lock import Hold, Holder, InUse, hold, holders
+from stpp.runtime.progress import UNFINISHED
+from stpp.settings.config import Config
+from stpp.settings.configfile import resolved
+from stpp.store.links import link, target_of
+
+if TYPE_CHECKING:
+    from stpp.data.index import Index
+
+TORCHVISION_WEIGHTS = "IMAGENET1K_V1"
+
+
+def prepare(config: Config, log: Callable[[str], None]) -> Plan:
+    """Look at the data, and expand the graph.
+
+    Writes nothing that a job reads: that is for `write`, when a run starts. Raises StppError.
+    """
+    results = Path(config.results)
+    needs_unlabeled = any(experiment.method != "suponly" for experiment in config.experiments.values())
+    found: dict[str, _DataSet] = {}
+
+    def index_of(config: Config) -> Mapping[str, Any]:
+        data = config.data.model_dump(mode="json")
+        key = json.dumps(data, sort_keys=True)
+        if key not in found:
+            batch_size = config.training.teacher.batch_size
+            found[key] = _DataSet(data, results, {"batch_size": batch_size, "need_unlabeled": needs_unlabeled}, log)
+        if problems := contradictions(config, found[key].record):
+            raise Problems("configuration and data", problems)
+        return found[key].record
+
+    def write_data() -> None:
+        for data_set in found.values():
+            data_set.write()
+
+    plan = expand(config, resolved, index_of, weights_of, cache(code_identity), published_of(config))
+    return replace(plan, write_data=write_data)
+
+
+class _DataSet:
+    """A data set, looked at for the plan and written when a run starts.
+
+    `record` is its index. A look that finds no record of an earlier one leaves one, if `results` is there.
+    """
+
+    def __init__(
+        self, data: Mapping[str, Any], results: Path, needs: Mapping[str, Any], log: Callable[[str], None]
+    ) -> None:
+        self.data, self.results, self.needs = data, results, needs
+        self.found: Index | None = None
+        record = load_fresh(results, data)
+        if record is None:
+            from stpp.data.index import look, remember
+
+            log(f"Indexing the data in {data['root']} ...")
+            self.found = look(data, results, **needs, log=log)
+            record = self.found.record
+            if results.is_dir() and self.found.scenes is None:
+                with suppress(OSError):  # results may be another user's
+                    remember(self.found, data, results)
+        self.record: Mapping[str, Any] = record
+
+    def write(self) -> None:
+        """Draw the demo's scenes and write the manifests, where they are not there. Raises StppError.
+
+        What the look found is written; where it found scenes that are not in their place yet, or took the word of an
+        earlier look, the data are indexed anew, which is quick for files that were seen before.
+        """
+        found, self.found = self.found, None  # the rows of a million images are not kept during a run
+        if found is None and in_place(self.record):
+            return
+        from stpp.data.index import index, write
+
+        if found is not None and found.scenes is None:
+            write(found, self.data, self.results)
+            return
+        scenes = found.scenes if found else None
+        record = index(self.data, self.results, **self.needs, log=lambda line: None, scenes=scenes)
+        if _manifests(record) != _manifests(self.record):
+            raise StppError(
+                f"the data in {self.data['root']} changed after the plan was made; run the same command again"
+            )
+
+
+def _manifests(record: Mapping[str, Any]) -> dict[str, str]:
+    return {subset: entry["sha256"] for subset, entry in record["subsets"].items()}
+
+
+def contradictions(config: Config, index: Mapping[str, Any]) -> list[str]:
+    """What the configuration of one experiment asks of the data that these cannot give, as sentences."""
+    counts = {subset: entry["count"] for subset, entry in index["subsets"].items()}
+    labeled, unlabeled = counts.get("labeled", 0), counts.get("unlabeled", 0)
+    (experiment,) = config.experiments.values()
+    problems = []
+    wants_best = "best" in (config.labeling.teacher, config.labeling.student, config.evaluation.checkpoint)
+    if wants_best and "val" not in counts:
+        problems.append(
+            "a `best` checkpoint is asked for, but there is no val set to choose it; set `last`, or give one"
+        )
+    if experiment.method == "supervised":
+        if (known := counts.get("truth", 0)) < unlabeled:
+            problems.append(
+                f"method supervised needs the true masks of all unlabeled images, but {unlabeled - known} of "
+                f"{unlabeled} have none; give them as a second column of the unlabeled list, or leave the method out"
+            )
+        return problems + _too_small("student", labeled + unlabeled, config)
+    sizes = {"teacher": labeled * (config.training.teacher.labeled_repeat or labeled_repeat("teacher", labeled, 0))}
+    if experiment.method != "suponly":
+        reliable = reliable_count(unlabeled, config.selection.share)
+        pseudo = reliable if experiment.method in ("random", "st++") else unlabeled
+        if pseudo == 0:
+            problems.append(
+                f"method {experiment.method} needs unlabeled images, but of {unlabeled} the share "
+                f"{config.selection.share} is none; give more, raise selection.share, or take method suponly"
+            )
+        repeat = config.training.student.labeled_repeat or labeled_repeat("student", labeled, pseudo)
+        sizes["student"] = labeled * repeat + pseudo
+    for role, size in sizes.items():
+        problems += _too_small(role, size, config)
+    return problems
+
+
+def _too_small(role: str, size: int, config: Config) -> list[str]:
+    """A sentence where an epoch of `size` images has no batch."""
+    batch = getattr(config.training, role).batch_size
+    if size >= batch:
+        return []
+    return [
+        f"an epoch of the {role} has {size} images, too few for one batch of {batch}; lower "
+        f"training.{role}.batch_size or raise training.{role}.labeled_repeat"
+    ]
+
+
+def weights_of(config: Config) -> dict[str, str]:
+    """Identity and path of the initial weights; no path means random initialisation.
+
+    Raises StppError if a weights file does not exist.
+    """
+    weights, backbone = config.network.weights, config.network.backbone
+    if weights == "none":
+        return {"identity": "none", "path": ""}
+    if weights == "torchvision":
+        path = f"{config.results}/weights/{backbone}-{TORCHVISION_WEIGHTS}.pth"
+        return {"identity": f"torchvision {backbone} {TORCHVISION_WEIGHTS}", "path": path}
+    if not Path(weights).is_file():
+        raise StppError(
+            f"network.weights: no file {weights} (seen from {Path.cwd()}); give the path of a weights file, "
+            "`torchvision` to have ImageNet weights fetched, or `none`"
+        )
+    return {"identity": _digest(weights), "path": weights}
+
+
+def check_weights(config: Config, plan: Plan) -> None:
+    """Raise StppError if a training of the plan could not begin, because a weights file of the user does not fit it.
+
+    Each file is looked at once for each network; what fits is remembered below `results`, so that torch is imported for
+    a new file alone.
+    """
+    seen = Path(config.results) / "weights" / "checked.json"
+    try:
+        known = set(json.loads(seen.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        known = set()  # missing, or not written by this program
+    fitting: set[str] = set()
+    for stage in plan.stages.values():
+        if "weights" in stage.files and stage.settings["network"]["weights"].startswith("sha256 "):
+            what = json.dumps([stage.settings["network"], len(stage.settings["classes"])], sort_keys=True)
+            key = hashlib.sha256(what.encode()).hexdigest()
+            if key not in known | fitting:
+                from stpp.engine.initial import refuse_unfit
+
+                refuse_unfit(stage.settings, stage.files["weights"])
+            fitting.add(key)
+    if not fitting <= known:
+        write_text(seen, json.dumps(sorted(known | fitting), indent=1) + "\n")
+
+
+def published_of(config: Config) -> dict[str, str] | None:
+    """Identity and path of the file of published numbers, or none. Raises StppError if it does not exist."""
+    path = config.published
+    if path is None:
+        return None
+    if not Path(path).is_file():
+        raise StppError(
+            f"published: no file {path} (seen from {Path.cwd()}); give the path of a CSV file, or leave it out"
+        )
+    return {"identity": _digest(path), "path": path}
+
+
+def warn_of_stale(config: Config, plan: Plan, log: Callable[[str], None]) -> None:
+    """Say which finished stages of `plan` were made from other bytes than are there now, and what to do."""
+    stages = Path(config.results) / "stages"
+    if found := stale(plan.stages, cache(partial(record_in, stages))):
+        log(as_text(stages, found))
+
+
+@cache
+def _digest(path: str) -> str:
+    return f"sha256 {sha256(Path(path))}"
+
+
+def claim(results: Path) -> Hold:
+    """Keep other runs of the workflow away from `results` until this process ends, or the mark is released.
+
+    Raises StppError if another run is at work there, or `stpp gc`.
+    """
+    try:
+        mark = hold(results / "stages", str(results.resolve()))
+    except InUse as error:
+        if not error.holder.path:
+            raise StppError(f"`stpp gc` is removing stages in {results} ({error.holder}); wait until it ends") from None
+        raise StppError(
+            f"another run of the workflow is at work in {results} ({error.holder}); wait until it ends, or take "
+            "another folder with `results`"
+        ) from None
+    atexit.register(mark.release)
+    return mark
+
+
+def at_work(results: Path) -> Holder | None:
+    """The run of the workflow that is at work in `results`, on this machine or another. Nobody notices the question."""
+    claimed = str(results.resolve())
+    return next((holder for holder in holders(results / "stages", claimed) if holder.path == claimed), None)
+
+
+def write(config: Config, plan: Plan) -> None:
+    """Write the recipe of every stage, and the view of the plan that people look at.
+
+    What writers of other files left there when they were killed is removed.
+    """
+    results = Path(config.results)
+    for folder in (results / "data", results / "weights", results / plan.name):
+        remove_leftovers(folder)
+    write_recipes(config, plan)
+    _write_view(config, plan)
+
+
+def write_recipes(config: Config, plan: Plan) -> None:
+    """Write the manifests of the data and the recipe of every stage, so that its command can run.
+
+    What a finished stage had no time to remove, because it was killed at that moment, is removed.
+    """
+    plan.write_data()
+    stages = Path(config.results) / "stages"
+    for stage in plan.stages.values():
+        _write_recipe(stages / stage.folder, stage)
+        _clean(stages / stage.folder)
+    linked = {stages.resolve(), *((stages / stage.kind).resolve().parent for stage in plan.stages.values())}
+    for other in linked - {Path(config.results).resolve() / "stages"}:
+        _sign(other, Path(config.results).resolve())
+
+
+def _clean(folder: Path) -> None:
+    """Remove what killed writers left, and the unfinished work of a finished stage.
+
+    The latter not while a job is just removing it, or makes the stage anew.
+    """
+    remove_leftovers(folder)
+    if (folder / "stage.json").exists() and (folder / UNFINISHED).exists():
+        real = folder.resolve()
+        with suppress(InUse), hold(real.parents[1], "/".join(real.parts[-2:])):
+            shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+
+
+USERS = ".users"
+"""In a folder of stages: for each folder of results that reaches them by a link, a file with its path."""
+
+
+def _sign(stages: Path, results: Path) -> None:
+    """Let `stpp gc` of the results that `stages` belong to know that `results` use them as well."""
+    name = hashlib.sha256(os.fsencode(results)).hexdigest()[:16]
+    write_text(stages / USERS / name, f"{results}\n")
+
+
+def users(stages: Path) -> dict[Path, Path]:
+    """The folders of results that reach `stages` by a link, and the files that say so."""
+    return {Path(path.read_text().removesuffix("\n")): path for path in sorted((stages / USERS).glob("*"))}
+
+
+def refresh_view(config: Config, plan: Plan) -> None:
+    """Let the view show this plan if all of it is there, so that going back to earlier settings takes no job."""
+    stages = Path(config.results) / "stages"
+    if all((stages / folder / "stage.json").exists() for folder in (plan.table, plan.report, *plan.charts.values())):
+        _write_view(config, plan)
+
+
+def _write_view(config: Config, plan: Plan) -> None:
+    """`<results>/<name>`: the configuration, and links to the stages of each experiment, table, charts and report."""
+    results = Path(config.results)
+    view = results / plan.name
+    links = {
+        view / "experiments" / run.experiment / run.name / role: folder
+        for run in plan.runs
+        for role, folder in run.stages.items()
+    }
+    for folder in (plan.table, plan.report):
+        outputs = [output for output in plan.stages[folder].outputs if output != "stage.json"]
+        links |= {view / output: f"{folder}/{output}" for output in outputs}
+    for chart, folder in plan.charts.items():
+        files = [Path(output) for output in plan.stages[folder].outputs if output != "stage.json"]
+        links |= {view / "charts" / f"{chart}{file.suffix}": f"{folder}/{file}" for file in files}
+    for path in [path for path in view.rglob("*") if path not in links and target_of(path)]:
+        path.unlink()  # of experiments and seeds that the configuration no longer has
+    for path, target in links.items():
+        link(path, results / "stages" / target)
+    write_text(view / "config.json", config.model_dump_json(indent=2) + "\n")
+
+
+def _write_recipe(folder: Path, stage: Stage) -> None:
+    path = folder / "recipe.json"
+    try:
+        other = json.loads(path.read_text())["identity"] != stage.identity
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        other = False  # missing or damaged: it is written anew
+    if other:
+        raise StppError(f"{folder} belongs to another stage with the same short identity; remove that folder")
+    write_text(path, json.dumps(stage.recipe(), indent=1) + "\n")

@@ -1,0 +1,320 @@
+"""From an image to a mask: plain, in tiles, and with test-time augmentation."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from stpp.errors import StppError
+from stpp.models.folding import PRECISIONS
+from stpp.models.network import SegmentationNetwork
+from stpp.runtime.faults import AT_ONCE, MOST_SCORES
+from stpp.store.checkpoint import MEAN, STD
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device for `wanted`: "cpu", "cuda", or "auto", a GPU where there is one.
+
+    Raises StppError if a GPU is wanted and there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise StppError("runtime.device is cuda, but PyTorch sees no GPU here; set it to auto or cpu")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def network_input(images: Tensor, device: torch.device) -> Tensor:
+    """uint8 (N, H, W, 3), RGB -> float32 (N, 3, H, W) in channels_last memory, ImageNet-normalised, on `device`."""
+    count, height, width, _ = images.shape
+    # As rows of 3 W values: torch is several times slower where the last dimension is 3.
+    values = images.to(device, non_blocking=True).reshape(count, height, 3 * width).float().div_(255)
+    mean, std = (torch.tensor(v, device=device).repeat(width) for v in (MEAN, STD))
+    return values.sub_(mean).div_(std).view(count, height, width, 3).permute(0, 3, 1, 2)
+
+
+WINDOW = {"cpu": 1, "cuda": 32}
+"""How many images `predict_masks` is best given, by type of device.
+
+Several of one size at once spare a GPU the waiting for many small orders. On a CPU that gains little, and the last bits
+would depend on which images meet, and so on the number of shards.
+"""
+BATCH_PIXELS = 2**21
+"""Of the images that the network takes at once: 12 of 480 x 360, or one of Cityscapes' 2048 x 1024."""
+
+
+def predict_mask(
+    network: SegmentationNetwork,
+    image: NDArray[np.uint8],
+    device: torch.device,
+    prediction: Mapping[str, Any],
+    tta: Mapping[str, Any] | None = None,
+) -> NDArray[np.uint8]:
+    """The mask uint8 (H, W), values 0 .. C-1, of an RGB image uint8 (H, W, 3), from `predict_scores`."""
+    ((mask, _),) = predict_masks(network, [image], device, prediction, tta)
+    return mask
+
+
+@torch.inference_mode()
+def predict_masks(
+    network: SegmentationNetwork,
+    images: Sequence[NDArray[np.uint8]],
+    device: torch.device,
+    prediction: Mapping[str, Any],
+    tta: Mapping[str, Any] | None = None,
+    *,
+    confident: bool = False,
+) -> list[tuple[NDArray[np.uint8], NDArray[np.float32] | None]]:
+    """The mask of each of the RGB `images`, as `predict_mask` has it, and where `confident` that of each pixel.
+
+    The confidence, float32 (H, W) in [0, 1], is the probability of the pixel's class: that of the softmax, or with
+    `tta` its mean over all scales and flips. Images of one size go through the network together.
+    """
+    found: dict[int, tuple[NDArray[np.uint8], NDArray[np.float32] | None]] = {}
+    for numbers in batches([image.shape for image in images]):
+        together = [images[number] for number in numbers]
+        shape = (len(numbers), *together[0].shape[:2])
+        masks = np.empty(shape, np.uint8)
+        confidences = np.empty(shape, np.float32) if confident else None
+        for rows, scores in score_bands(network, together, device, prediction, tta):
+            masks[:, rows] = masks_of(scores)
+            if confidences is not None:
+                softmax = scores.softmax(dim=1) if tta is None else scores / (len(tta["scales"]) * (1 + tta["flip"]))
+                confidences[:, rows] = softmax.amax(dim=1).clamp(0, 1).cpu().numpy()
+        found |= zip(numbers, zip(masks, [None] * len(numbers) if confidences is None else confidences))
+    return [found[number] for number in range(len(images))]
+
+
+def batches(shapes: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
+    """The numbers of the images that go through the network together, of the images of these (height, width, ...)."""
+    same: dict[tuple[int, ...], list[int]] = {}
+    for number, shape in enumerate(shapes):
+        same.setdefault(shape, []).append(number)
+    for (height, width, *_), numbers in same.items():
+        most = max(1, BATCH_PIXELS // (height * width))
+        yield from (numbers[first : first + most] for first in range(0, len(numbers), most))
+
+
+def masks_of(scores: Tensor) -> NDArray[np.uint8]:
+    """The class with the highest of the scores (N, C, H, W) at each pixel, uint8 (N, H, W)."""
+    masks: NDArray[np.uint8] = scores.argmax(dim=1).to(torch.uint8).cpu().numpy()
+    return masks
+
+
+@torch.inference_mode()
+def predict_scores(
+    network: SegmentationNetwork,
+    images: Sequence[NDArray[np.uint8]],
+    device: torch.device,
+    prediction: Mapping[str, Any],
+    tta: Mapping[str, Any] | None = None,
+) -> Tensor:
+    """All rows of `score_bands` in one tensor, float32 (N, C, H, W): 4 bytes a class and pixel."""
+    return _joined(score_bands(network, images, device, prediction, tta), images[0].shape[0])
+
+
+@torch.inference_mode()
+def score_bands(
+    network: SegmentationNetwork,
+    images: Sequence[NDArray[np.uint8]],
+    device: torch.device,
+    prediction: Mapping[str, Any],
+    tta: Mapping[str, Any] | None = None,
+) -> Iterator[tuple[slice, Tensor]]:
+    """The logits of N RGB images of one size, uint8 (H, W, 3), from top to bottom: rows, and float32 (N, C, rows, W).
+
+    They lie on `device`, and are valid until the next rows are asked for.
+
+    `prediction` holds `precision`, `long_side` (px or None: resize the image first, as training does), `tile` (px or
+    None) and `overlap` (px). With `tta`, `scales` and `flip`, they are no logits but the sum of the softmax maps of all
+    scales, mirrored or not, resized to the image (the paper's pseudo-labelling). `network` comes from
+    `for_prediction`, with the same precision.
+
+    Images that are read in tiles, at their own size and without `tta`, come in bands about as high as a tile. All
+    others come whole, or where they have more than MOST_SCORES values, in bands of about AT_ONCE values. Of what the
+    network sees in tiles, only the rows that a band needs are held then.
+    """
+    height, width = images[0].shape[:2]
+    shrunk = np.stack([_shrunk(image, prediction["long_side"]) for image in images])
+    x = network_input(torch.from_numpy(shrunk), device)
+    bands = _bands(network, x, prediction) if tta is None else _augmented(network, x, prediction, tta)
+    seen = (x.shape[2], x.shape[3])
+    if seen == (height, width):
+        yield from bands
+    else:
+        yield from _summed([_Rows(bands, seen)], (height, width))
+
+
+def _shrunk(image: NDArray[np.uint8], long_side: int | None) -> NDArray[np.uint8]:
+    """The image with that long side; resized by Pillow's antialiased bilinear filter, like the training images."""
+    height, width = image.shape[:2]
+    if long_side is None or long_side == max(height, width):
+        return image
+    factor = long_side / max(height, width)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+
+def _augmented(
+    network: SegmentationNetwork, x: Tensor, prediction: Mapping[str, Any], tta: Mapping[str, Any]
+) -> Iterator[tuple[slice, Tensor]]:
+    """Sum of the softmax maps (N, C, H, W) over scales and flips."""
+    height, width = x.shape[-2:]
+    sizes = [(max(1, int(height * scale)), max(1, int(width * scale))) for scale in tta["scales"]]
+    maps = [_Rows(_softmax(network, x, size, prediction, tta["flip"]), size) for size in sizes]
+    return _summed(maps, (height, width), banded=prediction["tile"] is not None)
+
+
+def _softmax(
+    network: SegmentationNetwork, x: Tensor, size: tuple[int, int], prediction: Mapping[str, Any], flip: bool
+) -> Iterator[tuple[slice, Tensor]]:
+    """The softmax maps (N, C, *size) of images resized to that size, or the sum of those of the image and its mirror
+    image."""
+    scaled = _resized(x, size)
+    softmaxes = ((rows, logits.softmax(dim=1)) for rows, logits in _bands(network, scaled, prediction))
+    if not flip:
+        yield from softmaxes
+        return
+    # The copy keeps the mirrored image in channels_last memory.
+    mirrored = scaled.flip(3).contiguous(memory_format=torch.channels_last)
+    for (rows, softmax), (_, logits) in zip(softmaxes, _bands(network, mirrored, prediction)):
+        softmax += logits.softmax(dim=1).flip(3)
+        yield rows, softmax
+
+
+class _Rows:
+    """Rows of a score map (N, C, *size) that comes in bands from top to bottom; those to be asked for are held."""
+
+    def __init__(self, bands: Iterator[tuple[slice, Tensor]], size: tuple[int, int]) -> None:
+        self.size = size
+        self._bands, self._held, self._first = bands, torch.empty(0), 0
+
+    def values_a_pixel(self) -> int:
+        """N times C."""
+        if not self._held.numel():
+            _, self._held = next(self._bands)
+        return self._held.shape[0] * self._held.shape[1]
+
+    def take(self, first: int, last: int) -> Tensor:
+        """The rows from `first` to before `last`; no later call may ask for rows before `first`."""
+        self.values_a_pixel()
+        held, self._first = self._held[:, :, first - self._first :], first
+        if held.shape[2] >= last - first:
+            taken = held[:, :, : last - first]
+        else:
+            taken = held.new_empty(*held.shape[:2], last - first, held.shape[3])
+            done = held.shape[2]
+            taken[:, :, :done] = held
+            while done < last - first:
+                rows, band = next(self._bands)
+                taken[:, :, done : rows.stop - first] = band[:, :, : last - rows.start]
+                done = rows.stop - first
+            held = torch.cat([taken, band[:, :, last - rows.start :]], dim=2) if done > last - first else taken
+        self._held = torch.empty(0) if last == self.size[0] else held
+        return taken
+
+    def resized(self, size: tuple[int, int], first: int, last: int) -> Tensor:
+        """Such rows of the map resized to `size`.
+
+        A band is mixed from the rows above and below each of its rows, and then resized across: PyTorch resizes no part
+        of the rows. So its values differ by rounding from those of all rows at once.
+        """
+        if self.size == size:
+            return self.take(first, last)
+        if (first, last) == (0, size[0]):
+            return _resized(self.take(0, self.size[0]), size)
+        place = torch.arange(first, last, dtype=torch.float64) * (self.size[0] - 1) / max(1, size[0] - 1)
+        above = place.long().clamp(max=max(0, self.size[0] - 2))
+        top = int(above[0])
+        rows = self.take(top, min(int(above[-1]) + 2, self.size[0]))
+        share, above = (place - above).float().to(rows.device)[:, None], (above - top).to(rows.device)
+        band = torch.lerp(rows[:, :, above], rows[:, :, (above + 1).clamp(max=rows.shape[2] - 1)], share)
+        return _resized(band, (last - first, size[1]))
+
+
+def _summed(maps: Sequence[_Rows], size: tuple[int, int], *, banded: bool = True) -> Iterator[tuple[slice, Tensor]]:
+    """The sum of the maps, each resized to `size`: whole, or if `banded` and large, in bands of rows."""
+    height, width = size
+    largest = max(height * width, *(scores.size[0] * scores.size[1] for scores in maps))
+    a_pixel, rows = maps[0].values_a_pixel(), height
+    if banded and a_pixel * largest > MOST_SCORES:
+        rows = max(1, AT_ONCE // (a_pixel * width))
+    for first in range(0, height, rows):
+        last = min(first + rows, height)
+        total = maps[0].resized(size, first, last)
+        for scores in maps[1:]:
+            total += scores.resized(size, first, last)
+        yield slice(first, last), total
+
+
+def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    if x.shape[-2:] == size:
+        return x
+    return F.interpolate(x, size, mode="bilinear", align_corners=True)
+
+
+BAND_ROWS = 16
+"""Bands begin at multiples of it: of so many rows, a vector of the processor's holds no pixels of two bands. PyTorch's
+softmax rounds the last pixels otherwise where they fill no vector."""
+
+
+def _bands(network: SegmentationNetwork, x: Tensor, prediction: Mapping[str, Any]) -> Iterator[tuple[slice, Tensor]]:
+    """Logits of images of one size, whole or as the mean over overlapping tiles, as `score_bands` gives them.
+
+    Of the tiles no more than one band is held: the sums of the rows that tiles to come still add to.
+    """
+    tile, overlap = prediction["tile"], prediction["overlap"]
+    x = x.to(PRECISIONS[prediction["precision"]])
+    height, width = x.shape[-2:]
+    if tile is None or max(height, width) <= tile:
+        yield slice(0, height), network(x)
+        return
+    tops, lefts = tile_starts(height, tile, overlap), tile_starts(width, tile, overlap)
+    tiles_down, tiles_across = (
+        _covering(starts, tile, x.shape[at], x.device) for at, starts in ((2, tops), (3, lefts))
+    )
+    sums, first = torch.zeros((), device=x.device), 0
+    for top, following in zip(tops, [*tops[1:], height]):
+        for left in lefts:
+            logits = network(x[..., top : top + tile, left : left + tile])
+            if sums.ndim == 0:
+                sums = logits.new_zeros(len(x), logits.shape[1], min(tile + BAND_ROWS, height), width)
+            sums[..., top - first : top - first + tile, left : left + tile] += logits
+        done = height if following == height else following // BAND_ROWS * BAND_ROWS
+        if done > first:
+            band = sums[:, :, : done - first]
+            waiting = sums[:, :, done - first :].clone()
+            yield slice(first, done), band.div_(tiles_down[first:done, None] * tiles_across)
+            sums[:, :, : waiting.shape[2]] = waiting
+            sums[:, :, waiting.shape[2] :] = 0
+            first = done
+
+
+def _covering(starts: Sequence[int], tile: int, length: int, device: torch.device) -> Tensor:
+    """How many of the tiles that start there cover each of `length` pixels, float32 (length,)."""
+    count = torch.zeros(length, device=device)
+    for start in starts:
+        count[start : start + tile] += 1
+    return count
+
+
+def _joined(bands: Iterator[tuple[slice, Tensor]], height: int) -> Tensor:
+    """All rows of an image of that height, in one tensor."""
+    rows, band = next(bands)
+    if band.shape[2] == height:
+        return band
+    whole = band.new_empty(*band.shape[:2], height, band.shape[3])
+    whole[:, :, rows] = band
+    for rows, band in bands:
+        whole[:, :, rows] = band
+    return whole
+
+
+def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
+    """First pixels of the tiles that cover `length` pixels; neighbours overlap by at least `overlap`."""
+    if length <= tile:
+        return [0]
+    return [*range(0, length - tile, tile - overlap), length - tile]

@@ -1,0 +1,42 @@
+"""The network that a training starts from, and whether the weights of a file fit it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stpp.errors import StppError
+from stpp.files import sha256
+from stpp.models import build
+from stpp.models.network import SegmentationNetwork
+from stpp.models.weights import load_weights, matched
+from stpp.store.tensorfile import read_tensors
+
+
+def initial_network(settings: Mapping[str, Any], weights: str | None) -> tuple[SegmentationNetwork, str]:
+    """A new network: random head, and a backbone from `weights`, the path of a state dict, or random as well.
+
+    Also a sentence that says which. Raises StppError for a file that is no state dict, or not one for this network.
+    """
+    network = build(settings["network"], len(settings["classes"]))
+    if not weights:
+        return network, "The network starts from random weights."
+    expected = settings["network"]["weights"]
+    if expected.startswith("sha256 ") and expected != f"sha256 {sha256(Path(weights))}":
+        raise StppError(f"network.weights: {weights} changed since the workflow was started; run it again")
+    return network, load_weights(network, _content(weights), weights)
+
+
+def refuse_unfit(settings: Mapping[str, Any], weights: str) -> None:
+    """Raise the StppError that `initial_network` would raise for this file, without a network in memory."""
+    with torch.device("meta"):
+        network = build(settings["network"], len(settings["classes"]))
+    matched(network, _content(weights), weights)
+
+
+def _content(weights: str) -> Any:
+    try:
+        return read_tensors(Path(weights))
+    except Exception as error:  # torch's readers meet other files with a dozen kinds of exceptions
+        raise StppError(f"network.weights: cannot read {weights} as a state dict: {error}") from error

@@ -1,0 +1,125 @@
+"""Which experiments of a configuration stand beside each other: in differences of the table, and in charts.
+
+Pure, like the plan that uses it: all is told from the settings of experiments and stages, nothing from results.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from stpp.settings.config import Config
+
+STRONG = ("jitter", "grayscale", "blur", "cutout")
+"""The parts of the strong augmentation."""
+
+Row = Mapping[str, Any]
+"""One run: `experiment`, `partition`, `seed`, `method`, and `stages`, the folders by role."""
+
+
+def baselines(config: Config, resolve: Callable[[Config, str], Config]) -> dict[str, str]:
+    """For each experiment the one whose result is subtracted from its own.
+
+    That is `config.baseline`; else, of the experiments with the same data and network, the first `suponly`, or the
+    first one where there is none.
+    """
+    if config.baseline is not None:
+        return dict.fromkeys(config.experiments, config.baseline)
+    alike: dict[str, list[str]] = {}
+    for name in config.experiments:
+        resolved = resolve(config, name)
+        settings = [resolved.data.model_dump(mode="json"), resolved.network.model_dump(mode="json")]
+        alike.setdefault(json.dumps(settings, sort_keys=True), []).append(name)
+    found: dict[str, str] = {}
+    for names in alike.values():
+        first = next((name for name in names if config.experiments[name].method == "suponly"), names[0])
+        found |= dict.fromkeys(names, first)
+    return {name: found[name] for name in config.experiments}
+
+
+def charts(rows: Sequence[Row], settings_of: Callable[[str], Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The charts for which the runs will have data, by name: what of the runs is in each.
+
+    `settings_of` is asked for the settings of trainings, by folder. Of experiments that agree on what a chart shows,
+    the first one is in it.
+
+    - `augmentations`: `rows`, the `experiment` and `label` of each set of strong augmentations
+    - `pseudo-labels`, `phases`, `iterations`: `experiments`
+    - `stability`: `runs`, all of some experiments, without their stages; `scores` and `images`, the files of each
+    """
+    experiments: dict[str, Row] = {}
+    for row in rows:
+        experiments.setdefault(row["experiment"], row)
+    measured = [row for row in experiments.values() if any(role.endswith(("-val", "-test")) for role in row["stages"])]
+    rated = [row for row in experiments.values() if "stability-truth" in row["stages"]]
+    chains = {row["experiment"]: trainings(row) for row in measured}
+    scored = distinct(rated, "score")
+    shown = [row for row in rows if row["experiment"] in scored]
+    found: dict[str, dict[str, Any]] = {
+        "augmentations": {"rows": augmentations(measured, settings_of)},
+        "pseudo-labels": {"experiments": distinct(rated, "select")},
+        "phases": {"experiments": [name for name, chain in chains.items() if len(chain) == 3]},
+        "iterations": {
+            "experiments": [
+                name
+                for name, chain in chains.items()
+                if len(chain) > 3 and not any(other[: len(chain)] == chain != other for other in chains.values())
+            ]
+        },
+        "stability": {
+            "runs": [{key: row[key] for key in ("experiment", "partition", "seed")} for row in shown],
+            "scores": [f"{row['stages']['score']}/scores.csv" for row in shown],
+            "images": [f"{row['stages']['stability-truth']}/images.csv" for row in shown],
+        },
+    }
+    return {chart: contents for chart, contents in found.items() if all(contents.values())}
+
+
+def trainings(row: Row) -> list[str]:
+    """The folders of the trainings of a run, in their order: the teacher, then the student of each phase."""
+    return [folder for folder in row["stages"].values() if folder.startswith("train/")]
+
+
+def distinct(rows: Sequence[Row], role: str) -> list[str]:
+    """The experiments, of those that share the stage of this role the first one."""
+    names: dict[str, str] = {}
+    for row in rows:
+        names.setdefault(row["stages"][role], row["experiment"])
+    return list(names.values())
+
+
+def augmentations(rows: Sequence[Row], settings_of: Callable[[str], Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The experiments with one phase that differ in nothing but which parts of the strong augmentation are used.
+
+    Empty unless one with all four parts is there, and one with one or three of them. Of several such groups, the first.
+    """
+    groups: dict[str, dict[tuple[str, ...], str]] = {}
+    for row in rows:
+        if len(trainings(row)) == 2:
+            parts, rest = _strong_parts(settings_of(trainings(row)[1]), row["stages"]["labels"])
+            groups.setdefault(rest, {}).setdefault(parts, row["experiment"])
+    for members in groups.values():
+        if STRONG in members and any(len(parts) in (1, 3) for parts in members):
+            order = sorted(members, key=lambda parts: (len(parts), [STRONG.index(part) for part in parts]))
+            return [{"experiment": members[parts], "label": _label(parts)} for parts in order]
+    return []
+
+
+def _strong_parts(settings: Mapping[str, Any], labels: str) -> tuple[tuple[str, ...], str]:
+    """The parts that a student's training uses on unlabeled images, and all else that decides it."""
+    unlabeled = settings["augmentation"]["unlabeled"]
+    weak = {key: value for key, value in unlabeled.items() if key not in STRONG}
+    rest = {**settings, "augmentation": {**settings["augmentation"], "unlabeled": weak}}
+    return tuple(part for part in STRONG if unlabeled[part]), json.dumps([rest, labels], sort_keys=True)
+
+
+def _label(parts: tuple[str, ...]) -> str:
+    match len(parts):
+        case 0:
+            return "none"
+        case 4:
+            return "all four"
+        case 3:
+            (left_out,) = set(STRONG) - set(parts)
+            return f"all but {left_out}"
+        case _:
+            return f"{' and '.join(parts)} alone"

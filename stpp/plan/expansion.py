@@ -1,0 +1,102 @@
+"""From experiments and data fingerprints to the graph of all stages, with table, charts and report at its end.
+
+Pure, like `stpp.plan.graph`: no files, no torch.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from stpp.plan.comparisons import Row, baselines, charts
+from stpp.plan.graph import CodeOf, MethodGraph, Plan, Run, Stage
+from stpp.settings.config import Config
+
+
+def expand(
+    config: Config,
+    resolve: Callable[[Config, str, int], Config],
+    index_of: Callable[[Config], Mapping[str, Any]],
+    weights_of: Callable[[Config], Mapping[str, str]],
+    code_of: CodeOf,
+    published: Mapping[str, str] | None = None,
+) -> Plan:
+    """The graph of `config`.
+
+    `resolve` applies the overrides of an experiment and a partition. `index_of` gives the recorded index of a
+    configuration's data: `subsets` (each with its `fingerprint`, its `count` and the `sha256` of its manifest),
+    `classes` and their `palette`.
+    `weights_of` gives the `identity` and `path` of the initial weights, `published` those of published numbers.
+    `code_of` gives the code identity of a stage with its components.
+    """
+    stages: dict[str, Stage] = {}
+    runs, graphs = [], []
+    settings: dict[str, Config] = {}
+    partitions = range(1, len(config.partitions) + 1) if config.partitions else [0]
+    for experiment, partition in [(name, partition) for name in config.experiments for partition in partitions]:
+        resolved = resolve(config, experiment, partition)
+        settings.setdefault(experiment, resolved)
+        index, weights, method = index_of(resolved), weights_of(resolved), config.experiments[experiment].method
+        for seed in config.seeds:
+            graph = MethodGraph(resolved, seed, index, weights, code_of, stages)
+            runs.append(Run(experiment, partition, seed, method, graph.run(method)))
+            graphs.append(graph)
+    described = [asdict(run) for run in runs]
+    compared = baselines(config, lambda _, experiment: settings[experiment])
+    table = _table(config.name, described, compared, published, code_of("table", ()))
+    drawn = _charts(config.name, described, stages, table.folder, code_of)
+    report = _report(config, described, graphs, table, code_of)
+    return Plan(
+        config.name,
+        stages | {stage.folder: stage for stage in (table, *drawn.values(), report)},
+        runs,
+        table.folder,
+        report.folder,
+        {name: stage.folder for name, stage in drawn.items()},
+    )
+
+
+def _table(
+    name: str, runs: Sequence[Row], compared: Mapping[str, str], published: Mapping[str, str] | None, code: str
+) -> Stage:
+    """The table; `compared` gives the baseline of each experiment."""
+    settings = {
+        "name": name,
+        "runs": runs,
+        "baselines": dict(compared),
+        "published": published["identity"] if published else None,
+    }
+    outputs = ("table.csv", "runs.csv", "table.txt", "metrics.json", "stage.json")
+    files = {"published": published["path"]} if published else {}
+    ended = sorted({f"{folder}/stage.json" for run in runs for folder in run["stages"].values()})
+    return Stage("table", name, settings, {}, {"stages": ended}, outputs, code, files)
+
+
+def _charts(
+    name: str, runs: Sequence[Row], stages: Mapping[str, Stage], table: str, code_of: CodeOf
+) -> dict[str, Stage]:
+    """A stage for each chart."""
+    found = {}
+    outputs = ("data.csv", "chart.png", "chart.svg", "stage.json")
+    for chart, contents in charts(runs, lambda folder: stages[folder].settings).items():
+        settings = {"name": name, "chart": chart, **contents}
+        # The files are known by the stages that made them.
+        inputs: dict[str, str | list[str]] = {key: settings.pop(key) for key in ("scores", "images") if key in settings}
+        inputs["runs"] = f"{table}/runs.csv"
+        found[chart] = Stage("chart", f"{chart}-{name}", settings, {}, inputs, outputs, code_of("chart", ()))
+    return found
+
+
+def _report(config: Config, runs: Sequence[Row], graphs: Sequence[MethodGraph], table: Stage, code_of: CodeOf) -> Stage:
+    """The page; its pictures are of one run: the first one with scores, else that of the last experiment."""
+    shown = next((i for i, run in enumerate(runs) if "score" in run["stages"]), len(runs) - len(config.seeds))
+    pictures, artifacts = graphs[shown].pictures(runs[shown]["stages"])
+    changed = config.model_dump(mode="json", exclude={"results", "runtime"}, exclude_defaults=True)
+    settings = {"name": config.name, "runs": runs, "config": changed, "shown": shown, **pictures}
+    inputs = {"table": f"{table.folder}/metrics.json", "stages": table.inputs["stages"], **artifacts}
+    outputs = ("report.html", "stage.json")
+    shown_graph = graphs[shown]
+    code = code_of("report", shown_graph.network)
+    data, manifests = shown_graph.fingerprints, shown_graph.manifests
+    return Stage(
+        "report", config.name, settings, data, inputs, outputs, code, {}, manifests, components=shown_graph.network
+    )

@@ -1,0 +1,404 @@
+"""What a stage is, and which stages each method has.
+
+A stage's identity is a digest of exactly what decides its result: its settings, the fingerprints of the subsets that
+it reads, the identities of the stages that it reads, and its code. Its folder is
+`<results>/stages/<stage>/<slug>-<8 hex>`, so an artifact is a function of its path: nothing is overwritten, and
+experiments that agree on a stage share it. This module is pure: no files, no torch.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from stpp.plan.identity import identity_of
+from stpp.registry import DECODERS, ENCODERS, modules
+from stpp.settings.config import Config
+from stpp.settings.training import Augmentation, Training
+
+Recipe = dict[str, Any]
+CodeOf = Callable[[str, tuple[str, ...]], str]
+"""The code identity of a kind of stage, with its components."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One node of the graph; all values are plain JSON.
+
+    `data` maps subsets to fingerprints. `inputs` maps names to artifacts of other stages, as paths below
+    `<results>/stages` (one, or a list). `files` are paths of files that are no artifacts, whose content `settings`
+    already identifies. `manifests` maps the same subsets to the SHA-256 of their manifests, which say where the files
+    lie; that is no part of the identity. `outputs` are file names within the folder. `components` are the modules whose
+    code counts beside that of the stage itself.
+    """
+
+    kind: str
+    slug: str
+    settings: Mapping[str, Any]
+    data: Mapping[str, str]
+    inputs: Mapping[str, str | list[str]]
+    outputs: tuple[str, ...]
+    code: str
+    files: Mapping[str, str] = field(default_factory=dict)
+    manifests: Mapping[str, str] = field(default_factory=dict)
+    components: tuple[str, ...] = ()
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 (hex) of everything that decides the result."""
+        return identity_of(self._content())
+
+    @cached_property
+    def folder(self) -> str:
+        """Folder below `<results>/stages`."""
+        return f"{self.kind}/{self.slug}-{self.identity[:8]}"
+
+    def recipe(self) -> Recipe:
+        """What the stage's command needs to know, as JSON."""
+        return {"stage": self.kind, "identity": self.identity, **self._content()}
+
+    def _content(self) -> Recipe:
+        return {
+            "stage": self.kind,
+            "code": self.code,
+            "settings": dict(self.settings),
+            "data": dict(self.data),
+            "inputs": dict(self.inputs),
+            "files": dict(self.files),
+            "manifests": dict(self.manifests),
+            "components": list(self.components),
+            "outputs": list(self.outputs),
+        }
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment on one partition with one seed: the folders of its stages by their roles.
+
+    Partitions are numbered from 1; 0 is that of the data's own settings.
+    """
+
+    experiment: str
+    partition: int
+    seed: int
+    method: str
+    stages: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """What it is called among the runs of its experiment."""
+        return f"seed{self.seed}-partition{self.partition}" if self.partition else f"seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All stages by folder, the runs, and the folders of the table, of the report and of the charts by their names.
+
+    `write_data` writes what the stages read of the data, which whoever looked at these for the plan knows.
+    """
+
+    name: str
+    stages: Mapping[str, Stage]
+    runs: Sequence[Run]
+    table: str
+    report: str
+    charts: Mapping[str, str]
+    write_data: Callable[[], None] = field(default=lambda: None, compare=False, repr=False)
+
+
+class _Phase(NamedTuple):
+    """One training of a student: the role of the labels that were made for it, these, the student, and its name.
+
+    The name is that of the student's evaluations. It does not depend on how many phases follow, so that experiments
+    with more and with fewer of them share these stages.
+    """
+
+    role: str
+    labels: str
+    student: str
+    name: str
+
+
+class MethodGraph:
+    """The stages of one experiment with one seed, added to those that are already known."""
+
+    def __init__(
+        self,
+        config: Config,
+        seed: int,
+        index: Mapping[str, Any],
+        weights: Mapping[str, str],
+        code_of: CodeOf,
+        stages: dict[str, Stage],
+    ) -> None:
+        self.config = config
+        self.seed = seed
+        self.fingerprints = {subset: entry["fingerprint"] for subset, entry in index["subsets"].items()}
+        self.manifests = {subset: entry["sha256"] for subset, entry in index["subsets"].items()}
+        self.classes = list(index["classes"])
+        self.palette = index["palette"]
+        self.weights = weights
+        self.code_of = code_of
+        self.stages = stages
+        names = {ENCODERS: config.network.backbone, DECODERS: config.network.architecture}
+        self.network = tuple(modules(folder)[name] for folder, name in names.items())
+        data = config.data
+        self.encoding = {
+            "classes": len(self.classes),
+            "ignore_value": data.ignore_value,
+            "label_map": {str(raw): label for raw, label in data.label_map.items()} if data.label_map else None,
+            "palette_map": data.palette_map,
+        }
+
+    def run(self, method: str) -> dict[str, str]:
+        """The stages of `method`, by role; the order is the method's (ST++ Algorithms 1 and 2)."""
+        if method == "supervised":
+            network = self.train_supervised()
+            return {"supervised": network, **self.evaluations("supervised", "supervised", network)}
+        teacher = self.train_teacher()
+        run = {"teacher": teacher, **self.evaluations("teacher", "teacher", teacher)}
+        if method == "suponly":
+            return run
+        phases = self.one_phase(method, teacher) if method in ("plain", "st") else self.two_phases(method, teacher, run)
+        for number in range(len(phases) + 1, len(phases) + 1 + self.config.training.further_phases):
+            labels = self.label(f"phase{number - 1}", self.relabeler(phases[-1].student), None)
+            student = self.train_student(f"student-phase{number}", [labels], method == "plain")
+            phases.append(_Phase(f"labels{number}", labels, student, f"phase{number}"))
+        for number, phase in enumerate(phases, 1):
+            role = "student" if number == len(phases) else f"phase{number}"
+            run |= {phase.role: phase.labels, **self.label_quality(phase.role, [phase.labels]), role: phase.student}
+            run |= self.evaluations(role, phase.name, phase.student)
+        return run
+
+    def one_phase(self, method: str, teacher: str) -> list[_Phase]:
+        """Self-training on the teacher's labels of all images."""
+        labels = self.label("teacher", self.labeler(teacher), None)
+        return [_Phase("labels", labels, self.train_student("student", [labels], method == "plain"), "student")]
+
+    def two_phases(self, method: str, teacher: str, run: dict[str, str]) -> list[_Phase]:
+        """Self-training on the teacher's reliable labels, then on all; what selects them is added to `run`."""
+        labeler, unreliable = self.labeler(teacher), None
+        if method == "pixel":
+            labels1 = run["select"] = self.select_pixels(teacher, labeler, run)
+            run |= self.label_quality("labels", [run["labels"]])
+        else:
+            select = run["select"] = self.select_stable(teacher, run) if method == "st++" else self.select_random()
+            labels1 = self.label("teacher-reliable", labeler, f"{select}/reliable.txt")
+            unreliable = f"{select}/unreliable.txt"
+        phase1 = self.train_student("student-phase1", [labels1], False)
+        if self.config.labeling.reliable == "student":
+            labels2 = self.label("phase1", self.relabeler(phase1), None)
+            student = self.train_student("student-phase2", [labels2], False)
+        else:
+            # Of pixels, what the first store leaves out is what the second one says.
+            slug = "phase1" if unreliable is None else "phase1-unreliable"
+            labels2 = self.label(slug, self.relabeler(phase1), unreliable)
+            student = self.train_student("student-phase2", [labels1, labels2], False)
+        return [_Phase("labels1", labels1, phase1, "phase1"), _Phase("labels2", labels2, student, "student")]
+
+    def labeler(self, teacher: str) -> str:
+        """The checkpoint of the teacher that labels."""
+        return f"{teacher}/{self.config.labeling.teacher}.pt"
+
+    def relabeler(self, student: str) -> str:
+        """The checkpoint of a student that labels for the next phase."""
+        return f"{student}/{self.config.labeling.student}.pt"
+
+    # --- one method a stage -------------------------------------------------------------------------------------------
+
+    def train_teacher(self) -> str:
+        """The teacher: labeled images alone, K checkpoints."""
+        checkpoints = self.config.selection.checkpoints
+        training = self.config.training.teacher
+        augmentation = {"labeled": self.config.augmentation.teacher.labeled}
+        return self.train("teacher", f"teacher-k{checkpoints}", checkpoints, training, augmentation, [])
+
+    def train_student(self, slug: str, labels: list[str], weak_only: bool) -> str:
+        """A student: labeled and pseudo-labeled images, from scratch."""
+        augmentation = {
+            "labeled": self.config.augmentation.student.labeled,
+            "unlabeled": self.config.augmentation.student.unlabeled,
+        }
+        if weak_only:
+            off = {"jitter": None, "grayscale": None, "blur": None, "cutout": None}
+            augmentation["unlabeled"] = augmentation["unlabeled"].model_copy(update=off)
+        return self.train("student", slug, 1, self.config.training.student, augmentation, labels)
+
+    def train_supervised(self) -> str:
+        """The upper bound: like a student's, but on the true masks of all images, with weak augmentation."""
+        training = self.config.training.student.model_copy(update={"labeled_repeat": 1})
+        augmentation = {"labeled": self.config.augmentation.student.labeled}
+        return self.train("student", "supervised", 1, training, augmentation, [], ["truth"])
+
+    def train(
+        self,
+        role: str,
+        slug: str,
+        checkpoints: int,
+        training: Training,
+        augmentation: Mapping[str, Augmentation],
+        labels: list[str],
+        more: Sequence[str] = (),
+    ) -> str:
+        """Training of a teacher or a student; without a val set there is no `best`. `more` are further subsets."""
+        validates = "val" in self.fingerprints and training.validate_every > 0
+        subsets = ["labeled", *(["val"] if validates else []), *(["unlabeled"] if labels else []), *more]
+        settings = {
+            "role": role,
+            "seed": self.seed,
+            "checkpoints": checkpoints,
+            "classes": self.classes,
+            "encoding": self.encoding,
+            "network": self.config.network.model_dump() | {"weights": self.weights["identity"]},
+            "training": training.model_dump() | ({} if validates else {"validate_every": 0}),
+            "augmentation": {kind: value.model_dump() for kind, value in augmentation.items()},
+            "prediction": self.prediction() if validates else None,
+        }
+        earlier = [f"checkpoint-{k}.pt" for k in range(1, checkpoints)]
+        outputs = (*earlier, *(["best.pt"] if validates else []), "last.pt", "metrics.csv", "stage.json")
+        files = {"weights": self.weights["path"]} if self.weights["path"] else {}
+        network = f"{self.config.network.architecture}-{self.config.network.backbone}"
+        variant = f"{slug}-{'val' if validates else 'noval'}-{network}"
+        inputs: dict[str, str | list[str]] = {"labels": [f"{store}/masks.h5" for store in labels]} if labels else {}
+        return self.add("train", variant, settings, subsets, inputs, outputs, files, self.network)
+
+    def all_checkpoint_masks(self, teacher: str, run: dict[str, str]) -> list[str]:
+        """`checkpoint_masks` of all K checkpoints, which are added to `run`."""
+        masks = [self.checkpoint_masks(teacher, k) for k in range(1, self.config.selection.checkpoints + 1)]
+        run |= {f"masks{k}": store for k, store in enumerate(masks, 1)}
+        return masks
+
+    def checkpoint_masks(self, teacher: str, k: int) -> str:
+        """Masks of all unlabeled images by checkpoint k of the teacher; the last checkpoint is `last`."""
+        name = "last" if k == self.config.selection.checkpoints else f"checkpoint-{k}"
+        return self.predict(f"masks-checkpoint{k}", f"{teacher}/{name}.pt", None, None)
+
+    def label(self, slug: str, checkpoint: str, images: str | None, confidence: bool = False) -> str:
+        """Pseudo-labels with test-time augmentation, of the listed unlabeled images or of all."""
+        tta = {"scales": self.config.labeling.scales, "flip": self.config.labeling.flip}
+        return self.predict(f"labels-{slug}", checkpoint, images, tta, confidence)
+
+    def predict(
+        self, slug: str, checkpoint: str, images: str | None, tta: Mapping[str, Any] | None, confidence: bool = False
+    ) -> str:
+        """Masks of unlabeled images by one checkpoint, with the confidence of each pixel if asked for."""
+        settings = {"tta": tta, "prediction": self.prediction()} | ({"confidence": True} if confidence else {})
+        inputs: dict[str, str | list[str]] = {"checkpoint": checkpoint}
+        if images:
+            inputs["images"] = images
+        outputs = ("masks.h5", "stage.json")
+        return self.add("predict", slug, settings, ["unlabeled"], inputs, outputs, components=self.network)
+
+    def score(self, masks: Sequence[str]) -> str:
+        """Stability of the K masks of each unlabeled image."""
+        settings = {"definition": self.config.selection.score}
+        inputs: dict[str, str | list[str]] = {"masks": [f"{store}/masks.h5" for store in masks]}
+        return self.add("score", f"k{len(masks)}", settings, [], inputs, ("scores.csv", "stage.json"))
+
+    def select_stable(self, teacher: str, run: dict[str, str]) -> str:
+        """The reliable images are the most stable ones; the masks and the score are added to `run`."""
+        masks = self.all_checkpoint_masks(teacher, run)
+        score = run["score"] = self.score(masks)
+        settings = {"by": "score", "share": self.config.selection.share}
+        select = self.select("stable", settings, [], {"scores": f"{score}/scores.csv"})
+        run |= self.label_quality("stability", [masks[-1]], select)
+        return select
+
+    def select_pixels(self, teacher: str, labeler: str, run: dict[str, str]) -> str:
+        """The teacher's labels of all images, their reliable pixels alone; masks that decide are added to `run`."""
+        selection = self.config.selection
+        outputs = ("masks.h5", "stage.json")
+        if selection.pixels == "agreement":
+            labels = run["labels"] = self.label("teacher", labeler, None)
+            stores = [f"{store}/masks.h5" for store in self.all_checkpoint_masks(teacher, run)]
+            inputs: dict[str, str | list[str]] = {"labels": f"{labels}/masks.h5", "masks": stores}
+            return self.add("select", "pixels-agreement", {"by": "agreement"}, [], inputs, outputs)
+        labels = run["labels"] = self.label("teacher-confidence", labeler, None, confidence=True)
+        settings = {"by": "confidence", "confidence": selection.confidence}
+        slug = f"pixels-confidence-{selection.confidence:g}"
+        return self.add("select", slug, settings, [], {"labels": f"{labels}/masks.h5"}, outputs)
+
+    def select_random(self) -> str:
+        """The control: the images of phase 1 are drawn at random."""
+        settings = {"by": "random", "share": self.config.selection.share, "seed": self.seed}
+        return self.select("random", settings, ["unlabeled"], {})
+
+    def select(
+        self, slug: str, settings: Mapping[str, Any], subsets: Sequence[str], inputs: Mapping[str, str | list[str]]
+    ) -> str:
+        """Reliable and unreliable list."""
+        slug = f"{slug}-{self.config.selection.share:g}"
+        return self.add("select", slug, settings, subsets, inputs, ("reliable.txt", "unreliable.txt", "stage.json"))
+
+    def evaluations(self, role: str, name: str, train: str) -> dict[str, str]:
+        """Evaluation on val and on test, where there is one, of the model that has this role in the run."""
+        settings = {"encoding": self.encoding, "prediction": self.prediction()}
+        inputs: dict[str, str | list[str]] = {"checkpoint": f"{train}/{self.config.evaluation.checkpoint}.pt"}
+        return {
+            f"{role}-{subset}": self.add(
+                "evaluate", f"{name}-{subset}", settings, [subset], inputs, METRICS, components=self.network
+            )
+            for subset in ("val", "test")
+            if subset in self.fingerprints
+        }
+
+    def label_quality(self, role: str, stores: Sequence[str], select: str | None = None) -> dict[str, str]:
+        """Quality of masks of unlabeled images, for those that happen to have a true mask; reported, never used."""
+        if "truth" not in self.fingerprints:
+            return {}
+        settings = {"encoding": self.encoding}
+        inputs: dict[str, str | list[str]] = {"masks": [f"{store}/masks.h5" for store in stores]}
+        if select:
+            inputs["reliable"] = f"{select}/reliable.txt"
+        name = f"{role}-truth"
+        return {name: self.add("evaluate", name, settings, ["truth"], inputs, METRICS)}
+
+    def pictures(self, run: Mapping[str, str]) -> tuple[Recipe, dict[str, str | list[str]]]:
+        """What the report needs to draw masks of a run: settings, and artifacts by name.
+
+        `checkpoint` is the one of the last network that is evaluated, `masks` those of the K checkpoints, `labels` the
+        pseudo-labels.
+        """
+        settings = {
+            "classes": self.classes,
+            "palette": self.palette,
+            "encoding": self.encoding,
+            "prediction": self.prediction(),
+        }
+        *_, last = (folder for folder in run.values() if folder.startswith("train/"))
+        artifacts: dict[str, str | list[str]] = {"checkpoint": f"{last}/{self.config.evaluation.checkpoint}.pt"}
+        for name in ("masks", "labels"):
+            stores = [folder for role, folder in run.items() if role.startswith(name) and folder.startswith("predict/")]
+            artifacts[name] = [f"{folder}/masks.h5" for folder in stores]
+        return settings, artifacts
+
+    def prediction(self) -> dict[str, Any]:
+        """How a network is applied to an image; without tiles there is no overlap."""
+        settings = self.config.prediction.model_dump()
+        return settings if settings["tile"] else settings | {"overlap": None}
+
+    def add(
+        self,
+        kind: str,
+        slug: str,
+        settings: Mapping[str, Any],
+        subsets: Sequence[str],
+        inputs: Mapping[str, str | list[str]],
+        outputs: tuple[str, ...],
+        files: Mapping[str, str] | None = None,
+        components: tuple[str, ...] = (),
+    ) -> str:
+        """Make a stage known; returns its folder."""
+        data = {subset: self.fingerprints[subset] for subset in subsets}
+        manifests = {subset: self.manifests[subset] for subset in subsets}
+        name, code = f"{slug}-seed{self.seed}", self.code_of(kind, components)
+        stage = Stage(kind, name, settings, data, inputs, outputs, code, files or {}, manifests, components)
+        return self.stages.setdefault(stage.folder, stage).folder
+
+
+METRICS = ("metrics.json", "images.csv", "stage.json")
+
+
+def flat(inputs: Mapping[str, str | list[str]]) -> list[str]:
+    """The paths of all artifacts that a stage reads, from its inputs by name."""
+    return [path for paths in inputs.values() for path in ([paths] if isinstance(paths, str) else paths)]

@@ -1,0 +1,56 @@
+"""Which pseudo-labeled images are used first: the most stable ones (ST++) or, as a control, a random draw.
+
+Both functions split a list of image ids into a reliable and an unreliable part, of floor(N * share) ids and the rest,
+each in the order of the list.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stpp.errors import StppError
+from stpp.plan.counts import reliable_count
+from stpp.scoring.stability import most_stable_first
+
+
+def select_reliable(ids: Sequence[str], scores: Sequence[float], share: float) -> tuple[list[str], list[str]]:
+    """Split `ids` into the floor(N * share) ids of the highest scores, ties in list order, and the others.
+
+    (ST++, Algorithm 2; the paper's share is 0.5.) `scores[i]` belongs to `ids[i]`. StppError if the share is not in
+    (0, 1] or leaves no reliable image; ValueError for scores that are too few, too many or not finite.
+    """
+    values = np.asarray(scores, np.float64)
+    if values.shape != (len(ids),) or not np.isfinite(values).all():
+        raise ValueError(f"expected {len(ids)} finite scores, one an image, got {values}")
+    return _split(ids, most_stable_first(values)[: _count(len(ids), share)])
+
+
+def select_random(ids: Sequence[str], share: float, seed: int) -> tuple[list[str], list[str]]:
+    """Split `ids` into floor(N * share) ids drawn uniformly without replacement, and the others.
+
+    For one seed a larger share contains the draw of a smaller one. StppError as for `select_reliable`.
+    """
+    count = _count(len(ids), share)
+    return _split(ids, np.random.default_rng(seed).permutation(len(ids))[:count])
+
+
+def _count(total: int, share: float) -> int:
+    if not 0 < share <= 1:
+        raise StppError(f"The reliable share is {share}; it must be above 0 and at most 1 (the paper uses 0.5).")
+    count = reliable_count(total, share)
+    if count == 0:
+        raise StppError(
+            f"A reliable share of {share} of {total} unlabeled images is no image, so there is nothing to train the "
+            "first phase on: raise the share or add unlabeled images."
+        )
+    return count
+
+
+def _split(ids: Sequence[str], chosen: NDArray[np.int64]) -> tuple[list[str], list[str]]:
+    wanted = np.zeros(len(ids), bool)
+    wanted[chosen] = True
+    return (
+        [image for image, reliable in zip(ids, wanted) if reliable],
+        [image for image, reliable in zip(ids, wanted) if not reliable],
+    )

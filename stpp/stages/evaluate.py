@@ -1,0 +1,126 @@
+"""mIoU of a network on val or test, and of stored masks against true ones where those happen to exist."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stpp.data.manifest import Row
+from stpp.data.reading import mask_of
+from stpp.labels import IGNORE
+from stpp.runtime.progress import followed
+from stpp.runtime.stage import Runtime, Stage
+from stpp.scoring.metrics import Confusion, confusion_matrix, iou, mean_iou, pixel_accuracy, total
+from stpp.store.idlist import read_list
+from stpp.store.masks import MaskStore
+
+
+def run(stage: Stage, runtime: Runtime) -> None:
+    """Evaluate the checkpoint or the mask stores of `stage`; writes `metrics.json` and `images.csv`."""
+    if "checkpoint" in stage.recipe["inputs"]:
+        evaluate_checkpoint(stage, runtime)
+    else:
+        evaluate_labels(stage)
+
+
+def evaluate_checkpoint(stage: Stage, runtime: Runtime) -> None:
+    """mIoU of a network on val or test."""
+    # Here, because stored masks are evaluated without torch, which takes seconds to import.
+    from stpp.engine.inference import pick_device
+    from stpp.engine.validation import evaluate_network
+    from stpp.runtime.lease import lease
+    from stpp.runtime.process import settle
+    from stpp.store.checkpoint import load_checkpoint
+
+    settle(runtime.threads)
+    device = pick_device(lease(runtime.gpus, runtime.device))
+    model = load_checkpoint(stage.input("checkpoint"), device)
+    (subset,) = stage.recipe["data"]
+    settings = stage.settings
+    rows = followed(stage.rows(subset), stage.unfinished)
+    confusion, images = evaluate_network(model.network, rows, settings["encoding"], settings["prediction"], device)
+    if subset == "val" and stage.recipe["inputs"]["checkpoint"].endswith("/best.pt"):
+        stage.warn("the mIoU on val is too high, because val chose the checkpoint; only a test set tells")
+    write(stage, {"subset": subset, **summary(confusion, model.classes, len(images))}, images, {})
+    stage.finish(device=str(device), threads=runtime.threads)
+
+
+def evaluate_labels(stage: Stage) -> None:
+    """mIoU of stored masks of unlabeled images, for those that happen to have a true mask."""
+    stores = [MaskStore(path) for path in stage.inputs("masks")]
+    classes = stores[0].classes
+    images = evaluate_stores(stores, stage.rows("truth"), stage.settings["encoding"])
+    groups = _groups(stage, images)
+    members = {group: [id for id in images if groups[id] == group] for group in sorted(set(groups.values()))}
+    report = {
+        "subset": "truth",
+        **summary(total(images.values(), len(classes)), classes, len(images)),
+        "groups": {
+            group: summary(total([images[id] for id in ids], len(classes)), classes, len(ids))
+            for group, ids in members.items()
+        },
+    }
+    write(stage, report, images, groups)
+    stage.finish()
+
+
+def write(stage: Stage, report: Mapping[str, Any], images: Mapping[str, Confusion], groups: Mapping[str, str]) -> None:
+    """Write `metrics.json` and `images.csv`."""
+    with stage.writing("metrics.json") as path:
+        path.write_text(json.dumps({**report, "warnings": stage.warnings}, indent=1, allow_nan=False) + "\n")
+    with stage.writing("images.csv") as path:
+        write_images(images, groups, path)
+
+
+def evaluate_stores(
+    stores: Sequence[MaskStore], rows: Sequence[Row], encoding: Mapping[str, Any]
+) -> dict[str, Confusion]:
+    """Confusion matrices by image id, for those images of `rows` whose mask is in one of the stores.
+
+    Pixels that a stored mask ignores are not counted.
+    """
+    found = {}
+    for store, row in [(store, row) for store in stores for row in rows if row.id in store]:
+        mask, true = store[row.id], mask_of(row, encoding)
+        found[row.id] = confusion_matrix(mask, np.where(mask == IGNORE, IGNORE, true), encoding["classes"])
+    return found
+
+
+def summary(confusion: Confusion, classes: Sequence[str], images: int) -> dict[str, Any]:
+    """What is reported of a confusion matrix: mIoU over the classes that occur, IoU a class, pixel accuracy; in [0, 1].
+
+    A class that occurs neither in masks nor in predictions has no IoU (null).
+    """
+    return {
+        "images": images,
+        "miou": _number(mean_iou(confusion)),
+        "pixel_accuracy": _number(pixel_accuracy(confusion)),
+        "iou": {name: _number(value) for name, value in zip(classes, iou(confusion))},
+        "confusion": confusion.tolist(),
+    }
+
+
+def write_images(images: Mapping[str, Confusion], groups: Mapping[str, str], path: Path) -> None:
+    """CSV: id, mIoU of that image alone, and its group where there are groups."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "miou", *(["group"] if groups else [])])
+        for id, confusion in images.items():
+            value = _number(mean_iou(confusion))
+            writer.writerow([id, "" if value is None else repr(value), *([groups[id]] if groups else [])])
+
+
+def _groups(stage: Stage, images: Mapping[str, Confusion]) -> dict[str, str]:
+    """`reliable` or `unreliable` for each image, where the stage knows the reliable ones."""
+    if "reliable" not in stage.recipe["inputs"]:
+        return {}
+    reliable = set(read_list(stage.input("reliable")))
+    return {id: "reliable" if id in reliable else "unreliable" for id in images}
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,96 @@
+"""Masks of unlabeled images from one checkpoint: the stability masks, and the pseudo-labels."""
+
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from stpp.data.ahead import windows
+from stpp.data.manifest import Row
+from stpp.data.reading import image_of
+from stpp.engine.inference import WINDOW, pick_device, predict_masks
+from stpp.models.folding import for_prediction
+from stpp.runtime.faults import explained, prediction_advice
+from stpp.runtime.lease import lease
+from stpp.runtime.process import settle
+from stpp.runtime.progress import Parts, Progress
+from stpp.runtime.stage import Runtime, Stage
+from stpp.stages.reuse import earlier_masks
+from stpp.stages.shards import finish, part_name, shard_folder, shard_rows
+from stpp.store.checkpoint import Model, load_checkpoint
+from stpp.store.masks import MaskStore, MaskWriter, assemble, voc_palette
+
+
+def run(stage: Stage, runtime: Runtime) -> None:
+    """Predict the masks of `stage`: all of them, or with several shards the part `runtime.shard`.
+
+    All at once writes `masks.h5` and ends the stage; a shard writes `parts/I-of-N.h5`, for `join`. Masks that another
+    stage has predicted already are taken from there. A stage that was stopped goes on after the masks that it saved.
+    Raises StppError for too little memory; Stopped if a signal asked for it.
+    """
+    settle(runtime.threads)
+    rows = shard_rows(stage, runtime)
+    device = pick_device(lease(runtime.gpus, runtime.device))
+    model = load_checkpoint(stage.input("checkpoint"), device)
+    name = "masks.h5" if runtime.shards == 1 else part_name(runtime.shard, runtime.shards)
+    folder = shard_folder(stage, runtime.shard, runtime.shards)
+    with Progress(folder, stage.basis, runtime.save_minutes) as progress:
+        saved = predict_in_parts(stage, rows, model, device, progress)
+    with stage.writing(name) as path:
+        if len(saved) == 1:
+            shutil.copyfile(saved[0], path)
+        else:
+            assemble(saved, [row.id for row in rows], path)
+    if runtime.shards == 1:
+        finish(stage, device=str(device), threads=runtime.threads, images=len(rows))
+
+
+def predict_in_parts(
+    stage: Stage, rows: Sequence[Row], model: Model, device: torch.device, progress: Progress
+) -> list[Path]:
+    """Predict the masks of `rows`, closing a part file whenever it is time to save; returns the parts, in order.
+
+    They hold the confidence of each pixel where the stage's settings ask for it.
+    """
+    prediction, tta = stage.settings["prediction"], stage.settings["tta"]
+    confident = stage.settings.get("confidence", False)
+    network = for_prediction(model.network, prediction["precision"])
+    described = {
+        "classes": model.classes,
+        "palette": voc_palette(len(model.classes)),
+        "producer": stage.recipe["identity"],
+        "confidence": confident,
+    }
+    parts = Parts(progress.folder, "h5", lambda path: len(MaskStore(path)))
+    saved, done = parts.done()
+    known = earlier_masks(stage, rows[done:])
+
+    def pixels_of(row: Row) -> NDArray[np.uint8] | None:
+        return None if row.id in known else np.asarray(image_of(row))
+
+    with tqdm(total=len(rows), initial=done, unit="img", desc=stage.folder.name, mininterval=1, maxinterval=30) as bar:
+        while done < len(rows) or not saved:
+            with parts.writing(done) as path, MaskWriter(path, **described) as writer:
+                for window in windows(rows[done:], pixels_of, WINDOW[device.type]):
+                    images = [image for _, image in window if image is not None]
+                    height, width = max((image.shape[:2] for image in images), key=math.prod, default=(1, 1))
+                    with explained(prediction_advice(height, width, len(model.classes), prediction, tta)):
+                        masks = iter(predict_masks(network, images, device, prediction, tta, confident=confident))
+                    for row, image in window:
+                        if image is not None:
+                            writer.add(row.id, *next(masks))
+                        else:
+                            store = known[row.id]
+                            writer.add(row.id, store[row.id], store.confidence(row.id) if confident else None)
+                    bar.update(len(window))
+                    progress.tell(int(bar.n), len(rows), device=str(device))
+                    if progress.due:
+                        break
+            saved, done = parts.done()
+            progress.saved(f"after {done} of {len(rows)} images")
+    return saved

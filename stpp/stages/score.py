@@ -1,0 +1,147 @@
+"""The stage that scores how stable the K checkpoints' masks of each unlabeled image are."""
+
+import io
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stpp.errors import StppError
+from stpp.labels import IGNORE
+from stpp.runtime.progress import Parts, Progress
+from stpp.runtime.stage import Runtime, Stage
+from stpp.scoring.stability import ahead, pairs, ranks, score_table, scores_of, stability_scores
+from stpp.store.alike import check_sizes, masks_in_order
+from stpp.store.masks import MaskStore
+from stpp.store.scores import write_score_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PART = 100_000
+"""Numbers that are in memory at once, 800 kB of them: then their part is closed."""
+BLOCK = 1000
+"""Images whose lines of the table are in memory at once."""
+
+
+def run(stage: Stage, runtime: Runtime) -> None:
+    """Compare the mask stores of `stage`; writes `scores.csv`. Memory does not grow with the number of images.
+
+    Each store takes some megabyte while it is open, and all are closed before pandas is loaded, which takes more: the
+    peak hardly grows with the number of stores either. A stage that was stopped goes on after the images that it saved.
+    Raises Stopped if a signal asked for it.
+    """
+    stores = [MaskStore(path) for path in stage.inputs("masks")]
+    count, definition = len(stores), stage.settings["definition"]
+    with Progress(stage.unfinished, stage.basis, runtime.save_minutes) as progress, ExitStack() as opened:
+        for store in stores:
+            opened.enter_context(store)
+        parts = compare_in_parts(stores, pairs(count, definition), progress)
+    with stage.writing("scores.csv") as path:
+        write_score_table(tables(stores[0], parts, count, definition), path)
+    images = len(stores[0])
+    if images > 1 and len({edge for part in parts for edge in edges(part, count, definition)}) == 1:
+        stage.warn(f"{stage.folder.name}: all {images} images have the same stability score, so it selects nothing")
+    if uniform := sum(one_class(np.load(part)) for part in parts):
+        stage.warn(
+            f"{stage.folder.name}: in {uniform} of {images} images all {count} masks are one and the same "
+            "class, which scores highest whether it is right or wrong"
+        )
+    stage.finish(images=images)
+
+
+def compare_in_parts(
+    stores: Sequence[MaskStore], compared: Sequence[tuple[int, int]], progress: Progress
+) -> list[Path]:
+    """`compare_masks` of all images: files of float64 (N, 1 + pairs).
+
+    One is closed after PART numbers, and whenever it is time to save.
+    """
+    parts = Parts(progress.folder, "npy", lambda path: len(np.load(path, mmap_mode="r")))
+    saved, done = parts.done()
+    while done < len(stores[0]) or not saved:
+        values = array("d")
+        for number, (image, masks) in enumerate(masks_in_order(stores, done), done + 1):
+            values.extend(compare_masks(stores, image, masks, compared))
+            progress.tell(number, len(stores[0]))
+            if progress.due or len(values) >= PART:
+                break
+        write_rows(parts, done, np.array(values).reshape(-1, 1 + len(compared)))
+        saved, done = parts.done()
+        progress.saved(f"after {done} of {len(stores[0])} images")
+    return saved
+
+
+def compare_masks(
+    stores: Sequence[MaskStore],
+    image: str,
+    masks: Sequence[NDArray[np.uint8]],
+    compared: Sequence[tuple[int, int]],
+) -> list[float]:
+    """How many classes the last checkpoint's mask of `image` has, then `mask_mean_iou` of each pair of `compared`.
+
+    `masks` are those of the image in the stores, uint8 (H, W) each. StppError if they differ in size, or if two of them
+    share no pixel.
+    """
+    check_sizes(stores, image, masks)
+    values, present = stability_scores(masks, len(stores[0].classes), compared)
+    if np.isnan(values).any():
+        raise StppError(
+            f"Image {image!r} cannot be scored: two of its masks in {', '.join(str(s.path) for s in stores)} have "
+            f"no pixel with a class in common (the others are {IGNORE}). Predict them again without ignored pixels."
+        )
+    return [float(present), *values.tolist()]
+
+
+def write_rows(parts: Parts, first: int, rows: NDArray[np.float64]) -> None:
+    """Close the part that begins with item `first`.
+
+    By way of memory: numpy writes to a file through a buffer of C, and does not see that emptying it fails.
+    """
+    buffer = io.BytesIO()
+    np.save(buffer, rows)
+    with parts.writing(first) as path:
+        path.write_bytes(buffer.getbuffer())
+
+
+def tables(store: MaskStore, parts: Sequence[Path], checkpoints: int, definition: str) -> Iterator["pd.DataFrame"]:
+    """The score table of the images of the store, in pieces."""
+    first = 0
+    for number, part in enumerate(parts):
+        rows = np.load(part)
+        rank = ranks_of(parts, number, checkpoints, definition)
+        for start in range(0, max(1, len(rows)), BLOCK):
+            some = slice(start, start + BLOCK)
+            names = store.names(slice(first + start, first + start + len(rows[some])))
+            yield score_table(names, rows[some], rank[some], checkpoints, definition)
+        first += len(rows)
+
+
+def ranks_of(parts: Sequence[Path], number: int, checkpoints: int, definition: str) -> NDArray[np.int64]:
+    """The rank among the images of all parts of each image of one of them; a second part is in memory at a time."""
+    scores = part_scores(parts[number], checkpoints, definition)
+    rank = ranks(scores)
+    for other, part in enumerate(parts):
+        if other != number:
+            rank += ahead(scores, part_scores(part, checkpoints, definition), earlier=other < number)
+    return rank
+
+
+def part_scores(part: Path, checkpoints: int, definition: str) -> NDArray[np.float64]:
+    """The scores of the images of a part: float64 (N,)."""
+    return scores_of(np.load(part), checkpoints, definition)["score"]
+
+
+def edges(part: Path, checkpoints: int, definition: str) -> tuple[float, float]:
+    """The lowest and the highest score of a part."""
+    scores = part_scores(part, checkpoints, definition)
+    return float(scores.min()), float(scores.max())
+
+
+def one_class(rows: NDArray[np.float64]) -> int:
+    """Of how many images all masks are one and the same class."""
+    return int(((rows[:, 0] == 1) & (rows[:, 1:] == 1).all(axis=1)).sum())

@@ -1,0 +1,144 @@
+"""Checkpoints: everything that is needed to use a network again, as tensors and plain values."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stpp.errors import StppError, shortened
+from stpp.files import replacing
+from stpp.models import build
+from stpp.models.network import SegmentationNetwork
+from stpp.runtime.faults import explained
+from stpp.store.tensorfile import is_count, read_tensors
+from stpp.terminal import is_line
+
+FORMAT = 1
+MEAN = (0.485, 0.456, 0.406)
+"""ImageNet mean of R, G, B in [0, 1], as torchvision's weights expect."""
+STD = (0.229, 0.224, 0.225)
+"""ImageNet standard deviation of R, G, B in [0, 1]."""
+
+DESCRIPTION = {
+    *("architecture", "backbone", "output_stride", "weights", "rates", "head_channels", "decoder_channels"),
+    *("low_level_channels", "dropout"),
+}
+"""What describes a network: the keys of `build`, and where its initial weights came from."""
+MOST_RATES, FARTHEST_RATE, MOST_CHANNELS = 8, 1 << 10, 1 << 16
+MOST_CLASSES = 255
+"""255 itself means ignore in masks."""
+PARTS: Mapping[str, Callable[[Any], bool]] = {
+    "architecture": lambda value: isinstance(value, str),
+    "backbone": lambda value: isinstance(value, str),
+    "output_stride": lambda value: is_count(value, 8, 16),
+    "rates": lambda value: (
+        value is None
+        or (
+            isinstance(value, list | tuple)
+            and 0 < len(value) <= MOST_RATES
+            and all(is_count(rate, 1, FARTHEST_RATE) for rate in value)
+        )
+    ),
+    "head_channels": lambda value: value is None or is_count(value, 1, MOST_CHANNELS),
+    "decoder_channels": lambda value: is_count(value, 1, MOST_CHANNELS),
+    "low_level_channels": lambda value: is_count(value, 1, MOST_CHANNELS),
+    "dropout": lambda value: isinstance(value, int | float) and 0 <= value <= 2,
+}
+"""What each part of a network's description must be, before one is built."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with what it needs to read an image: class names in label order, normalisation."""
+
+    network: SegmentationNetwork
+    classes: Sequence[str]
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Tensor], settings: Mapping[str, Any], epoch: int) -> None:
+    """Write a checkpoint whole or not at all. `state` is the network's state dict.
+
+    `settings` has `network`, the mapping that `build` takes, and `classes`. The bytes depend on the values alone, not
+    on the path or the device.
+    """
+    content = {
+        "format": FORMAT,
+        "network": dict(settings["network"]),
+        "classes": list(settings["classes"]),
+        "mean": list(MEAN),
+        "std": list(STD),
+        "epoch": epoch,
+        "state_dict": {
+            name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()
+        },
+    }
+    with replacing(path) as temporary:
+        write_tensors(content, temporary)
+
+
+def write_tensors(content: Mapping[str, Any], path: Path) -> None:
+    """Write tensors and plain values as `torch.save` does.
+
+    By way of memory: a path would enter the bytes, and of a full disk torch's own writer says nothing useful.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    path.write_bytes(buffer.getbuffer())
+
+
+def load_checkpoint(path: Path, device: torch.device) -> Model:
+    """Read a checkpoint; the network is in evaluation mode, on `device`, in channels_last memory.
+
+    Raises StppError if the file is no checkpoint of this program, or its weights are not those of its network.
+    """
+    try:
+        with explained(f"close other programs, or read {path} on a machine with more"):
+            network, content = _read(path)
+    except StppError as error:
+        raise StppError(f"{path}: {error}") from None
+    except Exception as error:  # torch's readers and builders meet damaged files with a dozen kinds of exceptions
+        found = f"{type(error).__name__}: {shortened(str(error), 400)}"
+        raise StppError(
+            f"{path} is no checkpoint of stpp, or a damaged one ({found}); delete it and run the "
+            "training that writes it again"
+        ) from None
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.eval()
+    return Model(network, content["classes"], content["mean"], content["std"])
+
+
+def _read(path: Path) -> tuple[SegmentationNetwork, Mapping[str, Any]]:
+    """The network and the content of a checkpoint.
+
+    The network lives in the memory of the weights that are there, whatever size it claims to have.
+    """
+    content = read_tensors(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"it has no format {FORMAT}")
+    description, classes, state = content["network"], content["classes"], content["state_dict"]
+    if unknown := sorted(set(description) - DESCRIPTION):
+        raise ValueError(f"unknown parts of the network, of another version of stpp: {', '.join(map(str, unknown))}")
+    if wrong := [key for key, fits in PARTS.items() if not fits(description[key])]:
+        raise ValueError(f"parts of the network of another kind than expected: {', '.join(wrong)}")
+    if not isinstance(classes, list) or not all(isinstance(name, str) and is_line(name) for name in classes):
+        raise TypeError("its classes are no list of names")
+    if not 0 < len(classes) <= MOST_CLASSES:
+        raise ValueError(f"it has {len(classes)} classes, expected 1 to {MOST_CLASSES}")
+    if (content["mean"], content["std"]) != (list(MEAN), list(STD)):
+        raise ValueError("another normalisation than ImageNet's")
+    with torch.device("meta"):
+        network = build(description, len(classes))
+    for name, own in network.state_dict().items():
+        given = state[name]
+        if (given.shape, given.dtype, given.layout) != (own.shape, own.dtype, own.layout):
+            raise ValueError(f"{name} is {given.dtype} {tuple(given.shape)}, expected {own.dtype} {tuple(own.shape)}")
+        if not given.isfinite().all():
+            raise ValueError(f"{name} has values that are not finite")
+    network.load_state_dict(state, assign=True)
+    return network, content
