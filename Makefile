@@ -1,11 +1,12 @@
-# make demo | make ablations | make camvid | make test | make browser | make durability | make cluster | make bench
-# make demo SEEDS=3, make camvid CAMVID=path, make durability KILLS=10 POINTS=all, make bench REFERENCE=path [MODEL=checkpoint] [AT_ONCE=2]
+# make demo | make ablations | make camvid | make test | make golden | make browser | make durability | make cluster | make bench
+# make demo SEEDS=3, make camvid CAMVID=path, make golden BASE=origin/main, make durability KILLS=10 POINTS=all, make bench REFERENCE=path [MODEL=checkpoint] [AT_ONCE=2]
 # make check | make docs | make lock
 
 PYTHON ?= python3
 VENV   ?= .venv
 CORES  ?= all
 SEEDS  ?= 1
+BASE   ?= HEAD
 KILLS  ?= 50
 POINTS ?= 300
 AT_ONCE ?= 1
@@ -19,7 +20,7 @@ CHECK := $(BIN)/stpp config check
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SEED_LIST := [$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
 
-.PHONY: setup demo ablations camvid test browser durability cluster bench check docs lock
+.PHONY: setup demo ablations camvid test golden browser durability cluster bench check docs lock
 
 setup: $(VENV)/ready
 
@@ -49,6 +50,9 @@ camvid: setup  ## the whole pipeline on CamVid, 1/8 of the labels, on a CPU
 
 test: setup check  ## everything that is checked before a change lands
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+
+golden: setup  ## whether the code as it is computes the same bytes as that of BASE: twice 12 minutes of processor time
+	$(BIN)/python tests/golden.py --base $(BASE) --cores $(CORES)
 
 browser: setup  ## open the demo's report in Chromium, check it, and take pictures of it
 	$(BIN)/snakemake report --cores $(CORES) --config 'seeds=$(SEED_LIST)'

@@ -29,9 +29,11 @@ def small_demo() -> dict[str, Any]:
     return config
 
 
-def start(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
+def start(
+    folder: Path, *arguments: str, environment: Mapping[str, str] | None = None, project: Path = PROJECT
+) -> "subprocess.Popen[bytes]":
     """Start the workflow as a user does, in a process group of its own; `folder` has `config.yaml` and gets `log`."""
-    command = [sys.executable, "-m", "snakemake", "-s", str(PROJECT / "Snakefile"), "--configfile", "config.yaml"]
+    command = [sys.executable, "-m", "snakemake", "-s", str(project / "Snakefile"), "--configfile", "config.yaml"]
     return launch(folder, [*command, *arguments], environment)
 
 
@@ -87,8 +89,8 @@ def artifacts(folder: Path, times: Sequence[str] = TIMES) -> dict[str, bytes]:
     return found
 
 
-def differences(expected: Mapping[str, bytes], found: Mapping[str, bytes]) -> Iterator[str]:
-    """What differs between two runs' artifacts, a line each."""
+def differences(expected: Mapping[str, object], found: Mapping[str, object]) -> Iterator[str]:
+    """What differs between two runs' artifacts, or their digests, by their names, a line each."""
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             what = "missing" if name not in found else "left over" if name not in expected else "other bytes"
