@@ -87,6 +87,7 @@ check: setup  ## formatting, lint and types
 docs: setup  ## the generated part of the documentation
 	$(BIN)/stpp config reference > docs/config.md
 	$(BIN)/stpp config schema > docs/config.schema.json
+	$(BIN)/stpp config methods > docs/methods.md
 
 lock: setup  ## pin what is installed now
 	$(BIN)/python envs/lock.py

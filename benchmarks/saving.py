@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 
 from stpp.engine.distributed import Team
+from stpp.engine.optimisation import make_optimizer
 from stpp.engine.resume import Saver, TrainingState
 from stpp.models import build
 from stpp.settings.config import Runtime
-from stpp.stages.train import make_optimizer
 
 LIMIT = 0.02
 REPEATS = 5
@@ -33,14 +33,13 @@ def state_of(architecture: str, backbone: str) -> TrainingState:
     description = {"architecture": architecture, "backbone": backbone, "output_stride": 8, "rates": [6, 12, 18]}
     description |= {"head_channels": None, "decoder_channels": 256, "low_level_channels": 48, "dropout": 0.5}
     network = build(description, 21)
-    optimizer = make_optimizer(network, {"head_multiplier": 10.0, "momentum": 0.9, "weight_decay": 1e-4})
+    optimizer = make_optimizer([network], {"head_multiplier": 10.0, "momentum": 0.9, "weight_decay": 1e-4})
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     weights = {name: value.clone() for name, value in network.state_dict().items()}
-    return TrainingState(
-        network, optimizer, torch.zeros(()), best={"miou": 0.5, "epoch": 1, "state_dict": weights}, history=[]
-    )
+    best = {"miou": 0.5, "epoch": 1, "state_dict": weights}
+    return TrainingState({"student": network}, network, optimizer, torch.zeros(()), best=best)
 
 
 def main() -> int:

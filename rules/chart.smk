@@ -3,7 +3,7 @@
 
 rule chart:
     input:
-        GRAPH.reads("chart"),
+        unpack(GRAPH.reads("chart")),
     output:
         f"{STAGES}/chart/{{stage}}/data.csv",
         f"{STAGES}/chart/{{stage}}/chart.png",

@@ -1,7 +1,6 @@
 # The configuration, checked, and the plan that the rules ask. Nothing that a job reads is written before the first job
 # starts.
 
-import re
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ sys.path.insert(0, str(PROJECT))
 
 from stpp.commands import workflow as stages
 from stpp.settings.configfile import load
+from stpp.methods import methods
 from stpp.plan.rules import (
     Graph,
     after_a_run,
@@ -77,6 +77,6 @@ LOGS = f"{RESULTS}/logs"
 GRAPH = Graph(RESULTS, PLAN)
 # What a long chain of stages waits for goes first, evaluations (priority 0) when nothing else can: so no core is idle
 # while one chain is still to be done.
-LONG_CHAIN, LAST_STUDENT = 2, 1
+LONG_CHAIN, LAST_TRAINING = 2, 1
 COMPILING = " --compile" * RUNTIME.train.compile
 SAVING = f"--save-minutes {RUNTIME.save_minutes:g}"

@@ -3,7 +3,7 @@
 
 rule evaluate:
     input:
-        GRAPH.reads("evaluate"),
+        unpack(GRAPH.reads("evaluate")),
     output:
         f"{STAGES}/evaluate/{{stage}}/metrics.json",
         f"{STAGES}/evaluate/{{stage}}/images.csv",

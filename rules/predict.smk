@@ -7,7 +7,7 @@ if RUNTIME.shards == 1:
 
     rule predict:
         input:
-            GRAPH.reads("predict"),
+            unpack(GRAPH.reads("predict")),
         output:
             f"{STAGES}/predict/{{stage}}/masks.h5",
             f"{STAGES}/predict/{{stage}}/stage.json",
@@ -33,7 +33,7 @@ else:
 
     rule predict_shard:
         input:
-            GRAPH.reads("predict"),
+            unpack(GRAPH.reads("predict")),
         output:
             temp(f"{STAGES}/predict/{{stage}}/parts/{{shard}}-of-{{shards}}.h5"),
         log:

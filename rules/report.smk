@@ -4,7 +4,7 @@
 
 rule write_report:
     input:
-        GRAPH.reads("report"),
+        unpack(GRAPH.reads("report")),
     output:
         report(
             f"{STAGES}/report/{{stage}}/report.html",

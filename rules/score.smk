@@ -3,7 +3,7 @@
 
 rule score:
     input:
-        GRAPH.reads("score"),
+        unpack(GRAPH.reads("score")),
     output:
         f"{STAGES}/score/{{stage}}/scores.csv",
         f"{STAGES}/score/{{stage}}/stage.json",

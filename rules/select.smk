@@ -3,7 +3,7 @@
 
 rule select:
     input:
-        GRAPH.reads("select"),
+        unpack(GRAPH.reads("select")),
     output:
         f"{STAGES}/select/{{stage}}/reliable.txt",
         f"{STAGES}/select/{{stage}}/unreliable.txt",
@@ -31,7 +31,7 @@ rule select:
 
 rule select_pixels:
     input:
-        GRAPH.reads("select"),
+        unpack(GRAPH.reads("select")),
     output:
         f"{STAGES}/select/{{stage}}/masks.h5",
         f"{STAGES}/select/{{stage}}/stage.json",

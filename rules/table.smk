@@ -3,7 +3,7 @@
 
 rule write_table:
     input:
-        GRAPH.reads("table"),
+        unpack(GRAPH.reads("table")),
     output:
         report(f"{STAGES}/table/{{stage}}/table.csv", category="Results", labels={"what": "experiments"}),
         report(f"{STAGES}/table/{{stage}}/runs.csv", category="Results", labels={"what": "runs"}),

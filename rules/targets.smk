@@ -11,13 +11,6 @@ localrules:
     table,
     charts,
     report,
-    suponly,
-    plain,
-    st,
-    random,
-    stpp,
-    pixel,
-    supervised,
 
 
 rule teacher:
@@ -76,50 +69,13 @@ rule report:
         "The report is there"
 
 
-rule suponly:
-    input:
-        lambda wildcards: GRAPH.files(method="suponly"),
-    message:
-        "All of method suponly is there"
+for method in methods():
 
-
-rule plain:
-    input:
-        lambda wildcards: GRAPH.files(method="plain"),
-    message:
-        "All of method plain is there"
-
-
-rule st:
-    input:
-        lambda wildcards: GRAPH.files(method="st"),
-    message:
-        "All of method st is there"
-
-
-rule random:
-    input:
-        lambda wildcards: GRAPH.files(method="random"),
-    message:
-        "All of method random is there"
-
-
-rule stpp:
-    input:
-        lambda wildcards: GRAPH.files(method="st++"),
-    message:
-        "All of method st++ is there"
-
-
-rule pixel:
-    input:
-        lambda wildcards: GRAPH.files(method="pixel"),
-    message:
-        "All of method pixel is there"
-
-
-rule supervised:
-    input:
-        lambda wildcards: GRAPH.files(method="supervised"),
-    message:
-        "All of method supervised is there"
+    rule:
+        name:
+            method.target
+        input:
+            lambda wildcards, method=method: GRAPH.files(method=method.name),
+        localrule: True
+        message:
+            f"All of method {method.name} is there"

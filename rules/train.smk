@@ -1,22 +1,22 @@
 # Teachers and students. K differs between experiments, and with it the files that a teacher writes, so there is one
 # rule for each set of files. The initial weights are fetched where there is internet: on the submit host.
 
-for variant, files in GRAPH.trainings().items():
+for trainings in GRAPH.trainings():
 
     rule:
         name:
-            f"train_{variant.replace('-', '_')}"
+            f"train_{trainings.name.replace('-', '_')}"
         input:
-            GRAPH.reads("train"),
+            unpack(GRAPH.reads("train")),
         output:
-            [f"{STAGES}/train/{{stage}}/{file}" for file in files],
+            **{name: f"{STAGES}/train/{{stage}}/{file}" for name, file in trainings.files.items()},
         log:
             f"{LOGS}/train/{{stage}}.log",
         benchmark:
             f"{LOGS}/train/{{stage}}.tsv"
         wildcard_constraints:
-            stage=f"{variant}-[^/]+",
-        priority: LAST_STUDENT if re.match("(student|supervised)-(no)?val", variant) or "phase2" in variant else LONG_CHAIN
+            stage=f"{trainings.name}-[^/]+",
+        priority: LAST_TRAINING if trainings.last else LONG_CHAIN
         conda:
             "../envs/environment.yaml"
         threads: max(1, RUNTIME.train.gpu) * (RUNTIME.train.threads + RUNTIME.train.workers)

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 PACKAGE = Path(__file__).parent
-ENCODERS, DECODERS = "models/encoders", "models/decoders"
+ENCODERS, DECODERS, METHODS = "models/encoders", "models/decoders", "methods"
 
 
 @cache

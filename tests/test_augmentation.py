@@ -48,7 +48,8 @@ def classes(height: int, width: int, seed: int = 0, count: int = 21) -> np.ndarr
 
 def run(image, mask, settings, *, crop, base_size, index=0, epoch=0, role="student", seed=0):
     place = {"seed": seed, "role": role, "epoch": epoch, "index": index}
-    return augment(image, mask, settings, crop=crop, base_size=base_size, **place)
+    ((pixels, labels),) = augment(image, mask, settings, crop=crop, base_size=base_size, **place)
+    return pixels, labels
 
 
 def distance(sample, reference) -> float:

@@ -12,7 +12,7 @@ from stpp.errors import StppError
 from stpp.settings import Section
 from stpp.settings.config import Config
 from stpp.settings.configfile import load, read, resolved
-from stpp.settings.reference import reference, schema
+from stpp.settings.reference import methods, reference, schema
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,7 +46,7 @@ FAULTS = {
         minimal(experiments={"e": {"method": "st", "selection": {"shares": 0.5}}}),
         "experiments.e: selection.shares: unknown setting; did you mean 'share'?",
     ),
-    "unknown method": (minimal(experiments={"e": {"method": "stpp"}}), "Input should be 'suponly'"),
+    "unknown method": (minimal(experiments={"e": {"method": "stpp"}}), "experiments.e.method: Input should be '"),
     "no method": (minimal(experiments={"e": {}}), "experiments.e.method: this setting is required"),
     "name with a slash": (minimal(name="a/b"), "name: String should match pattern"),
     "name that begins with a dash": (minimal(name="-a"), "name: String should match pattern"),
@@ -187,6 +187,7 @@ def test_every_setting_is_described() -> None:
 def test_the_generated_documents_are_up_to_date() -> None:
     assert (ROOT / "docs/config.md").read_text() == reference(), "run `make docs`"
     assert (ROOT / "docs/config.schema.json").read_text() == schema(), "run `make docs`"
+    assert (ROOT / "docs/methods.md").read_text() == methods(), "run `make docs`"
 
 
 def test_the_schema_accepts_what_the_program_accepts() -> None:

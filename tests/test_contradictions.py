@@ -6,6 +6,7 @@ import fabricate
 import pytest
 
 from stpp.commands.workflow import contradictions
+from stpp.methods import methods
 from stpp.settings.configfile import load, resolved
 
 
@@ -19,7 +20,7 @@ def said(method: str, counts: dict[str, int], **changes: Any) -> list[str]:
 ENOUGH = {"labeled": 4, "unlabeled": 6, "val": 2}
 
 
-@pytest.mark.parametrize("method", ["suponly", "plain", "st", "random", "st++", "pixel"])
+@pytest.mark.parametrize("method", [method.name for method in methods() if not method.truth])
 def test_enough_data_is_no_problem(method: str) -> None:
     assert said(method, ENOUGH) == []
 
@@ -55,3 +56,11 @@ def test_pixels_of_all_images_are_enough_where_a_share_of_them_is_not() -> None:
     few = {"labeled": 4, "unlabeled": 1}
     assert said("pixel", few) == []
     assert said("st++", few) != []
+
+
+@pytest.mark.parametrize("method", [method.name for method in methods() if method.online])
+def test_half_of_each_batch_has_to_be_unlabeled(method: str) -> None:
+    (none,), (few,) = said(method, {"labeled": 4}), said(method, {"labeled": 4, "unlabeled": 1})
+    assert f"method {method} needs unlabeled images" in none
+    assert f"half of each batch of method {method} are unlabeled images, 2, but there are 1 in all" in few
+    assert said(method, {"labeled": 1, "unlabeled": 2}) == []

@@ -282,7 +282,7 @@ def test_too_little_memory_says_which_setting_to_lower_and_by_how_much(
     def fail(*given: Any, **named: Any) -> None:
         raise error
 
-    monkeypatch.setattr("stpp.stages.train.forward", fail)
+    monkeypatch.setattr("stpp.engine.networks.forward", fail)
     assert run(fabricate.only(copy, "train/student-phase2*")) == 1
     said = capsys.readouterr().err
     assert message in said

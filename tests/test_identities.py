@@ -12,6 +12,7 @@ from typing import Any
 import fabricate
 import pytest
 
+from stpp.methods import methods
 from stpp.plan.expansion import expand
 from stpp.plan.graph import Plan
 from stpp.plan.identity import UNSAID, said
@@ -30,6 +31,7 @@ SECTIONS: dict[str, type[Section]] = {
     "network": Network,
     "augmentation.*": Augmentation,
     "prediction": Prediction,
+    **{f"method.{method.name}": method.settings for method in methods() if method.settings},
 }
 """The sections of a configuration that enter the settings of stages, and where there."""
 ENCODING = {"encoding.ignore_value": 255, "encoding.label_map": None, "encoding.palette_map": None}

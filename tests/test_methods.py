@@ -103,7 +103,8 @@ def test_phase_two_of_pixels_keeps_the_teachers_reliable_ones(computed: Path) ->
     from stpp.stages.train import training_data
 
     stage = Stage((computed / "pixel/seed0/student").resolve(), "train")
-    dataset, _ = training_data(stage, Runtime().cache)
+    streams, _ = training_data(stage, (), Runtime().cache)
+    (dataset,) = streams.sets
     reliable, student = store(computed, "pixel", "labels1"), store(computed, "pixel", "labels2")
     pseudo = [sample for sample in dataset.samples if sample.stores]
     assert [sample.row.id for sample in pseudo] == student.ids
@@ -133,7 +134,8 @@ def test_full_supervision_trains_on_every_true_mask_once_an_epoch(computed: Path
     from stpp.stages.train import training_data
 
     stage = Stage((computed / "supervised/seed0/supervised").resolve(), "train")
-    dataset, _ = training_data(stage, 0)
+    streams, _ = training_data(stage, (), 0)
+    (dataset,) = streams.sets
     counts = fabricate.COUNTS
     assert [sample.row.id.split("/")[1] for sample in dataset.samples] == [
         f"{subset}{n}" for subset in ("labeled", "unlabeled") for n in range(counts[subset])

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import fabricate
 import numpy as np
@@ -29,9 +29,8 @@ from stpp.report.html import VOID, Html, element, table, together
 from stpp.report.numbers import confusion, in_order, phase_name, results
 from stpp.report.page import CONTENTS
 from stpp.report.page import page as whole
-from stpp.report.provenance import METHODS, config_with_numbers, warnings
+from stpp.report.provenance import config_with_numbers, warnings
 from stpp.report.style import CSS
-from stpp.settings.config import Method
 from stpp.settings.configfile import load
 from stpp.store.masks import MaskStore, voc_palette
 
@@ -243,10 +242,6 @@ def test_warnings_come_first(folder: Path) -> None:
     assert found, "the tiny run learns too little not to be warned of"
     assert all(html.escape(warning) in text[: text.index("<main")] for warning in found)
     assert "No stage has warned" in warnings(facts())
-
-
-def test_every_method_is_explained() -> None:
-    assert set(METHODS) == set(get_args(Method))
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------

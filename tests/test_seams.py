@@ -31,12 +31,34 @@ index = {
 }
 experiments = {
     "small": {"method": "st++"},
+    "online": {"method": "drift"},
     "mobile": {"method": "st", "network": {"backbone": "mobilenet_v2", "architecture": "pspnet", "rates": None}},
 }
 raw = fabricate.tiny(experiments=experiments)
 plan = expand(load(raw), resolved, lambda _: index, lambda _: {"identity": "none", "path": ""}, code_identity)
 print(json.dumps({f"{run.experiment} {role}": folder for run in plan.runs for role, folder in run.stages.items()}))
 """
+DRIFT = """
+from stpp.methods import Method, Online
+from stpp.settings import Section, setting
+
+NAMES = ("drift",)
+
+class Settings(Section):
+    weight: float = setting(1.0, "Weight of the drift.", ge=0)
+
+def plan(graph):
+    return graph.online(METHOD)
+
+def step(batch, nets, settings, at):
+    from stpp.engine.losses import cross_entropy
+    return {"supervised": cross_entropy(nets["student"](batch.images), batch.masks, at.team)}
+
+METHOD = Method(
+    "drift", "a method of this test", plan, settings=Settings, online=Online(step, lambda settings: ("weak",))
+)
+"""
+"""A method whose training sees unlabeled images in every step."""
 
 
 @pytest.fixture
@@ -44,6 +66,7 @@ def identities(tmp_path: Path) -> Callable[[], dict[str, str]]:
     """Role -> folder of two experiments, as a copy of the package in `tmp_path` plans them."""
     shutil.copytree(ROOT / "stpp", tmp_path / "stpp", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "stpp/methods/drift.py").write_text(DRIFT)
 
     def run() -> dict[str, str]:
         done = subprocess.run(
@@ -104,16 +127,45 @@ def test_a_new_component_moves_nothing_and_can_be_chosen(
     assert done.stdout.strip() == "another"
 
 
+def test_a_new_method_moves_nothing_and_can_be_chosen(tmp_path: Path, identities: Callable[[], dict[str, str]]) -> None:
+    before = identities()
+    (tmp_path / "stpp/methods/another.py").write_text(DRIFT.replace('"drift"', '"another"'))
+    assert moved(before, identities()) == set()
+    script = (
+        "from stpp.settings.config import Experiment, Methods; print(Experiment(method='another').method, Methods())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("another another=Settings(weight=1.0)")
+
+
 @pytest.mark.parametrize(
-    ("module", "experiment"), [("encoders/mobilenet", "mobile"), ("decoders/deeplabv3plus", "small")]
+    ("module", "experiments"),
+    [
+        ("models/encoders/mobilenet", ["mobile"]),
+        ("models/decoders/deeplabv3plus", ["small", "online"]),
+        ("methods/drift", ["online"]),
+        ("methods/st", []),  # the stages that it puts together are all of it
+    ],
 )
 def test_an_edited_component_moves_the_stages_that_use_it(
-    module: str, experiment: str, tmp_path: Path, identities: Callable[[], dict[str, str]]
+    module: str, experiments: list[str], tmp_path: Path, identities: Callable[[], dict[str, str]]
 ) -> None:
     before = identities()
-    path = tmp_path / f"stpp/models/{module}.py"
+    path = tmp_path / f"stpp/{module}.py"
     path.write_text(f"{path.read_text()}\nCHANGED = 1\n")
-    assert moved(before, identities()) == {role for role in before if role.startswith(f"{experiment} ")}
+    assert moved(before, identities()) == {role for role in before if role.split()[0] in experiments}
+
+
+def test_a_methods_own_setting_moves_its_own_stages_alone(
+    tmp_path: Path, identities: Callable[[], dict[str, str]]
+) -> None:
+    before = identities()
+    replaced(
+        tmp_path / "tests/fabricate.py",
+        '    "labeling":',
+        '    "methods": {"drift": {"weight": 7.0}},\n    "labeling":',
+    )
+    assert moved(before, identities()) == {role for role in before if role.startswith("online ")}
 
 
 def test_edited_training_code_moves_what_follows_a_training(

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from stpp.data.dataset import EpochBatches, TrainingSet, samples_of
 from stpp.data.manifest import Row
 from stpp.engine.distributed import Team
-from stpp.stages.train import learning_rate, make_optimizer, masked_cross_entropy, set_learning_rate, write_history
+from stpp.engine.history import write_history
+from stpp.engine.losses import cross_entropy
+from stpp.engine.optimisation import learning_rate, make_optimizer, set_learning_rate
 from stpp.store.masks import MaskWriter
 
 ALONE = Team(torch.device("cpu"))
@@ -79,7 +81,7 @@ def test_the_head_learns_faster_and_both_groups_are_the_papers_sgd() -> None:
             return [self.parts[1]]
 
     network = Network()
-    optimizer = make_optimizer(network, PASCAL)  # type: ignore[arg-type]
+    optimizer = make_optimizer([network], PASCAL)  # type: ignore[arg-type]
     velocity, expected = [0.0, 0.0], [1.0, 1.0]
     for iteration in range(3):
         set_learning_rate(optimizer, PASCAL, iteration, 10)
@@ -103,13 +105,13 @@ def test_the_loss_is_the_mean_over_all_valid_pixels_of_the_mixed_batch() -> None
         math.log(sum(math.exp(v) for v in logits[n, :, y, x])) - logits[n, masks[n, y, x], y, x]
         for n, y, x in np.argwhere(masks != 255)
     ]
-    found = masked_cross_entropy(torch.tensor(logits), torch.tensor(masks.astype(np.uint8)), ALONE)
+    found = cross_entropy(torch.tensor(logits), torch.tensor(masks.astype(np.uint8)), ALONE)
     assert float(found) == pytest.approx(sum(losses) / len(losses), rel=1e-12)
 
 
 def test_a_batch_without_valid_pixels_is_a_zero_loss_with_zero_gradients() -> None:
     logits = torch.randn(2, 3, 4, 4, requires_grad=True)
-    loss = masked_cross_entropy(logits, torch.full((2, 4, 4), 255, dtype=torch.uint8), ALONE)
+    loss = cross_entropy(logits, torch.full((2, 4, 4), 255, dtype=torch.uint8), ALONE)
     loss.backward()
     assert float(loss) == 0
     assert logits.grad is not None

@@ -31,6 +31,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stpp.engine.distributed import Team
 from stpp.engine.inference import network_input
+from stpp.engine.losses import cross_entropy
+from stpp.engine.optimisation import forward, make_optimizer
 from stpp.models import build
 from stpp.models.folding import PRECISIONS, for_prediction
 from stpp.models.network import SegmentationNetwork
@@ -119,7 +121,7 @@ class BareStep:
         self.precision, self.team = options.precision, Team(device)
         network: SegmentationNetwork = build(settings["network"], len(settings["classes"]))
         self.network = network.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        self.optimizer = train.make_optimizer(self.network, settings["training"])
+        self.optimizer = make_optimizer([self.network], settings["training"])
         shape = (options.batch, options.crop, options.crop)
         generator = torch.Generator().manual_seed(0)
         pixels = torch.randint(256, (*shape, 3), dtype=torch.uint8, generator=generator)
@@ -128,8 +130,8 @@ class BareStep:
 
     def __call__(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        logits = train.forward(self.network, self.images, self.precision)
-        train.masked_cross_entropy(logits, self.masks, self.team).backward()  # type: ignore[no-untyped-call]
+        logits = forward(self.network, self.images, self.precision)
+        cross_entropy(logits, self.masks, self.team).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
 
 

@@ -17,6 +17,8 @@ from stpp.data.dataset import Sample, TrainingSet
 from stpp.data.manifest import Row
 from stpp.engine.distributed import Team
 from stpp.engine.inference import network_input, predict_mask
+from stpp.engine.losses import cross_entropy
+from stpp.engine.optimisation import forward, make_optimizer
 from stpp.models import build
 from stpp.models.folding import for_prediction
 from stpp.models.network import SegmentationNetwork
@@ -24,7 +26,6 @@ from stpp.runtime.process import settle
 from stpp.scoring.stability import pairs, stability_scores
 from stpp.settings.training import StudentAugmentation
 from stpp.stages.score import compare_masks
-from stpp.stages.train import forward, make_optimizer, masked_cross_entropy
 from stpp.store.alike import masks_in_order
 from stpp.store.masks import MaskStore
 
@@ -117,7 +118,7 @@ def train(scratch: Path, device: torch.device, precision: str) -> Turn:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d):
             module.p = 0.0
-    optimizer = make_optimizer(model, {"head_multiplier": 10.0, "momentum": 0.9, "weight_decay": 1e-4})
+    optimizer = make_optimizer([model], {"head_multiplier": 10.0, "momentum": 0.9, "weight_decay": 1e-4})
     for group in optimizer.param_groups:
         group["lr"] = group["factor"] * 0.001 / 4
     batches, team = np.load(scratch / "batches.npz"), Team(device)
@@ -125,7 +126,7 @@ def train(scratch: Path, device: torch.device, precision: str) -> Turn:
     def turn(number: int) -> tuple[int, np.ndarray]:
         pixels, masks = (torch.from_numpy(batches[key][number % len(batches[key])]) for key in ("images", "masks"))
         logits = forward(model, network_input(pixels, device), precision)
-        loss = masked_cross_entropy(logits, masks.to(device), team)
+        loss = cross_entropy(logits, masks.to(device), team)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -21,10 +21,11 @@ from stpp.data.dataset import EpochBatches, Sample, TrainingSet
 from stpp.data.manifest import Row
 from stpp.engine.distributed import Team
 from stpp.engine.inference import network_input
+from stpp.engine.losses import cross_entropy
+from stpp.engine.optimisation import forward
 from stpp.models import build
 from stpp.models.folding import PRECISIONS
 from stpp.runtime.process import settle
-from stpp.stages.train import forward, masked_cross_entropy
 from stpp.store.checkpoint import save_checkpoint
 
 CROP, BATCH, RATE, WARM_UP = 241, 6, 1e-3, 20
@@ -63,7 +64,7 @@ def main() -> None:
                     here.stride, here.padding, here.dilation = there.stride, there.padding, there.dilation
         images, masks = zip(*(dataset[key] for key in next(batches)))
         logits = forward(network, network_input(torch.stack(images), device), options.precision)
-        loss = masked_cross_entropy(logits, torch.stack(masks), Team(device))
+        loss = cross_entropy(logits, torch.stack(masks), Team(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -73,6 +73,8 @@ def parser() -> argparse.ArgumentParser:
 
 # --- stages -----------------------------------------------------------------------------------------------------------
 
+PAGES = ("reference", "schema", "methods")
+"""What `stpp config` prints."""
 STAGES = {
     "train": "train a teacher or a student",
     "predict": "predict the masks of unlabeled images",
@@ -306,8 +308,8 @@ def _add_config(commands: Any) -> None:
         _config,
     )
     add_example(command, "stpp config reference")
-    what = "whether FILE is a valid configuration, a reference in Markdown, or a JSON schema"
-    command.add_argument("what", choices=("check", "reference", "schema"), help=what)
+    what = "whether FILE is valid; or the settings in Markdown, their JSON schema, or the methods in Markdown"
+    command.add_argument("what", choices=("check", *PAGES), help=what)
     command.add_argument("file", type=Path, nargs="?", metavar="FILE", help="configuration file, for `check` alone")
 
 
@@ -315,7 +317,7 @@ def _config(options: argparse.Namespace) -> None:
     if (options.what == "check") != (options.file is not None):
         raise StppError(
             f"`stpp config {options.what}` takes {'one file' if options.what == 'check' else 'no file'}; write "
-            "`stpp config check FILE`, `stpp config reference` or `stpp config schema`"
+            f"`stpp config check FILE`, or `stpp config` with one of {', '.join(PAGES)}"
         )
     if options.what == "check":
         from stpp.settings.configfile import read
@@ -323,9 +325,9 @@ def _config(options: argparse.Namespace) -> None:
         read(options.file)
         print(f"{options.file} is a valid configuration.")
         return
-    from stpp.settings.reference import reference, schema
+    from stpp.settings import reference
 
-    print(reference() if options.what == "reference" else schema(), end="")
+    print(getattr(reference, options.what)(), end="")
 
 
 def _add_stamp(commands: Any) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from stpp.data.record import in_place, load_fresh
 from stpp.errors import Problems, StppError
 from stpp.files import remove_leftovers, sha256, write_text
+from stpp.methods import method
 from stpp.plan.code import code_identity
 from stpp.plan.counts import labeled_repeat, reliable_count
 from stpp.plan.expansion import expand
@@ -41,7 +42,7 @@ def prepare(config: Config, log: Callable[[str], None]) -> Plan:
     Writes nothing that a job reads: that is for `write`, when a run starts. Raises StppError.
     """
     results = Path(config.results)
-    needs_unlabeled = any(experiment.method != "suponly" for experiment in config.experiments.values())
+    needs_unlabeled = any(method(each.method).unlabeled != "none" for each in config.experiments.values())
     found: dict[str, _DataSet] = {}
 
     def index_of(config: Config) -> Mapping[str, Any]:
@@ -122,24 +123,33 @@ def contradictions(config: Config, index: Mapping[str, Any]) -> list[str]:
         problems.append(
             "a `best` checkpoint is asked for, but there is no val set to choose it; set `last`, or give one"
         )
-    if experiment.method == "supervised":
+    chosen = method(experiment.method)
+    if chosen.truth:
         if (known := counts.get("truth", 0)) < unlabeled:
             problems.append(
-                f"method supervised needs the true masks of all unlabeled images, but {unlabeled - known} of "
+                f"method {chosen.name} needs the true masks of all unlabeled images, but {unlabeled - known} of "
                 f"{unlabeled} have none; give them as a second column of the unlabeled list, or leave the method out"
             )
         return problems + _too_small("student", labeled + unlabeled, config)
-    sizes = {"teacher": labeled * (config.training.teacher.labeled_repeat or labeled_repeat("teacher", labeled, 0))}
-    if experiment.method != "suponly":
-        reliable = reliable_count(unlabeled, config.selection.share)
-        pseudo = reliable if experiment.method in ("random", "st++") else unlabeled
-        if pseudo == 0:
+    sizes = {}
+    if chosen.teacher:
+        repeat = config.training.teacher.labeled_repeat or labeled_repeat("teacher", labeled, 0)
+        sizes["teacher"] = labeled * repeat
+    if chosen.unlabeled != "none":
+        used = reliable_count(unlabeled, config.selection.share) if chosen.unlabeled == "reliable" else unlabeled
+        if used == 0:
             problems.append(
-                f"method {experiment.method} needs unlabeled images, but of {unlabeled} the share "
+                f"method {chosen.name} needs unlabeled images, but of {unlabeled} the share "
                 f"{config.selection.share} is none; give more, raise selection.share, or take method suponly"
             )
-        repeat = config.training.student.labeled_repeat or labeled_repeat("student", labeled, pseudo)
-        sizes["student"] = labeled * repeat + pseudo
+        elif chosen.online and unlabeled < (half := -(-config.training.student.batch_size // 2)):
+            problems.append(
+                f"half of each batch of method {chosen.name} are unlabeled images, {half}, but there are {unlabeled} "
+                "in all; lower training.student.batch_size"
+            )
+        if not chosen.online:
+            repeat = config.training.student.labeled_repeat or labeled_repeat("student", labeled, used)
+            sizes["student"] = labeled * repeat + used
     for role, size in sizes.items():
         problems += _too_small(role, size, config)
     return problems

@@ -6,7 +6,7 @@ experiments that differ in one part see the same random numbers in all others.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -36,6 +36,7 @@ def augment(
     image: Pixels,
     mask: Mask,
     settings: Mapping[str, Any],
+    views: Sequence[str] = ("strong",),
     *,
     crop: int,
     base_size: int,
@@ -43,8 +44,9 @@ def augment(
     role: str,
     epoch: int,
     index: int,
-) -> tuple[Pixels, Mask]:
-    """One augmented sample: pixels uint8 (crop, crop, 3), not yet normalised, and mask uint8 (crop, crop).
+) -> list[tuple[Pixels, Mask]]:
+    """One augmented sample: of each view the pixels uint8 (crop, crop, 3), not yet normalised, and the mask uint8
+    (crop, crop).
 
     `image` is uint8 (height, width, 3), RGB, `mask` uint8 (height, width) with 255 = ignore. The parts run in the order
     of ST++: rescale, pad and crop, flip; jitter, grayscale, blur, CutOut. Every value of the new mask is one of the old
@@ -55,6 +57,10 @@ def augment(
     - "flip": probability of a horizontal flip
     - "jitter", "grayscale", "blur", "cutout": the keyword arguments of `colour_jitter`, `to_grayscale`,
       `gaussian_blur` and `cutout`, each with its probability "p"
+
+    All `views` share one draw of the geometry, up to the flip, which is all of the view "weak". A "strong" view has the
+    other parts as well. What follows "strong" in a view's name, as in "strong2", is in the names of its random
+    numbers, so that it has draws of its own.
 
     `seed`, `role`, `epoch` and `index` decide all randomness (see `sample_rng`). Neither input is changed. Raises
     ValueError if image and mask do not fit each other, StppError if no CutOut box can fit.
@@ -71,18 +77,27 @@ def augment(
     pixels, mask = rescaled_crop(image, mask, size, crop_box(size, rng("crop"), crop=crop), crop=crop)
     if probability := settings.get("flip"):
         pixels, mask = flip(pixels, mask, rng("flip"), p=probability)
+    return [
+        (pixels, mask) if view == "weak" else _strong(pixels, mask, settings, rng, view.removeprefix("strong"))
+        for view in views
+    ]
 
+
+def _strong(
+    pixels: Pixels, mask: Mask, settings: Mapping[str, Any], rng: Callable[[str], np.random.Generator], draw: str
+) -> tuple[Pixels, Mask]:
+    """The parts of `augment` after the geometry; `draw` ends the names of their random numbers."""
     if any(settings.get(part) for part in ("jitter", "grayscale", "blur")):
         picture = Image.fromarray(pixels)
         if jitter := settings.get("jitter"):
-            picture = colour_jitter(picture, rng("jitter"), **jitter)
+            picture = colour_jitter(picture, rng(f"jitter{draw}"), **jitter)
         if grayscale := settings.get("grayscale"):
-            picture = to_grayscale(picture, rng("grayscale"), **grayscale)
+            picture = to_grayscale(picture, rng(f"grayscale{draw}"), **grayscale)
         if blur := settings.get("blur"):
-            picture = gaussian_blur(picture, rng("blur"), **blur)
+            picture = gaussian_blur(picture, rng(f"blur{draw}"), **blur)
         pixels = np.array(picture.convert("RGB"))
     if box := settings.get("cutout"):
-        pixels, mask = cutout(pixels, mask, rng("cutout"), **box)
+        pixels, mask = cutout(pixels, mask, rng(f"cutout{draw}"), **box)
     return pixels, mask
 
 

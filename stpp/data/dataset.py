@@ -1,6 +1,6 @@
 """The images of one training: labeled and pseudo-labeled rows, over-sampled, shuffled and augmented."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +28,12 @@ class Sample:
     """One entry of an epoch: an image, and where its mask comes from.
 
     Without stores that is its file. A pixel of a pseudo-label is what the first of the stores that does not ignore it
-    says.
+    says. The mask of a `bare` image is 0 everywhere: after its augmentation it says which pixels are the image's.
     """
 
     row: Row
     stores: tuple[MaskStore, ...] = ()
+    bare: bool = False
 
 
 def samples_of(
@@ -52,11 +53,11 @@ def samples_of(
     return [Sample(row) for row in labeled] * repeat + pseudo
 
 
-class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
+class TrainingSet(Dataset[tuple[Tensor, ...]]):
     """Augmented samples, addressed by (epoch, index), so that a sample is a function of these and the seed alone.
 
-    An item is the image, uint8 (crop, crop, 3) RGB, and the mask, uint8 (crop, crop), 255 = ignore. Up to `cache` bytes
-    of decoded images are kept in a scratch file.
+    An item is, for each of the `views` of `stpp.data.augmentation.augment`, the image, uint8 (crop, crop, 3) RGB, and
+    the mask, uint8 (crop, crop), 255 = ignore. Up to `cache` bytes of decoded images are kept in a scratch file.
     """
 
     def __init__(
@@ -69,9 +70,11 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
         base_size: int,
         seed: int,
         role: str,
+        views: Sequence[str] = ("strong",),
         cache: int = 0,
     ) -> None:
         self.samples = samples
+        self.views = views
         self.encoding = encoding
         self.augmentation = augmentation
         self.how = {"crop": crop, "base_size": base_size, "seed": seed}
@@ -85,19 +88,23 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, key: Key) -> tuple[Tensor, ...]:
         epoch, index = key
-        image, mask = self.decoded(self.samples[index])
-        settings = self.augmentation["unlabeled" if self.samples[index].stores else "labeled"]
-        pixels, labels = augment(image, mask, settings, **self.how, role=self.role, epoch=epoch, index=index)
-        return torch.from_numpy(pixels), torch.from_numpy(labels)
+        sample = self.samples[index]
+        image, mask = self.decoded(sample)
+        settings = self.augmentation["unlabeled" if sample.stores or sample.bare else "labeled"]
+        seen = augment(image, mask, settings, self.views, **self.how, role=self.role, epoch=epoch, index=index)
+        return tuple(torch.from_numpy(array) for view in seen for array in view)
 
     def decoded(self, sample: Sample) -> tuple[Pixels, Mask]:
         """Image and mask of a sample, not augmented."""
         number, row, stores = self.numbers[sample.row.id], sample.row, sample.stores
         if (pair := self.cache.get(number)) is None:
             image = np.array(image_of(row))
-            mask = first_labels([store[row.id] for store in stores]) if stores else mask_of(row, self.encoding)
+            if sample.bare:
+                mask = np.zeros(image.shape[:2], np.uint8)
+            else:
+                mask = first_labels([store[row.id] for store in stores]) if stores else mask_of(row, self.encoding)
             pair = image, mask
             self.cache.put(number, *pair)
         return pair
@@ -107,14 +114,12 @@ class EpochBatches(Sampler[list[Key]]):
     """The batches of a whole training, epoch after epoch; an epoch's last incomplete batch is dropped.
 
     One sampler for all epochs, so that the workers never wait at an epoch's end. The order of an epoch is a function
-    of (seed, role, epoch). `start` batches are left out: a training that goes on has had them. `share` cuts out of each
-    batch what is wanted of it.
+    of (seed, role, epoch). `start` batches are left out: a training that goes on has had them.
     """
 
     def __init__(self, size: int, batch_size: int, epochs: int, seed: int, role: str) -> None:
         self.size, self.batch_size, self.epochs, self.seed, self.role = size, batch_size, epochs, seed, role
         self.start = 0
-        self.share: Callable[[list[Key]], list[Key]] = list
 
     @property
     def batches_per_epoch(self) -> int:
@@ -131,16 +136,10 @@ class EpochBatches(Sampler[list[Key]]):
             order = sample_rng(self.seed, self.role, epoch, 0, "order").permutation(self.size)
             for batch in range(first, self.batches_per_epoch):
                 indices = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-                yield self.share([(epoch, int(index)) for index in indices])
+                yield [(epoch, int(index)) for index in indices]
 
     def from_batch(self, start: int) -> "EpochBatches":
         """The same batches from number `start` (from 0) on."""
         rest = copy(self)
         rest.start = start
         return rest
-
-    def shared(self, share: Callable[[list[Key]], list[Key]]) -> "EpochBatches":
-        """`share` of each of these batches."""
-        parts = copy(self)
-        parts.share = share
-        return parts

@@ -22,17 +22,28 @@ from stpp.store.checkpoint import write_tensors
 class TrainingState:
     """All that changes during a training, at the boundary of two iterations.
 
-    `iteration` counts finished iterations, `loss_sum` adds up the losses of the epoch so far, `history` has one row an
-    epoch, `best` is the epoch with the highest val mIoU so far: its `epoch`, `miou` and `state_dict` (on the CPU).
-    The random numbers of samples need no state: they are functions of the seed, the epoch and the index.
+    `networks` has all networks by name; the `result` is the one that is validated and saved. `iteration` counts
+    finished iterations, `loss_sum` adds up the losses of the epoch so far, and `loss_sums` each of them by its name
+    where a step has several. `history` has one row an epoch, `best` is the epoch with the highest val mIoU so far: its
+    `epoch`, `miou` and the `state_dict` of the result (on the CPU). The random numbers of samples need no state: they
+    are functions of the seed, the epoch and the index.
     """
 
-    network: SegmentationNetwork
+    networks: Mapping[str, SegmentationNetwork]
+    result: SegmentationNetwork
     optimizer: torch.optim.SGD
     loss_sum: Tensor
+    loss_sums: dict[str, Tensor] = field(default_factory=dict)
     iteration: int = 0
     history: list[dict[str, float | int | None]] = field(default_factory=list)
     best: dict[str, Any] | None = None
+
+    def add(self, losses: Mapping[str, Tensor], loss: Tensor) -> None:
+        """Count an iteration, with its losses by name and their sum."""
+        self.iteration += 1
+        self.loss_sum += loss.detach()
+        for name, value in losses.items() if len(losses) > 1 else ():
+            self.loss_sums.setdefault(name, torch.zeros_like(self.loss_sum)).add_(value.detach())
 
     def copy(self, random: Mapping[str, Tensor]) -> dict[str, Any]:
         """The state as plain values and tensors of its own on the CPU, while the training goes on with its own.
@@ -40,9 +51,10 @@ class TrainingState:
         `random` are the states of the team's generators, from `random_state`.
         """
         content = {
-            "network": self.network.state_dict(),
+            "networks": {name: network.state_dict() for name, network in self.networks.items()},
             "optimizer": self.optimizer.state_dict(),
             "loss_sum": self.loss_sum,
+            "loss_sums": self.loss_sums,
             "iteration": self.iteration,
             "history": self.history,
             "random": dict(random),
@@ -59,9 +71,11 @@ class TrainingState:
         device = self.loss_sum.device
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
-            self.network.load_state_dict(content["network"])
+            for name, network in self.networks.items():
+                network.load_state_dict(content["networks"][name])
             self.optimizer.load_state_dict(content["optimizer"])
             self.loss_sum = content["loss_sum"].to(device)
+            self.loss_sums = {name: total.to(device) for name, total in content["loss_sums"].items()}
             self.iteration, self.history, self.best = content["iteration"], content["history"], content["best"]
             _set_random_state(content["random"], team)
         except Exception as error:  # whatever a damaged file makes of torch's readers

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from stpp.methods import method
 from stpp.settings.config import Config
 
 STRONG = ("jitter", "grayscale", "blur", "cutout")
@@ -19,8 +20,8 @@ Row = Mapping[str, Any]
 def baselines(config: Config, resolve: Callable[[Config, str], Config]) -> dict[str, str]:
     """For each experiment the one whose result is subtracted from its own.
 
-    That is `config.baseline`; else, of the experiments with the same data and network, the first `suponly`, or the
-    first one where there is none.
+    That is `config.baseline`; else, of the experiments with the same data and network, the first whose method takes no
+    unlabeled images, or the first one where there is none.
     """
     if config.baseline is not None:
         return dict.fromkeys(config.experiments, config.baseline)
@@ -31,7 +32,7 @@ def baselines(config: Config, resolve: Callable[[Config, str], Config]) -> dict[
         alike.setdefault(json.dumps(settings, sort_keys=True), []).append(name)
     found: dict[str, str] = {}
     for names in alike.values():
-        first = next((name for name in names if config.experiments[name].method == "suponly"), names[0])
+        first = next((name for name in names if method(config.experiments[name].method).unlabeled == "none"), names[0])
         found |= dict.fromkeys(names, first)
     return {name: found[name] for name in config.experiments}
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from stpp.methods import method
 from stpp.plan.comparisons import Row, baselines, charts
 from stpp.plan.graph import CodeOf, MethodGraph, Plan, Run, Stage
 from stpp.settings.config import Config
@@ -32,13 +33,13 @@ def expand(
     runs, graphs = [], []
     settings: dict[str, Config] = {}
     partitions = range(1, len(config.partitions) + 1) if config.partitions else [0]
-    for experiment, partition in [(name, partition) for name in config.experiments for partition in partitions]:
+    for experiment, partition in [(key, partition) for key in config.experiments for partition in partitions]:
         resolved = resolve(config, experiment, partition)
         settings.setdefault(experiment, resolved)
-        index, weights, method = index_of(resolved), weights_of(resolved), config.experiments[experiment].method
+        index, weights, name = index_of(resolved), weights_of(resolved), config.experiments[experiment].method
         for seed in config.seeds:
             graph = MethodGraph(resolved, seed, index, weights, code_of, stages)
-            runs.append(Run(experiment, partition, seed, method, graph.run(method)))
+            runs.append(Run(experiment, partition, seed, name, method(name).plan(graph)))
             graphs.append(graph)
     described = [asdict(run) for run in runs]
     compared = baselines(config, lambda _, experiment: settings[experiment])

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from stpp.methods import Method
 from stpp.plan.identity import identity_of
-from stpp.registry import DECODERS, ENCODERS, modules
+from stpp.registry import DECODERS, ENCODERS, METHODS, modules
 from stpp.settings.config import Config
 from stpp.settings.training import Augmentation, Training
 
@@ -106,7 +107,7 @@ class Plan:
     write_data: Callable[[], None] = field(default=lambda: None, compare=False, repr=False)
 
 
-class _Phase(NamedTuple):
+class Phase(NamedTuple):
     """One training of a student: the role of the labels that were made for it, these, the student, and its name.
 
     The name is that of the student's evaluations. It does not depend on how many phases follow, so that experiments
@@ -150,51 +151,81 @@ class MethodGraph:
             "palette_map": data.palette_map,
         }
 
-    def run(self, method: str) -> dict[str, str]:
-        """The stages of `method`, by role; the order is the method's (ST++ Algorithms 1 and 2)."""
-        if method == "supervised":
-            network = self.train_supervised()
-            return {"supervised": network, **self.evaluations("supervised", "supervised", network)}
+    # --- what the files of methods put together -----------------------------------------------------------------------
+
+    def teacher(self) -> tuple[dict[str, str], str]:
+        """The beginning of a run, a teacher and its evaluations by role; and the folder of the teacher."""
         teacher = self.train_teacher()
-        run = {"teacher": teacher, **self.evaluations("teacher", "teacher", teacher)}
-        if method == "suponly":
-            return run
-        phases = self.one_phase(method, teacher) if method in ("plain", "st") else self.two_phases(method, teacher, run)
+        return {"teacher": teacher, **self.evaluations("teacher", "teacher", teacher)}, teacher
+
+    def phases(self, run: dict[str, str], phases: list[Phase], *, weak_only: bool = False) -> dict[str, str]:
+        """`run` with these phases, with the further ones that the configuration asks for, and their evaluations.
+
+        In a further phase, the last student labels all unlabeled images anew.
+        """
+        phases = list(phases)
         for number in range(len(phases) + 1, len(phases) + 1 + self.config.training.further_phases):
             labels = self.label(f"phase{number - 1}", self.relabeler(phases[-1].student), None)
-            student = self.train_student(f"student-phase{number}", [labels], method == "plain")
-            phases.append(_Phase(f"labels{number}", labels, student, f"phase{number}"))
+            student = self.train_student(f"student-phase{number}", [labels], weak_only)
+            phases.append(Phase(f"labels{number}", labels, student, f"phase{number}"))
         for number, phase in enumerate(phases, 1):
             role = "student" if number == len(phases) else f"phase{number}"
             run |= {phase.role: phase.labels, **self.label_quality(phase.role, [phase.labels]), role: phase.student}
             run |= self.evaluations(role, phase.name, phase.student)
         return run
 
-    def one_phase(self, method: str, teacher: str) -> list[_Phase]:
+    def only_phase(self, teacher: str, *, weak_only: bool = False) -> Phase:
         """Self-training on the teacher's labels of all images."""
         labels = self.label("teacher", self.labeler(teacher), None)
-        return [_Phase("labels", labels, self.train_student("student", [labels], method == "plain"), "student")]
+        return Phase("labels", labels, self.train_student("student", [labels], weak_only), "student")
 
-    def two_phases(self, method: str, teacher: str, run: dict[str, str]) -> list[_Phase]:
-        """Self-training on the teacher's reliable labels, then on all; what selects them is added to `run`."""
-        labeler, unreliable = self.labeler(teacher), None
-        if method == "pixel":
-            labels1 = run["select"] = self.select_pixels(teacher, labeler, run)
-            run |= self.label_quality("labels", [run["labels"]])
-        else:
-            select = run["select"] = self.select_stable(teacher, run) if method == "st++" else self.select_random()
-            labels1 = self.label("teacher-reliable", labeler, f"{select}/reliable.txt")
-            unreliable = f"{select}/unreliable.txt"
-        phase1 = self.train_student("student-phase1", [labels1], False)
+    def two_phases(self, teacher: str, select: str, run: dict[str, str]) -> list[Phase]:
+        """Self-training on the teacher's labels of the images that `select` lists; then on all. `run` gets `select`.
+
+        In the second phase, the student of the first one labels the others.
+        """
+        run["select"] = select
+        labels = self.label("teacher-reliable", self.labeler(teacher), f"{select}/reliable.txt")
+        return self.phases_on(labels, "phase1-unreliable", f"{select}/unreliable.txt")
+
+    def two_phases_of_pixels(self, teacher: str, run: dict[str, str]) -> list[Phase]:
+        """Self-training on the reliable pixels of the teacher's labels; then on all, of which the student of the first
+        phase labels the others. What selects the pixels is added to `run`.
+        """
+        labels = run["select"] = self.select_pixels(teacher, self.labeler(teacher), run)
+        run |= self.label_quality("labels", [run["labels"]])
+        # What the first store leaves out is what the second one says.
+        return self.phases_on(labels, "phase1", None)
+
+    def phases_on(self, labels: str, slug: str, unreliable: str | None) -> list[Phase]:
+        """Two phases: on `labels`, then on them and the first student's labels of the `unreliable` images, or of all.
+
+        `slug` names the latter stage. With `labeling.reliable: student` they are on its labels of all images alone.
+        """
+        phase1 = self.train_student("student-phase1", [labels], False)
         if self.config.labeling.reliable == "student":
             labels2 = self.label("phase1", self.relabeler(phase1), None)
             student = self.train_student("student-phase2", [labels2], False)
         else:
-            # Of pixels, what the first store leaves out is what the second one says.
-            slug = "phase1" if unreliable is None else "phase1-unreliable"
             labels2 = self.label(slug, self.relabeler(phase1), unreliable)
-            student = self.train_student("student-phase2", [labels1, labels2], False)
-        return [_Phase("labels1", labels1, phase1, "phase1"), _Phase("labels2", labels2, student, "student")]
+            student = self.train_student("student-phase2", [labels, labels2], False)
+        return [Phase("labels1", labels, phase1, "phase1"), Phase("labels2", labels2, student, "student")]
+
+    def online(self, method: Method) -> dict[str, str]:
+        """One training with labeled and unlabeled images in every step, and its evaluations."""
+        settings = getattr(self.config.methods, method.section).model_dump() if method.settings else {}
+        student = self.config.augmentation.student
+        trained = self.train(
+            "student",
+            method.section,
+            1,
+            self.config.training.student,
+            {"labeled": student.labeled, "unlabeled": student.unlabeled},
+            [],
+            ["unlabeled"],
+            method=(method.name, settings),
+        )
+        return {"student": trained, **self.evaluations("student", method.section, trained)}
 
     def labeler(self, teacher: str) -> str:
         """The checkpoint of the teacher that labels."""
@@ -239,8 +270,12 @@ class MethodGraph:
         augmentation: Mapping[str, Augmentation],
         labels: list[str],
         more: Sequence[str] = (),
+        method: tuple[str, Mapping[str, Any]] | None = None,
     ) -> str:
-        """Training of a teacher or a student; without a val set there is no `best`. `more` are further subsets."""
+        """Training of a teacher or a student; without a val set there is no `best`. `more` are further subsets.
+
+        `method` is the name and the settings of the method whose step it takes; None means a step on masks alone.
+        """
         validates = "val" in self.fingerprints and training.validate_every > 0
         subsets = ["labeled", *(["val"] if validates else []), *(["unlabeled"] if labels else []), *more]
         settings = {
@@ -253,6 +288,7 @@ class MethodGraph:
             "training": training.model_dump() | ({} if validates else {"validate_every": 0}),
             "augmentation": {kind: value.model_dump() for kind, value in augmentation.items()},
             "prediction": self.prediction() if validates else None,
+            **({"method": {method[0]: dict(method[1])}} if method else {}),
         }
         earlier = [f"checkpoint-{k}.pt" for k in range(1, checkpoints)]
         outputs = (*earlier, *(["best.pt"] if validates else []), "last.pt", "metrics.csv", "stage.json")
@@ -260,7 +296,8 @@ class MethodGraph:
         network = f"{self.config.network.architecture}-{self.config.network.backbone}"
         variant = f"{slug}-{'val' if validates else 'noval'}-{network}"
         inputs: dict[str, str | list[str]] = {"labels": [f"{store}/masks.h5" for store in labels]} if labels else {}
-        return self.add("train", variant, settings, subsets, inputs, outputs, files, self.network)
+        components = (*self.network, *([modules(METHODS)[method[0]]] if method else []))
+        return self.add("train", variant, settings, subsets, inputs, outputs, files, components)
 
     def all_checkpoint_masks(self, teacher: str, run: dict[str, str]) -> list[str]:
         """`checkpoint_masks` of all K checkpoints, which are added to `run`."""

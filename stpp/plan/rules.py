@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import yaml
@@ -190,6 +190,17 @@ def asks(memory: int, minutes: int, gpu: int = 0) -> dict[str, Any]:
     return {**gpus, "mem_mb": growing(memory), "runtime": growing(minutes)}
 
 
+class Trainings(NamedTuple):
+    """Trainings that write the same files: what their stages' names begin with, and the files by name.
+
+    `last`: none of their networks makes labels for another training.
+    """
+
+    name: str
+    files: dict[str, str]
+    last: bool
+
+
 class Graph:
     """The stages as the rules see them; `plan` is None in a job's process."""
 
@@ -203,26 +214,42 @@ class Graph:
             return self.plan.stages[folder].recipe()
         return read_recipe(self.stages / folder / "recipe.json")
 
-    def reads(self, kind: str) -> Callable[[Any], list[str]]:
-        """Input function of the rule for `kind`: the artifacts of earlier stages that a stage reads.
+    def reads(self, kind: str) -> Callable[[Any], dict[str, list[str]]]:
+        """Input function of the rule for `kind`: the artifacts of earlier stages that a stage reads, by name.
 
         They are `ancient`, because a path says all: an artifact that is there is the right one, whatever its time.
         """
 
-        def inputs(wildcards: Any) -> list[str]:
+        def inputs(wildcards: Any) -> dict[str, list[str]]:
             recipe = self.recipe(f"{kind}/{wildcards.stage}")
-            artifacts = [f"{self.stages}/{path}" for path in flat(recipe["inputs"])]
-            return [ancient(path) for path in [*artifacts, *recipe["files"].values()]]
+            artifacts = {
+                name: [f"{self.stages}/{path}" for path in flat({name: paths})]
+                for name, paths in recipe["inputs"].items()
+            }
+            named = artifacts | {name: [path] for name, path in recipe["files"].items()}
+            return {name: [ancient(path) for path in paths] for name, paths in named.items()}
 
         return inputs
 
-    def trainings(self) -> dict[str, list[str]]:
-        """The kinds of training, as prefixes of stage names, and the files that each writes."""
+    def trainings(self) -> list[Trainings]:
+        """The kinds of training, which differ in the files that they write."""
+        read: set[str] = set()
         if self.plan is not None:
             names = [stage.folder.split("/")[1] for stage in self.plan.stages.values() if stage.kind == "train"]
+            read = sources(stage for stage in self.plan.stages.values() if stage.kind == "predict")
         else:
             names = [path.parent.name for path in self.stages.glob("train/*/recipe.json")]
-        return {name.partition("val-")[0] + "val": self.recipe(f"train/{name}")["outputs"] for name in sorted(names)}
+        kinds: dict[str, list[str]] = {}
+        for name in sorted(names):
+            kinds.setdefault(name.partition("val-")[0] + "val", []).append(f"train/{name}")
+        return [
+            Trainings(
+                kind,
+                {name.partition(".")[0].replace("-", "_"): name for name in self.recipe(folders[0])["outputs"]},
+                last=not read & set(folders),
+            )
+            for kind, folders in kinds.items()
+        ]
 
     def files(self, *kinds: str, method: str | None = None, role: str = "") -> list[str]:
         """What is to be there of the planned stages: of these kinds, of the runs of a method, of roles that begin so.

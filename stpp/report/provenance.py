@@ -5,21 +5,13 @@ from typing import Any
 
 import yaml
 
+from stpp.methods import method
 from stpp.report.facts import Facts
 from stpp.report.html import Html, details, element, section, table, together
 from stpp.report.numbers import number
 from stpp.report.table import run_name
 from stpp.wording import counted, duration, size
 
-METHODS = {
-    "suponly": "the teacher alone, on labeled images",
-    "plain": "self-training without strong augmentation",
-    "st": "self-training with strong augmentation of pseudo-labeled images",
-    "random": "two phases; the first one on a random part of the unlabeled images",
-    "st++": "two phases; the first one on the images whose masks are stable",
-    "pixel": "two phases; the first one on the reliable pixels of all images",
-    "supervised": "one training on the true masks of all images",
-}
 MOST_SETTINGS = 30
 """Stages whose settings are written out."""
 
@@ -65,7 +57,7 @@ def what_ran(facts: Facts) -> Html:
     for experiment, runs in facts.experiments.items():
         seeds = ", ".join(str(run["seed"]) for run in runs)
         differs = {k: v for k, v in facts.config["experiments"][experiment].items() if k != "method"}
-        what = METHODS[runs[0]["method"]] + (f"; {one_line(differs)}" if differs else "")
+        what = method(runs[0]["method"]).summary + (f"; {one_line(differs)}" if differs else "")
         rows.append(
             [experiment, runs[0]["method"], what, seeds, str(len({f for run in runs for f in run["stages"].values()}))]
         )

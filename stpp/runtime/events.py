@@ -30,10 +30,11 @@ class Events:
             self.add(row)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Write the row of one epoch; a missing val mIoU is left out."""
+        """Write the row of one epoch, each of several losses as well; a missing val mIoU is left out."""
         if self._wanted:
+            tags = SCALARS | {column: column.replace("_", " ", 1) for column in row if column.startswith("loss_")}
             values = [
-                {"tag": tag, "simple_value": row[column]} for column, tag in SCALARS.items() if row[column] is not None
+                {"tag": tag, "simple_value": row[column]} for column, tag in tags.items() if row[column] is not None
             ]
             self._write(wall_time=time.time(), step=row["epoch"], summary={"value": values})
 

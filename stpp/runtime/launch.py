@@ -34,10 +34,12 @@ def trained_by_team(stage: Stage, runtime: Runtime, arguments: Sequence[str]) ->
         return None
     if runtime.gpus < 2:
         return None
-    if (batch := stage.settings["training"]["batch_size"]) < runtime.gpus:
+    batch = stage.settings["training"]["batch_size"]
+    # Each process has labeled and unlabeled images where these are halves of the batch.
+    if (most := batch // 2 if "method" in stage.settings else batch) < runtime.gpus:
         raise StppError(
             f"a batch of {batch} images cannot be spread over {runtime.gpus} processes; raise "
-            f"training.{stage.settings['role']}.batch_size, or lower runtime.train.gpu to {batch} or less"
+            f"training.{stage.settings['role']}.batch_size, or lower runtime.train.gpu to {most} or less"
         )
     if runtime.device != "cpu" and lease(runtime.gpus, runtime.device) != "cuda":
         print("training in one process", file=sys.stderr)

@@ -4,15 +4,19 @@ This module knows nobody: it is imported at every start of the workflow, so it i
 reference in `docs/config.md` and the JSON schema are generated from it. `stpp.settings` has its larger sections.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
+from stpp.methods import methods, names
 from stpp.settings import Checkpoint, Precision, Probability, Section, WorkflowPath, setting
 from stpp.settings.data import Data
 from stpp.settings.training import AugmentationOfRoles, Network, TrainingOfRoles
 
-Method = Literal["suponly", "plain", "st", "random", "st++", "pixel", "supervised"]
+if TYPE_CHECKING:
+    MethodName: TypeAlias = str
+else:
+    MethodName = Literal[names()]
 
 # --- selection, inference ---------------------------------------------------------------------------------------------
 
@@ -83,6 +87,24 @@ class Evaluation(Section):
     checkpoint: Checkpoint = setting("last", "Which checkpoint of a model is evaluated; the authors: best on val.")
 
 
+if TYPE_CHECKING:
+
+    class Methods(Section):
+        """A section for each method that has settings of its own."""
+
+else:
+    Methods = create_model(
+        "Methods",
+        __base__=Section,
+        __doc__="What single methods ask for; a method's settings are part of its own stages alone.",
+        **{
+            method.section: (method.settings, setting(method.settings(), f"Method `{method.name}`: {method.summary}."))
+            for method in methods()
+            if method.settings
+        },
+    )
+
+
 # --- how it runs; nothing here changes a result -----------------------------------------------------------------------
 
 
@@ -140,19 +162,23 @@ class Runtime(Section):
 
 # --- the whole --------------------------------------------------------------------------------------------------------
 
-OVERRIDABLE = ("data", "network", "training", "augmentation", "selection", "labeling", "prediction", "evaluation")
+OVERRIDABLE = (
+    "data",
+    "network",
+    "training",
+    "augmentation",
+    "selection",
+    "labeling",
+    "prediction",
+    "evaluation",
+    "methods",
+)
 
 
 class Experiment(Section):
     """One row of the table: a method, and what differs from the base sections."""
 
-    method: Method = setting(
-        ...,
-        "`suponly`: the teacher alone. `plain`: self-training without strong augmentation. `st`: with it. `random`: "
-        "two phases, the first on a random part. `st++`: two phases, the first on the reliable part. `pixel`: two "
-        "phases, the first on the reliable pixels of all images. `supervised`: one training like a student's on the "
-        "labeled and the unlabeled images, all with their true masks and weak augmentation.",
-    )
+    method: MethodName = setting(..., "; ".join(f"`{method.name}`: {method.summary}" for method in methods()) + ".")
     data: dict[str, Any] = setting({}, "Overrides of `data`.")
     network: dict[str, Any] = setting({}, "Overrides of `network`.")
     training: dict[str, Any] = setting({}, "Overrides of `training`.")
@@ -161,6 +187,7 @@ class Experiment(Section):
     labeling: dict[str, Any] = setting({}, "Overrides of `labeling`.")
     prediction: dict[str, Any] = setting({}, "Overrides of `prediction`.")
     evaluation: dict[str, Any] = setting({}, "Overrides of `evaluation`.")
+    methods: dict[str, Any] = setting({}, "Overrides of `methods`.")
 
 
 RESERVED = ("data", "logs", "stages", "weights")
@@ -199,6 +226,7 @@ class Config(Section):
     labeling: Labeling = setting(Labeling(), "Pseudo-labels.")
     prediction: Prediction = setting(Prediction(), "From network to mask.")
     evaluation: Evaluation = setting(Evaluation(), "The reported numbers.")
+    methods: Methods = setting(Methods(), "The methods' own settings.")
     runtime: Runtime = setting(Runtime(), "How it runs; changes no result.")
     experiments: dict[Annotated[str, Field(pattern=NAME, max_length=80)], Experiment] = setting(
         ..., "The rows of the table.", min_length=1

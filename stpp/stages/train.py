@@ -1,27 +1,31 @@
-"""The training of teachers and students: one loop."""
+"""The training of all networks: one loop."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from operator import add
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from stpp.data.augmentation import sample_rng
-from stpp.data.dataset import EpochBatches, TrainingSet, samples_of
+from stpp.data.dataset import EpochBatches, Sample, TrainingSet, samples_of
 from stpp.data.manifest import Row
+from stpp.data.streams import Repeated, StreamBatches, Streams, joined
+from stpp.engine.batch import Batch, Moment, on_device
 from stpp.engine.distributed import Team, team_of
-from stpp.engine.inference import network_input
-from stpp.engine.initial import initial_network
+from stpp.engine.history import end_epoch, latest, write_history
 from stpp.engine.loading import Loading, begin_loading
-from stpp.engine.resume import Saver, TrainingState, copied
+from stpp.engine.losses import cross_entropy
+from stpp.engine.networks import Net, networks_of, trained
+from stpp.engine.optimisation import make_optimizer, set_learning_rate
+from stpp.engine.resume import Saver, TrainingState
 from stpp.engine.validation import evaluate_network
 from stpp.errors import StppError
-from stpp.labels import IGNORE
+from stpp.methods import Online, Views, method
 from stpp.models.network import SegmentationNetwork
 from stpp.runtime.events import Events
 from stpp.runtime.faults import explained, training_advice
@@ -51,21 +55,25 @@ def run(stage: Stage, runtime: Runtime) -> None:
 def train(stage: Stage, runtime: Runtime, team: Team) -> None:
     """This process's part of the training: all of it, where it is alone."""
     settings, training = stage.settings, stage.settings["training"]
-    role, seed, epochs = settings["role"], settings["seed"], training["epochs"]
-    device = team.device
-    dataset, batches = training_data(stage, runtime.cache * 10**6 // team.size)
+    role, epochs = settings["role"], training["epochs"]
+    online, own = online_of(settings)
+    views = online.views(own)
+    dataset, batches = training_data(stage, views, runtime.cache * 10**6 // team.size)
     per_epoch, total = batches.batches_per_epoch, len(batches)
     validation = stage.rows("val") if training["validate_every"] else []
 
-    torch.manual_seed(int(sample_rng(seed, role, 0, 0, "init").integers(2**63)))
-    network, loaded = initial_network(settings, stage.recipe["files"].get("weights"))
-    if team.leads:
-        print(loaded)
-    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    trained: Callable[[Tensor], Tensor] = team.together(network)
-    if runtime.compile:
-        trained = torch.compile(trained, options={"fallback_random": True})  # the dropout of an uncompiled network
-    state = TrainingState(network, make_optimizer(network, training), torch.zeros((), device=device))
+    weights = stage.recipe["files"].get("weights")
+    nets = networks_of(
+        online.networks,
+        settings,
+        weights,
+        team,
+        lambda part: int(sample_rng(settings["seed"], role, 0, 0, part).integers(2**63)),
+        compile=runtime.compile,
+    )
+    result = nets[online.result].module
+    modules = {name: net.module for name, net in nets.items()}
+    state = TrainingState(modules, result, make_optimizer(trained(nets), training), torch.zeros((), device=team.device))
     save_at = {epochs * k // settings["checkpoints"]: f"checkpoint-{k}.pt" for k in range(1, settings["checkpoints"])}
 
     with (
@@ -81,38 +89,41 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
         loader = DataLoader(
             dataset,
             batch_sampler=batches.from_batch(state.iteration).shared(team.share),
+            collate_fn=joined,
             num_workers=runtime.workers,
             worker_init_fn=begin_loading,
             multiprocessing_context="fork" if runtime.workers else None,  # they share the cache, and start at once
-            pin_memory=device.type == "cuda",
+            pin_memory=team.device.type == "cuda",
             generator=torch.Generator(),  # one of its own: else a loader would draw from that of the dropout
         )
-        network.train()
-        losses: list[Tensor] = []
-        for images, masks in progress_bar(loading.batches(loader), role, batches, state, team, progress):
+        for module in modules.values():
+            module.train()
+        checked: list[Tensor] = []
+        for loaded in progress_bar(loading.batches(loader), role, batches, state, team, progress):
+            moment = Moment(state.iteration, per_epoch, total, team)
             set_learning_rate(state.optimizer, training, state.iteration, total)
-            logits = forward(trained, network_input(images, device), training["precision"])
-            loss = masked_cross_entropy(logits, masks.to(device, non_blocking=True), team)
+            losses = online.step(on_device(loaded, views, team.device), nets, own, moment)
+            loss = reduce(add, losses.values())
             state.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             state.optimizer.step()
-            state.iteration += 1
-            state.loss_sum += loss.detach()
-            losses.append(loss.detach())
+            online.after_step(nets, own, moment)
+            state.add(losses, loss)
+            checked.append(loss.detach())
 
             stop, due = team.largest(progress.signal, progress.due)
             epoch, rest = divmod(state.iteration, per_epoch)
-            if not rest or len(losses) == CHECK_EVERY or due:
-                check_finite(losses, state.iteration, batches, dataset)
-                losses = []
+            if not rest or len(checked) == CHECK_EVERY or due:
+                check_finite(checked, state.iteration, batches, dataset, role)
+                checked = []
             if not rest:
                 validate = validation and (epoch % training["validate_every"] == 0 or epoch == epochs)
-                miou = validate_network(state, validation, settings, team) if validate else None
+                miou = validate_network(result, validation, settings, team) if validate else None
                 end_epoch(state, epoch, per_epoch, miou)
                 if events is not None:
                     events.add(state.history[-1])
                 if epoch in save_at and team.leads:
-                    save_checkpoint(progress.folder / save_at[epoch], network.state_dict(), settings, epoch)
+                    save_checkpoint(progress.folder / save_at[epoch], result.state_dict(), settings, epoch)
             if due:
                 saver.save(state, wait=stop > 0)
                 progress.saved(f"after iteration {state.iteration} of {total}", stop)
@@ -122,83 +133,75 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
     for name in save_at.values():
         with stage.writing(name) as path:
             shutil.copyfile(stage.unfinished / name, path)
-    save_checkpoint(stage.folder / "last.pt", network.state_dict(), settings, epochs)
+    save_checkpoint(stage.folder / "last.pt", result.state_dict(), settings, epochs)
     if state.best:
         save_checkpoint(stage.folder / "best.pt", state.best["state_dict"], settings, state.best["epoch"])
     with stage.writing("metrics.csv") as path:
         write_history(state.history, path)
     facts = {"best_epoch": state.best["epoch"], "best_val_miou": state.best["miou"]} if state.best else {}
-    how = {"device": str(device), "processes": team.size, "threads": runtime.threads, "compiled": runtime.compile}
-    stage.finish(**how, images_per_epoch=len(dataset), iterations=total, **facts)
+    how = {"device": str(team.device), "processes": team.size, "threads": runtime.threads, "compiled": runtime.compile}
+    stage.finish(**how, images_per_epoch=dataset.images, iterations=total, **facts)
 
 
-def training_data(stage: Stage, cache: int) -> tuple[TrainingSet, EpochBatches]:
+def supervised(batch: Batch, nets: Mapping[str, Net], settings: None, at: Moment) -> dict[str, Tensor]:
+    """The step of teachers and students: one cross-entropy over labeled and pseudo-labeled images."""
+    return {"supervised": cross_entropy(nets["student"](batch.images), batch.masks, at.team)}
+
+
+SELF_TRAINING = Online(supervised, views=lambda settings: ())
+
+
+def online_of(settings: Mapping[str, Any]) -> tuple[Online, Any]:
+    """How each step of a training goes, by its settings, and the settings of the method that says so."""
+    if "method" not in settings:
+        return SELF_TRAINING, None
+    ((name, own),) = settings["method"].items()
+    chosen = method(name)
+    assert chosen.online is not None  # else the plan would not have named it
+    return chosen.online, chosen.settings(**own) if chosen.settings else None
+
+
+def training_data(stage: Stage, views: Views, cache: int) -> tuple[Streams, StreamBatches]:
     """The augmented images of a training, up to `cache` bytes of them kept decoded, and its batches.
 
-    Raises StppError if an epoch has no batch.
+    With `views` of unlabeled images, these are a stream of their own, and half of each batch. Raises StppError if an
+    epoch has no batch.
     """
     settings, training = stage.settings, stage.settings["training"]
-    role, seed = settings["role"], settings["seed"]
-    stores = stage.inputs("labels")
-    unlabeled = stage.rows("unlabeled") if stores else []
-    # Only full supervision reads the true masks of unlabeled images.
-    labeled = [row for subset in ("labeled", "truth") if subset in stage.recipe["data"] for row in stage.rows(subset)]
-    samples = samples_of(role, labeled, unlabeled, stores, training["labeled_repeat"])
-    batches = EpochBatches(len(samples), training["batch_size"], training["epochs"], seed, role)
+    role, seed, size = settings["role"], settings["seed"], training["batch_size"]
+
+    def stream(samples: Sequence[Sample], name: str, share: float, views: Views = ("strong",)) -> TrainingSet:
+        how = {"crop": training["crop"], "base_size": training["base_size"], "seed": seed, "cache": int(share * cache)}
+        return TrainingSet(samples, settings["encoding"], settings["augmentation"], role=name, views=views, **how)
+
+    if views:
+        labeled, bare = stage.rows("labeled"), [Sample(row, bare=True) for row in stage.rows("unlabeled")]
+        names, part = (f"{role}-labeled", f"{role}-unlabeled"), len(labeled) / (len(labeled) + len(bare))
+        dataset = Streams(
+            [
+                stream([Sample(row) for row in labeled], names[0], part),
+                stream(bare, names[1], 1 - part, views),
+            ]
+        )
+        leading = EpochBatches(len(bare), size - size // 2, training["epochs"], seed, names[1])
+        batches = StreamBatches(leading, Repeated(len(labeled), size // 2, seed, names[0]))
+    else:
+        stores = stage.inputs("labels")
+        unlabeled = stage.rows("unlabeled") if stores else []
+        # Only full supervision reads the true masks of unlabeled images.
+        known = [row for subset in ("labeled", "truth") if subset in stage.recipe["data"] for row in stage.rows(subset)]
+        samples = samples_of(role, known, unlabeled, stores, training["labeled_repeat"])
+        dataset = Streams([stream(samples, role, 1)])
+        batches = StreamBatches(EpochBatches(len(samples), size, training["epochs"], seed, role))
     if not len(batches):
         raise StppError(
-            f"an epoch has {len(samples)} images, too few for one batch of {training['batch_size']}; lower "
-            f"training.{role}.batch_size or raise training.{role}.labeled_repeat"
+            f"an epoch has {dataset.images} images, too few for the {batches.leading.batch_size} of one batch; "
+            f"lower training.{role}.batch_size or raise training.{role}.labeled_repeat"
         )
-    how = {"crop": training["crop"], "base_size": training["base_size"], "seed": seed, "role": role, "cache": cache}
-    return TrainingSet(samples, settings["encoding"], settings["augmentation"], **how), batches
+    return dataset, batches
 
 
-def make_optimizer(network: SegmentationNetwork, training: Mapping[str, Any]) -> torch.optim.SGD:
-    """SGD with two groups, backbone and head; `set_learning_rate` gives them their rates before each step."""
-    groups = [
-        {"params": list(network.backbone_parameters()), "factor": 1.0},
-        {"params": list(network.head_parameters()), "factor": training["head_multiplier"]},
-    ]
-    return torch.optim.SGD(groups, lr=0.0, momentum=training["momentum"], weight_decay=training["weight_decay"])
-
-
-def learning_rate(training: Mapping[str, Any], iteration: int, total: int) -> float:
-    """Rate of the backbone at `iteration` (from 0) of `total`.
-
-    Linear in the global batch size (x batch / 16), poly schedule (1 - iteration / total) ** power, per iteration, times
-    a linear warm-up over the first iterations where that is asked for.
-    """
-    base: float = training["learning_rate"] * training["batch_size"] / 16
-    warmup = training["warmup_iterations"]
-    ramp = min(1.0, (iteration + 1) / warmup) if warmup else 1.0
-    return ramp * base * (1 - iteration / total) ** training["poly_power"]
-
-
-def forward(network: Callable[[Tensor], Tensor], images: Tensor, precision: str) -> Tensor:
-    """Logits float32 (N, C, H, W) for normalised images (N, 3, H, W); `precision` is "fp32" or "bf16"."""
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        logits = network(images)
-    return logits.float()
-
-
-def set_learning_rate(optimizer: torch.optim.SGD, training: Mapping[str, Any], iteration: int, total: int) -> None:
-    """Give each group of `make_optimizer` its rate for this iteration."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["factor"] * learning_rate(training, iteration, total)
-
-
-def masked_cross_entropy(logits: Tensor, masks: Tensor, team: Team) -> Tensor:
-    """One cross-entropy over the mixed batch, averaged over all its valid pixels; zero where there are none.
-
-    `logits` float (N, C, H, W) and `masks` uint8 (N, H, W), 255 = ignore, are this process's share of the batch; the
-    result is that of the whole team.
-    """
-    total = F.cross_entropy(logits, masks.long(), ignore_index=IGNORE, reduction="sum")
-    return team.sum(total) / team.sum((masks != IGNORE).sum()).clamp(min=1)
-
-
-def check_finite(losses: Sequence[Tensor], iteration: int, batches: EpochBatches, dataset: TrainingSet) -> None:
+def check_finite(losses: Sequence[Tensor], iteration: int, batches: StreamBatches, dataset: Streams, role: str) -> None:
     """Raise StppError for the first of the last `losses` (scalars) before `iteration` that is not finite.
 
     It names the epoch and the images of the batch.
@@ -209,47 +212,31 @@ def check_finite(losses: Sequence[Tensor], iteration: int, batches: EpochBatches
         return
     first = int(wrong[0])
     batch = next(iter(batches.from_batch(iteration - len(values) + first)))
-    names = ", ".join(dataset.samples[index].row.id for _, index in batch)
+    names = ", ".join(dataset.id(key) for key in batch)
     raise StppError(
-        f"the loss is {float(values[first])} in epoch {batch[0][0] + 1}, in the batch of the images {names}; lower "
-        f"training.{dataset.role}.learning_rate, or look at these images and their masks"
+        f"the loss is {float(values[first])} in epoch {batch[-1][1] + 1}, in the batch of the images {names}; lower "
+        f"training.{role}.learning_rate, or look at these images and their masks"
     )
 
 
-def end_epoch(state: TrainingState, epoch: int, per_epoch: int, miou: float | None) -> None:
-    """Add a row to the history, and remember the weights if their val mIoU is the highest so far."""
-    if miou is not None and (state.best is None or miou > state.best["miou"]):
-        state.best = {"miou": miou, "epoch": epoch, "state_dict": copied(state.network.state_dict())}
-    state.history.append(
-        {
-            "epoch": epoch,
-            "iterations": state.iteration,
-            "loss": float(state.loss_sum) / per_epoch,
-            "learning_rate": state.optimizer.param_groups[0]["lr"],
-            "val_miou": miou,
-        }
-    )
-    state.loss_sum.zero_()
-
-
-def validate_network(state: TrainingState, rows: list[Row], settings: Mapping[str, Any], team: Team) -> float:
+def validate_network(network: SegmentationNetwork, rows: list[Row], settings: Mapping[str, Any], team: Team) -> float:
     """mIoU in [0, 1] on the val set, whole images, no test-time augmentation.
 
     Each process of the team predicts its share of `rows`.
     """
     encoding, prediction = settings["encoding"], settings["prediction"]
-    confusion, _ = evaluate_network(state.network, team.share(rows), encoding, prediction, team.device)
+    confusion, _ = evaluate_network(network, team.share(rows), encoding, prediction, team.device)
     return mean_iou(team.sum(torch.from_numpy(confusion)).numpy())
 
 
 def progress_bar(
-    loaded: Iterator[tuple[Tensor, Tensor]],
+    loaded: Iterator[Any],
     role: str,
-    batches: EpochBatches,
+    batches: StreamBatches,
     state: TrainingState,
     team: Team,
     progress: Progress,
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[Any]:
     """The `loaded` batches under a progress bar: images/s, time left, and loss and val mIoU of the last epoch.
 
     `progress` is told the same.
@@ -268,18 +255,3 @@ def progress_bar(
                 val = "" if facts["val_miou"] is None else f" val mIoU {100 * facts['val_miou']:.2f}"
                 bar.set_postfix_str(f"epoch {facts['epoch']} loss {facts['loss']:.4f}{val}", refresh=False)
             bar.update(size)
-
-
-def latest(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The number of epochs that are done, the loss of the last one, and the last val mIoU; None where there is none."""
-    last = history[-1] if history else {"epoch": 0, "loss": None}
-    val = next((row["val_miou"] for row in reversed(history) if row["val_miou"] is not None), None)
-    return {"epoch": last["epoch"], "loss": last["loss"], "val_miou": val}
-
-
-def write_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """One row an epoch; floats are written so that they read back exactly; a missing val mIoU is empty."""
-    columns = list(history[0])
-    lines = [",".join(columns)]
-    lines += [",".join("" if row[key] is None else repr(row[key]) for key in columns) for row in history]
-    path.write_text("\n".join(lines) + "\n")

@@ -1,0 +1,112 @@
+"""The streams of a training: labeled, or labeled and pseudo-labeled images; and unlabeled images beside them.
+
+A batch has so many samples of each stream. The last stream leads: an epoch is one pass over it. The one beside it
+begins anew, in another order, whenever it is at its end.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler, default_collate
+
+from stpp.data.augmentation import sample_rng
+from stpp.data.dataset import EpochBatches, Key, TrainingSet
+
+StreamKey = tuple[int, int, int]
+"""The number of a stream, and epoch and index of a sample in it."""
+
+
+class Streams(Dataset[tuple[int, tuple[Tensor, ...]]]):
+    """Samples of several streams, addressed by `StreamKey`."""
+
+    def __init__(self, sets: Sequence[TrainingSet]) -> None:
+        self.sets = sets
+
+    def __getitem__(self, key: StreamKey) -> tuple[int, tuple[Tensor, ...]]:
+        stream, epoch, index = key
+        return stream, self.sets[stream][epoch, index]
+
+    @property
+    def images(self) -> int:
+        """Samples in one pass over the leading stream."""
+        return len(self.sets[-1])
+
+    def id(self, key: StreamKey) -> str:
+        """The id of a sample's image."""
+        return self.sets[key[0]].samples[key[2]].row.id
+
+
+def joined(items: Sequence[tuple[int, tuple[Tensor, ...]]]) -> list[Any]:
+    """The tensors of a batch's samples, stacked, one list a stream: images, masks, and so on for each view."""
+    streams: dict[int, list[tuple[Tensor, ...]]] = {}
+    for stream, tensors in items:
+        streams.setdefault(stream, []).append(tensors)
+    return [default_collate(streams[stream]) for stream in sorted(streams)]
+
+
+class Repeated:
+    """Batches of `batch_size` of a stream that another one leads: pass after pass over its `size` samples.
+
+    The order of a pass is a function of (seed, role, pass). A batch may have the end of one and the beginning of the
+    next.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int, role: str) -> None:
+        self.size, self.batch_size, self.seed, self.role = size, batch_size, seed, role
+
+    def batch(self, number: int) -> list[Key]:
+        """The keys, pass and index, of batch `number` (from 0)."""
+        places = range(number * self.batch_size, (number + 1) * self.batch_size)
+        orders = {
+            at: sample_rng(self.seed, self.role, at, 0, "order").permutation(self.size)
+            for at in dict.fromkeys(place // self.size for place in places)
+        }
+        return [(place // self.size, int(orders[place // self.size][place % self.size])) for place in places]
+
+
+class StreamBatches(Sampler[list[StreamKey]]):
+    """The batches of a whole training: of `leading` alone, or of `beside` and then of `leading`.
+
+    `start` batches are left out: a training that goes on has had them. `share` cuts out of a stream's part of each
+    batch what is wanted of it.
+    """
+
+    def __init__(self, leading: EpochBatches, beside: Repeated | None = None) -> None:
+        self.leading, self.beside = leading, beside
+        self.start = 0
+        self.share: Callable[[list[Key]], list[Key]] = list
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of all streams in a batch."""
+        return self.leading.batch_size + (self.beside.batch_size if self.beside else 0)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return self.leading.batches_per_epoch
+
+    @property
+    def epochs(self) -> int:
+        return self.leading.epochs
+
+    def __len__(self) -> int:
+        return len(self.leading)
+
+    def __iter__(self) -> Iterator[list[StreamKey]]:
+        for number, keys in enumerate(self.leading.from_batch(self.start), self.start):
+            parts = [keys] if self.beside is None else [self.beside.batch(number), keys]
+            yield [(stream, *key) for stream, part in enumerate(parts) for key in self.share(part)]
+
+    def from_batch(self, start: int) -> "StreamBatches":
+        """The same batches from number `start` (from 0) on."""
+        rest = copy(self)
+        rest.start = start
+        return rest
+
+    def shared(self, share: Callable[[list[Key]], list[Key]]) -> "StreamBatches":
+        """`share` of each stream's part of these batches."""
+        parts = copy(self)
+        parts.share = share
+        return parts

@@ -1,0 +1,43 @@
+"""What a training says of itself: a row an epoch."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stpp.engine.resume import TrainingState, copied
+
+
+def end_epoch(state: TrainingState, epoch: int, per_epoch: int, miou: float | None) -> None:
+    """Add a row to the history, and remember the weights if their val mIoU is the highest so far.
+
+    A loss is the mean over the epoch's iterations; where a step has several, each has a column beside their sum.
+    """
+    if miou is not None and (state.best is None or miou > state.best["miou"]):
+        state.best = {"miou": miou, "epoch": epoch, "state_dict": copied(state.result.state_dict())}
+    state.history.append(
+        {
+            "epoch": epoch,
+            "iterations": state.iteration,
+            "loss": float(state.loss_sum) / per_epoch,
+            **{f"loss_{name}": float(total) / per_epoch for name, total in state.loss_sums.items()},
+            "learning_rate": state.optimizer.param_groups[0]["lr"],
+            "val_miou": miou,
+        }
+    )
+    for total in (state.loss_sum, *state.loss_sums.values()):
+        total.zero_()
+
+
+def latest(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The number of epochs that are done, the loss of the last one, and the last val mIoU; None where there is none."""
+    last = history[-1] if history else {"epoch": 0, "loss": None}
+    val = next((row["val_miou"] for row in reversed(history) if row["val_miou"] is not None), None)
+    return {"epoch": last["epoch"], "loss": last["loss"], "val_miou": val}
+
+
+def write_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """One row an epoch; floats are written so that they read back exactly; a missing val mIoU is empty."""
+    columns = list(history[0])
+    lines = [",".join(columns)]
+    lines += [",".join("" if row[key] is None else repr(row[key]) for key in columns) for row in history]
+    path.write_text("\n".join(lines) + "\n")

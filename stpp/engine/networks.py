@@ -1,0 +1,84 @@
+"""The networks of a training by their names, and how one follows another."""
+
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stpp.engine.distributed import Team
+from stpp.engine.initial import initial_network
+from stpp.engine.optimisation import forward
+from stpp.methods import Average, Trained
+from stpp.models.network import SegmentationNetwork
+
+
+class Net:
+    """A network of a training: called with normalised images (N, 3, H, W), it gives logits float32 (N, C, H, W).
+
+    `module` has its weights. A call computes gradients, unless it is made under `torch.no_grad`.
+    """
+
+    def __init__(self, module: SegmentationNetwork, call: Callable[[Tensor], Tensor], precision: str) -> None:
+        self.module = module
+        self._call = call
+        self._precision = precision
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return forward(self._call, images, self._precision)
+
+    @torch.no_grad()
+    def follow(self, other: "Net", decay: float) -> None:
+        """Let each parameter w become `decay` w + (1 - `decay`) w', w' that of the `other` network.
+
+        Buffers stay: the statistics of a batch norm are those of the images that this network has seen.
+        """
+        own: list[Tensor] = list(self.module.parameters())
+        torch._foreach_lerp_(own, list[Tensor](other.module.parameters()), 1 - decay)
+
+
+def average_decay(iteration: int, most: float) -> float:
+    """min(1 - 1 / (t + 1), `most`) at iteration t: at first, a network that follows is the plain mean of all states."""
+    return min(1 - 1 / (iteration + 1), most)
+
+
+def networks_of(
+    named: Mapping[str, Trained | Average],
+    settings: Mapping[str, Any],
+    weights: str | None,
+    team: Team,
+    seed_of: Callable[[str], int],
+    *,
+    compile: bool,
+) -> dict[str, Net]:
+    """The networks of a training, on the team's device; the first process says what each starts from.
+
+    The head of each trained network is drawn anew, the backbones begin with the same `weights`, the path of a state
+    dict, where there is one. An average begins as a copy of what it follows.
+    """
+    nets: dict[str, Net] = {}
+    precision = settings["training"]["precision"]
+    for number, name in enumerate(name for name, kind in named.items() if isinstance(kind, Trained)):
+        part = f"init{number}" if number else "init"
+        torch.manual_seed(seed_of(part))
+        module, loaded = initial_network(settings, weights)
+        if team.leads:
+            print(loaded)
+        module.to(device=team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        call: Callable[[Tensor], Tensor] = team.together(module)
+        if compile:
+            call = torch.compile(call, options={"fallback_random": True})  # the dropout of an uncompiled network
+        nets[name] = Net(module, call, precision)
+    for name, kind in named.items():
+        if isinstance(kind, Average):
+            module = deepcopy(nets[kind.of].module).requires_grad_(False)
+            nets[name] = Net(module, module, precision)
+    return {name: nets[name] for name in named}
+
+
+def trained(nets: Mapping[str, Net]) -> Iterator[SegmentationNetwork]:
+    """The networks among these that have parameters to be trained."""
+    for net in nets.values():
+        if any(parameter.requires_grad for parameter in net.module.parameters()):
+            yield net.module

@@ -1,0 +1,93 @@
+"""The methods: a file each.
+
+A file says which names it has, in a line `NAMES = ("...",)` that is read without importing it, and what the method is,
+in a `METHOD`. Its `plan` adds stages to the graph that it is handed. Where unlabeled images take part in every step of
+the training, its `step` says how; it imports torch and the engine's parts when it is called, so that planning stays
+free of them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from stpp.registry import METHODS, component, modules
+from stpp.settings import Section
+
+Views = tuple[str, ...]
+"""What a step gets of each unlabeled image: `weak`, the crop, scaled and flipped; `strong`, the same crop with all that
+`augmentation.student.unlabeled` asks for. All views of an image share one draw of the geometry."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network that an optimizer trains. Each has a random head of its own; all encoders begin with equal weights."""
+
+
+@dataclass(frozen=True)
+class Average:
+    """A network that is never trained, but follows another one as its moving average."""
+
+    of: str
+
+
+@dataclass(frozen=True)
+class Online:
+    """A training in which every step sees labeled and unlabeled images, half of the batch each.
+
+    `views` are those of the unlabeled images. `networks` has all networks by name; `result` is the one that is
+    validated, saved and evaluated. `step(batch, networks, settings, at)` gives the losses by name, whose sum is
+    minimised: `batch` is a `stpp.engine.batch.Batch`, `networks` are callable, from images to logits, `at` is a
+    `stpp.engine.batch.Moment`. `after_step(networks, settings, at)` runs after the optimizer's step.
+    """
+
+    step: Callable[[Any, Mapping[str, Any], Any, Any], Mapping[str, Any]]
+    views: Callable[[Any], Views]
+    networks: Mapping[str, Trained | Average] = field(default_factory=lambda: {"student": Trained()})
+    result: str = "student"
+    after_step: Callable[[Mapping[str, Any], Any, Any], None] = lambda networks, settings, at: None
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a configuration, the plan, the workflow, the report and the documentation know of a method.
+
+    `summary` is a noun phrase that ends a sentence "It is ...". `plan(graph)` adds the stages of one run to a
+    `stpp.plan.graph.MethodGraph`, and gives their folders by role, in the order of the method. `settings` are its own,
+    in the section `methods.<name>`. `unlabeled` says which unlabeled images its smallest training needs; `truth`, that
+    it reads their true masks; `teacher`, that it trains one on labeled images alone.
+    """
+
+    name: str
+    summary: str
+    plan: Callable[[Any], dict[str, str]]
+    unlabeled: Literal["none", "reliable", "all"] = "all"
+    truth: bool = False
+    teacher: bool = True
+    settings: type[Section] | None = None
+    online: Online | None = None
+
+    @property
+    def target(self) -> str:
+        """What to type after `snakemake` for all of the method: its name, in letters, digits and underscores."""
+        return self.name.replace("+", "p")
+
+    @property
+    def section(self) -> str:
+        """The key of its own settings below `methods`."""
+        return self.target
+
+
+def names() -> tuple[str, ...]:
+    """The names of all methods; no method is imported."""
+    return tuple(modules(METHODS))
+
+
+def method(name: str) -> Method:
+    """The method of that name. Raises KeyError for an unknown one."""
+    found: Method = component(METHODS, name).METHOD
+    return found
+
+
+def methods() -> list[Method]:
+    """All methods, in the alphabetical order of their files."""
+    return [method(name) for name in names()]

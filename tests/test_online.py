@@ -1,0 +1,134 @@
+"""Every method whose training sees unlabeled images in each step: killed, or spread over processes, it is the same."""
+
+import contextlib
+import itertools
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import fabricate
+import pandas as pd
+import pytest
+import torch
+
+from stpp.commands.cli import main
+from stpp.methods import Average, Trained, methods
+
+ONLINE = [method.name for method in methods() if method.online]
+STOPPED = 128 + signal.SIGTERM
+
+
+def planned(folder: Path, name: str, **changes: Any) -> tuple[Path, Path]:
+    """The folder of a workflow, and its only training, which has three steps an epoch."""
+    folder = fabricate.planned(folder, experiments={"e": {"method": name}}, **changes)
+    return folder, fabricate.only(folder, "train/*")
+
+
+def train(folder: Path, stage: Path, *options: str) -> int:
+    with contextlib.chdir(folder):
+        return main(["train", str(stage), *options])
+
+
+def artifacts(stage: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in stage.iterdir() if path.suffix in (".pt", ".csv")}
+
+
+@pytest.fixture(scope="module", params=ONLINE)
+def undisturbed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Path]:
+    """The name of a method, the folder and the stage of its finished training."""
+    folder, stage = planned(tmp_path_factory.mktemp("online"), request.param)
+    assert train(folder, stage) == 0
+    return request.param, folder, stage
+
+
+def test_a_training_says_each_of_its_losses(undisturbed: tuple[str, Path, Path]) -> None:
+    _, folder, stage = undisturbed
+    history = pd.read_csv(folder / stage / "metrics.csv")
+    losses = [column for column in history if column.startswith("loss_")]
+    assert "loss_supervised" in losses and len(losses) > 1
+    assert history[losses].sum(axis=1).to_numpy() == pytest.approx(history["loss"].to_numpy(), rel=1e-5)
+    assert list(history["iterations"]) == [3, 6]
+
+
+def test_tensorboard_has_a_curve_of_each_loss(undisturbed: tuple[str, Path, Path]) -> None:
+    loader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
+    _, folder, stage = undisturbed
+    losses = {column for column in pd.read_csv(folder / stage / "metrics.csv") if column.startswith("loss_")}
+    files = list((folder / "my results/logs/tensorboard" / stage.name).iterdir())
+    events = [event for file in files for event in loader.EventFileLoader(str(file)).Load()]
+    tags = {value.tag for event in events for value in event.summary.value}
+    assert tags == {"loss", "learning rate", "val mIoU", *(column.replace("_", " ", 1) for column in losses)}
+
+
+@pytest.mark.parametrize("unit", [1, 3, 5])
+def test_a_training_stopped_anywhere_ends_in_the_same_bytes(
+    undisturbed: tuple[str, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: int
+) -> None:
+    from stpp.stages import train as training
+
+    _, before, stage = undisturbed
+    folder = tmp_path / "again"
+    shutil.copytree(before, folder, symlinks=True)
+    for path in (folder / stage).iterdir():
+        if path.name != "recipe.json":
+            path.unlink()
+    steps, original = itertools.count(1), training.on_device
+
+    def stopping(*given: Any) -> Any:
+        if next(steps) == unit:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "on_device", stopping)
+        assert train(folder, stage) == STOPPED
+    assert train(folder, stage) == 0
+    assert next(steps) == unit + 1
+    assert artifacts(folder / stage) == artifacts(before / stage)
+
+
+def test_loader_processes_change_nothing(undisturbed: tuple[str, Path, Path], tmp_path: Path) -> None:
+    name, before, _ = undisturbed
+    folder, stage = planned(tmp_path / "w", name)
+    assert train(folder, stage, "--workers", "2") == 0
+    assert artifacts(folder / stage) == artifacts(before / stage)
+
+
+@pytest.mark.parametrize("name", ONLINE)
+def test_two_processes_agree_with_one(name: str, tmp_path: Path) -> None:
+    """Over 8 steps, to 1e-4; without dropout, whose draws differ between processes.
+
+    No more steps, since a pixel whose classes are nearly equal may get another hard label by rounding.
+    """
+    student = {"epochs": 8, "batch_size": 8, "crop": 24, "base_size": 32, "learning_rate": 0.002}
+    changes = {
+        "training": {"teacher": student, "student": student | {"validate_every": 8}},
+        "network": fabricate.TINY["network"] | {"dropout": 0.0},
+    }
+    found = []
+    for processes in ("1", "2"):
+        folder, stage = planned(tmp_path / processes, name, **changes)
+        assert train(folder, stage, "--device", "cpu", "--gpus", processes) == 0
+        found.append(torch.load(folder / stage / "last.pt", weights_only=True)["state_dict"])
+    for key, value in found[0].items():
+        assert torch.allclose(value.double(), found[1][key].double(), atol=1e-4), key
+
+
+def test_more_processes_than_images_of_one_kind_are_refused(
+    undisturbed: tuple[str, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder, stage = undisturbed
+    assert train(folder, stage, "--device", "cpu", "--gpus", "3") == 1
+    assert "a batch of 4 images cannot be spread over 3 processes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ONLINE)
+def test_the_networks_of_a_method_are_named(name: str) -> None:
+    (method,) = (method for method in methods() if method.name == name)
+    assert method.online is not None
+    networks = method.online.networks
+    assert method.online.result in networks
+    assert any(isinstance(kind, Trained) for kind in networks.values())
+    assert all(isinstance(networks[kind.of], Trained) for kind in networks.values() if isinstance(kind, Average))
