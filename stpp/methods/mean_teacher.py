@@ -1,0 +1,72 @@
+"""Mean Teacher (Tarvainen and Valpola, 2017) for segmentation.
+
+The teacher is a moving average of the student, which is penalised for deviating from the teacher's probabilities on
+unlabeled images. The defaults are those of the implementation in TorchSemiSeg, whose teacher sees the same view, and
+keeps its weights at the average of the parameters alone; the labeled images take no part in the consistency here, and
+padding none. The teacher computes in training mode, so that its batch norm keeps statistics of its own.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from stpp.methods import Average, Method, Online, Trained
+from stpp.settings import Section, setting
+
+NAMES = ("mean_teacher",)
+
+
+class Settings(Section):
+    """Mean Teacher."""
+
+    momentum: float = setting(0.99, "Share of the teacher that each step keeps, at most.", ge=0, lt=1)
+    weight: float = setting(100.0, "Weight of the consistency: mean squared difference of probabilities.", ge=0)
+    ramp_epochs: float = setting(0.0, "Epochs in which the weight grows, by exp(-5 (1 - t)^2).", "epochs", ge=0)
+    view: Literal["weak", "strong"] = setting(
+        "weak",
+        "What the student sees of unlabeled images: the teacher's weak view, or `augmentation.student.unlabeled`.",
+    )
+
+
+def plan(graph: Any) -> dict[str, str]:
+    """One training."""
+    return dict(graph.online(METHOD))
+
+
+def views(settings: Settings) -> tuple[str, ...]:
+    """The teacher's view, and the student's."""
+    return tuple(dict.fromkeys(("weak", settings.view)))
+
+
+def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> dict[str, Any]:
+    """Cross-entropy of labeled images, and the student's distance from the teacher on unlabeled ones."""
+    import torch
+
+    from stpp.engine.losses import cross_entropy, sigmoid_ramp, squared_error
+
+    seen = batch.views[settings.view]
+    labeled, unlabeled = nets["student"](torch.cat([batch.images, seen])).split([len(batch.images), len(seen)])
+    with torch.no_grad():
+        targets = nets["teacher"](batch.views["weak"]).softmax(dim=1)
+    ramp_length = settings.ramp_epochs * at.per_epoch
+    weight = settings.weight * (sigmoid_ramp(at.iteration / ramp_length) if ramp_length else 1)
+    consistency = squared_error(unlabeled.softmax(dim=1), targets, batch.valid[settings.view], at.team)
+    return {"supervised": cross_entropy(labeled, batch.masks, at.team), "consistency": weight * consistency}
+
+
+def after_step(nets: Mapping[str, Any], settings: Settings, at: Any) -> None:
+    """The teacher follows the student."""
+    from stpp.engine.networks import average_decay
+
+    nets["teacher"].follow(nets["student"], average_decay(at.iteration, settings.momentum))
+
+
+METHOD = Method(
+    "mean_teacher",
+    "one training: the student agrees with its own moving average on unlabeled images",
+    plan,
+    teacher=False,
+    settings=Settings,
+    online=Online(
+        step, views, {"student": Trained(), "teacher": Average(of="student")}, result="teacher", after_step=after_step
+    ),
+)
