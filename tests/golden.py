@@ -167,7 +167,7 @@ def text_without_costs(text: str) -> str:
         if costs:
             paragraphs[place] = "\n".join(line.rsplit(maxsplit=costs)[0] for line in lines)
     text = "\n\n".join(paragraphs)
-    return re.sub(r"[\d.]+ ([CG]PU-h)|[\d.]+ (%) saved", r"\1\2", text)
+    return re.sub(r"[\d.]+ ([CG]PU-h)|-?[\d.]+ (%) saved", r"\1\2", text)
 
 
 # --- where it ran -----------------------------------------------------------------------------------------------------
