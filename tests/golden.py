@@ -119,7 +119,8 @@ def run(project: Path, folder: Path, configs: Iterable[Mapping[str, Any]], cores
 
 # --- what is compared -------------------------------------------------------------------------------------------------
 
-TABLE = ("table.csv", "table.txt", "runs.csv", "metrics.json")
+TABLE = ("table.csv", "runs.csv", "metrics.json")
+"""Of the table; `table.txt` says the same numbers in words, beside times."""
 RECORDS = ("stage.json", "recipe.json")
 """What says how and when a stage was computed, and nothing of its result but its digest."""
 
@@ -143,8 +144,6 @@ def deciding(file: Path, identities: Iterable[bytes] = ()) -> bytes:
     content = file.read_bytes()
     if file.name == "table.csv":
         content = table_without_costs(content.decode()).encode()
-    elif file.name == "table.txt":
-        content = text_without_costs(content.decode()).encode()
     for identity in identities:
         # In a mask store, which names its producer, and as the end of a stage's name. The length stays what it was.
         content = content.replace(identity, b"0" * len(identity)).replace(b"-" + identity[:8], b"-" + b"0" * 8)
@@ -156,18 +155,6 @@ def table_without_costs(text: str) -> str:
     rows = list(csv.reader(io.StringIO(text)))
     kept = [column for column, head in enumerate(rows[0]) if not head.endswith("_hours")]
     return "\n".join(",".join(row[column] for column in kept) for row in rows)
-
-
-def text_without_costs(text: str) -> str:
-    """`table.txt` without the columns of hours, which are the last ones, and without what sharing saved."""
-    paragraphs = text.split("\n\n")
-    for place, paragraph in enumerate(paragraphs):
-        lines = paragraph.splitlines()
-        costs = sum(head in ("CPU-h", "GPU-h") for head in lines[0].split()) if lines else 0
-        if costs:
-            paragraphs[place] = "\n".join(line.rsplit(maxsplit=costs)[0] for line in lines)
-    text = "\n\n".join(paragraphs)
-    return re.sub(r"[\d.]+ ([CG]PU-h)|-?[\d.]+ (%) saved", r"\1\2", text)
 
 
 # --- where it ran -----------------------------------------------------------------------------------------------------
