@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-BY_THE_CHECKS = ["make setup", "make check", "make test", "make durability KILLS=5 POINTS=40", "make cluster"]
+BY_THE_CHECKS = ["make setup", "make check", "make test", "make durability KILLS=3 POINTS=20", "make cluster"]
 """What .ci/run runs; the first two are parts of `make test`."""
 AFTER_EACH_OTHER = [
     "make demo",
