@@ -2,3 +2,5 @@
 
 IGNORE = 255
 """The mask value of pixels that carry no class. They are never counted."""
+MOST_CLASSES = IGNORE
+"""As many classes as fit below `IGNORE`."""

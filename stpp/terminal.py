@@ -4,6 +4,7 @@ import io
 import os
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,6 +26,12 @@ def escaped(text: str) -> str:
 def is_line(text: str) -> bool:
     """Whether the text is one line that a terminal shows as it is."""
     return "\n" not in text and not CONTROL.search(text)
+
+
+@cache
+def say_once(text: str) -> None:
+    """Print a line to stderr, unless this process has printed it before."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def prepare_streams() -> None:

@@ -68,13 +68,8 @@ class Method:
 
     @property
     def target(self) -> str:
-        """What to type after `snakemake` for all of the method: its name, in letters, digits and underscores."""
+        """Its name in letters, digits and underscores: what to type after `snakemake`, and its section in `methods`."""
         return self.name.replace("+", "p")
-
-    @property
-    def section(self) -> str:
-        """The key of its own settings below `methods`."""
-        return self.target
 
 
 def names() -> tuple[str, ...]:

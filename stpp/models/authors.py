@@ -7,10 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from stpp.errors import StppError, shortened
+from stpp.labels import MOST_CLASSES
 from stpp.models.weights import without_prefix
 
-MOST_CLASSES = 255
-"""255 itself means ignore in masks."""
 BACKBONES = {6: "resnet50", 23: "resnet101"}
 """The backbone by the number of blocks of its third stage."""
 

@@ -213,11 +213,11 @@ class MethodGraph:
 
     def online(self, method: Method) -> dict[str, str]:
         """One training with labeled and unlabeled images in every step, and its evaluations."""
-        settings = getattr(self.config.methods, method.section).model_dump() if method.settings else {}
+        settings = getattr(self.config.methods, method.target).model_dump() if method.settings else {}
         student = self.config.augmentation.student
         trained = self.train(
             "student",
-            method.section,
+            method.target,
             1,
             self.config.training.student,
             {"labeled": student.labeled, "unlabeled": student.unlabeled},
@@ -225,7 +225,7 @@ class MethodGraph:
             ["unlabeled"],
             method=(method.name, settings),
         )
-        return {"student": trained, **self.evaluations("student", method.section, trained)}
+        return {"student": trained, **self.evaluations("student", method.target, trained)}
 
     def labeler(self, teacher: str) -> str:
         """The checkpoint of the teacher that labels."""

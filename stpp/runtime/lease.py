@@ -14,14 +14,13 @@ import os
 import re
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 
 from stpp.errors import StppError
+from stpp.terminal import say_once
 
 SCHEDULERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "SGE_JOB_SPOOL_DIR", "_CONDOR_SLOT")
 """Each is in the environment of the jobs of one scheduler."""
@@ -51,10 +50,10 @@ def lease(gpus: int, device: str) -> str:
         return "cpu"
     devices = visible_devices()
     if devices is None:
-        _say_once("no nvidia-smi here, which lists GPUs: PyTorch takes what it finds")
+        say_once("no nvidia-smi here, which lists GPUs: PyTorch takes what it finds")
         return device
     if not devices and device == "auto":
-        _say_once("no GPU here: the CPU computes")
+        say_once("no GPU here: the CPU computes")
         return "cpu"
     if len(devices) < gpus:
         raise StppError(
@@ -115,7 +114,7 @@ def _take(count: int, devices: Sequence[str]) -> list[str]:
             fcntl.flock(folder, fcntl.LOCK_SH)  # what cleans /tmp leaves a locked folder alone; open until the end
             return taken
         busy = ", ".join(f"{device} (process {_holder(folder, device)})" for device in devices if device not in locks)
-        _say_once(f"waiting for {count} of {len(devices)} GPUs; other jobs have {busy}")
+        say_once(f"waiting for {count} of {len(devices)} GPUs; other jobs have {busy}")
         time.sleep(LOOK_EVERY)
 
 
@@ -171,11 +170,6 @@ def _lock(folder: int, device: str) -> int | None:
 def _open(folder: int, name: str) -> int:
     """A descriptor of the lock file `name`; parts of divided GPUs may have slashes in theirs."""
     return os.open(name.replace("/", "-"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=folder)
-
-
-@cache
-def _say_once(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _holder(folder: int, device: str) -> str:

@@ -98,7 +98,7 @@ else:
         __base__=Section,
         __doc__="What single methods ask for; a method's settings are part of its own stages alone.",
         **{
-            method.section: (method.settings, setting(method.settings(), f"Method `{method.name}`: {method.summary}."))
+            method.target: (method.settings, setting(method.settings(), f"Method `{method.name}`: {method.summary}."))
             for method in methods()
             if method.settings
         },

@@ -42,7 +42,7 @@ def methods() -> str:
         else:
             which = "a part of them, then all" if method.unlabeled == "reliable" else "all"
             used = f"{which}, with {'their true masks' if method.truth else 'pseudo-labels'}"
-        own = f"[`methods.{method.section}`](config.md#methods{method.section})" if method.settings else ""
+        own = f"[`methods.{method.target}`](config.md#methods{method.target})" if method.settings else ""
         rows.append(f"| `{method.name}` | {method.summary} | {used} | `{method.target}` | {own} |\n")
     return METHODS + "".join(rows)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stpp.errors import StppError, shortened
 from stpp.files import replacing
+from stpp.labels import MOST_CLASSES
 from stpp.models import build
 from stpp.models.network import SegmentationNetwork
 from stpp.runtime.faults import explained
@@ -29,8 +30,6 @@ DESCRIPTION = {
 }
 """What describes a network: the keys of `build`, and where its initial weights came from."""
 MOST_RATES, FARTHEST_RATE, MOST_CHANNELS = 8, 1 << 10, 1 << 16
-MOST_CLASSES = 255
-"""255 itself means ignore in masks."""
 PARTS: Mapping[str, Callable[[Any], bool]] = {
     "architecture": lambda value: isinstance(value, str),
     "backbone": lambda value: isinstance(value, str),

@@ -1,11 +1,10 @@
 """Links of a folder that people look at to the stages, on file systems with symbolic links and without."""
 
 import os
-import sys
-from functools import cache
 from pathlib import Path
 
 from stpp.files import write_text
+from stpp.terminal import say_once
 
 HEADER = "This file system has no symbolic links. What belongs here is at\n"
 """How a text file begins that stands in for a link; its second line is the path, seen from the file's folder."""
@@ -27,7 +26,7 @@ def link(path: Path, target: Path) -> None:
         path.symlink_to(text)
     except OSError:  # the error differs from one file system to another; one that concerns files as well is raised here
         write_text(path, f"{HEADER}{text}\n")
-        _say_once("no symbolic links can be made in the folder for results: text files there say where the stages are")
+        say_once("no symbolic links can be made in the folder for results: text files there say where the stages are")
 
 
 def target_of(path: Path) -> Path | None:
@@ -47,8 +46,3 @@ def _written(path: Path) -> str | None:
             return os.fsdecode(file.readline().rstrip(b"\n"))
     except OSError:
         return None
-
-
-@cache
-def _say_once(text: str) -> None:
-    print(text, file=sys.stderr)
