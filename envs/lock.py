@@ -22,6 +22,8 @@ from pip._internal.models.link import Link
 HERE = Path(__file__).parent
 ACCELERATOR = ("nvidia-", "cuda-", "triton")
 """How the names of packages begin that torch needs on Linux alone, where it is built for GPUs."""
+CONTINUED, FOLDED = " \\\n    ", "\n        "
+"""How an entry goes on in the next line of a requirements file, and of a list in YAML."""
 
 
 def closure(requirements: list[str]) -> dict[str, str]:
@@ -95,7 +97,7 @@ def lines(pins: Mapping[str, str], digests: Mapping[str, list[str]]) -> Iterable
         if not digests[name]:
             sys.exit(f"pip's index has no file of {name} {version}; install another version, and lock that")
         marker = ' ; platform_system == "Linux"' if name.startswith(ACCELERATOR) else ""
-        yield f"{name}=={version}{marker}" + "".join(f" \\\n    --hash=sha256:{digest}" for digest in digests[name])
+        yield f"{name}=={version}{marker}" + "".join(f"{CONTINUED}--hash=sha256:{digest}" for digest in digests[name])
 
 
 def main() -> None:
@@ -108,9 +110,10 @@ def main() -> None:
     digests = hashes(everything | build)
     for name, pins in {"": runtime, "-dev": everything, "-build": build}.items():
         (HERE / f"requirements{name}.txt").write_text("\n".join(lines(pins, digests)) + "\n")
-    entries = "".join(f"      - {n}=={version}\n" for n, version in runtime.items() if not n.startswith(ACCELERATOR))
+    # conda hands its list to pip as it stands, so the entries are those of a requirements file.
+    entries = "".join(f"      - {line.replace(CONTINUED, FOLDED)}\n" for line in lines(runtime, digests))
     (HERE / "environment.yaml").write_text(
-        "# For `snakemake --sdm conda`. Not tried yet: the pins are those that pip was tested with, without hashes.\n"
+        "# For `snakemake --sdm conda`. Not tried yet with conda; pip takes these pins, with their hashes.\n"
         "channels:\n  - conda-forge\n  - nodefaults\n"
         f"dependencies:\n  - python={sys.version_info.major}.{sys.version_info.minor}\n  - pip\n  - pip:\n{entries}"
     )
