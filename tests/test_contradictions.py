@@ -64,3 +64,13 @@ def test_half_of_each_batch_has_to_be_unlabeled(method: str) -> None:
     assert f"method {method} needs unlabeled images" in none
     assert f"half of each batch of method {method} are unlabeled images, 2, but there are 1 in all" in few
     assert said(method, {"labeled": 1, "unlabeled": 2}) == []
+
+
+@pytest.mark.parametrize("method", [method.name for method in methods() if method.online and method.online.mixes])
+def test_a_method_that_mixes_needs_pairs_in_each_process(method: str) -> None:
+    enough = {"labeled": 4, "unlabeled": 9}
+    sizes = {"training": {"student": fabricate.TINY["training"]["student"] | {"batch_size": 6}}}
+    (odd,) = said(method, enough, **sizes)
+    assert f"method {method} mixes pairs" in odd and "a batch has 6" in odd and "to a multiple of 4" in odd
+    (spread,) = said(method, enough, runtime={"train": {"gpu": 2}})
+    assert "to a multiple of 8" in spread

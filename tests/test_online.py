@@ -17,11 +17,16 @@ from stpp.commands.cli import main
 from stpp.methods import Average, Trained, methods
 
 ONLINE = [method.name for method in methods() if method.online]
+LIKE_OTHERS = {"fixmatch", "cutmix_seg", "cps_cutmix"}
+"""What these do with the images of several processes, `unimatch` and `cps` do as well."""
 STOPPED = 128 + signal.SIGTERM
 
 
 def planned(folder: Path, name: str, **changes: Any) -> tuple[Path, Path]:
     """The folder of a workflow, and its only training, which has three steps an epoch."""
+    (method,) = (method for method in methods() if method.name == name)
+    if method.settings is not None and "threshold" in method.settings.model_fields:
+        changes["methods"] = {method.target: {"threshold": 0.5}}  # no network is surer after a few steps
     folder = fabricate.planned(folder, experiments={"e": {"method": name}}, **changes)
     return folder, fabricate.only(folder, "train/*")
 
@@ -52,17 +57,18 @@ def test_a_training_says_each_of_its_losses(undisturbed: tuple[str, Path, Path])
     assert list(history["iterations"]) == [3, 6]
 
 
-def test_tensorboard_has_a_curve_of_each_loss(undisturbed: tuple[str, Path, Path]) -> None:
+def test_tensorboard_has_a_curve_of_all_that_steps_say(undisturbed: tuple[str, Path, Path]) -> None:
     loader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
     _, folder, stage = undisturbed
-    losses = {column for column in pd.read_csv(folder / stage / "metrics.csv") if column.startswith("loss_")}
+    known = {"epoch", "iterations", "loss", "learning_rate", "val_miou"}
+    more = set(pd.read_csv(folder / stage / "metrics.csv")) - known
     files = list((folder / "my results/logs/tensorboard" / stage.name).iterdir())
     events = [event for file in files for event in loader.EventFileLoader(str(file)).Load()]
     tags = {value.tag for event in events for value in event.summary.value}
-    assert tags == {"loss", "learning rate", "val mIoU", *(column.replace("_", " ", 1) for column in losses)}
+    assert tags == {"loss", "learning rate", "val mIoU", *(column.replace("_", " ", 1) for column in more)}
 
 
-@pytest.mark.parametrize("unit", [1, 3, 5])
+@pytest.mark.parametrize("unit", [1, 5])
 def test_a_training_stopped_anywhere_ends_in_the_same_bytes(
     undisturbed: tuple[str, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: int
 ) -> None:
@@ -89,20 +95,23 @@ def test_a_training_stopped_anywhere_ends_in_the_same_bytes(
     assert artifacts(folder / stage) == artifacts(before / stage)
 
 
-def test_loader_processes_change_nothing(undisturbed: tuple[str, Path, Path], tmp_path: Path) -> None:
-    name, before, _ = undisturbed
-    folder, stage = planned(tmp_path / "w", name)
-    assert train(folder, stage, "--workers", "2") == 0
-    assert artifacts(folder / stage) == artifacts(before / stage)
+def test_loader_processes_change_nothing(tmp_path: Path) -> None:
+    """Of the method that draws the most for an image."""
+    found = []
+    for workers in ("0", "2"):
+        folder, stage = planned(tmp_path / workers, "unimatch")
+        assert train(folder, stage, "--workers", workers) == 0
+        found.append(artifacts(folder / stage))
+    assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("name", ONLINE)
+@pytest.mark.parametrize("name", sorted({*ONLINE} - LIKE_OTHERS))
 def test_two_processes_agree_with_one(name: str, tmp_path: Path) -> None:
     """Over 8 steps, to 1e-4; without dropout, whose draws differ between processes.
 
     No more steps, since a pixel whose classes are nearly equal may get another hard label by rounding.
     """
-    student = {"epochs": 8, "batch_size": 8, "crop": 24, "base_size": 32, "learning_rate": 0.002}
+    student = {"epochs": 8, "batch_size": 8, "crop": 24, "base_size": 32, "learning_rate": 0.001}
     changes = {
         "training": {"teacher": student, "student": student | {"validate_every": 8}},
         "network": fabricate.TINY["network"] | {"dropout": 0.0},
@@ -112,8 +121,8 @@ def test_two_processes_agree_with_one(name: str, tmp_path: Path) -> None:
         folder, stage = planned(tmp_path / processes, name, **changes)
         assert train(folder, stage, "--device", "cpu", "--gpus", processes) == 0
         found.append(torch.load(folder / stage / "last.pt", weights_only=True)["state_dict"])
-    for key, value in found[0].items():
-        assert torch.allclose(value.double(), found[1][key].double(), atol=1e-4), key
+    apart = {key: float((value - found[1][key]).abs().max()) for key, value in found[0].items()}
+    assert max(apart.values()) < 1e-4, apart
 
 
 def test_more_processes_than_images_of_one_kind_are_refused(

@@ -4,8 +4,11 @@ Probabilities of three classes for the pixels a, b / c, d, by a teacher and by a
 logits, whatever the image.
 """
 
+from types import SimpleNamespace
 from typing import Any
+from zlib import crc32
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,23 +20,47 @@ STUDENT = [[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.25, 0.5, 0.25], [0.5, 0.25, 
 
 
 class Constant:
-    """A network whose logits are the logarithms of given probabilities, for each of the images; `calls` counts them."""
+    """A network whose logits are the logarithms of given probabilities, for each of the images; `calls` counts them.
 
-    def __init__(self, probabilities: list[list[float]]) -> None:
-        self.logits = torch.tensor(probabilities).T.reshape(1, 3, 2, 2).log().requires_grad_()
+    The first call gives the first of several tables, the next one the second; the last one stays.
+    """
+
+    module = SimpleNamespace(backbone=SimpleNamespace(low_channels=2, channels=3))
+
+    def __init__(self, *tables: list[list[float]]) -> None:
+        self.tables = [torch.tensor(table).T.reshape(1, 3, 2, 2).log().requires_grad_() for table in tables]
         self.calls: list[int] = []
 
+    @property
+    def logits(self) -> Tensor:
+        """The last table."""
+        return self.tables[-1]
+
     def __call__(self, images: Tensor) -> Tensor:
+        table = self.tables[min(len(self.calls), len(self.tables) - 1)]
         self.calls.append(len(images))
-        return self.logits.expand(len(images), -1, -1, -1)
+        return table.expand(len(images), -1, -1, -1)
+
+    def evaluated(self, images: Tensor) -> Tensor:
+        return self(images).detach()
+
+    def perturbed(self, images: Tensor, dropped: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """The same logits for the features with dropped channels, but of the next table."""
+        assert [factors.shape for factors in dropped] == [(len(images), 2), (len(images), 3)]
+        return self(images), self(images)
 
 
-def batch(mask: int = 255, valid: list[list[bool]] | None = None) -> Batch:
-    """One labeled image whose mask is `mask` everywhere, and one unlabeled image in both views."""
-    pixels = torch.zeros(1, 3, 2, 2)
-    seen = torch.tensor([[[True, True], [True, True]] if valid is None else valid])
-    masks = torch.full((1, 2, 2), mask, dtype=torch.uint8)
-    return Batch(pixels, masks, {"weak": pixels, "strong": pixels}, {"weak": seen, "strong": seen})
+def batch(mask: int = 255, valid: list[list[bool]] | None = None, images: int = 1) -> Batch:
+    """So many labeled images whose mask is `mask` everywhere, and as many unlabeled ones in all views."""
+    pixels = torch.zeros(images, 3, 2, 2)
+    seen = torch.tensor([[[True, True], [True, True]] if valid is None else valid]).expand(images, -1, -1)
+    masks = torch.full((images, 2, 2), mask, dtype=torch.uint8)
+    views = ("weak", "strong", "strong2")
+    return Batch(pixels, masks, draws, dict.fromkeys(views, pixels), dict.fromkeys(views, seen))
+
+
+def draws(stream: str, number: int, part: str) -> np.random.Generator:
+    return np.random.default_rng([len(stream), number, crc32(part.encode())])
 
 
 def moment(iteration: int = 0, **changes: Any) -> Moment:

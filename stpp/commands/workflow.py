@@ -147,6 +147,12 @@ def contradictions(config: Config, index: Mapping[str, Any]) -> list[str]:
                 f"half of each batch of method {chosen.name} are unlabeled images, {half}, but there are {unlabeled} "
                 "in all; lower training.student.batch_size"
             )
+        pairs = 4 * max(1, config.runtime.train.gpu)
+        if chosen.online and chosen.online.mixes and config.training.student.batch_size % pairs:
+            problems.append(
+                f"method {chosen.name} mixes pairs of labeled and of unlabeled images in each process, but a batch has "
+                f"{config.training.student.batch_size}; set training.student.batch_size to a multiple of {pairs}"
+            )
         if not chosen.online:
             repeat = config.training.student.labeled_repeat or labeled_repeat("student", labeled, used)
             sizes["student"] = labeled * repeat + used

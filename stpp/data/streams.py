@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
@@ -19,14 +20,14 @@ StreamKey = tuple[int, int, int]
 
 
 class Streams(Dataset[tuple[int, tuple[Tensor, ...]]]):
-    """Samples of several streams, addressed by `StreamKey`."""
+    """Samples of several streams, addressed by `StreamKey`; the last tensor of each is its epoch and index."""
 
     def __init__(self, sets: Sequence[TrainingSet]) -> None:
         self.sets = sets
 
     def __getitem__(self, key: StreamKey) -> tuple[int, tuple[Tensor, ...]]:
         stream, epoch, index = key
-        return stream, self.sets[stream][epoch, index]
+        return stream, (*self.sets[stream][epoch, index], torch.tensor((epoch, index)))
 
     @property
     def images(self) -> int:
@@ -44,6 +45,15 @@ def joined(items: Sequence[tuple[int, tuple[Tensor, ...]]]) -> list[Any]:
     for stream, tensors in items:
         streams.setdefault(stream, []).append(tensors)
     return [default_collate(streams[stream]) for stream in sorted(streams)]
+
+
+def in_pairs(share: Callable[[list[Any]], list[Any]]) -> Callable[[list[Key]], list[Key]]:
+    """What cuts as `share` does, but never between the first and the second of a pair: 0 and 1, 2 and 3, and so on."""
+
+    def shared(keys: list[Key]) -> list[Key]:
+        return [key for pair in share(list(zip(keys[::2], keys[1::2]))) for key in pair]
+
+    return shared
 
 
 class Repeated:

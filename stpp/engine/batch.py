@@ -1,14 +1,18 @@
 """What a step is handed: the images of a batch, and the moment of the training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from stpp.engine.distributed import Team
 from stpp.engine.inference import network_input
 from stpp.labels import IGNORE
+
+Draws = Callable[[str, int, str], np.random.Generator]
+"""From "labeled" or "unlabeled", an image's place in the batch and the name of a part to the generator of that part."""
 
 
 @dataclass(frozen=True)
@@ -18,29 +22,49 @@ class Batch:
     `images` are normalised, float32 (N, 3, H, W), `masks` uint8 (N, H, W), 255 = ignore: of labeled images, and in
     self-training of pseudo-labeled ones. `views` has the unlabeled images, by the names of their views, each float32
     (U, 3, H, W); `valid`, bool (U, H, W), says which of their pixels are the image's, and neither padding nor CutOut.
+    `draws` gives generators that depend on the image and the epoch, not on the place in the batch, so what is drawn is
+    the same in whatever process the image is.
     """
 
     images: Tensor
     masks: Tensor
+    draws: Draws
     views: Mapping[str, Tensor] = field(default_factory=dict)
     valid: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def on_device(loaded: Sequence[Sequence[Tensor]], views: Sequence[str], device: torch.device) -> Batch:
-    """The batch of what `stpp.data.streams` gives: images and masks, then images and masks of each view, as uint8."""
-    images, masks = loaded[0]
-    if not views:
-        return Batch(network_input(images, device), masks.to(device, non_blocking=True))
-    pictures = {view: network_input(loaded[1][2 * k], device) for k, view in enumerate(views)}
-    valid = {view: loaded[1][2 * k + 1].to(device, non_blocking=True) != IGNORE for k, view in enumerate(views)}
-    return Batch(network_input(images, device), masks.to(device, non_blocking=True), pictures, valid)
+def on_device(
+    loaded: Sequence[Sequence[Tensor]],
+    views: Sequence[str],
+    device: torch.device,
+    rng: Callable[[str, int, int, str], np.random.Generator],
+) -> Batch:
+    """The batch of what `stpp.data.streams` gives: images, masks and keys, then those of each view, as uint8.
+
+    `rng(stream, epoch, index, part)` gives the generators of `Batch.draws`.
+    """
+    keys = {name: stream[-1].tolist() for name, stream in zip(("labeled", "unlabeled"), loaded)}
+
+    def draws(stream: str, number: int, part: str) -> np.random.Generator:
+        epoch, index = keys[stream][number]
+        return rng(stream, epoch, index, part)
+
+    images, masks, _ = loaded[0]
+    seen = loaded[1] if views else ()
+    pictures = {view: network_input(seen[2 * k], device) for k, view in enumerate(views)}
+    valid = {view: seen[2 * k + 1].to(device, non_blocking=True) != IGNORE for k, view in enumerate(views)}
+    return Batch(network_input(images, device), masks.to(device, non_blocking=True), draws, pictures, valid)
 
 
 @dataclass(frozen=True)
 class Moment:
-    """When in a training a step is: `iteration` counts from 0, an epoch has `per_epoch` of the `total` iterations."""
+    """When in a training a step is: `iteration` counts from 0, an epoch has `per_epoch` of the `total` iterations.
+
+    A step may leave numbers that are no losses in `notes`, scalars by name, such as the share of pixels that count.
+    """
 
     iteration: int
     per_epoch: int
     total: int
     team: Team
+    notes: dict[str, Tensor] = field(default_factory=dict)

@@ -10,7 +10,8 @@ from stpp.engine.resume import TrainingState, copied
 def end_epoch(state: TrainingState, epoch: int, per_epoch: int, miou: float | None) -> None:
     """Add a row to the history, and remember the weights if their val mIoU is the highest so far.
 
-    A loss is the mean over the epoch's iterations; where a step has several, each has a column beside their sum.
+    A loss is the mean over the epoch's iterations; where a step has several, each has a column beside their sum, and so
+    has each number that a step notes.
     """
     if miou is not None and (state.best is None or miou > state.best["miou"]):
         state.best = {"miou": miou, "epoch": epoch, "state_dict": copied(state.result.state_dict())}
@@ -19,12 +20,12 @@ def end_epoch(state: TrainingState, epoch: int, per_epoch: int, miou: float | No
             "epoch": epoch,
             "iterations": state.iteration,
             "loss": float(state.loss_sum) / per_epoch,
-            **{f"loss_{name}": float(total) / per_epoch for name, total in state.loss_sums.items()},
+            **{name: float(total) / per_epoch for name, total in state.sums.items()},
             "learning_rate": state.optimizer.param_groups[0]["lr"],
             "val_miou": miou,
         }
     )
-    for total in (state.loss_sum, *state.loss_sums.values()):
+    for total in (state.loss_sum, *state.sums.values()):
         total.zero_()
 
 

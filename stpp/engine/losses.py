@@ -19,6 +19,19 @@ def cross_entropy(logits: Tensor, masks: Tensor, team: Team) -> Tensor:
     return team.sum(total) / team.sum((masks != IGNORE).sum()).clamp(min=1)
 
 
+def pixel_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each pixel, float32 (N, H, W); 0 where `labels`, integers (N, H, W), are 255."""
+    return F.cross_entropy(logits, labels.long(), ignore_index=IGNORE, reduction="none")
+
+
+def average(values: Tensor, counted: Tensor, team: Team) -> Tensor:
+    """The sum of `values`, of any shape, over the team, divided by that of `counted`; zero where nothing is counted.
+
+    What is counted is the choice of a method: valid pixels, all pixels, or the pixels that are kept.
+    """
+    return team.sum(values.sum()) / team.sum(counted.sum()).clamp(min=1)
+
+
 def squared_error(probabilities: Tensor, targets: Tensor, valid: Tensor, team: Team) -> Tensor:
     """Squared difference of two probability maps (N, C, H, W), averaged over classes and `valid` pixels (N, H, W).
 

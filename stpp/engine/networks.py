@@ -1,6 +1,6 @@
 """The networks of a training by their names, and how one follows another."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -20,7 +20,7 @@ class Net:
     `module` has its weights. A call computes gradients, unless it is made under `torch.no_grad`.
     """
 
-    def __init__(self, module: SegmentationNetwork, call: Callable[[Tensor], Tensor], precision: str) -> None:
+    def __init__(self, module: SegmentationNetwork, call: Callable[..., Tensor], precision: str) -> None:
         self.module = module
         self._call = call
         self._precision = precision
@@ -29,13 +29,37 @@ class Net:
         return forward(self._call, images, self._precision)
 
     @torch.no_grad()
-    def follow(self, other: "Net", decay: float) -> None:
+    def evaluated(self, images: Tensor) -> Tensor:
+        """The logits in evaluation: no dropout, the statistics of batch norm as they are, no gradients."""
+        self.module.eval()
+        logits = forward(self.module, images, self._precision)
+        self.module.train()
+        return logits
+
+    def perturbed(self, images: Tensor, dropped: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The logits of `images`, and those from features of which channels are dropped.
+
+        `dropped` has a factor for each image and channel, (N, channels), of the low-level and of the last features.
+        """
+        logits = forward(lambda x: self._call(x, dropped), images, self._precision)
+        return logits[: len(images)], logits[len(images) :]
+
+    @torch.no_grad()
+    def follow(self, other: "Net", decay: float, *, buffers: bool = False) -> None:
         """Let each parameter w become `decay` w + (1 - `decay`) w', w' that of the `other` network.
 
-        Buffers stay: the statistics of a batch norm are those of the images that this network has seen.
+        With `buffers` so do the statistics of batch norms, and their counts are taken over; without, they stay those of
+        the images that this network has seen.
         """
-        own: list[Tensor] = list(self.module.parameters())
-        torch._foreach_lerp_(own, list[Tensor](other.module.parameters()), 1 - decay)
+        own, others = list[Tensor](self.module.parameters()), list[Tensor](other.module.parameters())
+        if buffers:
+            pairs = list(zip(self.module.buffers(), other.module.buffers()))
+            own += [mine for mine, _ in pairs if mine.is_floating_point()]
+            others += [theirs for mine, theirs in pairs if mine.is_floating_point()]
+            for mine, theirs in pairs:
+                if not mine.is_floating_point():
+                    mine.copy_(theirs)
+        torch._foreach_lerp_(own, others, 1 - decay)
 
 
 def average_decay(iteration: int, most: float) -> float:
@@ -66,7 +90,7 @@ def networks_of(
         if team.leads:
             print(loaded)
         module.to(device=team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        call: Callable[[Tensor], Tensor] = team.together(module)
+        call: Callable[..., Tensor] = team.together(module)
         if compile:
             call = torch.compile(call, options={"fallback_random": True})  # the dropout of an uncompiled network
         nets[name] = Net(module, call, precision)

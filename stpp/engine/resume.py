@@ -23,27 +23,28 @@ class TrainingState:
     """All that changes during a training, at the boundary of two iterations.
 
     `networks` has all networks by name; the `result` is the one that is validated and saved. `iteration` counts
-    finished iterations, `loss_sum` adds up the losses of the epoch so far, and `loss_sums` each of them by its name
-    where a step has several. `history` has one row an epoch, `best` is the epoch with the highest val mIoU so far: its
-    `epoch`, `miou` and the `state_dict` of the result (on the CPU). The random numbers of samples need no state: they
-    are functions of the seed, the epoch and the index.
+    finished iterations, `loss_sum` adds up the losses of the epoch so far, and `sums` what else a step says, by the
+    column of the history: each loss where a step has several, and its notes. `history` has one row an epoch, `best` is
+    the epoch with the highest val mIoU so far: its `epoch`, `miou` and the `state_dict` of the result (on the CPU). The
+    random numbers of samples need no state: they are functions of the seed, the epoch and the index.
     """
 
     networks: Mapping[str, SegmentationNetwork]
     result: SegmentationNetwork
     optimizer: torch.optim.SGD
     loss_sum: Tensor
-    loss_sums: dict[str, Tensor] = field(default_factory=dict)
+    sums: dict[str, Tensor] = field(default_factory=dict)
     iteration: int = 0
     history: list[dict[str, float | int | None]] = field(default_factory=list)
     best: dict[str, Any] | None = None
 
-    def add(self, losses: Mapping[str, Tensor], loss: Tensor) -> None:
-        """Count an iteration, with its losses by name and their sum."""
+    def add(self, losses: Mapping[str, Tensor], loss: Tensor, notes: Mapping[str, Tensor]) -> None:
+        """Count an iteration, with its losses by name and their sum, and what else it says by name."""
         self.iteration += 1
         self.loss_sum += loss.detach()
-        for name, value in losses.items() if len(losses) > 1 else ():
-            self.loss_sums.setdefault(name, torch.zeros_like(self.loss_sum)).add_(value.detach())
+        named = {f"loss_{name}": value for name, value in losses.items()} if len(losses) > 1 else {}
+        for name, value in {**named, **notes}.items():
+            self.sums.setdefault(name, torch.zeros_like(self.loss_sum)).add_(value.detach())
 
     def copy(self, random: Mapping[str, Tensor]) -> dict[str, Any]:
         """The state as plain values and tensors of its own on the CPU, while the training goes on with its own.
@@ -54,7 +55,7 @@ class TrainingState:
             "networks": {name: network.state_dict() for name, network in self.networks.items()},
             "optimizer": self.optimizer.state_dict(),
             "loss_sum": self.loss_sum,
-            "loss_sums": self.loss_sums,
+            "sums": self.sums,
             "iteration": self.iteration,
             "history": self.history,
             "random": dict(random),
@@ -75,7 +76,7 @@ class TrainingState:
                 network.load_state_dict(content["networks"][name])
             self.optimizer.load_state_dict(content["optimizer"])
             self.loss_sum = content["loss_sum"].to(device)
-            self.loss_sums = {name: total.to(device) for name, total in content["loss_sums"].items()}
+            self.sums = {name: total.to(device) for name, total in content["sums"].items()}
             self.iteration, self.history, self.best = content["iteration"], content["history"], content["best"]
             _set_random_state(content["random"], team)
         except Exception as error:  # whatever a damaged file makes of torch's readers

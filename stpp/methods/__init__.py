@@ -37,7 +37,8 @@ class Online:
     `views` are those of the unlabeled images. `networks` has all networks by name; `result` is the one that is
     validated, saved and evaluated. `step(batch, networks, settings, at)` gives the losses by name, whose sum is
     minimised: `batch` is a `stpp.engine.batch.Batch`, `networks` are callable, from images to logits, `at` is a
-    `stpp.engine.batch.Moment`. `after_step(networks, settings, at)` runs after the optimizer's step.
+    `stpp.engine.batch.Moment`. `after_step(networks, settings, at)` runs after the optimizer's step. A method that
+    `mixes` takes pairs of images, so that each process has an even number of both kinds.
     """
 
     step: Callable[[Any, Mapping[str, Any], Any, Any], Mapping[str, Any]]
@@ -45,6 +46,12 @@ class Online:
     networks: Mapping[str, Trained | Average] = field(default_factory=lambda: {"student": Trained()})
     result: str = "student"
     after_step: Callable[[Mapping[str, Any], Any, Any], None] = lambda networks, settings, at: None
+    mixes: bool = False
+
+    @property
+    def least_batch(self) -> int:
+        """The smallest batch of one process: an image of each kind, or a pair. Larger ones are multiples for pairs."""
+        return 4 if self.mixes else 2
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,19 @@ def method(name: str) -> Method:
     """The method of that name. Raises KeyError for an unknown one."""
     found: Method = component(METHODS, name).METHOD
     return found
+
+
+def online_of(settings: Mapping[str, Any]) -> tuple[Online, Any] | None:
+    """The method whose step a training with these settings of a stage takes, and its own settings.
+
+    None means a step on images and masks alone, as in self-training.
+    """
+    if "method" not in settings:
+        return None
+    ((name, own),) = settings["method"].items()
+    chosen = method(name)
+    assert chosen.online is not None  # else the plan would not have named it
+    return chosen.online, chosen.settings(**own) if chosen.settings else None
 
 
 def methods() -> list[Method]:

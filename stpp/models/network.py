@@ -1,7 +1,8 @@
 """What all networks share: a backbone makes features, a classifier makes logits, and these grow to the input's size."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from stpp.models.blocks import resize
@@ -31,13 +32,21 @@ class SegmentationNetwork(nn.Module):
         self.backbone = backbone
         self.classifier = classifier
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, dropped: Sequence[Tensor] | None = None) -> Tensor:
         """Logits (N, classes, H, W), float32, of normalised images (N, 3, H, W) of any size.
+
+        With `dropped`, factors (N, channels) for the channels of the low-level and of the last features, (2 N, classes,
+        H, W): from the features as they are, and then from their products with these factors.
 
         In training mode PSPNet and DeepLabv3+ need a batch of at least 2: their global pooling leaves one value per
         image and channel, of which batch norm cannot take the variance (torch raises ValueError for a single one).
         """
         low, last = self.backbone(images)
+        if dropped is not None:
+            low, last = (
+                torch.cat([map, map * factors[:, :, None, None].to(map.dtype)])
+                for map, factors in zip((low, last), dropped)
+            )
         # In float32 before they grow: resized in bfloat16, neighbouring classes would tie.
         return resize(self.classifier(low, last).float(), images)
 

@@ -30,9 +30,10 @@ class Events:
             self.add(row)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Write the row of one epoch, each of several losses as well; a missing val mIoU is left out."""
+        """Write the row of one epoch, with all that its steps say; a missing val mIoU is left out."""
         if self._wanted:
-            tags = SCALARS | {column: column.replace("_", " ", 1) for column in row if column.startswith("loss_")}
+            known = {*SCALARS, "epoch", "iterations"}
+            tags = SCALARS | {column: column.replace("_", " ", 1) for column in row if column not in known}
             values = [
                 {"tag": tag, "simple_value": row[column]} for column, tag in tags.items() if row[column] is not None
             ]

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from stpp.errors import StppError
+from stpp.methods import online_of
 from stpp.runtime.lease import lease
 from stpp.runtime.progress import SIGNALS, answered
 from stpp.runtime.stage import Runtime, Stage
@@ -35,8 +36,8 @@ def trained_by_team(stage: Stage, runtime: Runtime, arguments: Sequence[str]) ->
     if runtime.gpus < 2:
         return None
     batch = stage.settings["training"]["batch_size"]
-    # Each process has labeled and unlabeled images where these are halves of the batch.
-    if (most := batch // 2 if "method" in stage.settings else batch) < runtime.gpus:
+    online = online_of(stage.settings)
+    if (most := batch // (online[0].least_batch if online else 1)) < runtime.gpus:
         raise StppError(
             f"a batch of {batch} images cannot be spread over {runtime.gpus} processes; raise "
             f"training.{stage.settings['role']}.batch_size, or lower runtime.train.gpu to {most} or less"

@@ -6,6 +6,7 @@ from functools import reduce
 from operator import add
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from stpp.data.augmentation import sample_rng
 from stpp.data.dataset import EpochBatches, Sample, TrainingSet, samples_of
 from stpp.data.manifest import Row
-from stpp.data.streams import Repeated, StreamBatches, Streams, joined
+from stpp.data.streams import Repeated, StreamBatches, Streams, in_pairs, joined
 from stpp.engine.batch import Batch, Moment, on_device
 from stpp.engine.distributed import Team, team_of
 from stpp.engine.history import end_epoch, latest, write_history
@@ -25,7 +26,7 @@ from stpp.engine.optimisation import make_optimizer, set_learning_rate
 from stpp.engine.resume import Saver, TrainingState
 from stpp.engine.validation import evaluate_network
 from stpp.errors import StppError
-from stpp.methods import Online, Views, method
+from stpp.methods import Online, Views, online_of
 from stpp.models.network import SegmentationNetwork
 from stpp.runtime.events import Events
 from stpp.runtime.faults import explained, training_advice
@@ -38,6 +39,11 @@ from stpp.store.checkpoint import save_checkpoint
 STATE_FILE = "training.pt"
 CHECK_EVERY = 20
 """Iterations between looks at the loss: on a GPU, each look waits for all that was queued."""
+
+NEVER_COUNTED = (
+    "No pixel of an unlabeled image was ever confident enough to count, so the training was one on labeled images; "
+    "train longer, or lower the method's threshold"
+)
 
 
 def run(stage: Stage, runtime: Runtime) -> None:
@@ -56,11 +62,15 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
     """This process's part of the training: all of it, where it is alone."""
     settings, training = stage.settings, stage.settings["training"]
     role, epochs = settings["role"], training["epochs"]
-    online, own = online_of(settings)
+    online, own = online_of(settings) or (SELF_TRAINING, None)
     views = online.views(own)
-    dataset, batches = training_data(stage, views, runtime.cache * 10**6 // team.size)
+    dataset, batches = training_data(stage, views, online.mixes, team.size, runtime.cache * 10**6 // team.size)
     per_epoch, total = batches.batches_per_epoch, len(batches)
     validation = stage.rows("val") if training["validate_every"] else []
+    share = in_pairs(team.share) if online.mixes else team.share
+
+    def rng(stream: str, epoch: int, index: int, part: str) -> np.random.Generator:
+        return sample_rng(settings["seed"], f"{role}-{stream}", epoch, index, part)
 
     weights = stage.recipe["files"].get("weights")
     nets = networks_of(
@@ -88,7 +98,7 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
         events = Events(stage.events, state.history) if team.leads else None
         loader = DataLoader(
             dataset,
-            batch_sampler=batches.from_batch(state.iteration).shared(team.share),
+            batch_sampler=batches.from_batch(state.iteration).shared(share),
             collate_fn=joined,
             num_workers=runtime.workers,
             worker_init_fn=begin_loading,
@@ -102,13 +112,13 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
         for loaded in progress_bar(loading.batches(loader), role, batches, state, team, progress):
             moment = Moment(state.iteration, per_epoch, total, team)
             set_learning_rate(state.optimizer, training, state.iteration, total)
-            losses = online.step(on_device(loaded, views, team.device), nets, own, moment)
+            losses = online.step(on_device(loaded, views, team.device, rng), nets, own, moment)
             loss = reduce(add, losses.values())
             state.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             state.optimizer.step()
             online.after_step(nets, own, moment)
-            state.add(losses, loss)
+            state.add(losses, loss, moment.notes)
             checked.append(loss.detach())
 
             stop, due = team.largest(progress.signal, progress.due)
@@ -138,6 +148,8 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
         save_checkpoint(stage.folder / "best.pt", state.best["state_dict"], settings, state.best["epoch"])
     with stage.writing("metrics.csv") as path:
         write_history(state.history, path)
+    if all(row.get("counted") == 0 for row in state.history):
+        stage.warn(NEVER_COUNTED)
     facts = {"best_epoch": state.best["epoch"], "best_val_miou": state.best["miou"]} if state.best else {}
     how = {"device": str(team.device), "processes": team.size, "threads": runtime.threads, "compiled": runtime.compile}
     stage.finish(**how, images_per_epoch=dataset.images, iterations=total, **facts)
@@ -151,24 +163,19 @@ def supervised(batch: Batch, nets: Mapping[str, Net], settings: None, at: Moment
 SELF_TRAINING = Online(supervised, views=lambda settings: ())
 
 
-def online_of(settings: Mapping[str, Any]) -> tuple[Online, Any]:
-    """How each step of a training goes, by its settings, and the settings of the method that says so."""
-    if "method" not in settings:
-        return SELF_TRAINING, None
-    ((name, own),) = settings["method"].items()
-    chosen = method(name)
-    assert chosen.online is not None  # else the plan would not have named it
-    return chosen.online, chosen.settings(**own) if chosen.settings else None
-
-
-def training_data(stage: Stage, views: Views, cache: int) -> tuple[Streams, StreamBatches]:
+def training_data(stage: Stage, views: Views, mixes: bool, processes: int, cache: int) -> tuple[Streams, StreamBatches]:
     """The augmented images of a training, up to `cache` bytes of them kept decoded, and its batches.
 
-    With `views` of unlabeled images, these are a stream of their own, and half of each batch. Raises StppError if an
-    epoch has no batch.
+    With `views` of unlabeled images, these are a stream of their own, and half of each batch; a method that `mixes`
+    needs pairs of both kinds in each of the `processes`. Raises StppError for other batches, and if an epoch has none.
     """
     settings, training = stage.settings, stage.settings["training"]
     role, seed, size = settings["role"], settings["seed"], training["batch_size"]
+    if mixes and size % (4 * processes):
+        raise StppError(
+            f"a method that mixes images needs pairs of labeled and of unlabeled ones in each process; set "
+            f"training.{role}.batch_size, now {size}, to a multiple of {4 * processes}"
+        )
 
     def stream(samples: Sequence[Sample], name: str, share: float, views: Views = ("strong",)) -> TrainingSet:
         how = {"crop": training["crop"], "base_size": training["base_size"], "seed": seed, "cache": int(share * cache)}

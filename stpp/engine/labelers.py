@@ -1,0 +1,35 @@
+"""What an unlabeled image is to become: labels, how sure they are, and which of them count."""
+
+from math import log
+
+import torch
+from torch import Tensor
+
+from stpp.engine.distributed import Team
+
+
+def hard_labels(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The class of each pixel, int64 (N, H, W), and its probability, float32 (N, H, W), without gradients."""
+    confidence, labels = logits.detach().softmax(dim=1).max(dim=1)
+    return labels, confidence
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """The entropy of each pixel's distribution, in nats, float32 (N, H, W), without gradients."""
+    probabilities = logits.detach().softmax(dim=1)
+    return -torch.special.xlogy(probabilities, probabilities).sum(dim=1)
+
+
+def sureness(logits: Tensor) -> Tensor:
+    """How sure a network is of each image, in [0, 1], float32 (N,): the mean of (1 - H / ln C) max p (AugSeg)."""
+    _, confidence = hard_labels(logits)
+    return ((1 - entropy(logits) / log(logits.shape[1])) * confidence).flatten(1).mean(dim=1)
+
+
+def percentile(values: Tensor, percent: float, team: Team) -> Tensor:
+    """The percentile, linearly interpolated, of `values` of one shape in all processes of the team; a scalar."""
+    ordered = team.gather(values.detach().float()).flatten().sort().values
+    place = (len(ordered) - 1) * percent / 100
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below].lerp(ordered[above], place - below)

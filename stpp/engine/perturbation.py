@@ -1,0 +1,26 @@
+"""Perturbed features: channels that are dropped, as dropout does it, but drawn for each image."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stpp.engine.batch import Batch
+from stpp.engine.networks import Net
+
+
+def dropped_channels(batch: Batch, net: Net, p: float) -> list[Tensor]:
+    """Factors for the channels of the low-level and of the last features, float32 (B + U, channels).
+
+    0 with probability `p`, else 1 / (1 - p), for the labeled images and then for the unlabeled ones.
+    """
+    backbone = net.module.backbone
+    factors = []
+    for part, channels in (("low-level channels", backbone.low_channels), ("last channels", backbone.channels)):
+        draws = [
+            batch.draws(stream, number, part).random(channels)
+            for stream, count in (("labeled", len(batch.images)), ("unlabeled", len(batch.views["weak"])))
+            for number in range(count)
+        ]
+        kept = torch.from_numpy(np.stack(draws) >= p)
+        factors.append((kept / (1 - p)).float().to(batch.images.device, non_blocking=True))
+    return factors
