@@ -1,0 +1,59 @@
+"""FixMatch (Sohn et al., NeurIPS 2020) for segmentation, as UniMatch's authors train it.
+
+The network's own labels of the weak view, where it is sure, are those of the strong view with a box of another image.
+Both losses have half of the weight, and the mean is over the pixels of the image, sure or not, as in the authors' code.
+There, the box comes from a second draw of the same image, labeled in evaluation mode; here it comes from the other
+image of a pair, labeled like the first.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from stpp.methods import Method, Online
+from stpp.settings import Section, setting
+
+NAMES = ("fixmatch",)
+
+
+class Settings(Section):
+    """FixMatch."""
+
+    threshold: float = setting(
+        0.95, "Least probability of a label that counts; the paper: 0.95 for Pascal VOC, 0 for Cityscapes.", ge=0, le=1
+    )
+    cutmix: float = setting(0.5, "Probability of a box of another image in the strong view.", ge=0, le=1)
+    weight: float = setting(1.0, "Weight of the loss of unlabeled images.", ge=0)
+
+
+def plan(graph: Any) -> dict[str, str]:
+    """One training."""
+    return dict(graph.online(METHOD))
+
+
+def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> dict[str, Any]:
+    """Cross-entropy of labeled images, and of the strong views with the sure labels of the weak ones."""
+    import torch
+
+    from stpp.engine.labelers import hard_labels
+    from stpp.engine.losses import average, cross_entropy, pixel_cross_entropy
+    from stpp.engine.mixing import boxes, fitting_box, mixed, partners
+
+    box = boxes(batch, fitting_box, "box", settings.cutmix)
+    labeled, weak = nets["student"](torch.cat([batch.images, batch.views["weak"]])).split([len(batch.images), len(box)])
+    strong = nets["student"](mixed(box, batch.views["strong"], partners(batch.views["strong"])))
+    labels, confidence, valid = (mixed(box, own, partners(own)) for own in (*hard_labels(weak), batch.valid["strong"]))
+    kept = valid & (confidence >= settings.threshold)
+    at.notes["counted"] = average(kept, valid, at.team)
+    consistency = average(pixel_cross_entropy(strong, labels) * kept, valid, at.team)
+    supervised = cross_entropy(labeled, batch.masks, at.team)
+    return {"supervised": supervised / 2, "consistency": settings.weight / 2 * consistency}
+
+
+METHOD = Method(
+    "fixmatch",
+    "one training: sure labels of weak views are those of strong views with a box of another image",
+    plan,
+    teacher=False,
+    settings=Settings,
+    online=Online(step, lambda settings: ("weak", "strong"), mixes=True),
+)
