@@ -1,0 +1,60 @@
+"""CPS with CutMix: cross pseudo supervision (Chen, Yuan, Zeng and Wang, CVPR 2021) on mixed images.
+
+Each of two networks labels two unlabeled images; the other one learns the labels, mixed, on the mixed image. Labeled
+images have their cross-entropy alone. As in the authors' code, the labels are computed in training mode, and count on
+all pixels. The first network is the result.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from stpp.methods import Method, Online, Trained
+from stpp.settings import Section, setting
+
+NAMES = ("cps_cutmix",)
+
+
+class Settings(Section):
+    """Cross pseudo supervision with CutMix."""
+
+    weight: float = setting(
+        1.0, "Weight of the cross supervision; the paper: 1 for Pascal VOC, 5 for Cityscapes.", ge=0
+    )
+
+
+def plan(graph: Any) -> dict[str, str]:
+    """One training."""
+    return dict(graph.online(METHOD))
+
+
+def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> dict[str, Any]:
+    """Cross-entropy of both networks on labeled images, and of each on the other's labels of mixed images."""
+    import torch
+
+    from stpp.engine.losses import cross_entropy
+    from stpp.engine.mixing import boxes, mixed, partners, three_boxes
+
+    box = boxes(batch, three_boxes, "boxes")
+    weak = batch.views["weak"]
+    images = mixed(box, weak, partners(weak))
+    labels = {}
+    for name, net in nets.items():
+        with torch.no_grad():
+            logits = net(weak)
+        labels[name] = mixed(box, logits, partners(logits)).argmax(dim=1)
+    supervised = [cross_entropy(net(batch.images), batch.masks, at.team) for net in nets.values()]
+    first, second = nets["first"](images), nets["second"](images)
+    cross = cross_entropy(first, labels["second"], at.team) + cross_entropy(second, labels["first"], at.team)
+    return {"supervised": supervised[0] + supervised[1], "cross": settings.weight * cross}
+
+
+METHOD = Method(
+    "cps_cutmix",
+    "one training of two networks that teach each other on images with boxes of another image",
+    plan,
+    teacher=False,
+    settings=Settings,
+    online=Online(
+        step, lambda settings: ("weak",), {"first": Trained(), "second": Trained()}, result="first", mixes=True
+    ),
+)
