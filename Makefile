@@ -52,20 +52,20 @@ test: setup check  ## everything that is checked before a change lands
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 golden: setup  ## whether the code as it is computes the same bytes as that of BASE: twice 12 minutes of processor time
-	$(BIN)/python tests/golden.py --base $(BASE) --cores $(CORES)
+	$(BIN)/python tests/support/golden.py --base $(BASE) --cores $(CORES)
 
 browser: setup  ## open the demo's report in Chromium, check it, and take pictures of it
 	$(BIN)/snakemake report --cores $(CORES) --config 'seeds=$(SEED_LIST)'
-	$(BIN)/python -m pytest -rs tests/test_browser.py --report results/demo/report.html --screenshots results/demo/screenshots
+	$(BIN)/python -m pytest -rs tests/report/test_browser.py --report results/demo/report.html --screenshots results/demo/screenshots
 	@echo "Pictures of results/demo/report.html are in results/demo/screenshots/"
 
 durability: setup  ## kill the workflow at random moments, stop its commands at operations on files, and compare
-	$(BIN)/python tests/durability.py --kills $(KILLS)
-	$(BIN)/python tests/faultpoints.py --points $(POINTS)
+	$(BIN)/python tests/support/durability.py --kills $(KILLS)
+	$(BIN)/python tests/support/faultpoints.py --points $(POINTS)
 	$(BIN)/python benchmarks/saving.py
 
 cluster: setup  ## run on a real SLURM, started here as root, disturb it, and compare what it ends in
-	$(BIN)/python tests/cluster.py
+	$(BIN)/python tests/support/cluster.py
 
 bench: setup  ## how near to the hardware's limit; with REFERENCE=checkout of the authors' code, how much faster than it
 	$(BIN)/python benchmarks/speed/floor.py

@@ -14,7 +14,7 @@ import yaml
 
 from stpp.runtime.lock import FOLDER
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parents[2]
 
 
 def small_demo() -> dict[str, Any]:

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from conftest import ROOT
 from PIL import Image
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+BENCHMARKS = ROOT / "benchmarks"
 
 
 def run(*command: str) -> str:

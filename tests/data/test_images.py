@@ -1,9 +1,9 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -162,7 +162,7 @@ def test_large_images_and_odd_metadata_bring_no_warnings(tmp_path):
         "print(image_size(sys.argv[1])); read_image(sys.argv[2])"
     )
     command = [sys.executable, "-W", "error", "-c", program, large, tmp_path / "p.png"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert (done.returncode, done.stdout, done.stderr) == (0, "(10000, 10000)\n", "")
 
 

@@ -1,7 +1,7 @@
 """Stop each command of the workflow at every file operation, run it again, and compare every byte.
 
-    python tests/faultpoints.py --points 100
-    python tests/faultpoints.py --only "score: EIO at 17"
+    python tests/support/faultpoints.py --points 100
+    python tests/support/faultpoints.py --only "score: EIO at 17"
 
 A command runs once undisturbed, and its operations on files are counted: opening for writing, writing, syncing,
 renaming, making and removing. Then it runs again and again from the same beginning; each time one operation fares as

@@ -25,6 +25,14 @@ SMALL: dict[str, Any] = {
     "weights": "none",
 }
 
+SPEC = {
+    "architecture": "deeplabv3plus",
+    "output_stride": 8,
+    "dropout": 1.0,
+    **{key: fabricate.TINY["network"][key] for key in fabricate.TINY["network"] if key != "weights"},
+}
+"""What `models.build` makes the network of the tiny configuration from."""
+
 
 def train(folder: Path) -> None:
     """Train a tiny teacher in `folder`, which is created, and evaluate it on test."""

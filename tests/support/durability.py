@@ -1,6 +1,6 @@
 """Kill the workflow at random moments, start it again, and compare every artifact with those of an undisturbed run.
 
-    python tests/durability.py --kills 50
+    python tests/support/durability.py --kills 50
 
 Snakemake, the job's process or the whole process group gets SIGKILL or SIGTERM while a stage runs; the same command
 then goes on. When a run ends before all kills are spent, the results are compared and thrown away, and the next run

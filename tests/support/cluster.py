@@ -1,8 +1,8 @@
 """Run the workflow through profiles/slurm on a real SLURM, disturb it as clusters do, and compare the results.
 
-    python tests/cluster.py
+    python tests/support/cluster.py
 
-SLURM runs on this machine, with two virtual nodes and pretended GPUs (tests/slurm.py). One line is printed for each
+SLURM runs on this machine, with two virtual nodes and pretended GPUs (slurm.py). One line is printed for each
 check: ok or FAILED. Where SLURM cannot be had, the only line says skipped. Exits non-zero if a check failed.
 """
 

@@ -36,7 +36,7 @@ PRINT = {  # what, as a pattern
         r"(?s)score-memory +3.6 +\d.*\n4 unlabeled images, 3 checkpoints.*\n5 unlabeled images, 3 checkpoints.*"
         r"\n4 unlabeled images, 4 checkpoints.*\n5 images: predict [+-].*\n4 checkpoints: predict [+-]"
     ),
-    ".venv/bin/python -m pytest tests/test_plan.py": r"\d passed",
+    ".venv/bin/python -m pytest tests/plan/test_plan.py": r"\d passed",
 }
 INSTALLS = ["pip install '.[slurm]'", "pip install 'stpp[export]'"]
 DEPLOYS = "snakedeploy deploy-workflow REPOSITORY my-project --tag TAG"

@@ -47,14 +47,9 @@ def write(folder: Path) -> Path:
     Its `config.yaml` and its experiments are those of the project on tiny data, with tiny networks.
     """
     copy(folder, "Snakefile", "Makefile", "pyproject.toml", "rules", "profiles", "experiments", "envs", "docs")
-    copy(folder, "config.yaml")
+    copy(folder, "config.yaml", "tests")
     for name in ("stpp", "benchmarks"):
         (folder / name).symlink_to(PROJECT / name)
-    (folder / "tests").mkdir()
-    for path in (PROJECT / "tests").glob("*.py"):
-        (folder / "tests" / path.name).symlink_to(path)
-    (folder / "tests/test_identities.py").unlink()
-    copy(folder, "tests/test_identities.py")  # which writes a file beside itself
     shutil.copytree(folder / "profiles/slurm", folder / "profiles/ours")
     write_environment(folder / ".venv")
 

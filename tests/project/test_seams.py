@@ -15,7 +15,7 @@ from conftest import ROOT
 
 SCRIPT = """
 import json, sys
-sys.path.insert(0, "tests")
+sys.path.insert(0, "tests/support")
 import fabricate
 from stpp.plan.code import code_identity
 from stpp.settings.configfile import load, resolved
@@ -161,7 +161,7 @@ def test_a_methods_own_setting_moves_its_own_stages_alone(
 ) -> None:
     before = identities()
     replaced(
-        tmp_path / "tests/fabricate.py",
+        tmp_path / "tests/support/fabricate.py",
         '    "labeling":',
         '    "methods": {"drift": {"weight": 7.0}},\n    "labeling":',
     )

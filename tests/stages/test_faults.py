@@ -14,6 +14,7 @@ import fabricate
 import h5py
 import pytest
 import torch
+from conftest import ROOT
 
 from stpp.commands.cli import main
 from stpp.commands.workflow import claim
@@ -186,8 +187,7 @@ def test_a_full_disk_is_said_leaves_nothing_half_written_and_the_stage_goes_on(
 
 def test_a_read_only_results_folder_is_said_before_anything_runs(tmp_path: Path) -> None:
     folder = fabricate.planned(tmp_path / "read only")
-    project = Path(__file__).parent.parent
-    snakemake = f"snakemake --cores 1 -s '{project}/Snakefile' --configfile config.yaml"
+    snakemake = f"snakemake --cores 1 -s '{ROOT}/Snakefile' --configfile config.yaml"
     output = in_a_small_folder(folder, "8m", f"mount -o remount,ro 'my results'; {snakemake}; echo code $?")
     assert "Read-only file system" in output
     assert "choose another place with `results`" in output

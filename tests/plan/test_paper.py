@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT, Snakemake
+from identities import folders
 from test_experiments import dry_run, jobs, write_pair
-from test_identities import folders
 
 from stpp.plan.counts import labeled_repeat
 from stpp.settings.configfile import read

@@ -1,8 +1,8 @@
 """Does a change of the code leave all results as they were, byte for byte, on the same machine?
 
-    python tests/golden.py --base HEAD                  the code beside this file against that of a revision
-    python tests/golden.py --record FILE                write the digests of all artifacts
-    python tests/golden.py --against FILE               compare with digests that were written on this machine
+    python tests/support/golden.py --base HEAD                  the code beside this file against that of a revision
+    python tests/support/golden.py --record FILE                write the digests of all artifacts
+    python tests/support/golden.py --against FILE               compare with digests that were written on this machine
 
 Every method runs on tiny scenes, most with two seeds, some without a val set, too. An artifact goes by its experiment,
 seed, role and name, so it is found again when identities move. Exits with 1 on any difference.

@@ -39,7 +39,7 @@ def made(results: Path, identity: str = "1a2b3c4d" * 8, miou: str = "50.25", hou
 
 
 def test_results_are_those_on_record(tmp_path: Path) -> None:
-    record = ("python", "tests/golden.py", "--record", "tests/golden.json")
+    record = ("python", "tests/support/golden.py", "--record", "tests/support/golden.json")
     if other := golden.elsewhere(json.loads(golden.RECORD.read_text())["machine"]):
         pytest.skip(
             f"golden.json is of another machine, where rounding differs ({'; '.join(other)}); "

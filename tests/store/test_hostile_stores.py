@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 from hostile import quick, refused
-from test_inference import SPEC
 from test_masks import random_masks, write
+from trained import SPEC
 
 from stpp.commands.cli import main
 from stpp.errors import StppError

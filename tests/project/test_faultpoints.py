@@ -32,7 +32,7 @@ IMPATIENT = "faultpoints.workflow.remove_leftovers = lambda *given, **named: Non
 
 def harness(*arguments: str, breaks: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", BROKEN.format(breaks=breaks), *arguments]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/support'}"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
 
 
@@ -80,7 +80,7 @@ print(trace.code, *(kind for kind, _ in trace.operations))
 def test_operations_are_seen_at_the_kernel(tmp_path: Path) -> None:
     """Also those of a process that is started, and what C's own buffers write when a file is closed."""
     command = [sys.executable, "-c", OPERATIONS, str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests/support")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
     assert done.stdout == "3 mkdir open write rename remove\n", done.stderr
 

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import fabricate
 import numpy as np
 import pytest
 import torch
@@ -15,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
+from trained import SPEC
 
 from stpp.engine.inference import (
     BATCH_PIXELS,
@@ -34,12 +34,6 @@ from stpp.store.checkpoint import MEAN, STD, load_checkpoint, save_checkpoint
 
 CPU = torch.device("cpu")
 WHOLE: dict[str, Any] = {"precision": "fp32", "long_side": None, "tile": None, "overlap": None}
-SPEC = {
-    "architecture": "deeplabv3plus",
-    "output_stride": 8,
-    "dropout": 1.0,
-    **{key: fabricate.TINY["network"][key] for key in fabricate.TINY["network"] if key != "weights"},
-}
 
 
 class Pointwise(torch.nn.Module):

@@ -1,21 +1,34 @@
 """How many distinct bad inputs the tests try: the cases of parametrized tests, whatever Hypothesis adds to them."""
 
+import importlib
+import sys
 from collections.abc import Callable
 from math import prod
+from types import ModuleType
 from typing import Any
 
-import test_config
-import test_contradictions
-import test_hostile_artifacts
-import test_hostile_config
-import test_hostile_data
-import test_hostile_names
-import test_hostile_stores
-import test_images
-import test_index
-import test_lint
-import test_masks
-import test_weights
+from conftest import ROOT
+
+
+def module(name: str) -> ModuleType:
+    """The tests of this name, whatever folder they lie in."""
+    (path,) = (ROOT / "tests").rglob(f"{name}.py")
+    sys.path.append(str(path.parent))
+    return importlib.import_module(name)
+
+
+test_config = module("test_config")
+test_contradictions = module("test_contradictions")
+test_hostile_artifacts = module("test_hostile_artifacts")
+test_hostile_config = module("test_hostile_config")
+test_hostile_data = module("test_hostile_data")
+test_hostile_names = module("test_hostile_names")
+test_hostile_stores = module("test_hostile_stores")
+test_images = module("test_images")
+test_index = module("test_index")
+test_lint = module("test_lint")
+test_masks = module("test_masks")
+test_weights = module("test_weights")
 
 REFUSALS: list[Callable[..., Any]] = [
     test_config.test_faults_are_refused_with_a_sentence,

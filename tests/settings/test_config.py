@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
+from conftest import ROOT
 
 from stpp.errors import StppError
 from stpp.settings import Section
 from stpp.settings.config import Config
 from stpp.settings.configfile import load, read, resolved
 from stpp.settings.reference import methods, reference, schema
-
-ROOT = Path(__file__).parent.parent
 
 
 def minimal(**changes: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -22,8 +23,6 @@ from stpp.data.manifest import Row, fingerprint, read_manifest, write_manifest
 from stpp.data.record import in_place, index_path, load_fresh, stamp
 from stpp.errors import Problems, StppError
 from stpp.settings.data import Data
-
-PROJECT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -335,7 +334,7 @@ def test_names_in_scanned_folders_are_watched(tmp_path):
 
 def test_reading_a_record_takes_the_standard_library_alone():
     program = "import sys, stpp.data.record; print(sorted({'numpy', 'PIL', 'torch', 'yaml'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=PROJECT)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "[]\n"
 
 
