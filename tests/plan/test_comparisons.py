@@ -8,7 +8,7 @@ from typing import Any
 import fabricate
 import pytest
 from conftest import ROOT
-from test_plan import plan_of
+from fabricate import plan_of
 
 from stpp.commands.workflow import prepare, write
 from stpp.errors import Problems

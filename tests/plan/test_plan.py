@@ -4,25 +4,9 @@ from typing import Any
 
 import fabricate
 import pytest
+from fabricate import plan_of
 
-from stpp.plan.expansion import expand
 from stpp.plan.graph import Plan
-from stpp.settings.configfile import load, resolved
-
-INDEX = {
-    "classes": list(fabricate.CLASSES),
-    "palette": [[0, 0, 0], [128, 0, 0], [0, 128, 0]],
-    "subsets": {
-        subset: {"fingerprint": f"{subset:0<64}", "count": 10, "sha256": "0" * 64}
-        for subset in ("labeled", "unlabeled", "val", "test", "truth")
-    },
-}
-
-
-def plan_of(raw: dict[str, Any], index: dict[str, Any] | None = None, code: str = "v1") -> Plan:
-    """The plan of a configuration over a made-up index."""
-    weights = {"identity": "none", "path": ""}
-    return expand(load(raw), resolved, lambda _: index or INDEX, lambda _: weights, lambda *_: code)
 
 
 def roles(plan: Plan, experiment: str, seed: int = 0) -> dict[str, str]:
@@ -94,9 +78,8 @@ def test_the_labeling_teacher_may_be_the_best_on_val() -> None:
 
 
 def test_without_val_there_is_no_best_and_no_dependence_on_val() -> None:
-    subsets = {name: entry for name, entry in INDEX["subsets"].items() if name not in ("val", "test", "truth")}
     data = {key: value for key, value in fabricate.TINY["data"].items() if key not in ("val", "test")}
-    plan = plan_of(fabricate.tiny(data=data), INDEX | {"subsets": subsets})
+    plan = plan_of(fabricate.tiny(data=data), without=("val", "test", "truth"))
     for folder in kinds(plan, "train"):
         assert "best.pt" not in plan.stages[folder].outputs
         assert "val" not in plan.stages[folder].data
@@ -122,8 +105,7 @@ def test_every_fingerprint_reaches_exactly_the_stages_that_read_it() -> None:
         "test": ("teacher", "masks1", "score", "select", "labels1", "phase1", "labels2", "student", "student-val"),
         "truth": ("teacher", "masks1", "score", "select", "labels1", "phase1", "labels2", "student", "student-test"),
     }.items():
-        subsets = INDEX["subsets"] | {subset: INDEX["subsets"][subset] | {"fingerprint": "f" * 64}}
-        after = plan_of(fabricate.tiny(), INDEX | {"subsets": subsets})
+        after = plan_of(fabricate.tiny(), {subset: "f" * 64})
         same = {role for role, folder in roles(before, "st++").items() if roles(after, "st++")[role] == folder}
         assert same >= {role for role in unaffected if role in roles(before, "st++")}, subset
         assert len(same) < len(roles(before, "st++")), subset

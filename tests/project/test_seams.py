@@ -18,24 +18,14 @@ import json, sys
 sys.path.insert(0, "tests/support")
 import fabricate
 from stpp.plan.code import code_identity
-from stpp.settings.configfile import load, resolved
-from stpp.plan.expansion import expand
 
-index = {
-    "classes": list(fabricate.CLASSES),
-    "palette": [[0, 0, 0]] * 3,
-    "subsets": {
-        s: {"fingerprint": f"{s:0<64}", "sha256": "", "count": 9}
-        for s in ("labeled", "unlabeled", "val", "test", "truth")
-    },
-}
 experiments = {
     "small": {"method": "st++"},
     "online": {"method": "drift"},
     "mobile": {"method": "st", "network": {"backbone": "mobilenet_v2", "architecture": "pspnet", "rates": None}},
 }
 raw = fabricate.tiny(experiments=experiments)
-plan = expand(load(raw), resolved, lambda _: index, lambda _: {"identity": "none", "path": ""}, code_identity)
+plan = fabricate.plan_of(raw, code=code_identity)
 print(json.dumps({f"{run.experiment} {role}": folder for run in plan.runs for role, folder in run.stages.items()}))
 """
 DRIFT = """

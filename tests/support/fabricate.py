@@ -4,7 +4,7 @@ import contextlib
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,15 +131,21 @@ def write_store(path: Path, masks: Mapping[str, NDArray[np.uint8]], classes: Seq
 SUBSETS = ("labeled", "unlabeled", "val", "test", "truth")
 
 
-def plan_of(raw: Mapping[str, Any], fingerprints: Mapping[str, str] | None = None, code: str = "v1") -> Plan:
-    """The plan of a configuration over a made-up index."""
-    digests = {subset: f"{subset:0<64}" for subset in SUBSETS} | dict(fingerprints or {})
+def plan_of(
+    raw: Mapping[str, Any],
+    fingerprints: Mapping[str, str] | None = None,
+    code: str | Callable[..., str] = "v1",
+    without: Collection[str] = (),
+) -> Plan:
+    """The plan of a configuration over a made-up index `without` some subsets; `code` is the identity of all code."""
+    digests = {subset: f"{subset:0<64}" for subset in SUBSETS if subset not in without} | dict(fingerprints or {})
     manifests = {subset: f"{subset}manifest".ljust(64, "0") for subset in digests}
     subsets = {
         subset: {"fingerprint": digest, "count": 10, "sha256": manifests[subset]} for subset, digest in digests.items()
     }
+    code_of = code if callable(code) else lambda *_: code
     index = {"classes": list(CLASSES), "palette": voc_palette(len(CLASSES)), "subsets": subsets}
-    return expand(load(raw), resolved, lambda _: index, lambda _: {"identity": "none", "path": ""}, lambda *_: code)
+    return expand(load(raw), resolved, lambda _: index, lambda _: {"identity": "none", "path": ""}, code_of)
 
 
 def pretend(
