@@ -156,7 +156,10 @@ def test_loader_processes_end_with_a_training_that_is_killed() -> None:
         "            print(*[p.pid for p in t.multiprocessing.active_children()], flush=True)\n"
         "            os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True)
+    here = Path(__file__).parent
+    found = os.pathsep.join(map(str, [here, here.parent / "support", *sys.path]))
+    environment = {**os.environ, "PYTHONPATH": found}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
     pids = done.stdout.split()
     assert len(pids) == 2
     deadline = time.monotonic() + 3
