@@ -69,7 +69,9 @@ def test_another_workflow_takes_rules_from_this_one(folder: Path, handler: str) 
 
 
 def test_without_a_configuration_the_module_is_the_demo(folder: Path) -> None:
-    (folder / "config/config.yaml").write_text("segmentation: {data: {root: scenes, demo: {labeled: 20}}}")
+    (folder / "config/config.yaml").write_text(
+        "segmentation: {data: {root: scenes, demo: {labeled: 20, unlabeled: 20, val: 2, test: 2}}}"
+    )
     said = snakemake(folder, "--dry-run", "stpp_teacher")
     assert "labeled: 20 images" in said
 
