@@ -1,4 +1,4 @@
-# make demo | make ablations | make camvid | make test | make golden | make browser | make durability | make cluster | make bench
+# make demo | make ablations | make camvid | make test | make manual | make golden | make browser | make durability | make cluster | make bench
 # make demo SEEDS=3, make camvid CAMVID=path, make golden BASE=origin/main, make durability KILLS=10 POINTS=all, make bench REFERENCE=path [MODEL=checkpoint] [AT_ONCE=2]
 # make check | make docs | make lock
 
@@ -17,10 +17,11 @@ BIN := $(CURDIR)/$(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 # Before Snakemake reads a configuration, which it runs as a program where that says so.
 CHECK := $(BIN)/stpp config check
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SEED_LIST := [$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
 
-.PHONY: setup demo ablations camvid test golden browser durability cluster bench check docs lock
+.PHONY: setup demo ablations camvid test manual golden browser durability cluster bench check docs lock
 
 setup: $(VENV)/ready
 
@@ -48,8 +49,11 @@ camvid: setup  ## the whole pipeline on CamVid, 1/8 of the labels, on a CPU
 	    'data={"root": "$(CAMVID)"}' 'network={"weights": "$(WEIGHTS)"}'
 	@echo; cat results/camvid-cpu/table.txt; echo; echo "Look at results/camvid-cpu/report.html; all of it is in results/camvid-cpu/"
 
-test: setup check  ## everything that is checked before a change lands
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+test: setup check  ## what is checked before a change lands, in under 10 minutes on two CPU cores
+	$(PYTEST) -m 'not manual'
+
+manual: setup  ## each command of the documentation as it stands there, and other tests that take long and rarely break
+	$(PYTEST) -m manual
 
 golden: setup  ## whether the code as it is computes the same bytes as that of BASE: twice 12 minutes of processor time
 	$(BIN)/python tests/support/golden.py --base $(BASE) --cores $(CORES)

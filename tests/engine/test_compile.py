@@ -33,6 +33,7 @@ def trained(teacher: Path, *options: str, **environment: str) -> subprocess.Comp
     )
 
 
+@pytest.mark.manual
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_a_compiled_network_learns_what_it_learns_otherwise_and_the_same_bytes_each_time(teacher: Path) -> None:
     histories, files, compiled = [], [], []
@@ -60,6 +61,7 @@ def test_the_workflow_asks_for_it_where_the_configuration_does(
     assert all((" --compile " in command) == wanted and "  " not in command for command in commands)
 
 
+@pytest.mark.manual
 def test_a_missing_compiler_is_said(teacher: Path, tmp_path: Path) -> None:
     done = trained(teacher, "--compile", CXX=str(tmp_path / "none"), TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"))
     assert done.returncode == 1

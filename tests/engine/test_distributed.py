@@ -97,7 +97,7 @@ def begin_and_save(folder: Path, processes: int) -> subprocess.Popen[str]:
     return training
 
 
-@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.manual)])
 def test_the_losses_and_weights_of_several_processes_are_those_of_one(
     without_dropout: Path, tmp_path: Path, processes: int
 ) -> None:
@@ -120,6 +120,7 @@ def test_the_losses_and_weights_of_several_processes_are_those_of_one(
         assert torch.allclose(tensor, weights[1][name], rtol=1e-3, atol=1e-4), name
 
 
+@pytest.mark.manual
 def test_a_team_that_is_killed_or_stopped_ends_in_the_bytes_of_one_left_alone(tmp_path: Path) -> None:
     undisturbed = plan(tmp_path / "undisturbed")
     code, said = end(begin(undisturbed, 2))

@@ -105,6 +105,7 @@ def test_loader_processes_change_nothing(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
+@pytest.mark.manual
 @pytest.mark.parametrize("name", sorted({*ONLINE} - LIKE_OTHERS))
 def test_two_processes_agree_with_one(name: str, tmp_path: Path) -> None:
     """Over 8 steps, to 1e-4; without dropout, whose draws differ between processes.

@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import ROOT
 from PIL import Image
 
 BENCHMARKS = ROOT / "benchmarks"
+pytestmark = pytest.mark.manual
 
 
 def run(*command: str) -> str:

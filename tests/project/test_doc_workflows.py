@@ -12,7 +12,14 @@ import pytest
 import yaml
 from conftest import ROOT
 
-BY_THE_CHECKS = ["make setup", "make check", "make test", "make durability KILLS=3 POINTS=20", "make cluster"]
+BY_THE_CHECKS = [
+    "make setup",
+    "make check",
+    "make test",
+    "make manual",
+    "make durability KILLS=3 POINTS=20",
+    "make cluster",
+]
 """What .ci/run runs; the first two are parts of `make test`."""
 AFTER_EACH_OTHER = [
     "make demo",
@@ -62,6 +69,7 @@ def test_the_checks_run_what_is_said_to_be_theirs() -> None:
     assert all(command in own or re.search(rf"\dm {command}$", checks, re.MULTILINE) for command in BY_THE_CHECKS)
 
 
+@pytest.mark.manual
 def test_the_demo_and_what_follows(clone: Path) -> None:
     *commands, last = AFTER_EACH_OTHER
     printed = {command: run(command) for command in commands}
@@ -72,6 +80,7 @@ def test_the_demo_and_what_follows(clone: Path) -> None:
     assert re.search(r"^suponly  .* 3 ", run(last), re.MULTILINE)
 
 
+@pytest.mark.manual
 @pytest.mark.parametrize("command", PRINT)
 def test_a_command_runs(command: str, clone: Path) -> None:
     assert re.search(PRINT[command], run(command))
@@ -93,6 +102,7 @@ def test_a_generated_file_is_as_it_is(command: str, clone: Path) -> None:
     assert (clone / WRITE[command]).read_text() == (ROOT / WRITE[command]).read_text()
 
 
+@pytest.mark.manual
 @pytest.mark.parametrize("command", INSTALLS)
 def test_pip_installs(command: str, clone: Path) -> None:
     # In an environment of its own, which sees the packages of this one. It builds from copies, not from links.
@@ -104,6 +114,7 @@ def test_pip_installs(command: str, clone: Path) -> None:
     assert re.search(r"Successfully installed .*stpp-|Requirement already satisfied: stpp\[export\]", printed)
 
 
+@pytest.mark.manual
 def test_snakedeploy_makes_a_folder_that_runs(clone: Path) -> None:
     repository = clone / "REPOSITORY"
     cloned.copy(repository, "Snakefile", "rules", "stpp", "envs", "config", "profiles", "LICENSE", "config.yaml")
@@ -120,6 +131,7 @@ def test_snakedeploy_makes_a_folder_that_runs(clone: Path) -> None:
     assert "train_teacher" in run("snakemake --cores 1 --dry-run", clone / "my-project")
 
 
+@pytest.mark.manual
 def test_tensorboard_shows_the_trainings(clone: Path, finished: Path) -> None:
     pytest.importorskip("tensorboard")
     (clone / "results/logs").mkdir(parents=True)
