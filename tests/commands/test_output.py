@@ -320,6 +320,7 @@ def test_what_came_to_be_there_during_the_work_stays(tmp_path: Path) -> None:
     assert list(content(tmp_path).values()) == [b"a user's"]
 
 
+@pytest.mark.manual
 def test_the_rule_that_fetches_weights_runs_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snakemake: Snakemake
 ) -> None:

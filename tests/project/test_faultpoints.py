@@ -48,8 +48,8 @@ def test_a_sample_of_points() -> None:
     ("breaks", "only", "found"),
     [
         (UNSYNCED, "weights: power", "other bytes"),
-        (IN_PLACE, "weights: half", "other bytes"),
-        (IMPATIENT, "weights: kill after", "left over"),
+        pytest.param(IN_PLACE, "weights: half", "other bytes", marks=pytest.mark.manual),
+        pytest.param(IMPATIENT, "weights: kill after", "left over", marks=pytest.mark.manual),
     ],
     ids=["not synced", "written in place", "left lying"],
 )
