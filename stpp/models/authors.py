@@ -61,16 +61,7 @@ def from_authors(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], int, dict
         )
     if state[scores].ndim != 4 or not 0 < len(state[scores]) <= MOST_CLASSES:
         raise StppError(f"{scores} is {tuple(state[scores].shape)}, expected weights for 1 to {MOST_CLASSES} classes")
-    description = {
-        "architecture": architecture,
-        "backbone": backbone,
-        "output_stride": 8,
-        "rates": None,
-        "head_channels": None,
-        "decoder_channels": 256,
-        "low_level_channels": 48,
-        "dropout": 1.0,
-    }
+    description = {"architecture": architecture, "backbone": backbone}  # and all else at its default, the paper's
     return description, len(state[scores]), {our_name(name, architecture): tensor for name, tensor in state.items()}
 
 

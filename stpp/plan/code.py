@@ -38,6 +38,8 @@ FOLDERS = (ENCODERS, DECODERS, METHODS)
 OUTSIDE = frozenset(
     {
         "stpp.errors",  # messages
+        "stpp.description",  # whether what describes a network is such; a recipe says all of it
+        "stpp.section",
         "stpp.runtime.faults",
         "stpp.runtime.stage",  # what a job finds and leaves beside its artifacts
         "stpp.plan.recipe",

@@ -1,22 +1,19 @@
-"""What every section of the configuration is made of: fields with a description, and paths that nobody misreads."""
+"""What the sections of the configuration are made of: their fields, and paths that nobody misreads."""
 
 import re
 from pathlib import PurePosixPath
 from posixpath import expanduser
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
+from stpp.section import Section as Section
+from stpp.section import setting as setting
 from stpp.terminal import CONTROL
 
 Checkpoint = Literal["last", "best"]
 Precision = Literal["fp32", "bf16"]
 Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-def setting(default: Any, description: str, unit: str | None = None, **limits: Any) -> Any:
-    """A pydantic field with a description, and a unit where it has one."""
-    return Field(default, description=description, json_schema_extra={"unit": unit} if unit else None, **limits)
 
 
 def _one_line(text: str) -> str:
@@ -46,9 +43,3 @@ def _path_of_workflow(text: str) -> str:
 Line = Annotated[str, AfterValidator(_one_line)]
 VisibleLine = Annotated[Line, AfterValidator(_visible)]
 WorkflowPath = Annotated[VisibleLine, AfterValidator(_path_of_workflow)]
-
-
-class Section(BaseModel):
-    """Common behaviour of all sections: unknown keys are refused, values are not coerced."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)

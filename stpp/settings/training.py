@@ -1,41 +1,24 @@
 """The settings of a training: the network, its optimisation, and the augmentation of its images."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from stpp.description import NetworkDescription
 from stpp.registry import DECODERS, ENCODERS, constant, modules
 from stpp.settings import Precision, Probability, Section, WorkflowPath, setting
-
-if TYPE_CHECKING:
-    Encoder: TypeAlias = str
-    Decoder: TypeAlias = str
-else:  # the names that there are
-    Encoder, Decoder = Literal[tuple(modules(ENCODERS))], Literal[tuple(modules(DECODERS))]
 
 # --- network ----------------------------------------------------------------------------------------------------------
 
 
-class Network(Section):
+class Network(NetworkDescription):
     """The segmentation network of teacher and students."""
 
-    architecture: Decoder = setting("deeplabv3plus", "Segmentation head.")
-    backbone: Encoder = setting("resnet50", "Feature extractor; `tiny` is for demos and tests.")
-    output_stride: Literal[8, 16] = setting(8, "Input size over size of the last feature map.", "px/px")
     weights: WorkflowPath = setting(
         "torchvision",
         "`none`; `torchvision` (ImageNet, fetched once by a job on the submit host); or the path of a weights file.",
         min_length=1,
     )
-    rates: list[Annotated[int, Field(ge=1)]] | None = setting(
-        None, "Dilation rates of the head; default: the paper's (12, 24, 36 or 6, 12, 18, 24).", "px"
-    )
-    head_channels: int | None = setting(
-        None, "Channels of a head branch; default: the paper's share of the backbone's.", ge=1
-    )
-    decoder_channels: int = setting(256, "DeepLabv3+: channels of the decoder.", ge=1)
-    low_level_channels: int = setting(48, "DeepLabv3+: channels of the low-level features.", ge=1)
-    dropout: float = setting(1.0, "Factor on the paper's dropout rates; 0 switches dropout off.", ge=0, le=1.9)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

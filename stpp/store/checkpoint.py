@@ -1,7 +1,7 @@
 """Checkpoints: everything that is needed to use a network again, as tensors and plain values."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from stpp.labels import MOST_CLASSES
 from stpp.models import build
 from stpp.models.network import SegmentationNetwork
 from stpp.runtime.faults import explained
-from stpp.store.tensorfile import is_count, read_tensors
+from stpp.store.tensorfile import read_tensors
 from stpp.terminal import is_line
 
 FORMAT = 1
@@ -23,31 +23,6 @@ MEAN = (0.485, 0.456, 0.406)
 """ImageNet mean of R, G, B in [0, 1], as torchvision's weights expect."""
 STD = (0.229, 0.224, 0.225)
 """ImageNet standard deviation of R, G, B in [0, 1]."""
-
-DESCRIPTION = {
-    *("architecture", "backbone", "output_stride", "weights", "rates", "head_channels", "decoder_channels"),
-    *("low_level_channels", "dropout"),
-}
-"""What describes a network: the keys of `build`, and where its initial weights came from."""
-MOST_RATES, FARTHEST_RATE, MOST_CHANNELS = 8, 1 << 10, 1 << 16
-PARTS: Mapping[str, Callable[[Any], bool]] = {
-    "architecture": lambda value: isinstance(value, str),
-    "backbone": lambda value: isinstance(value, str),
-    "output_stride": lambda value: is_count(value, 8, 16),
-    "rates": lambda value: (
-        value is None
-        or (
-            isinstance(value, list | tuple)
-            and 0 < len(value) <= MOST_RATES
-            and all(is_count(rate, 1, FARTHEST_RATE) for rate in value)
-        )
-    ),
-    "head_channels": lambda value: value is None or is_count(value, 1, MOST_CHANNELS),
-    "decoder_channels": lambda value: is_count(value, 1, MOST_CHANNELS),
-    "low_level_channels": lambda value: is_count(value, 1, MOST_CHANNELS),
-    "dropout": lambda value: isinstance(value, int | float) and 0 <= value <= 2,
-}
-"""What each part of a network's description must be, before one is built."""
 
 
 @dataclass(frozen=True)
@@ -121,10 +96,6 @@ def _read(path: Path) -> tuple[SegmentationNetwork, Mapping[str, Any]]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"it has no format {FORMAT}")
     description, classes, state = content["network"], content["classes"], content["state_dict"]
-    if unknown := sorted(set(description) - DESCRIPTION):
-        raise ValueError(f"unknown parts of the network, of another version of stpp: {', '.join(map(str, unknown))}")
-    if wrong := [key for key, fits in PARTS.items() if not fits(description[key])]:
-        raise ValueError(f"parts of the network of another kind than expected: {', '.join(wrong)}")
     if not isinstance(classes, list) or not all(isinstance(name, str) and is_line(name) for name in classes):
         raise TypeError("its classes are no list of names")
     if not 0 < len(classes) <= MOST_CLASSES:

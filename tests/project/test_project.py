@@ -44,7 +44,7 @@ BESIDE = ["data", "models", "scoring", "store", "runtime"]
 """Rooms on one floor: they know each other only as `NEIGHBOURS` says."""
 BELOW = ["plan", "methods", "settings"]
 """Rooms that those of `BESIDE` stand on, and each of them on those after it."""
-GROUND = {"errors", "files", "labels", "owner", "registry", "terminal", "wording"}
+GROUND = {"description", "errors", "files", "labels", "owner", "registry", "section", "terminal", "wording"}
 """The modules at the top of the package, which all may import."""
 
 FLOORS = [*([room] for room in ABOVE), BESIDE, *([room] for room in BELOW)]

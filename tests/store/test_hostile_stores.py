@@ -18,6 +18,7 @@ from test_masks import random_masks, write
 from trained import SPEC
 
 from stpp.commands.cli import main
+from stpp.description import NetworkDescription
 from stpp.errors import StppError
 from stpp.models import build
 from stpp.store.checkpoint import load_checkpoint, save_checkpoint
@@ -71,19 +72,25 @@ CHECKPOINTS: dict[str, tuple[Callable[[Content], object], str]] = {
     "classes that are text": (lambda content: content.update(classes="xyz"), "no list of names"),
     "classes that are numbers": (lambda content: content.update(classes=[1, 2, 3]), "no list of names"),
     "a class less": (lambda content: content["classes"].pop(), "expected torch.float32 (2,"),
-    "a network that is text": (lambda content: content.update(network="tiny"), "checkpoint of stpp"),
-    "an unknown part of the network": (network(attention=8), "unknown parts of the network"),
-    "an unknown backbone": (network(backbone="vit"), "unknown backbone 'vit'"),
-    "an unknown architecture": (network(architecture="unet"), "unknown architecture 'unet'"),
-    "another output stride": (network(output_stride=3), "checkpoint of stpp"),
-    "channels that are text": (network(head_channels="many"), "checkpoint of stpp"),
-    "negative channels": (network(head_channels=-8), "checkpoint of stpp"),
+    "a network that is text": (
+        lambda content: content.update(network="tiny"),
+        "expected its parts by name",
+    ),
+    "an unknown part of the network": (network(attention=8), "unknown parts: attention; expected those of"),
+    "an unknown backbone": (network(backbone="vit"), "backbone is 'vit'; expected 'mobilenet_v2'"),
+    "an unknown architecture": (network(architecture="unet"), "architecture is 'unet'; expected 'deeplabv2'"),
+    "another output stride": (network(output_stride=3), "output_stride is 3; expected 8 or 16"),
+    "channels that are text": (network(head_channels="many"), "head_channels is 'many'; expected a valid integer"),
+    "negative channels": (network(head_channels=-8), "head_channels is -8; expected greater"),
     "ten thousand channels": (network(head_channels=10**4), "expected torch.float32 (10000,"),
-    "a million channels": (network(head_channels=10**6), "another kind than expected: head_channels"),
-    "10^30 channels": (network(head_channels=10**30), "checkpoint of stpp"),
+    "a million channels": (
+        network(head_channels=10**6),
+        "expected less than or equal to 65536",
+    ),
+    "10^30 channels": (network(head_channels=10**30), "head_channels is 1000"),
     "a network of gigabytes": (network(head_channels=10**4, decoder_channels=10**4), "(10000,"),
-    "a million rates": (network(rates=[1] * 10**6), "another kind than expected: rates"),
-    "rates that are text": (network(rates="123"), "checkpoint of stpp"),
+    "a million rates": (network(rates=[1] * 10**6), "at most 8 items"),
+    "rates that are text": (network(rates="123"), "rates is '123'; expected a valid list"),
     "another backbone's weights": (network(backbone="resnet18"), "last.pt"),
     "a tensor less": (weights(lambda state: state.pop(first(state))), "KeyError"),
     "a tensor more": (
@@ -122,6 +129,20 @@ def test_a_checkpoint_that_lies_is_refused(name: str, checkpoint: Path, tmp_path
 
 def test_an_honest_checkpoint_is_read(checkpoint: Path) -> None:
     assert load_checkpoint(checkpoint, CPU).classes == ["x", "y", "z"]
+
+
+def test_what_a_checkpoint_does_not_say_of_its_network_is_at_its_default(checkpoint: Path, tmp_path: Path) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    at_default = [
+        key for key, value in content["network"].items() if value == NetworkDescription.model_fields[key].default
+    ]
+    assert {"output_stride", "architecture"} <= set(at_default)
+    for key in at_default:
+        del content["network"][key]
+    torch.save(content, tmp_path / "last.pt")
+    whole, partly = (load_checkpoint(path, CPU).network for path in (checkpoint, tmp_path / "last.pt"))
+    image = torch.randn(1, 3, 40, 50)
+    assert torch.equal(whole(image), partly(image))
 
 
 PICKLES: dict[str, Callable[[Path], object]] = {

@@ -1,12 +1,12 @@
 """DeepLabv2 (Chen et al., TPAMI 2018) in the ST++ authors' form: parallel atrous classifiers, summed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import reduce
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from stpp.description import NetworkDescription
 from stpp.models.blocks import takes_values
 from stpp.models.dilated import DilatedConv2d
 from stpp.models.network import Backbone
@@ -35,6 +35,6 @@ class DeepLabV2Head(nn.ModuleList):
         return reduce(torch.add, (conv(last) for conv in self))
 
 
-def decoder(spec: Mapping[str, Any], encoder: Backbone, classes: int) -> DeepLabV2Head:
-    """The head that `spec` of `build` describes."""
-    return DeepLabV2Head(encoder.channels, classes, rates=spec["rates"])
+def decoder(network: NetworkDescription, encoder: Backbone, classes: int) -> DeepLabV2Head:
+    """The head of the network that is described."""
+    return DeepLabV2Head(encoder.channels, classes, rates=network.rates)

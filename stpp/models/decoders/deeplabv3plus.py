@@ -1,11 +1,11 @@
 """DeepLabv3+ (Chen et al., ECCV 2018) in the ST++ authors' form: spatial pyramid of dilations, stride-4 decoder."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from stpp.description import NetworkDescription
 from stpp.models.blocks import conv_bn_relu, resize
 from stpp.models.network import Backbone
 
@@ -73,15 +73,15 @@ class ASPP(nn.Module):
         return projected
 
 
-def decoder(spec: Mapping[str, Any], encoder: Backbone, classes: int) -> DeepLabV3PlusHead:
-    """The head that `spec` of `build` describes."""
+def decoder(network: NetworkDescription, encoder: Backbone, classes: int) -> DeepLabV3PlusHead:
+    """The head of the network that is described."""
     return DeepLabV3PlusHead(
         encoder.channels,
         encoder.low_channels,
         classes,
-        rates=spec["rates"],
-        aspp_channels=spec["head_channels"],
-        decoder_channels=spec["decoder_channels"],
-        reduced_channels=spec["low_level_channels"],
-        dropout=spec["dropout"],
+        rates=network.rates,
+        aspp_channels=network.head_channels,
+        decoder_channels=network.decoder_channels,
+        reduced_channels=network.low_level_channels,
+        dropout=network.dropout,
     )

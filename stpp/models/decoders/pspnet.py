@@ -1,11 +1,9 @@
 """PSPNet (Zhao et al., CVPR 2017) in the ST++ authors' form: pooling at four scales, no auxiliary loss."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
+from stpp.description import NetworkDescription
 from stpp.models.blocks import conv_bn_relu, resize
 from stpp.models.network import Backbone
 
@@ -39,6 +37,6 @@ class PSPNetHead(nn.Module):
         return scores
 
 
-def decoder(spec: Mapping[str, Any], encoder: Backbone, classes: int) -> PSPNetHead:
-    """The head that `spec` of `build` describes."""
-    return PSPNetHead(encoder.channels, classes, channels=spec["head_channels"], dropout=spec["dropout"])
+def decoder(network: NetworkDescription, encoder: Backbone, classes: int) -> PSPNetHead:
+    """The head of the network that is described."""
+    return PSPNetHead(encoder.channels, classes, channels=network.head_channels, dropout=network.dropout)
