@@ -35,7 +35,7 @@ from stpp.engine.losses import cross_entropy
 from stpp.engine.optimisation import forward, make_optimizer
 from stpp.models import build
 from stpp.models.folding import PRECISIONS, for_prediction
-from stpp.models.network import SegmentationNetwork
+from stpp.models.network import OF_IMAGENET, SegmentationNetwork
 from stpp.runtime.process import settle
 from stpp.runtime.stage import Runtime, Stage
 from stpp.stages import train
@@ -125,7 +125,7 @@ class BareStep:
         shape = (options.batch, options.crop, options.crop)
         generator = torch.Generator().manual_seed(0)
         pixels = torch.randint(256, (*shape, 3), dtype=torch.uint8, generator=generator)
-        self.images = network_input(pixels, device)
+        self.images = network_input(pixels, device, OF_IMAGENET)
         self.masks = torch.randint(len(settings["classes"]), shape, dtype=torch.uint8, generator=generator).to(device)
 
     def __call__(self) -> None:
@@ -138,7 +138,7 @@ class BareStep:
 def prediction(network: SegmentationNetwork, precision: str, device: torch.device) -> Callable[[], object]:
     """The logits of one image of 480 x 360, by the network as predictions use it."""
     ready = for_prediction(network, precision)
-    image = network_input(torch.zeros(1, 360, 480, 3, dtype=torch.uint8), device).to(PRECISIONS[precision])
+    image = network_input(torch.zeros(1, 360, 480, 3, dtype=torch.uint8), device, OF_IMAGENET).to(PRECISIONS[precision])
     return torch.inference_mode()(partial(ready, image))
 
 

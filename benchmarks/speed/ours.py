@@ -21,7 +21,7 @@ from stpp.engine.losses import cross_entropy
 from stpp.engine.optimisation import forward, make_optimizer
 from stpp.models import build
 from stpp.models.folding import for_prediction
-from stpp.models.network import SegmentationNetwork
+from stpp.models.network import OF_IMAGENET, SegmentationNetwork
 from stpp.runtime.process import settle
 from stpp.scoring.stability import pairs, stability_scores
 from stpp.settings.training import StudentAugmentation
@@ -61,7 +61,7 @@ def data(work: str, scratch: Path) -> Turn:
     def turn(number: int) -> tuple[int, np.ndarray]:
         for first in range(0, len(samples), 4):
             images = [dataset[number, index][0] for index in range(first, min(first + 4, len(samples)))]
-            network_input(torch.stack(images), device)
+            network_input(torch.stack(images), device, OF_IMAGENET)
         return len(samples), masks
 
     return turn
@@ -125,7 +125,7 @@ def train(scratch: Path, device: torch.device, precision: str) -> Turn:
 
     def turn(number: int) -> tuple[int, np.ndarray]:
         pixels, masks = (torch.from_numpy(batches[key][number % len(batches[key])]) for key in ("images", "masks"))
-        logits = forward(model, network_input(pixels, device), precision)
+        logits = forward(model, network_input(pixels, device, OF_IMAGENET), precision)
         loss = cross_entropy(logits, masks.to(device), team)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

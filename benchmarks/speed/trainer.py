@@ -63,7 +63,7 @@ def main() -> None:
                 if isinstance(here, torch.nn.Conv2d):
                     here.stride, here.padding, here.dilation = there.stride, there.padding, there.dilation
         images, masks = zip(*(dataset[key] for key in next(batches)))
-        logits = forward(network, network_input(torch.stack(images), device), options.precision)
+        logits = forward(network, network_input(torch.stack(images), device, network.normalisation), options.precision)
         loss = cross_entropy(logits, torch.stack(masks), Team(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -73,7 +73,7 @@ def main() -> None:
         if not (iteration + 1) % 20:
             print(f"iteration {iteration + 1}: loss {statistics.mean(losses[-20:]):.4f}", flush=True)
     settings = {"network": {**NETWORK, "weights": "none"}, "classes": [f"class {c}" for c in range(options.classes)]}
-    save_checkpoint(options.out, network.state_dict(), settings, options.iterations)
+    save_checkpoint(options.out, network.state_dict(), settings, options.iterations, network.normalisation)
     print(f"Wrote {options.out}")
 
 

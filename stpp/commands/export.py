@@ -54,7 +54,7 @@ def export(model: Path, out: Path, images: Sequence[str], outputs: Outputs) -> I
     network = for_prediction(segmenter.model.network, PLAIN["precision"])
     batches = _batches(pictures)
     expected = [_masks(network, batch) for batch in batches]
-    program = _program(Exportable(network, segmenter.model.mean, segmenter.model.std))
+    program = _program(Exportable(network))
     agreement, digests = {}, {}
     with ExitStack() as written:
         for name, write, opened in ((ONNX, _write_onnx, _open_onnx), (TORCH, _write_torch, _open_torch)):

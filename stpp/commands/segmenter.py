@@ -23,7 +23,7 @@ from stpp.models.folding import for_prediction
 from stpp.models.network import SegmentationNetwork
 from stpp.models.weights import load_weights
 from stpp.runtime.faults import COMMAND, LEAST_SIDE, LEAST_TILE, explained, prediction_advice
-from stpp.store.checkpoint import MEAN, STD, Model, load_checkpoint
+from stpp.store.checkpoint import Model, load_checkpoint
 from stpp.store.masks import voc_palette
 from stpp.store.tensorfile import read_tensors
 
@@ -154,7 +154,7 @@ def _model(path: Path, device: torch.device) -> Model:
     load_weights(network, state, str(path))
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     names = {len(VOC_CLASSES): VOC_CLASSES, len(CITYSCAPES): list(CITYSCAPES)}
-    return Model(network.eval(), names.get(classes, [f"class {index}" for index in range(classes)]), MEAN, STD)
+    return Model(network.eval(), names.get(classes, [f"class {index}" for index in range(classes)]))
 
 
 def _pixels(image: Picture) -> NDArray[np.uint8]:

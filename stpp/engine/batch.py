@@ -10,6 +10,7 @@ from torch import Tensor
 from stpp.engine.distributed import Team
 from stpp.engine.inference import network_input
 from stpp.labels import IGNORE
+from stpp.models.network import Normalisation
 
 Draws = Callable[[str, int, str], np.random.Generator]
 """From "labeled" or "unlabeled", an image's place in the batch and the name of a part to the generator of that part."""
@@ -37,6 +38,7 @@ def on_device(
     loaded: Sequence[Sequence[Tensor]],
     views: Sequence[str],
     device: torch.device,
+    normalisation: Normalisation,
     rng: Callable[[str, int, int, str], np.random.Generator],
 ) -> Batch:
     """The batch of what `stpp.data.streams` gives: images, masks and keys, then those of each view, as uint8.
@@ -49,11 +51,14 @@ def on_device(
         epoch, index = keys[stream][number]
         return rng(stream, epoch, index, part)
 
+    def normalised(images: Tensor) -> Tensor:
+        return network_input(images, device, normalisation)
+
     images, masks, _ = loaded[0]
     seen = loaded[1] if views else ()
-    pictures = {view: network_input(seen[2 * k], device) for k, view in enumerate(views)}
+    pictures = {view: normalised(seen[2 * k]) for k, view in enumerate(views)}
     valid = {view: seen[2 * k + 1].to(device, non_blocking=True) != IGNORE for k, view in enumerate(views)}
-    return Batch(network_input(images, device), masks.to(device, non_blocking=True), draws, pictures, valid)
+    return Batch(normalised(images), masks.to(device, non_blocking=True), draws, pictures, valid)
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from stpp.errors import StppError
 from stpp.models.folding import PRECISIONS
-from stpp.models.network import SegmentationNetwork
+from stpp.models.network import Normalisation, SegmentationNetwork
 from stpp.runtime.faults import AT_ONCE, MOST_SCORES
-from stpp.store.checkpoint import MEAN, STD
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -27,12 +26,12 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def network_input(images: Tensor, device: torch.device) -> Tensor:
-    """uint8 (N, H, W, 3), RGB -> float32 (N, 3, H, W) in channels_last memory, ImageNet-normalised, on `device`."""
+def network_input(images: Tensor, device: torch.device, normalisation: Normalisation) -> Tensor:
+    """uint8 (N, H, W, 3), RGB -> normalised float32 (N, 3, H, W) in channels_last memory, on `device`."""
     count, height, width, _ = images.shape
     # As rows of 3 W values: torch is several times slower where the last dimension is 3.
     values = images.to(device, non_blocking=True).reshape(count, height, 3 * width).float().div_(255)
-    mean, std = (torch.tensor(v, device=device).repeat(width) for v in (MEAN, STD))
+    mean, std = (torch.tensor(v, device=device).repeat(width) for v in normalisation)
     return values.sub_(mean).div_(std).view(count, height, width, 3).permute(0, 3, 1, 2)
 
 
@@ -139,7 +138,7 @@ def score_bands(
     """
     height, width = images[0].shape[:2]
     shrunk = np.stack([_shrunk(image, prediction["long_side"]) for image in images])
-    x = network_input(torch.from_numpy(shrunk), device)
+    x = network_input(torch.from_numpy(shrunk), device, network.normalisation)
     bands = _bands(network, x, prediction) if tta is None else _augmented(network, x, prediction, tta)
     seen = (x.shape[2], x.shape[3])
     if seen == (height, width):

@@ -9,15 +9,14 @@ from stpp.engine.networks import Net
 
 
 def dropped_channels(batch: Batch, net: Net, p: float) -> list[Tensor]:
-    """Factors for the channels of the low-level and of the last features, float32 (B + U, channels).
+    """Factors for the channels of each map of features, float32 (B + U, channels).
 
     0 with probability `p`, else 1 / (1 - p), for the labeled images and then for the unlabeled ones.
     """
-    backbone = net.module.backbone
     factors = []
-    for part, channels in (("low-level channels", backbone.low_channels), ("last channels", backbone.channels)):
+    for level, channels in enumerate(net.module.backbone.channels):
         draws = [
-            batch.draws(stream, number, part).random(channels)
+            batch.draws(stream, number, f"channels {level}").random(channels)
             for stream, count in (("labeled", len(batch.images)), ("unlabeled", len(batch.views["weak"])))
             for number in range(count)
         ]

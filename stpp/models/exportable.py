@@ -1,6 +1,5 @@
 """A network as a graph that other programs run: from the pixels of images of any size to masks and probabilities."""
 
-from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
@@ -14,7 +13,7 @@ LEAST_SIDE = 32
 
 
 class Exportable(nn.Module):
-    """`network`, in float32, after the normalisation and before the argmax; `mean` and `std` are of R, G, B in [0, 1].
+    """`network`, in float32, after its normalisation and before the argmax.
 
     `forward` maps RGB images, uint8 (N, H, W, 3), to masks, uint8 (N, H, W), the class of each pixel, and to
     probabilities, float32 (N, C, H, W), 0..1.
@@ -23,12 +22,12 @@ class Exportable(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: SegmentationNetwork, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, network: SegmentationNetwork) -> None:
         super().__init__()
         self.network = deepcopy(network).to(memory_format=torch.contiguous_format)
         replace_modules(self.network, _plain_pooling)
-        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1))
+        self.register_buffer("mean", 255 * torch.tensor(network.normalisation.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(network.normalisation.std).view(1, 3, 1, 1))
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

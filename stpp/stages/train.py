@@ -112,7 +112,7 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
         for loaded in progress_bar(loading.batches(loader), role, batches, state, team, progress):
             moment = Moment(state.iteration, per_epoch, total, team)
             set_learning_rate(state.optimizer, training, state.iteration, total)
-            losses = online.step(on_device(loaded, views, team.device, rng), nets, own, moment)
+            losses = online.step(on_device(loaded, views, team.device, result.normalisation, rng), nets, own, moment)
             loss = reduce(add, losses.values())
             state.optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -133,7 +133,9 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
                 if events is not None:
                     events.add(state.history[-1])
                 if epoch in save_at and team.leads:
-                    save_checkpoint(progress.folder / save_at[epoch], result.state_dict(), settings, epoch)
+                    save_checkpoint(
+                        progress.folder / save_at[epoch], result.state_dict(), settings, epoch, result.normalisation
+                    )
             if due:
                 saver.save(state, wait=stop > 0)
                 progress.saved(f"after iteration {state.iteration} of {total}", stop)
@@ -143,9 +145,11 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
     for name in save_at.values():
         with stage.writing(name) as path:
             shutil.copyfile(stage.unfinished / name, path)
-    save_checkpoint(stage.folder / "last.pt", result.state_dict(), settings, epochs)
+    save_checkpoint(stage.folder / "last.pt", result.state_dict(), settings, epochs, result.normalisation)
     if state.best:
-        save_checkpoint(stage.folder / "best.pt", state.best["state_dict"], settings, state.best["epoch"])
+        save_checkpoint(
+            stage.folder / "best.pt", state.best["state_dict"], settings, state.best["epoch"], result.normalisation
+        )
     with stage.writing("metrics.csv") as path:
         write_history(state.history, path)
     if all(row.get("counted") == 0 for row in state.history):

@@ -13,30 +13,26 @@ from stpp.errors import StppError, shortened
 from stpp.files import replacing
 from stpp.labels import MOST_CLASSES
 from stpp.models import build
-from stpp.models.network import SegmentationNetwork
+from stpp.models.network import Normalisation, SegmentationNetwork
 from stpp.runtime.faults import explained
 from stpp.store.tensorfile import read_tensors
 from stpp.terminal import is_line
 
 FORMAT = 1
-MEAN = (0.485, 0.456, 0.406)
-"""ImageNet mean of R, G, B in [0, 1], as torchvision's weights expect."""
-STD = (0.229, 0.224, 0.225)
-"""ImageNet standard deviation of R, G, B in [0, 1]."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network with what it needs to read an image: class names in label order, normalisation."""
+    """A network with the names of its classes in label order."""
 
     network: SegmentationNetwork
     classes: Sequence[str]
-    mean: Sequence[float]
-    std: Sequence[float]
 
 
-def save_checkpoint(path: Path, state: Mapping[str, Tensor], settings: Mapping[str, Any], epoch: int) -> None:
-    """Write a checkpoint whole or not at all. `state` is the network's state dict.
+def save_checkpoint(
+    path: Path, state: Mapping[str, Tensor], settings: Mapping[str, Any], epoch: int, normalisation: Normalisation
+) -> None:
+    """Write a checkpoint whole or not at all. `state` is the network's state dict, `normalisation` its own.
 
     `settings` has `network`, the mapping that `build` takes, and `classes`. The bytes depend on the values alone, not
     on the path or the device.
@@ -45,8 +41,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Tensor], settings: Mapping[s
         "format": FORMAT,
         "network": dict(settings["network"]),
         "classes": list(settings["classes"]),
-        "mean": list(MEAN),
-        "std": list(STD),
+        "mean": list(normalisation.mean),
+        "std": list(normalisation.std),
         "epoch": epoch,
         "state_dict": {
             name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()
@@ -84,7 +80,7 @@ def load_checkpoint(path: Path, device: torch.device) -> Model:
         ) from None
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.eval()
-    return Model(network, content["classes"], content["mean"], content["std"])
+    return Model(network, content["classes"])
 
 
 def _read(path: Path) -> tuple[SegmentationNetwork, Mapping[str, Any]]:
@@ -100,10 +96,10 @@ def _read(path: Path) -> tuple[SegmentationNetwork, Mapping[str, Any]]:
         raise TypeError("its classes are no list of names")
     if not 0 < len(classes) <= MOST_CLASSES:
         raise ValueError(f"it has {len(classes)} classes, expected 1 to {MOST_CLASSES}")
-    if (content["mean"], content["std"]) != (list(MEAN), list(STD)):
-        raise ValueError("another normalisation than ImageNet's")
     with torch.device("meta"):
         network = build(description, len(classes))
+    if (content["mean"], content["std"]) != tuple(map(list, network.normalisation)):
+        raise ValueError("another normalisation than that of its backbone")
     for name, own in network.state_dict().items():
         given = state[name]
         if (given.shape, given.dtype, given.layout) != (own.shape, own.dtype, own.layout):

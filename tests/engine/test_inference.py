@@ -29,8 +29,9 @@ from stpp.engine.inference import (
 from stpp.errors import StppError
 from stpp.models import build
 from stpp.models.folding import for_prediction
+from stpp.models.network import OF_IMAGENET
 from stpp.runtime.faults import COMMAND, prediction_advice, prediction_memory
-from stpp.store.checkpoint import MEAN, STD, load_checkpoint, save_checkpoint
+from stpp.store.checkpoint import load_checkpoint, save_checkpoint
 
 CPU = torch.device("cpu")
 WHOLE: dict[str, Any] = {"precision": "fp32", "long_side": None, "tile": None, "overlap": None}
@@ -38,6 +39,8 @@ WHOLE: dict[str, Any] = {"precision": "fp32", "long_side": None, "tile": None, "
 
 class Pointwise(torch.nn.Module):
     """Logits of a pixel from that pixel alone: channel c votes for class c."""
+
+    normalisation = OF_IMAGENET
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * 3
@@ -48,7 +51,7 @@ def network() -> Any:
     torch.manual_seed(0)
     net = build(SPEC, 3).eval()
     with torch.no_grad():
-        logits = net(network_input(torch.from_numpy(picture(64, 64).copy())[None], CPU))
+        logits = net(network_input(torch.from_numpy(picture(64, 64).copy())[None], CPU, OF_IMAGENET))
         net.classifier.score.weight *= 1 / logits.std()
         net.classifier.score.bias.copy_(-(logits.mean((0, 2, 3)) - net.classifier.score.bias) / logits.std())
     return net
@@ -63,7 +66,7 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 def test_the_input_is_normalised_as_imagenet() -> None:
     image = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
-    found = network_input(torch.from_numpy(image), CPU)
+    found = network_input(torch.from_numpy(image), CPU, OF_IMAGENET)
     expected = (image / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
     assert found.dtype == torch.float32
     assert found.is_contiguous(memory_format=torch.channels_last)
@@ -72,9 +75,9 @@ def test_the_input_is_normalised_as_imagenet() -> None:
 
 def test_a_mask_is_the_argmax_of_the_logits_at_the_images_size() -> None:
     net, image = network(), picture(33, 41)
-    x = (torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 255 - torch.tensor(MEAN).view(1, 3, 1, 1)) / (
-        torch.tensor(STD).view(1, 3, 1, 1)
-    )
+    x = (
+        torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 255 - torch.tensor(OF_IMAGENET.mean).view(1, 3, 1, 1)
+    ) / (torch.tensor(OF_IMAGENET.std).view(1, 3, 1, 1))
     with torch.no_grad():
         expected = net(x).argmax(1)[0].numpy()
     mask = predict_mask(net, image, CPU, WHOLE)
@@ -86,7 +89,7 @@ def test_a_mask_is_the_argmax_of_the_logits_at_the_images_size() -> None:
 def test_test_time_augmentation_sums_the_softmax_maps_of_scales_and_flips() -> None:
     net, image = network(), picture(40, 32)
     scales = [0.5, 0.75, 1.0, 1.5, 2.0]
-    x = network_input(torch.from_numpy(image.copy())[None], CPU)
+    x = network_input(torch.from_numpy(image.copy())[None], CPU, OF_IMAGENET)
     total = np.zeros((3, 40, 32))
     with torch.no_grad():
         for scale in scales:
@@ -197,10 +200,10 @@ def test_a_missing_gpu_is_said() -> None:
 
 def test_a_checkpoint_holds_all_that_is_needed_to_use_it(tmp_path: Path) -> None:
     net = network()
-    save_checkpoint(tmp_path / "a.pt", net.state_dict(), {"network": SPEC, "classes": ["x", "y", "z"]}, 7)
+    save_checkpoint(tmp_path / "a.pt", net.state_dict(), {"network": SPEC, "classes": ["x", "y", "z"]}, 7, OF_IMAGENET)
     model = load_checkpoint(tmp_path / "a.pt", CPU)
     assert model.classes == ["x", "y", "z"]
-    assert list(model.mean) == list(MEAN)
+    assert model.network.normalisation == OF_IMAGENET
     assert not model.network.training
     image = picture(40, 40)
     assert np.array_equal(predict_mask(model.network, image, CPU, WHOLE), predict_mask(net, image, CPU, WHOLE))
@@ -211,7 +214,7 @@ def test_a_checkpoints_bytes_depend_on_its_values_alone(tmp_path: Path) -> None:
     paths = [tmp_path / "a.pt", tmp_path / "elsewhere" / "another name.pt"]
     for path, memory in zip(paths, (torch.contiguous_format, torch.channels_last)):
         state = network().to(memory_format=memory).state_dict()
-        save_checkpoint(path, state, {"network": SPEC, "classes": ["x", "y", "z"]}, 7)
+        save_checkpoint(path, state, {"network": SPEC, "classes": ["x", "y", "z"]}, 7, OF_IMAGENET)
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
@@ -221,7 +224,7 @@ def test_what_is_no_checkpoint_is_refused_and_never_executed(tmp_path: Path) -> 
             return Path.touch, (tmp_path / "exploded",)
 
     good = tmp_path / "good.pt"
-    save_checkpoint(good, network().state_dict(), {"network": SPEC, "classes": ["x", "y", "z"]}, 7)
+    save_checkpoint(good, network().state_dict(), {"network": SPEC, "classes": ["x", "y", "z"]}, 7, OF_IMAGENET)
     bad = {
         "missing": None,
         "empty": b"",
@@ -268,7 +271,7 @@ def test_bands_of_tiles_have_the_bits_of_the_whole(
     how = {"precision": precision, "long_side": None, "tile": tile, "overlap": overlap}
     images = [picture(*size, seed=seed) for seed in range(2)]
     with torch.inference_mode():
-        x = network_input(torch.from_numpy(np.stack(images)), CPU).to(next(ready.parameters()).dtype)
+        x = network_input(torch.from_numpy(np.stack(images)), CPU, OF_IMAGENET).to(next(ready.parameters()).dtype)
         whole = averaged(ready, x, tile, overlap)
         softmax = whole.softmax(dim=1)
     assert torch.equal(predict_scores(ready, images, CPU, how), whole)
@@ -286,7 +289,7 @@ def test_tiles_augmented_have_the_bits_of_the_whole(tile: int, long_side: int | 
         shrunk = (
             image if long_side is None else np.array(Image.fromarray(image).resize((60, 47), Image.Resampling.BILINEAR))
         )
-        x = network_input(torch.from_numpy(shrunk.copy())[None], CPU)
+        x = network_input(torch.from_numpy(shrunk.copy())[None], CPU, OF_IMAGENET)
         total = torch.zeros(())
         for scale in scales:
             y = resized(x, int(x.shape[2] * scale), int(x.shape[3] * scale))

@@ -14,8 +14,9 @@ from PIL import Image
 
 from stpp.commands.cli import main
 from stpp.commands.workflow import prepare
+from stpp.models.network import OF_IMAGENET
 from stpp.settings.configfile import read
-from stpp.store.checkpoint import MEAN, STD, load_checkpoint
+from stpp.store.checkpoint import load_checkpoint
 from stpp.store.masks import MaskStore
 
 EXPERIMENTS = {
@@ -79,7 +80,7 @@ def test_confidence_is_the_mean_probability_over_scales_and_flips(computed: Path
         assert np.array_equal(labels[image], plain[image]), "the confidence changes no label"
         path = Path("my scenes").resolve() / f"{image}.png"
         pixels = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)[None] / 255
-        x = (pixels - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
+        x = (pixels - torch.tensor(OF_IMAGENET.mean).view(1, 3, 1, 1)) / torch.tensor(OF_IMAGENET.std).view(1, 3, 1, 1)
         height, width = x.shape[2:]
         maps = []
         with torch.no_grad():

@@ -226,14 +226,27 @@ def test_training_mode_gradients_agree_with_the_definition_when_nothing_is_dropp
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_features_have_the_promised_strides_and_channels(backbone, output_stride):
     net = shapes_only(backbone=backbone, output_stride=output_stride)
-    low, last = net.backbone(torch.empty(1, 3, 64, 96, device="meta"))
-    assert low.shape == (1, net.backbone.low_channels, 16, 24)
-    assert last.shape == (1, net.backbone.channels, 64 // output_stride, 96 // output_stride)
+    encoder = net.backbone
+    assert encoder.strides == (4, output_stride) and encoder.bands == 3 and encoder.multiple_of == 1
+    maps = encoder(torch.empty(1, encoder.bands, 64, 96, device="meta"))
+    assert [tuple(each.shape) for each in maps] == [
+        (1, channels, 64 // stride, 96 // stride) for channels, stride in zip(encoder.channels, encoder.strides)
+    ]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_decoders_pick_the_finest_and_the_coarsest_of_any_number_of_maps(architecture):
+    net, x = network(architecture=architecture), torch.randn(1, 3, 40, 56)
+    with torch.no_grad():
+        expected = net(x)
+        own = net.backbone.forward
+        net.backbone.forward = lambda images: [(maps := own(images))[0], torch.full((1, 7, 9, 9), torch.nan), maps[1]]
+        assert torch.equal(net(x), expected)
 
 
 def test_channels_are_the_papers():
     backbones = {name: shapes_only(backbone=name).backbone for name in BACKBONES}
-    channels = {name: (backbone.low_channels, backbone.channels) for name, backbone in backbones.items()}
+    channels = {name: backbone.channels for name, backbone in backbones.items()}
     assert channels["resnet50"] == channels["resnet101"] == (256, 2048)
     assert channels["resnet18"] == channels["resnet34"] == (64, 512)
     assert channels["mobilenet_v2"] == (24, 320)
@@ -267,7 +280,7 @@ def test_no_convolution_before_a_batch_norm_has_a_bias():
 def test_settings_reach_the_head():
     net = shapes_only(rates=[2, 4], head_channels=10, decoder_channels=12, low_level_channels=14)
     shapes = {name: tuple(tensor.shape) for name, tensor in net.classifier.named_parameters() if tensor.dim() == 4}
-    last, low = net.backbone.channels, net.backbone.low_channels
+    low, last = net.backbone.channels
     assert list(shapes.values()) == [
         (10, last, 1, 1),
         (10, last, 3, 3),

@@ -21,6 +21,7 @@ from stpp.commands.cli import main
 from stpp.description import NetworkDescription
 from stpp.errors import StppError
 from stpp.models import build
+from stpp.models.network import OF_IMAGENET
 from stpp.store.checkpoint import load_checkpoint, save_checkpoint
 from stpp.store.masks import CHUNK, MaskStore, MaskWriter
 
@@ -42,7 +43,7 @@ class Bomb:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "last.pt"
-    save_checkpoint(path, build(SPEC, 3).state_dict(), {"network": SPEC, "classes": ["x", "y", "z"]}, 7)
+    save_checkpoint(path, build(SPEC, 3).state_dict(), {"network": SPEC, "classes": ["x", "y", "z"]}, 7, OF_IMAGENET)
     return path
 
 

@@ -25,7 +25,7 @@ class Constant:
     The first call gives the first of several tables, the next one the second; the last one stays.
     """
 
-    module = SimpleNamespace(backbone=SimpleNamespace(low_channels=2, channels=3))
+    module = SimpleNamespace(backbone=SimpleNamespace(channels=(2, 3)))
 
     def __init__(self, *tables: list[list[float]]) -> None:
         self.tables = [torch.tensor(table).T.reshape(1, 3, 2, 2).log().requires_grad_() for table in tables]

@@ -50,7 +50,9 @@ def checkpoint(path: Path, architecture: str = "deeplabv3plus") -> Path:
     for name, value in network.state_dict().items():
         if "classifier" in name and name.endswith("weight") and value.ndim == 4:
             value *= 8  # far from ties between the classes
-    save_checkpoint(path, network.state_dict(), {"network": spec, "classes": fabricate.CLASSES}, 1)
+    save_checkpoint(
+        path, network.state_dict(), {"network": spec, "classes": fabricate.CLASSES}, 1, network.normalisation
+    )
     return path
 
 

@@ -17,7 +17,7 @@ PAPER_RATES = (6, 12, 18, 24)
 
 
 class DeepLabV2Head(nn.ModuleList):
-    """Logits at the last features' resolution; the low-level features are not used.
+    """Logits at the resolution of the coarsest map, the only one that is used.
 
     One 3x3 classifier with bias per rate (None: the paper's 6, 12, 18, 24), weights drawn from N(0, 0.01), biases at
     torch's default. The list is the module itself so that names are `classifier.0.weight` and so on, as in the
@@ -31,10 +31,10 @@ class DeepLabV2Head(nn.ModuleList):
             nn.init.normal_(conv.weight, std=0.01)
         super().__init__(classifiers)
 
-    def forward(self, low: Tensor, last: Tensor) -> Tensor:
-        return reduce(torch.add, (conv(last) for conv in self))
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        return reduce(torch.add, (conv(maps[-1]) for conv in self))
 
 
 def decoder(network: NetworkDescription, encoder: Backbone, classes: int) -> DeepLabV2Head:
     """The head of the network that is described."""
-    return DeepLabV2Head(encoder.channels, classes, rates=network.rates)
+    return DeepLabV2Head(encoder.channels[-1], classes, rates=network.rates)

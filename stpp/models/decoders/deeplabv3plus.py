@@ -15,7 +15,7 @@ PAPER_RATES = (12, 24, 36)
 
 
 class DeepLabV3PlusHead(nn.Module):
-    """Logits at the low-level features' resolution (stride 4) from those and the last features.
+    """Logits at the resolution of the finest map (of stride 4 in the paper), from that and the coarsest.
 
     `rates` None: the paper's 12, 24, 36, meant for output stride 8; `aspp_channels` None: the paper's `channels` / 8.
     `dropout` multiplies the paper's rates, 0.5 of the ASPP's channels and 0.1 of the decoder's values.
@@ -45,7 +45,8 @@ class DeepLabV3PlusHead(nn.Module):
         )
         self.score = nn.Conv2d(decoder_channels, classes, 1)
 
-    def forward(self, low: Tensor, last: Tensor) -> Tensor:
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        low, last = maps[0], maps[-1]
         context = resize(self.aspp(last), low)
         scores: Tensor = self.score(self.fuse(torch.cat([self.reduce(low), context], dim=1)))
         return scores
@@ -76,8 +77,8 @@ class ASPP(nn.Module):
 def decoder(network: NetworkDescription, encoder: Backbone, classes: int) -> DeepLabV3PlusHead:
     """The head of the network that is described."""
     return DeepLabV3PlusHead(
-        encoder.channels,
-        encoder.low_channels,
+        encoder.channels[-1],
+        encoder.channels[0],
         classes,
         rates=network.rates,
         aspp_channels=network.head_channels,

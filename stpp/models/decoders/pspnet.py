@@ -1,5 +1,7 @@
 """PSPNet (Zhao et al., CVPR 2017) in the ST++ authors' form: pooling at four scales, no auxiliary loss."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +15,7 @@ BINS = (1, 2, 3, 6)
 
 
 class PSPNetHead(nn.Module):
-    """Logits at the last features' resolution; the low-level features are not used.
+    """Logits at the resolution of the coarsest map, the only one that is used.
 
     `channels` of each pooled scale and of the last hidden layer; None: the paper's `inputs` / 4. `dropout` multiplies
     the paper's rate 0.1. Weights start at torch's defaults, as the authors'.
@@ -31,7 +33,8 @@ class PSPNetHead(nn.Module):
         )
         self.score = nn.Conv2d(channels, classes, 1)
 
-    def forward(self, low: Tensor, last: Tensor) -> Tensor:
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        last = maps[-1]
         pyramid = torch.cat([last, *(resize(scale(last), last) for scale in self.scales)], dim=1)
         scores: Tensor = self.score(self.fuse(pyramid))
         return scores
@@ -39,4 +42,4 @@ class PSPNetHead(nn.Module):
 
 def decoder(network: NetworkDescription, encoder: Backbone, classes: int) -> PSPNetHead:
     """The head of the network that is described."""
-    return PSPNetHead(encoder.channels, classes, channels=network.head_channels, dropout=network.dropout)
+    return PSPNetHead(encoder.channels[-1], classes, channels=network.head_channels, dropout=network.dropout)

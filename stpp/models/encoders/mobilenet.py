@@ -48,11 +48,11 @@ class MobileNetV2(Backbone):
     """
 
     imagenet_only = ("features.18.", "classifier.")
-    low_channels = 24
-    channels = 320
+    channels = (24, 320)
 
     def __init__(self, output_stride: int) -> None:
         super().__init__()
+        self.strides = (4, output_stride)
         inputs = 32
         layers: list[nn.Module] = [_conv_bn_relu6(3, inputs, 3, stride=2)]
         for expansion, outputs, blocks, stride in SETTINGS:
@@ -64,9 +64,9 @@ class MobileNetV2(Backbone):
         limit_stride(self.features[7:14], self.features[14:], output_stride)
         init_convolutions(self)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> list[Tensor]:
         low = self.features[:4](images)
-        return low, self.features[4:](low)
+        return [low, self.features[4:](low)]
 
 
 def encoder(name: str, output_stride: int) -> MobileNetV2:

@@ -84,21 +84,22 @@ class ResNet(Backbone):
         stem_kernel: int = 7,
     ) -> None:
         super().__init__()
-        self.low_channels, middle, late, self.channels = (width * block.expansion for width in widths)
+        early, middle, late, last = (width * block.expansion for width in widths)
+        self.channels, self.strides = (early, last), (4, output_stride)
         self.conv1 = nn.Conv2d(3, widths[0], stem_kernel, stride=2, padding=stem_kernel // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.layer1 = _stage(block, widths[0], widths[0], depths[0], stride=1)
-        self.layer2 = _stage(block, self.low_channels, widths[1], depths[1], stride=2)
+        self.layer2 = _stage(block, early, widths[1], depths[1], stride=2)
         self.layer3 = _stage(block, middle, widths[2], depths[2], stride=2)
         self.layer4 = _stage(block, late, widths[3], depths[3], stride=2)
         limit_stride(self.layer3, self.layer4, output_stride)
         init_convolutions(self)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> list[Tensor]:
         low = self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(images)))))
-        return low, self.layer4(self.layer3(self.layer2(low)))
+        return [low, self.layer4(self.layer3(self.layer2(low)))]
 
 
 def encoder(name: str, output_stride: int) -> ResNet:
