@@ -92,6 +92,20 @@ def test_a_setting_at_its_default_moves_nothing(tmp_path: Path, identities: Call
     assert moved(before, identities()) == set()
 
 
+def test_a_part_of_the_network_at_its_default_moves_nothing(
+    tmp_path: Path, identities: Callable[[], dict[str, str]]
+) -> None:
+    before = identities()
+    replaced(
+        tmp_path / "stpp/description.py",
+        "    dropout: float",
+        '    width: float = setting(1.0, "Factor on the width.", gt=0)\n    dropout: float',
+    )
+    unsaid = tmp_path / "stpp/plan/unsaid.json"
+    unsaid.write_text(json.dumps(json.loads(unsaid.read_text()) | {"network.width": 1.0}))
+    assert moved(before, identities()) == set()
+
+
 def test_a_message_moves_nothing(tmp_path: Path, identities: Callable[[], dict[str, str]]) -> None:
     before = identities()
     replaced(tmp_path / "stpp/errors.py", "no space is left on the disk", "the disk is full")
