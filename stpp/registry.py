@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 PACKAGE = Path(__file__).parent
-ENCODERS, DECODERS, METHODS = "models/encoders", "models/decoders", "methods"
+ENCODERS, DECODERS, METHODS, LAYOUTS = "models/encoders", "models/decoders", "methods", "data/layouts"
 
 
 @cache

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 from pydantic import Field, create_model, field_validator, model_validator
 
 from stpp.methods import methods, names
+from stpp.registry import LAYOUTS, constant, modules
 from stpp.settings import Checkpoint, Precision, Probability, Section, WorkflowPath, setting
 from stpp.settings.data import Data
 from stpp.settings.training import AugmentationOfRoles, Network, TrainingOfRoles
@@ -271,6 +272,6 @@ class Config(Section):
 
     def _validates(self) -> bool:
         data = self.data
-        has_val = bool(data.val or data.val_split or data.layout in ("voc", "cityscapes"))
+        has_val = bool(data.val or data.val_split or constant(modules(LAYOUTS)[data.layout], "VAL", False))
         has_val |= data.layout == "demo" and data.demo.val > 0
         return has_val and min(self.training.teacher.validate_every, self.training.student.validate_every) > 0

@@ -1,10 +1,16 @@
 """The settings of the data: where the images are, how their masks are encoded, which of them count as labeled."""
 
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 from pydantic import model_validator
 
+from stpp.registry import LAYOUTS, constant, modules
 from stpp.settings import Line, Section, VisibleLine, setting
+
+if TYPE_CHECKING:
+    Layout: TypeAlias = str
+else:  # the names that there are
+    Layout = Literal[tuple(modules(LAYOUTS))]
 
 
 class Split(Section):
@@ -40,7 +46,7 @@ class DemoScenes(Section):
 class Data(Section):
     """Where the images are and how their masks are encoded."""
 
-    layout: Literal["lists", "voc", "cityscapes", "folder", "demo"] = setting(
+    layout: Layout = setting(
         "lists",
         "How the data lie on disk: the authors' list files, VOC, Cityscapes, plain folders, or the generated demo.",
     )
@@ -80,7 +86,11 @@ class Data(Section):
             raise ValueError("layout lists needs `labeled: a list file`")
         if self.layout == "lists" and self.unlabeled is None and self.partition is None:
             raise ValueError("layout lists needs `unlabeled: a list file`, or a `partition` of the labeled list")
-        if self.layout in ("lists", "folder") and self.classes is None and self.classes_file is None:
+        if (
+            not constant(modules(LAYOUTS)[self.layout], "CLASSES", True)
+            and self.classes is None
+            and self.classes_file is None
+        ):
             raise ValueError(f"layout {self.layout} needs `classes` (names) or `classes_file`")
         if self.classes is not None and len(set(self.classes)) != len(self.classes):
             raise ValueError("class names must differ from each other")
