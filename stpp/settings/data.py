@@ -86,11 +86,8 @@ class Data(Section):
             raise ValueError("layout lists needs `labeled: a list file`")
         if self.layout == "lists" and self.unlabeled is None and self.partition is None:
             raise ValueError("layout lists needs `unlabeled: a list file`, or a `partition` of the labeled list")
-        if (
-            not constant(modules(LAYOUTS)[self.layout], "CLASSES", True)
-            and self.classes is None
-            and self.classes_file is None
-        ):
+        knows_classes = constant(modules(LAYOUTS)[self.layout], "CLASSES", True)
+        if not knows_classes and self.classes is None and self.classes_file is None:
             raise ValueError(f"layout {self.layout} needs `classes` (names) or `classes_file`")
         if self.classes is not None and len(set(self.classes)) != len(self.classes):
             raise ValueError("class names must differ from each other")

@@ -51,6 +51,19 @@ METHOD = Method(
 """A method whose training sees unlabeled images in every step."""
 
 
+LAYOUT = """
+from stpp.data.sources import Entry, Place
+
+NAMES = ("beside",)
+
+def scan(place: Place) -> tuple[list[Entry], list[Entry]]:
+    names = place.names("") or []
+    masks = {name[:-4]: name for name in names if name.endswith(".png")}
+    return [place.made(name, masks.get(name[:-4])) for name in names if name.endswith(".jpg")], []
+"""
+"""A layout where a mask lies beside its image."""
+
+
 @pytest.fixture
 def identities(tmp_path: Path) -> Callable[[], dict[str, str]]:
     """Role -> folder of two experiments, as a copy of the package in `tmp_path` plans them."""
@@ -140,6 +153,25 @@ def test_a_new_method_moves_nothing_and_can_be_chosen(tmp_path: Path, identities
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("another another=Settings(weight=1.0)")
+
+
+def test_a_new_layout_moves_nothing_and_can_be_chosen(tmp_path: Path, identities: Callable[[], dict[str, str]]) -> None:
+    before = identities()
+    (tmp_path / "stpp/data/layouts/beside.py").write_text(LAYOUT)
+    assert moved(before, identities()) == set()
+    (tmp_path / "photos").mkdir()
+    for name in ("a.jpg", "a.png", "b.jpg"):
+        (tmp_path / "photos" / name).touch()
+    script = """
+from stpp.data.sources import resolve
+from stpp.settings.data import Data
+
+data = Data(layout="beside", root="photos", classes=["sky", "sea"])
+for entry in sorted(resolve(data.model_dump(), lambda masks: {}).entries):
+    print(entry.id, entry.subset, entry.mask)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "a labeled photos/a.png\nb unlabeled None\n"
 
 
 @pytest.mark.parametrize(
