@@ -50,6 +50,8 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     from stpp.engine.mixing import boxes, mixed, partners, wide_box
 
     if at.iteration < settings.warmup_epochs * at.per_epoch:
+        with torch.no_grad():
+            nets["teacher"](batch.images)  # for the statistics of its batch norms alone
         supervised = cross_entropy(nets["student"](batch.images), batch.masks, at.team)
         nothing = torch.zeros_like(supervised)
         at.notes["counted"] = nothing
