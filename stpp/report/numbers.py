@@ -9,6 +9,7 @@ import pandas as pd
 from stpp.report.charts import class_bars, learning_curves, phases, score_against_truth, score_histogram
 from stpp.report.facts import Facts, Run, networks, result_of
 from stpp.report.html import Html, details, element, figure, grid, scrolling, section, table
+from stpp.report.statistics import notes
 from stpp.report.table import percent, run_name
 from stpp.wording import repeat_name
 
@@ -23,7 +24,7 @@ MOST_BESIDE = 12
 
 
 def results(facts: Facts) -> Html:
-    """Mean and spread of each experiment, the paired difference to the first one, and every run."""
+    """Mean and spread of each experiment, the paired difference to its baseline, and every run."""
     experiments = facts.table["experiments"]
     if "miou_mean" not in experiments[0]:
         text = (
@@ -40,31 +41,25 @@ def results(facts: Facts) -> Html:
         ("runs", [str(row["n"]) for row in experiments]),
         ("baseline", [row["baseline"] if len(baselines) > 1 else "" for row in experiments]),
         (
-            f"minus {min(baselines) if len(baselines) == 1 else 'baseline'}",
+            f"difference to {min(baselines) if len(baselines) == 1 else 'baseline'}",
             [number(row.get("difference_mean"), sign=True) for row in experiments],
         ),
-        ("sd", [number(row.get("difference_sd")) for row in experiments]),
-        ("95 %", [interval(row.get("difference_low"), row.get("difference_high")) for row in experiments]),
+        ("its sd", [number(row.get("difference_sd")) for row in experiments]),
+        ("95 % interval", [interval(row.get("difference_low"), row.get("difference_high")) for row in experiments]),
         ("published", [number(row.get("published")) for row in experiments]),
     ]
     header, cells = zip(*[(title, values) for title, values in columns if any(values)])
     images = next(run["images"] for run in facts.table["runs"] if run.get("images"))
-    caption = f"mIoU on {subset}, {images:.0f} images; sd: standard deviation over runs of different seeds"
+    caption = f"mIoU on {subset}, {images:.0f} images; sd: standard deviation over runs"
     # Other tables and columns have these.
-    said = ("method", "subset", "images", "result", "miou", *WORTH)
+    elsewhere = ("method", "subset", "images", "result", "miou", *WORTH)
     runs = facts.table["runs"]
-    keys = [key for key in dict.fromkeys(key for run in runs for key in run) if key not in said]
+    keys = [key for key in dict.fromkeys(key for run in runs for key in run) if key not in elsewhere]
     keys = [key for key in keys if key != "partition" or any(run["partition"] for run in runs)]
     names = [key.replace("_", " ") for key in keys]
     every = table(names, [[cell(run.get(key), key) for key in keys] for run in facts.table["runs"]], "Every run")
-    note = element(
-        "p",
-        "Differences are between runs of the same seed and partition, with 95 % bootstrap intervals. ",
-        "One seed says nothing about spread: add seeds before you believe a small gain."
-        if max(row["n"] for row in experiments) == 1
-        else None,
-        class_="soft",
-    )
+    said = notes(pd.DataFrame(experiments))
+    note = element("p", " ".join(said), class_="soft") if said else None
     return section("results", "Results", table(header, list(zip(*cells)), caption), note, details("Every run", every))
 
 

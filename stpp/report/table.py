@@ -10,7 +10,7 @@ import pandas as pd
 
 from stpp.report.costs import experiment_costs, sharing
 from stpp.report.published import beside_ours, of_results, read_published
-from stpp.report.statistics import experiment_table
+from stpp.report.statistics import experiment_table, notes
 from stpp.runtime.stage import Runtime, Stage, verified
 from stpp.wording import columns, repeat_name
 
@@ -170,9 +170,9 @@ def _results(table: pd.DataFrame) -> list[list[str]]:
         "mIoU": _percents(table, "miou_mean"),
         "sd": _percents(table, "miou_sd"),
         "n": [str(n) for n in table["n"]],
-        f"minus {one or 'baseline'}": _percents(table, "difference_mean", sign=True),
-        "sd ": _percents(table, "difference_sd"),  # the second one of that name
-        "95 %": [
+        f"difference to {one or 'baseline'}": _percents(table, "difference_mean", sign=True),
+        "its sd": _percents(table, "difference_sd"),
+        "95 % interval": [
             "" if pd.isna(low) else f"[{percent(low, sign=True)}, {percent(high, sign=True)}]"
             for low, high in zip(_column(table, "difference_low"), _column(table, "difference_high"))
         ],
@@ -184,18 +184,13 @@ def _results(table: pd.DataFrame) -> list[list[str]]:
         "GPU-h": _hours(table, "gpu_hours"),
     }
     shown = {head: cells for head, cells in columns.items() if cells}
-    return [[head.strip() for head in shown], *(list(row) for row in zip(*shown.values()))]
+    return [list(shown), *(list(row) for row in zip(*shown.values()))]
 
 
 def _legend(table: pd.DataFrame, saved: Mapping[str, float]) -> list[str]:
     """What the columns mean, and what sharing saved."""
-    lines = []
-    if "difference_n" in table and (most := table["difference_n"].max()) > 1:
-        lines.append(
-            "minus: the difference to the baseline, paired run by run; its mean, sd and 95 % bootstrap interval."
-        )
-        if most <= 3:
-            lines.append("With so few runs the interval is just the least and the greatest difference.")
+    lines = ["n, sd: the runs, and the standard deviation over them."] if table["n"].max() > 1 else []
+    lines += notes(table)
     if "val_best_mean" in table:
         lines.append("val last, val best: on val after the last epoch, and at the epoch that val chose, so too high.")
     kind, label = ("gpu_hours", "GPU-h") if saved["gpu_hours"] > 0 else ("cpu_hours", "CPU-h")

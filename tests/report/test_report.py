@@ -89,7 +89,18 @@ def test_one_run_has_no_standard_deviation() -> None:
     assert np.isnan(table["miou_sd"][0])
     text = as_text("x", frame, table, None, SAVED, [])
     assert "nan" not in text.lower()
-    assert "95 %" not in text and " sd" not in text
+    header = text.splitlines()[2].split("  ")
+    assert "95 % interval" not in header and "sd" not in header
+    assert "so there is no interval" in text
+
+
+def test_the_text_has_the_interval_and_what_it_means() -> None:
+    frame = runs(base=[0.40, 0.45, 0.41], other=[0.44, 0.46, 0.48])
+    text = as_text("x", frame, table_of(frame), None, SAVED, [])
+    # Differences of 4, 1 and 7 %: mean 4, sd 3, and 4.303 * 3 / sqrt(3) to either side.
+    assert "+4.00    3.00  [-3.45, +11.45]" in text
+    assert "difference to base  its sd    95 % interval" in text
+    assert "3 runs are few" in text
 
 
 @pytest.mark.parametrize(

@@ -357,15 +357,16 @@ def test_confusion_is_a_share_of_the_true_class() -> None:
 
 def test_results_have_no_column_without_a_number() -> None:
     one = {"experiment": "a", "baseline": "a", "subset": "val", "n": 1, "miou_mean": 0.5, "miou_sd": None}
-    one |= {"difference_mean": 0.0, "difference_sd": None}
+    one |= {"difference_mean": None, "difference_sd": None, "difference_of": None, "difference_n": None}
     runs = [{"experiment": name, "seed": 0, "miou": 0.5, "images": 3} for name in "ab"]
     two = {**one, "experiment": "b", "miou_mean": 0.625, "difference_mean": 0.125}
+    two |= {"difference_of": "runs", "difference_n": 1}
     content = {"experiments": [one, two], "runs": runs, "warnings": []}
     text = results(facts(table=content))
-    assert re.findall(r'scope="col"[^>]*>([^<]*)<', text)[:4] == ["experiment", "mIoU (%)", "runs", "minus a"]
+    assert re.findall(r'scope="col"[^>]*>([^<]*)<', text)[:4] == ["experiment", "mIoU (%)", "runs", "difference to a"]
     assert "<b>62.50</b>" in text
     assert "+12.50" in text
-    assert "add seeds" in text
+    assert "One run says nothing about spread, so there is no interval." in text
 
 
 def test_without_val_and_test_the_page_says_so() -> None:
