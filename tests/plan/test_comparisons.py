@@ -56,6 +56,20 @@ def test_the_papers_tables_compare_within_a_network_and_a_labeled_set() -> None:
         assert baseline == f"{name.rpartition('-')[0]}-suponly"
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_the_projects_experiments_are_compared_with_labels_alone_of_the_same_set_and_network(path: Path) -> None:
+    config = read(path)
+    for name, baseline in baselines(config, resolved).items():
+        ours, other = resolved(config, name), resolved(config, baseline)
+        assert (ours.data, ours.network) == (other.data, other.network)
+        assert config.experiments[baseline].method == "suponly" or len(config.experiments) == 1
+
+
+def test_camvid_is_compared_with_labels_alone_for_as_many_iterations() -> None:
+    config = read(ROOT / "experiments/camvid.yaml")
+    assert set(baselines(config, resolved).values()) == {"suponly-long", "1_16-suponly-long"}
+
+
 def test_charts_are_drawn_of_what_there_will_be() -> None:
     assert planned({"st": {"method": "st"}}).charts == {}
     plan = planned({"st++": {"method": "st++"}, "random": {"method": "random"}}, seeds=[0, 1])
