@@ -63,8 +63,14 @@ PASCAL: dict[str, tuple[list[str], dict[str, int]]] = {
     "pascal-high-quality": (
         [f"high-quality/{count}" for count in (92, 183, 366, 732, 1464)],
         {
-            **{"teacher": 5, "student": 5, **two_phases(5), "supervised": 1},
-            **{"cutmix_seg": 4, "cps": 4, "unimatch": 5, "augseg": 5},
+            "teacher": 5,
+            "student": 5,
+            **two_phases(5),
+            "supervised": 1,
+            "cutmix_seg": 4,
+            "cps": 4,
+            "unimatch": 5,
+            "augseg": 5,
         },
     ),
     "ablations": (
