@@ -12,13 +12,14 @@ from a few labels, the others take many scenes. Nothing in a scene depends on th
 import glob
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from stpp.data.shapes import CLUTTER, SHAPES, Plane, Shape, radius
 from stpp.errors import StppError
 from stpp.files import aside, remove_leftovers, sync
 
@@ -40,68 +41,7 @@ SETTINGS_FILE = "demo.json"
 # Raised whenever the pixels of a scene change: an older folder is then not taken for the same data.
 SCENES_VERSION = 1
 
-Plane = NDArray[np.float64]
 Colour = NDArray[np.float64]
-Shape = Callable[[Plane, Plane], Plane]
-
-# Unit normals of the regular triangle and pentagon, in decimals: no library's sine is asked.
-TRIANGLE = ((0.0, 1.0), (0.8660254037844386, -0.5), (-0.8660254037844386, -0.5))
-PENTAGON = (
-    (0.0, 1.0),
-    (0.9510565162951535, 0.3090169943749474),
-    (0.5877852522924731, -0.8090169943749475),
-    (-0.5877852522924731, -0.8090169943749475),
-    (-0.9510565162951535, 0.3090169943749474),
-)
-
-
-# --- shapes: signed distances (negative inside), of about unit radius ------------------------------------------------
-
-
-def _radius(u: Plane, v: Plane) -> Plane:
-    return np.sqrt(u * u + v * v)
-
-
-def _disc(u: Plane, v: Plane) -> Plane:
-    return _radius(u, v) - 0.92
-
-
-def _ring(u: Plane, v: Plane) -> Plane:
-    return np.abs(_radius(u, v) - 0.70) - 0.28
-
-
-def _square(u: Plane, v: Plane) -> Plane:
-    return np.maximum(np.abs(u), np.abs(v)) - 0.80
-
-
-def _cross(u: Plane, v: Plane) -> Plane:
-    a, b = np.abs(u), np.abs(v)
-    return np.minimum(np.maximum(a - 1.0, b - 0.40), np.maximum(a - 0.40, b - 1.0))
-
-
-def _triangle(u: Plane, v: Plane) -> Plane:
-    return np.max([u * x + v * y for x, y in TRIANGLE], axis=0) - 0.62
-
-
-def _star(u: Plane, v: Plane) -> Plane:
-    # A pentagram is where at most one of the five half planes of its pentagon is left: the second largest distance.
-    return np.partition([u * x + v * y for x, y in PENTAGON], 3, axis=0)[3] - 0.42
-
-
-def _bar(u: Plane, v: Plane) -> Plane:
-    return np.maximum(np.abs(u) - 1.4, np.abs(v) - 0.17)
-
-
-def _crescent(u: Plane, v: Plane) -> Plane:
-    return np.maximum(_radius(u, v) - 0.9, 0.85 - _radius(u - 0.45, v))
-
-
-def _corner(u: Plane, v: Plane) -> Plane:
-    return np.maximum(np.maximum(np.abs(u), np.abs(v)) - 0.80, np.minimum(u, v) + 0.40)
-
-
-SHAPES: tuple[Shape, ...] = (_disc, _ring, _square, _cross, _triangle, _star)
-CLUTTER: tuple[Shape, ...] = (_bar, _crescent, _corner)
 
 
 # --- colours and textures --------------------------------------------------------------------------------------------
@@ -129,7 +69,7 @@ def _texture(kind: int, u: Plane, v: Plane, frequency: float) -> Plane:
     if kind == 0:
         return np.zeros_like(u)
     if kind == 1:
-        return _step(_wave(_radius(x, y)))
+        return _step(_wave(radius(x, y)))
     if kind == 2:
         return _step(_wave(x))
     if kind == 3:

@@ -59,9 +59,9 @@ class Method:
     """What a configuration, the plan, the workflow, the report and the documentation know of a method.
 
     `summary` is a noun phrase that ends a sentence "It is ...". `plan(graph)` adds the stages of one run to a
-    `stpp.plan.graph.MethodGraph`, and gives their folders by role, in the order of the method. `settings` are its own,
-    in the section `methods.<name>`. `unlabeled` says which unlabeled images its smallest training needs; `truth`, that
-    it reads their true masks; `teacher`, that it trains one on labeled images alone.
+    `stpp.plan.methodgraph.MethodGraph`, and gives their folders by role, in the order of the method. `settings` are its
+    own, in the section `methods.<name>`. `unlabeled` says which unlabeled images its smallest training needs; `truth`,
+    that it reads their true masks; `teacher`, that it trains one on labeled images alone.
     """
 
     name: str

@@ -9,7 +9,8 @@ from typing import Any
 
 from stpp.methods import method
 from stpp.plan.comparisons import Row, baselines, charts
-from stpp.plan.graph import CodeOf, MethodGraph, Plan, Run, Stage
+from stpp.plan.graph import CodeOf, Plan, Run, Stage
+from stpp.plan.methodgraph import MethodGraph
 from stpp.settings.config import Config
 
 

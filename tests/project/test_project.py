@@ -120,6 +120,11 @@ def test_each_name_of_a_module_occurs_once() -> None:
     assert sorted(last) == sorted(set(last))
 
 
+def test_no_module_is_longer_than_400_lines() -> None:
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in MODULES.values()}
+    assert not {path: length for path, length in lengths.items() if length > 400}
+
+
 def test_only_these_know_both_data_and_networks() -> None:
     both = {
         module for module, own in names().items() if {"data", "models"} <= {room(module)} | {room(name) for name in own}
