@@ -64,7 +64,7 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
     role, epochs = settings["role"], training["epochs"]
     online, own = online_of(settings) or (SELF_TRAINING, None)
     views = online.views(own)
-    dataset, batches = training_data(stage, views, online.mixes, team.size, runtime.cache * 10**6 // team.size)
+    dataset, batches = training_data(stage, views, runtime.cache * 10**6 // team.size, online.mixes, team.size)
     per_epoch, total = batches.batches_per_epoch, len(batches)
     validation = stage.rows("val") if training["validate_every"] else []
     share = in_pairs(team.share) if online.mixes else team.share
@@ -167,7 +167,9 @@ def supervised(batch: Batch, nets: Mapping[str, Net], settings: None, at: Moment
 SELF_TRAINING = Online(supervised, views=lambda settings: ())
 
 
-def training_data(stage: Stage, views: Views, mixes: bool, processes: int, cache: int) -> tuple[Streams, StreamBatches]:
+def training_data(
+    stage: Stage, views: Views, cache: int, mixes: bool = False, processes: int = 1
+) -> tuple[Streams, StreamBatches]:
     """The augmented images of a training, up to `cache` bytes of them kept decoded, and its batches.
 
     With `views` of unlabeled images, these are a stream of their own, and half of each batch; a method that `mixes`

@@ -96,8 +96,11 @@ def _read(path: Path) -> tuple[SegmentationNetwork, Mapping[str, Any]]:
         raise TypeError("its classes are no list of names")
     if not 0 < len(classes) <= MOST_CLASSES:
         raise ValueError(f"it has {len(classes)} classes, expected 1 to {MOST_CLASSES}")
-    with torch.device("meta"):
-        network = build(description, len(classes))
+    try:
+        with torch.device("meta"):
+            network = build(description, len(classes))
+    except StppError as error:  # here it is the file that is wrong, not a setting
+        raise ValueError(str(error)) from None
     if (content["mean"], content["std"]) != tuple(map(list, network.normalisation)):
         raise ValueError("another normalisation than that of its backbone")
     for name, own in network.state_dict().items():
