@@ -49,7 +49,7 @@ camvid: setup  ## the whole pipeline on CamVid, 1/8 of the labels, on a CPU
 	    'data={"root": "$(CAMVID)"}' 'network={"weights": "$(WEIGHTS)"}'
 	@echo; cat results/camvid-cpu/table.txt; echo; echo "Look at results/camvid-cpu/report.html; all of it is in results/camvid-cpu/"
 
-test: setup check  ## what is checked before a change lands, in under 10 minutes on two CPU cores
+test: setup check  ## what is checked before a change lands, but for what takes longer
 	$(PYTEST) -m 'not manual'
 
 manual: setup  ## each command of the documentation as it stands there, and other tests that take long and rarely break

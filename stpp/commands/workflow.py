@@ -147,8 +147,8 @@ def contradictions(config: Config, index: Mapping[str, Any]) -> list[str]:
                 f"half of each batch of method {chosen.name} are unlabeled images, {half}, but there are {unlabeled} "
                 "in all; lower training.student.batch_size"
             )
-        pairs = 4 * max(1, config.runtime.train.gpu)
-        if chosen.online and chosen.online.mixes and config.training.student.batch_size % pairs:
+        pairs = chosen.online.batch_multiple(max(1, config.runtime.train.gpu)) if chosen.online else 1
+        if config.training.student.batch_size % pairs:
             problems.append(
                 f"method {chosen.name} mixes pairs of labeled and of unlabeled images in each process, but a batch has "
                 f"{config.training.student.batch_size}; set training.student.batch_size to a multiple of {pairs}"

@@ -20,9 +20,11 @@ def entropy(logits: Tensor) -> Tensor:
     return -torch.special.xlogy(probabilities, probabilities).sum(dim=1)
 
 
-def sureness(logits: Tensor) -> Tensor:
-    """How sure a network is of each image, in [0, 1], float32 (N,): the mean of (1 - H / ln C) max p (AugSeg)."""
-    _, confidence = hard_labels(logits)
+def sureness(logits: Tensor, confidence: Tensor) -> Tensor:
+    """How sure a network is of each image, in [0, 1], float32 (N,): the mean of (1 - H / ln C) max p (AugSeg).
+
+    `confidence` is that of `hard_labels`.
+    """
     return ((1 - entropy(logits) / log(logits.shape[1])) * confidence).flatten(1).mean(dim=1)
 
 

@@ -1,9 +1,9 @@
 """The methods: a file each.
 
 A file says which names it has, in a line `NAMES = ("...",)` that is read without importing it, and what the method is,
-in a `METHOD`. Its `plan` adds stages to the graph that it is handed. Where unlabeled images take part in every step of
-the training, its `step` says how; it imports torch and the engine's parts when it is called, so that planning stays
-free of them.
+in a `METHOD`. Its `plan`, where it has one, adds stages to the graph that it is handed. Where unlabeled images take
+part in every step of the training, its `step` says how; it imports torch and the engine's parts when it is called, so
+that planning stays free of them.
 """
 
 from collections.abc import Callable, Mapping
@@ -50,8 +50,12 @@ class Online:
 
     @property
     def least_batch(self) -> int:
-        """The smallest batch of one process: an image of each kind, or a pair. Larger ones are multiples for pairs."""
+        """The smallest batch of one process: an image of each kind, or a pair."""
         return 4 if self.mixes else 2
+
+    def batch_multiple(self, processes: int) -> int:
+        """What a batch of so many processes has to be a multiple of: none may have half a pair, or more pairs."""
+        return self.least_batch * processes if self.mixes else 1
 
 
 @dataclass(frozen=True)
@@ -59,24 +63,35 @@ class Method:
     """What a configuration, the plan, the workflow, the report and the documentation know of a method.
 
     `summary` is a noun phrase that ends a sentence "It is ...". `plan(graph)` adds the stages of one run to a
-    `stpp.plan.methodgraph.MethodGraph`, and gives their folders by role, in the order of the method. `settings` are its
-    own, in the section `methods.<name>`. `unlabeled` says which unlabeled images its smallest training needs; `truth`,
-    that it reads their true masks; `teacher`, that it trains one on labeled images alone.
+    `stpp.plan.methodgraph.MethodGraph`, and gives their folders by role, in the order of the method; without it, they
+    are one `online` training and its evaluations. `settings` are its own, in the section `methods.<name>`. `unlabeled`
+    says which unlabeled images its smallest training needs; `truth`, that it reads their true masks; `teacher`, that it
+    trains one on labeled images alone.
     """
 
     name: str
     summary: str
-    plan: Callable[[Any], dict[str, str]]
+    plan: Callable[[Any], dict[str, str]] | None = None
     unlabeled: Literal["none", "reliable", "all"] = "all"
     truth: bool = False
     teacher: bool = True
     settings: type[Section] | None = None
     online: Online | None = None
 
+    def stages(self, graph: Any) -> dict[str, str]:
+        """The folders by role of the stages of one run, which are added to a `stpp.plan.methodgraph.MethodGraph`."""
+        found: dict[str, str] = self.plan(graph) if self.plan else graph.online(self)
+        return found
+
     @property
     def target(self) -> str:
         """Its name in letters, digits and underscores: what to type after `snakemake`, and its section in `methods`."""
         return self.name.replace("+", "p")
+
+
+def both_views(settings: Any) -> Views:
+    """The weak view, which the labeler sees, and `settings.view`, which the student does."""
+    return tuple(dict.fromkeys(("weak", settings.view)))
 
 
 def names() -> tuple[str, ...]:

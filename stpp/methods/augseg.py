@@ -27,11 +27,6 @@ class Settings(Section):
     weight: float = setting(1.0, "Weight of the loss of unlabeled images.", ge=0)
 
 
-def plan(graph: Any) -> dict[str, str]:
-    """One training."""
-    return dict(graph.online(METHOD))
-
-
 def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> dict[str, Any]:
     """Cross-entropy of labeled images, and of mixed strong views with the teacher's sure labels."""
     import torch
@@ -42,7 +37,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
 
     logits = nets["teacher"].evaluated(batch.views["weak"])
     labels, confidence = hard_labels(logits)
-    patch = patches(batch, beta_box(8, 2), "patch", sureness(logits))
+    patch = patches(batch, beta_box(8, 2), "patch", sureness(logits, confidence))
     box = boxes(batch, beta_box(4, 4), "box")
     certain = torch.ones_like(confidence)
     true = (batch.images, batch.masks.long(), certain)
@@ -68,7 +63,6 @@ def after_step(nets: Mapping[str, Any], settings: Settings, at: Any) -> None:
 METHOD = Method(
     "augseg",
     "one training: sure labels of a moving average are those of strong views with boxes of other and labeled images",
-    plan,
     teacher=False,
     settings=Settings,
     online=Online(

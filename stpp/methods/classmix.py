@@ -9,7 +9,7 @@ parameters alone and computes in training mode. The result is the student.
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from stpp.methods import Average, Method, Online, Trained
+from stpp.methods import Average, Method, Online, Trained, both_views
 from stpp.settings import Section, setting
 
 NAMES = ("classmix",)
@@ -26,16 +26,6 @@ class Settings(Section):
         "What the student sees, but for the classes: the teacher's weak view, as the paper for Pascal VOC, or "
         "`augmentation.student.unlabeled`.",
     )
-
-
-def plan(graph: Any) -> dict[str, str]:
-    """One training."""
-    return dict(graph.online(METHOD))
-
-
-def views(settings: Settings) -> tuple[str, ...]:
-    """The teacher's view, and the student's."""
-    return tuple(dict.fromkeys(("weak", settings.view)))
 
 
 def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> dict[str, Any]:
@@ -70,12 +60,11 @@ def after_step(nets: Mapping[str, Any], settings: Settings, at: Any) -> None:
 METHOD = Method(
     "classmix",
     "one training: the student learns its moving average's labels of images with half of another one's classes",
-    plan,
     teacher=False,
     settings=Settings,
     online=Online(
         step,
-        views,
+        both_views,
         {"student": Trained(), "teacher": Average(of="student")},
         after_step=after_step,
         mixes=True,

@@ -21,11 +21,6 @@ class Settings(Section):
     )
 
 
-def plan(graph: Any) -> dict[str, str]:
-    """One training."""
-    return dict(graph.online(METHOD))
-
-
 def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> dict[str, Any]:
     """Cross-entropy of both networks on labeled images, and of each on the other's labels of all images."""
     import torch
@@ -45,7 +40,6 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
 METHOD = Method(
     "cps",
     "one training of two networks that teach each other on all images",
-    plan,
     teacher=False,
     settings=Settings,
     online=Online(step, lambda settings: ("weak",), {"first": Trained(), "second": Trained()}, result="first"),

@@ -22,11 +22,6 @@ class Settings(Section):
     )
 
 
-def plan(graph: Any) -> dict[str, str]:
-    """One training."""
-    return dict(graph.online(METHOD))
-
-
 def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> dict[str, Any]:
     """Cross-entropy of both networks on labeled images, and of each on the other's labels of mixed images."""
     import torch
@@ -51,7 +46,6 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
 METHOD = Method(
     "cps_cutmix",
     "one training of two networks that teach each other on images with boxes of another image",
-    plan,
     teacher=False,
     settings=Settings,
     online=Online(

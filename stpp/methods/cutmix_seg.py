@@ -10,7 +10,7 @@ of ImageNet; here batch norm is trained.
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from stpp.methods import Average, Method, Online, Trained
+from stpp.methods import Average, Method, Online, Trained, both_views
 from stpp.settings import Section, setting
 
 NAMES = ("cutmix_seg",)
@@ -25,16 +25,6 @@ class Settings(Section):
     view: Literal["weak", "strong"] = setting(
         "weak", "What the student sees, but for the box: the teacher's weak view, or `augmentation.student.unlabeled`."
     )
-
-
-def plan(graph: Any) -> dict[str, str]:
-    """One training."""
-    return dict(graph.online(METHOD))
-
-
-def views(settings: Settings) -> tuple[str, ...]:
-    """The teacher's view, and the student's."""
-    return tuple(dict.fromkeys(("weak", settings.view)))
 
 
 def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> dict[str, Any]:
@@ -69,12 +59,11 @@ def after_step(nets: Mapping[str, Any], settings: Settings, at: Any) -> None:
 METHOD = Method(
     "cutmix_seg",
     "one training: the student agrees with its moving average on images with a box of another image",
-    plan,
     teacher=False,
     settings=Settings,
     online=Online(
         step,
-        views,
+        both_views,
         {"student": Trained(), "teacher": Average(of="student")},
         result="teacher",
         after_step=after_step,

@@ -25,11 +25,6 @@ class Settings(Section):
     weight: float = setting(1.0, "Weight of the loss of unlabeled images.", ge=0)
 
 
-def plan(graph: Any) -> dict[str, str]:
-    """One training."""
-    return dict(graph.online(METHOD))
-
-
 def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> dict[str, Any]:
     """Cross-entropy of labeled images, and of the strong views with the sure labels of the weak ones."""
     import torch
@@ -52,7 +47,6 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
 METHOD = Method(
     "fixmatch",
     "one training: sure labels of weak views are those of strong views with a box of another image",
-    plan,
     teacher=False,
     settings=Settings,
     online=Online(step, lambda settings: ("weak", "strong"), mixes=True),

@@ -9,7 +9,7 @@ padding none. The teacher computes in training mode, so that its batch norm keep
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from stpp.methods import Average, Method, Online, Trained
+from stpp.methods import Average, Method, Online, Trained, both_views
 from stpp.settings import Section, setting
 
 NAMES = ("mean_teacher",)
@@ -25,16 +25,6 @@ class Settings(Section):
         "weak",
         "What the student sees of unlabeled images: the teacher's weak view, or `augmentation.student.unlabeled`.",
     )
-
-
-def plan(graph: Any) -> dict[str, str]:
-    """One training."""
-    return dict(graph.online(METHOD))
-
-
-def views(settings: Settings) -> tuple[str, ...]:
-    """The teacher's view, and the student's."""
-    return tuple(dict.fromkeys(("weak", settings.view)))
 
 
 def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> dict[str, Any]:
@@ -63,10 +53,13 @@ def after_step(nets: Mapping[str, Any], settings: Settings, at: Any) -> None:
 METHOD = Method(
     "mean_teacher",
     "one training: the student agrees with its own moving average on unlabeled images",
-    plan,
     teacher=False,
     settings=Settings,
     online=Online(
-        step, views, {"student": Trained(), "teacher": Average(of="student")}, result="teacher", after_step=after_step
+        step,
+        both_views,
+        {"student": Trained(), "teacher": Average(of="student")},
+        result="teacher",
+        after_step=after_step,
     ),
 )

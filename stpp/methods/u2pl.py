@@ -30,11 +30,6 @@ class Settings(Section):
     weight: float = setting(1.0, "Weight of the loss of unlabeled images.", ge=0)
 
 
-def plan(graph: Any) -> dict[str, str]:
-    """One training."""
-    return dict(graph.online(METHOD))
-
-
 def kept_percent(settings: Settings, at: Any) -> float:
     """Percent of the pixels that count in this epoch."""
     epoch, epochs = at.iteration // at.per_epoch, at.total // at.per_epoch
@@ -82,7 +77,6 @@ def after_step(nets: Mapping[str, Any], settings: Settings, at: Any) -> None:
 METHOD = Method(
     "u2pl",
     "one training: labels of a moving average count where it is not uncertain; without the paper's contrastive loss",
-    plan,
     teacher=False,
     settings=Settings,
     online=Online(

@@ -25,11 +25,6 @@ class Settings(Section):
     weight: float = setting(1.0, "Weight of the loss of unlabeled images.", ge=0)
 
 
-def plan(graph: Any) -> dict[str, str]:
-    """One training."""
-    return dict(graph.online(METHOD))
-
-
 def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> dict[str, Any]:
     """Cross-entropy of labeled images, and of three predictions with the sure labels of the weak view."""
     import torch
@@ -46,17 +41,16 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     labeled, weak = clean.split(sizes)
     strong = student(torch.cat([mixed(box[v], batch.views[v], partners(batch.views[v])) for v in views]))
     labels, confidence = hard_labels(weak)
+    sure = confidence >= settings.threshold
 
-    def consistency(logits: Any, labels: Any, confidence: Any, valid: Any) -> Any:
-        kept = valid & (confidence >= settings.threshold)
-        return average(pixel_cross_entropy(logits, labels) * kept, valid, at.team)
+    def consistency(logits: Any, labels: Any, sure: Any, valid: Any) -> Any:
+        return average(pixel_cross_entropy(logits, labels) * (valid & sure), valid, at.team)
 
-    losses = [consistency(perturbed[sizes[0] :], labels, confidence, batch.valid["weak"]) / 2]
+    losses = [consistency(perturbed[sizes[0] :], labels, sure, batch.valid["weak"]) / 2]
     for view, logits in zip(views, strong.split(sizes[1])):
-        own = (labels, confidence, batch.valid[view])
+        own = (labels, sure, batch.valid[view])
         losses.append(consistency(logits, *(mixed(box[view], part, partners(part)) for part in own)) / 4)
-    sure = batch.valid["weak"] & (confidence >= settings.threshold)
-    at.notes["counted"] = average(sure, batch.valid["weak"], at.team)
+    at.notes["counted"] = average(batch.valid["weak"] & sure, batch.valid["weak"], at.team)
     supervised = cross_entropy(labeled, batch.masks, at.team)
     return {
         "supervised": supervised / 2,
@@ -68,7 +62,6 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
 METHOD = Method(
     "unimatch",
     "one training: sure labels of weak views are those of two strong views and of perturbed features",
-    plan,
     teacher=False,
     settings=Settings,
     online=Online(step, lambda settings: ("weak", "strong", "strong2"), mixes=True),

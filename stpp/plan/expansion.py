@@ -40,7 +40,7 @@ def expand(
         index, weights, name = index_of(resolved), weights_of(resolved), config.experiments[experiment].method
         for seed in config.seeds:
             graph = MethodGraph(resolved, seed, index, weights, code_of, stages)
-            runs.append(Run(experiment, partition, seed, name, method(name).plan(graph)))
+            runs.append(Run(experiment, partition, seed, name, method(name).stages(graph)))
             graphs.append(graph)
     described = [asdict(run) for run in runs]
     compared = baselines(config, lambda _, experiment: settings[experiment])

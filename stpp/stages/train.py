@@ -64,7 +64,7 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
     role, epochs = settings["role"], training["epochs"]
     online, own = online_of(settings) or (SELF_TRAINING, None)
     views = online.views(own)
-    dataset, batches = training_data(stage, views, runtime.cache * 10**6 // team.size, online.mixes, team.size)
+    dataset, batches = training_data(stage, views, runtime.cache * 10**6 // team.size, online.batch_multiple(team.size))
     per_epoch, total = batches.batches_per_epoch, len(batches)
     validation = stage.rows("val") if training["validate_every"] else []
     share = in_pairs(team.share) if online.mixes else team.share
@@ -167,20 +167,18 @@ def supervised(batch: Batch, nets: Mapping[str, Net], settings: None, at: Moment
 SELF_TRAINING = Online(supervised, views=lambda settings: ())
 
 
-def training_data(
-    stage: Stage, views: Views, cache: int, mixes: bool = False, processes: int = 1
-) -> tuple[Streams, StreamBatches]:
+def training_data(stage: Stage, views: Views, cache: int, multiple: int = 1) -> tuple[Streams, StreamBatches]:
     """The augmented images of a training, up to `cache` bytes of them kept decoded, and its batches.
 
-    With `views` of unlabeled images, these are a stream of their own, and half of each batch; a method that `mixes`
-    needs pairs of both kinds in each of the `processes`. Raises StppError for other batches, and if an epoch has none.
+    With `views` of unlabeled images, these are a stream of their own, and half of each batch. Raises StppError for a
+    batch that is no `multiple`, and for an epoch without a batch.
     """
     settings, training = stage.settings, stage.settings["training"]
     role, seed, size = settings["role"], settings["seed"], training["batch_size"]
-    if mixes and size % (4 * processes):
+    if size % multiple:
         raise StppError(
             f"a method that mixes images needs pairs of labeled and of unlabeled ones in each process; set "
-            f"training.{role}.batch_size, now {size}, to a multiple of {4 * processes}"
+            f"training.{role}.batch_size, now {size}, to a multiple of {multiple}"
         )
 
     def stream(samples: Sequence[Sample], name: str, share: float, views: Views = ("strong",)) -> TrainingSet:

@@ -23,8 +23,9 @@ def test_the_entropy_is_in_nats() -> None:
 
 
 def test_how_sure_a_network_is_of_an_image() -> None:
-    assert sureness(LOGITS).tolist() == pytest.approx([0.391984], abs=1e-6)
-    assert sureness(torch.zeros(2, 3, 4, 4)).tolist() == pytest.approx([0, 0], abs=1e-6)
+    assert sureness(LOGITS, hard_labels(LOGITS)[1]).tolist() == pytest.approx([0.391984], abs=1e-6)
+    nothing = torch.zeros(2, 3, 4, 4)
+    assert sureness(nothing, hard_labels(nothing)[1]).tolist() == pytest.approx([0, 0], abs=1e-6)
 
 
 def test_a_percentile_is_numpys() -> None:
