@@ -65,6 +65,8 @@ def _torchrun(processes: int, command: Sequence[str]) -> int:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     # All is on one machine: nothing listens on its network.
     os.environ |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    # torchrun leaves its own, which raise errors that only it expects.
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     with tempfile.TemporaryDirectory(prefix="stpp-team-") as folder:
         os.environ[STORE] = f"{folder}/team"
         config = LaunchConfig(
@@ -94,6 +96,8 @@ def _torchrun(processes: int, command: Sequence[str]) -> int:
         finally:
             del os.environ[STORE]
             logging.disable(logging.NOTSET)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
     return 0
 
 

@@ -19,7 +19,7 @@ from stpp.errors import StppError
 from stpp.plan.rules import check_working_directory, name_user, use_this_code
 from stpp.runtime import stage
 from stpp.runtime.launch import _torchrun, trained_by_team
-from stpp.runtime.progress import Progress, answered
+from stpp.runtime.progress import SIGNALS, Progress, answered
 
 # --- what the machine lacks -------------------------------------------------------------------------------------------
 
@@ -120,7 +120,9 @@ def test_the_processes_of_a_team_take_none_either(trap: Path, monkeypatch: pytes
     done = subprocess.run(commands[0], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     monkeypatch.setenv("PYTHONPATH", "")  # by the path of this process
+    handlers = [signal.getsignal(number) for number in SIGNALS]
     assert _torchrun(1, commands[0]) == 0
+    assert [signal.getsignal(number) for number in SIGNALS] == handlers, "torchrun's are gone"
 
 
 def test_no_job_of_the_workflow_takes_one_but_other_workflows_stay_as_they_are(
