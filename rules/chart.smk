@@ -5,10 +5,7 @@ rule chart:
     input:
         unpack(GRAPH.reads("chart")),
     output:
-        f"{STAGES}/chart/{{stage}}/data.csv",
-        f"{STAGES}/chart/{{stage}}/chart.png",
-        report(f"{STAGES}/chart/{{stage}}/chart.svg", category="Charts", labels={"what": "{stage}"}),
-        f"{STAGES}/chart/{{stage}}/stage.json",
+        **GRAPH.writes("chart", svg=partial(report, category="Charts", labels={"what": "{stage}"})),
     log:
         f"{LOGS}/chart/{{stage}}.log",
     benchmark:

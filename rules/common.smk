@@ -2,6 +2,7 @@
 # starts.
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from snakemake.utils import update_config
@@ -11,6 +12,7 @@ from snakemake.utils import update_config
 PROJECT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
 sys.path.insert(0, str(PROJECT))
 
+from stpp import disk
 from stpp.commands import workflow as stages
 from stpp.settings.configfile import load
 from stpp.methods import methods
@@ -72,8 +74,8 @@ if IS_MODULE:
 
 RUNTIME = SETTINGS.runtime
 RESULTS = SETTINGS.results
-STAGES = f"{RESULTS}/stages"
-LOGS = f"{RESULTS}/logs"
+STAGES = f"{RESULTS}/{disk.STAGES}"
+LOGS = f"{RESULTS}/{disk.LOGS}"
 GRAPH = Graph(RESULTS, PLAN)
 # What a long chain of stages waits for goes first, evaluations (priority 0) when nothing else can: so no core is idle
 # while one chain is still to be done.

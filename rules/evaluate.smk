@@ -5,9 +5,7 @@ rule evaluate:
     input:
         unpack(GRAPH.reads("evaluate")),
     output:
-        f"{STAGES}/evaluate/{{stage}}/metrics.json",
-        f"{STAGES}/evaluate/{{stage}}/images.csv",
-        f"{STAGES}/evaluate/{{stage}}/stage.json",
+        **GRAPH.writes("evaluate"),
     log:
         f"{LOGS}/evaluate/{{stage}}.log",
     benchmark:

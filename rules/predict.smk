@@ -2,6 +2,7 @@
 # images are spread over N jobs, whose parts are joined; the result does not depend on N.
 
 PREDICT = f"--device {RUNTIME.device} --gpus {RUNTIME.predict.gpu} --threads {RUNTIME.predict.threads}"
+PART = f"{STAGES}/predict/{{stage}}/{disk.part_of_masks('{shard}', '{shards}')}"
 
 if RUNTIME.shards == 1:
 
@@ -9,8 +10,7 @@ if RUNTIME.shards == 1:
         input:
             unpack(GRAPH.reads("predict")),
         output:
-            f"{STAGES}/predict/{{stage}}/masks.h5",
-            f"{STAGES}/predict/{{stage}}/stage.json",
+            **GRAPH.writes("predict"),
         log:
             f"{LOGS}/predict/{{stage}}.log",
         benchmark:
@@ -35,7 +35,7 @@ else:
         input:
             unpack(GRAPH.reads("predict")),
         output:
-            temp(f"{STAGES}/predict/{{stage}}/parts/{{shard}}-of-{{shards}}.h5"),
+            part=temp(PART),
         log:
             f"{LOGS}/predict/{{stage}}-{{shard}}-of-{{shards}}.log",
         benchmark:
@@ -57,10 +57,9 @@ else:
 
     rule join_shards:
         input:
-            [f"{STAGES}/predict/{{stage}}/parts/{shard}-of-{RUNTIME.shards}.h5" for shard in range(RUNTIME.shards)],
+            parts=expand(PART, shard=range(RUNTIME.shards), shards=RUNTIME.shards, allow_missing=True),
         output:
-            f"{STAGES}/predict/{{stage}}/masks.h5",
-            f"{STAGES}/predict/{{stage}}/stage.json",
+            **GRAPH.writes("predict"),
         log:
             f"{LOGS}/predict/{{stage}}.log",
         benchmark:

@@ -6,12 +6,7 @@ rule write_report:
     input:
         unpack(GRAPH.reads("report")),
     output:
-        report(
-            f"{STAGES}/report/{{stage}}/report.html",
-            category="Results",
-            labels={"what": "the report"},
-        ),
-        f"{STAGES}/report/{{stage}}/stage.json",
+        **GRAPH.writes("report", page=partial(report, category="Results", labels={"what": "the report"})),
     log:
         f"{LOGS}/report/{{stage}}.log",
     benchmark:

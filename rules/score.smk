@@ -5,8 +5,7 @@ rule score:
     input:
         unpack(GRAPH.reads("score")),
     output:
-        f"{STAGES}/score/{{stage}}/scores.csv",
-        f"{STAGES}/score/{{stage}}/stage.json",
+        **GRAPH.writes("score"),
     log:
         f"{LOGS}/score/{{stage}}.log",
     benchmark:

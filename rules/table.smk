@@ -5,11 +5,11 @@ rule write_table:
     input:
         unpack(GRAPH.reads("table")),
     output:
-        report(f"{STAGES}/table/{{stage}}/table.csv", category="Results", labels={"what": "experiments"}),
-        report(f"{STAGES}/table/{{stage}}/runs.csv", category="Results", labels={"what": "runs"}),
-        f"{STAGES}/table/{{stage}}/table.txt",
-        f"{STAGES}/table/{{stage}}/metrics.json",
-        f"{STAGES}/table/{{stage}}/stage.json",
+        **GRAPH.writes(
+            "table",
+            table=partial(report, category="Results", labels={"what": "experiments"}),
+            runs=partial(report, category="Results", labels={"what": "runs"}),
+        ),
     log:
         f"{LOGS}/table/{{stage}}.log",
     benchmark:

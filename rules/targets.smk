@@ -29,7 +29,7 @@ rule scores:
 
 rule selection:
     input:
-        lambda wildcards: GRAPH.files("select"),
+        lambda wildcards: GRAPH.files("select", "pixels"),
     message:
         "The lists of reliable and unreliable images are there"
 

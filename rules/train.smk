@@ -9,7 +9,7 @@ for trainings in GRAPH.trainings():
         input:
             unpack(GRAPH.reads("train")),
         output:
-            **{name: f"{STAGES}/train/{{stage}}/{file}" for name, file in trainings.files.items()},
+            **trainings.files,
         log:
             f"{LOGS}/train/{{stage}}.log",
         benchmark:
@@ -33,7 +33,7 @@ for trainings in GRAPH.trainings():
 
 rule weights:
     output:
-        f"{RESULTS}/weights/{{backbone}}-{stages.TORCHVISION_WEIGHTS}.pth",
+        weights=f"{RESULTS}/{disk.WEIGHTS}/{{backbone}}-{stages.TORCHVISION_WEIGHTS}.pth",
     log:
         f"{LOGS}/weights/{{backbone}}.log",
     localrule: True

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stpp import disk
 from stpp.commands.cli_model import add_list_options, add_model_commands, evaluate_list
 from stpp.commands.cli_results import add_results_commands
 from stpp.commands.subcommand import add_example, add_output, subcommand
@@ -79,7 +80,8 @@ STAGES = {
     "train": "train a teacher or a student",
     "predict": "predict the masks of unlabeled images",
     "score": "score the stability of the checkpoints' masks",
-    "select": "split the unlabeled images, or their pixels, into reliable and unreliable ones",
+    "select": "split the unlabeled images into reliable and unreliable ones",
+    "pixels": "keep the reliable pixels of pseudo-labels",
     "evaluate": "measure mIoU of a model or of pseudo-labels",
     "table": "gather the numbers of all experiments in a table",
     "chart": "draw a chart of several experiments, as in the paper",
@@ -154,9 +156,7 @@ def _run_stage(kind: str, options: argparse.Namespace) -> int | None:
         return _run(stage, runtime, options)
     part = ""
     if kind == "predict" and options.shards > 1 and not options.join:
-        from stpp.stages.shards import part_name
-
-        part = part_name(options.shard, options.shards)
+        part = disk.part_of_masks(options.shard, options.shards)
     with stage.held(part) as made:
         if made:
             print(f"another process has just made {options.folder}", file=sys.stderr)

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from stpp import disk
 from stpp.commands.subcommand import add_example, subcommand
 
 
@@ -44,7 +45,7 @@ def _plan(options: argparse.Namespace) -> None:
 
     config = read(options.config)
     plan = prepare(config, print)
-    stages = Path(config.results) / "stages"
+    stages = Path(config.results) / disk.STAGES
     found = forecast(plan, stages)
     if options.recipes:
         write_recipes(config, plan)
@@ -81,7 +82,7 @@ def _status(options: argparse.Namespace) -> None:
     workflow = at_work(results)
     found = states(plan, results, workflow)
     stale = [state.folder for state in found if state.state == "stale"]
-    print(as_text(config.name, found, workflow) + advice(results / "stages", stale), end="")
+    print(as_text(config.name, found, workflow) + advice(results / disk.STAGES, stale), end="")
 
 
 def _add_diff(commands: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from stpp import disk
 from stpp.commands.agreement import by_class, compare_stores, share_that_differs
 from stpp.errors import StppError
 from stpp.plan.graph import Run
@@ -50,10 +51,10 @@ def side_of(folder: Path) -> Side:
     path = folder.resolve()  # "." has no name
     alone = re.fullmatch(r"seed\d+(-partition\d+)?", path.name)
     experiment = path.parent if alone else path
-    shown = experiment.parent.parent / "table.txt"
+    shown = experiment.parent.parent / disk.TABLE_TEXT
     table = (target_of(shown) or shown).parent
     try:
-        planned = read_recipe(table / "recipe.json")["settings"]["runs"]
+        planned = read_recipe(table / disk.RECIPE)["settings"]["runs"]
         runs = {Run(**run).name: run for run in planned if run["experiment"] == experiment.name}
     except (StppError, KeyError, TypeError):
         runs = {}
@@ -67,7 +68,7 @@ def side_of(folder: Path) -> Side:
     unfinished = {
         name: lacking
         for name, run in runs.items()
-        if (lacking := [role for role, stage in run["stages"].items() if not (stages / stage / "stage.json").exists()])
+        if (lacking := [role for role, stage in run["stages"].items() if not (stages / stage / disk.RECORD).exists()])
     }
     if len(unfinished) == len(runs):
         lacking = next(iter(unfinished.values()))
@@ -137,7 +138,7 @@ def _first(side: Side) -> Mapping[str, Any]:
 
 
 def _record(side: Side, stage: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(verified(side.stages / stage / "stage.json").read_text())
+    content: dict[str, Any] = json.loads(verified(side.stages / stage / disk.RECORD).read_text())
     return content
 
 
@@ -150,7 +151,7 @@ def class_ious(side: Side, name: str, row: Mapping[str, Any]) -> dict[str, float
         return {}
     stages = side.runs[name]["stages"]
     last = [role for role, stage in stages.items() if stage.startswith("train/")][-1]
-    metrics = json.loads(verified(side.stages / stages[f"{last}-{row['subset']}"] / "metrics.json").read_text())
+    metrics = json.loads(verified(side.stages / stages[f"{last}-{row['subset']}"] / disk.METRICS).read_text())
     return {class_: value for class_, value in metrics["iou"].items() if value is not None}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from stpp import disk
 from stpp.commands.output import Outputs
 from stpp.commands.segmenter import Segmenter
 from stpp.data.inspection import Inspector
@@ -26,7 +27,7 @@ def evaluate(model: Segmenter, list_file: Path, root: Path, out: Path | None, ou
     255 for pixels that are left out. With `out`, `metrics.json` and `images.csv` are written there. Raises Problems,
     with all of them, for images and masks that cannot be used, and what `outputs` raises.
     """
-    files = [] if out is None else [out / "metrics.json", out / "images.csv"]
+    files = [] if out is None else [out / disk.METRICS, out / disk.IMAGES]
     outputs.claim(files)
     classes = len(model.classes)
     plain = {"classes": classes, "ignore_value": 255, "label_map": None, "palette_map": None}

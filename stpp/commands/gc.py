@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stpp import disk
 from stpp.commands.status import logs_of
 from stpp.commands.workflow import users
 from stpp.errors import StppError
@@ -31,9 +32,9 @@ def garbage(results: Path, plans: Iterable[Plan]) -> list[Garbage]:
     Left out, too, are those at which a job works, folders that are no stages, those that are links, and what other
     results show that have a link to these stages. Raises StppError where the stages themselves are behind a link.
     """
-    stages = results / "stages"
+    stages = results / disk.STAGES
     real = stages.resolve()
-    if real != results.resolve() / "stages":
+    if real != results.resolve() / disk.STAGES:
         raise StppError(
             f"{stages} is a link to {real}, and others may use what is there; set `results` to {real.parent} in a "
             "configuration for `stpp gc`, or put the folder in place of the link"
@@ -49,13 +50,13 @@ def garbage(results: Path, plans: Iterable[Plan]) -> list[Garbage]:
     used = with_sources(stages, used)
     at_work = {holder.path for holder in holders(stages)}
     found = []
-    for recipe in sorted(stages.glob("*/*/recipe.json")):
+    for recipe in sorted(stages.glob(f"*/*/{disk.RECIPE}")):
         folder = str(recipe.parent.relative_to(stages))
         if folder in used or recipe.parent.resolve() != real / folder or not re.search(r"-[0-9a-f]{8}$", folder):
             continue
         if any(f"{path}/".startswith(f"{folder}/") for path in at_work):
             continue
-        done = (recipe.parent / "stage.json").exists()
+        done = (recipe.parent / disk.RECORD).exists()
         files = [path for path in recipe.parent.rglob("*") if not path.is_dir()] + belongings(results, folder)
         found.append(Garbage(folder, sum(path.lstat().st_size for path in files), done))
     return found
@@ -66,7 +67,7 @@ def shown_stages(results: Path, stages: Path) -> set[str]:
 
     These have links to them: `results/NAME/experiments` and the table.
     """
-    views = [path.parent for path in results.glob("*/config.json")]
+    views = [path.parent for path in results.glob(f"*/{disk.CONFIG}")]
     targets = [target for view in views for path in view.rglob("*") if (target := target_of(path))]
     below = [path.relative_to(stages).parts for path in targets if path.is_relative_to(stages)]
     return {"/".join(parts[:2]) for parts in below if len(parts) > 1}
@@ -83,7 +84,7 @@ def with_sources(stages: Path, folders: Iterable[str]) -> set[str]:
         folder = waiting.pop()
         if folder not in found:
             found.add(folder)
-            recipe = stages / folder / "recipe.json"
+            recipe = stages / folder / disk.RECIPE
             if recipe.exists():
                 waiting += [path.rpartition("/")[0] for path in flat(read_recipe(recipe)["inputs"])]
     return found
@@ -91,7 +92,7 @@ def with_sources(stages: Path, folders: Iterable[str]) -> set[str]:
 
 def alone(results: Path) -> Hold:
     """Keep workflows and jobs away from all stages until the mark is released. StppError if one is at work there."""
-    stages = results / "stages"
+    stages = results / disk.STAGES
     try:
         return hold(stages, "")
     except InUse as error:
@@ -112,9 +113,9 @@ def belongings(results: Path, folder: str) -> list[Path]:
 def remove(results: Path, found: Sequence[Garbage]) -> None:
     """Remove these stages with their logs; one that is interrupted leaves no stage that seems finished."""
     for item in found:
-        folder = results / "stages" / item.folder
+        folder = results / disk.STAGES / item.folder
         logs = belongings(results, item.folder)
-        (folder / "stage.json").unlink(missing_ok=True)
+        (folder / disk.RECORD).unlink(missing_ok=True)
         shutil.rmtree(folder)
         for path in logs:
             path.unlink(missing_ok=True)

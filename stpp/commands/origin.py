@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stpp import disk
 from stpp.errors import StppError, shortened
 from stpp.plan.recipe import read_recipe
 from stpp.runtime.faults import LEAST_SIDE, LEAST_TILE
@@ -65,7 +66,7 @@ def provenance(model: Path) -> Provenance:
     Raises StppError for a damaged record, and for one that no stage of stpp wrote.
     """
     model = model.resolve()
-    record, evaluated = model.parent / "stage.json", model.parent.parent.parent / "evaluate"
+    record, evaluated = model.parent / disk.RECORD, model.parent.parent.parent / "evaluate"
     if not record.is_file():
         return Provenance(None, None, [])
     training, name = read_recipe(record), f"train/{model.parent.name}/{model.name}"
@@ -73,11 +74,11 @@ def provenance(model: Path) -> Provenance:
         return Provenance(None, None, [])
     _refuse(record, training, TRAINING)
     evaluations = []
-    for path in sorted(evaluated.glob("*/stage.json")):
+    for path in sorted(evaluated.glob(f"*/{disk.RECORD}")):
         recipe = read_recipe(path)
         if recipe["inputs"].get("checkpoint") == name:
             _refuse(path, recipe, EVALUATION)
-            found = verified(path.parent / "metrics.json")
+            found = verified(path.parent / disk.METRICS)
             metrics = _json(found)
             _refuse(found, metrics, METRICS)
             evaluations.append(Evaluation(recipe, metrics))

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from stpp import disk
 from stpp.errors import Problems, StppError
 from stpp.files import replacing
 
@@ -57,7 +58,7 @@ class Outputs:
         self._refuse_inputs(there)
         if others := [str(file) for file in there if file.exists() and not file.is_file()]:
             raise Problems("only files are replaced; name another place, for these are something else", others)
-        if kept := [str(file) for file in there if not file.is_symlink() and (file.parent / "recipe.json").is_file()]:
+        if kept := [str(file) for file in there if not file.is_symlink() and (file.parent / disk.RECIPE).is_file()]:
             raise Problems("this would overwrite artifacts of a stage of the workflow; name another place", kept)
         if there and not self._overwrite:
             found = (

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stpp import disk
 from stpp.plan.graph import Plan, flat
 from stpp.plan.staleness import stale
 from stpp.runtime.lock import Holder
-from stpp.runtime.progress import UNFINISHED, progress_of
+from stpp.runtime.progress import progress_of
 from stpp.store.inventory import finished, missing_outputs
 from stpp.wording import columns, counted, duration, listed
 
@@ -47,7 +48,7 @@ def states(plan: Plan, results: Path, workflow: Holder | None) -> list[State]:
 
     `workflow` is the run of the workflow that is at work in `results`, if one is.
     """
-    stages = results / "stages"
+    stages = results / disk.STAGES
     known = finished(stages)
     lacking = {folder: missing_outputs(stages, folder, stage.outputs) for folder, stage in plan.stages.items()}
     records = {folder: record.facts for folder, record in known.items()}
@@ -74,7 +75,7 @@ def state_of(results: Path, folder: str, waits: Sequence[str], since: float | No
     `waits` are the earlier stages that it needs and that are not done. `since` is when the run of the workflow began
     that is at work, in seconds since 1970; None if none is.
     """
-    told = progress_of(results / "stages" / folder / UNFINISHED)
+    told = progress_of(results / disk.STAGES / folder / disk.UNFINISHED)
     alive = [job for job in told if is_alive(job)]
     if alive:
         return State(folder, "running", _how_far(alive, told))
@@ -157,7 +158,7 @@ def _at(told: Sequence[Mapping[str, Any]]) -> str:
 def logs_of(results: Path, folder: str) -> list[Path]:
     """The logs of a stage's jobs, the latest last."""
     kind, _, name = folder.partition("/")
-    logs = results / "logs" / kind
+    logs = results / disk.LOGS / kind
     found = [logs / f"{name}.log", *logs.glob(f"{name}-*-of-*.log")]
     return sorted((log for log in found if log.is_file()), key=lambda log: log.stat().st_mtime)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from stpp import disk
 from stpp.commands.status import is_alive
 from stpp.data.manifest import Row, fingerprint, manifest_path, read_manifest
 from stpp.errors import StppError
@@ -21,7 +22,7 @@ from stpp.plan.identity import identity_of
 from stpp.plan.recipe import read_recipe
 from stpp.plan.staleness import Record, record_in, remedy, stale
 from stpp.runtime.lock import Holder
-from stpp.runtime.progress import UNFINISHED, progress_of
+from stpp.runtime.progress import progress_of
 from stpp.store.inventory import NAME
 from stpp.store.links import target_of
 from stpp.wording import counted
@@ -51,7 +52,7 @@ def verify(results: Path, workflow: Holder | None = None) -> Findings:
     `workflow` says which run of the workflow is at work there, None if none is: what it has not finished is no fault.
     Raises StppError if `results` is no folder of results.
     """
-    stages = results / "stages"
+    stages = results / disk.STAGES
     if not stages.is_dir():
         raise StppError(f"no results in {results}: expected the folder {stages}; give the setting `results`")
     folders = [str(path.relative_to(stages)) for path in sorted(stages.glob("*/*")) if NAME.fullmatch(path.name)]
@@ -62,7 +63,7 @@ def verify(results: Path, workflow: Holder | None = None) -> Findings:
             found.faults.append(fault)
             if fault.command == remove(stages / folder):
                 continue
-        if (stages / folder / "stage.json").exists():
+        if (stages / folder / disk.RECORD).exists():
             record = record_in(stages, folder)
             if fault := record_fault(stages / folder, record):
                 found.faults.append(fault)
@@ -93,7 +94,7 @@ def verify(results: Path, workflow: Holder | None = None) -> Findings:
 
 def recipe_fault(folder: Path) -> Fault | None:
     """A recipe that is there but cannot be read, or is not that of its folder."""
-    path = folder / "recipe.json"
+    path = folder / disk.RECIPE
     if not path.exists():  # the workflow writes it when it is needed
         return None
     try:
@@ -110,13 +111,13 @@ def recipe_fault(folder: Path) -> Fault | None:
 
 def record_fault(folder: Path, record: Record | None) -> Fault | None:
     """What is wrong with the `stage.json` of a stage, whose content is `record`, if anything."""
-    path = folder / "stage.json"
+    path = folder / disk.RECORD
     if record is None:
         return Fault(f"{path} is damaged", remove(path))
     try:
         parts = [record[part] for part in ("settings", "data", "inputs", "files", "sha256")]
         sound = all(isinstance(part, dict) for part in [*parts, record.get("read", {}), record.get("manifests", {})])
-        sound = sound and set(record["sha256"]) == set(record["outputs"]) - {"stage.json"}
+        sound = sound and set(record["sha256"]) == set(record["outputs"]) - {disk.RECORD}
         sound = sound and record["identity"] == identity_of(record) and _belongs(record, folder)
     except (KeyError, TypeError):
         sound = False
@@ -129,7 +130,7 @@ def artifact_faults(folder: Path, record: Record, checksum: "Checksums") -> Iter
         found = checksum(folder / name)
         if found != expected:
             what = "does not exist" if found is None else "is damaged: its SHA-256 is not the recorded one"
-            yield Fault(f"{folder / name} {what}", remove(folder / "stage.json"))
+            yield Fault(f"{folder / name} {what}", remove(folder / disk.RECORD))
 
 
 def _belongs(recipe: Mapping[str, Any], folder: Path) -> bool:
@@ -158,7 +159,7 @@ def manifests(results: Path, records: Mapping[str, Record], found: Findings) -> 
             if path not in listed:
                 gone.add(path)
             elif prints[path] != record["data"].get(subset):
-                record_path = results / "stages" / folder / "stage.json"
+                record_path = results / disk.STAGES / folder / disk.RECORD
                 what = f"{record_path} names {path}, but the fingerprint of the {subset} images is another one"
                 found.faults.append(Fault(what, remove(record_path)))
     if missing := sorted(str(path) for path in gone if not path.exists()):
@@ -192,7 +193,7 @@ def data_faults(
         for name, path in record["files"].items():
             if str(named.get(name)).startswith("sha256 "):
                 expected[path, str(named[name]).removeprefix("sha256 ")] = None
-    views = " ".join(shlex.quote(str(path)) for path in sorted(results.glob("*/config.json"))) or "CONFIG"
+    views = " ".join(shlex.quote(str(path)) for path in sorted(results.glob(f"*/{disk.CONFIG}"))) or "CONFIG"
     gone = []
     for (path, known), index in expected.items():
         now = checksum(Path(path)) if isinstance(known, str) else _size(Path(path))
@@ -212,7 +213,7 @@ def data_faults(
 def indexes_by_manifest(results: Path) -> dict[str, Path]:
     """The index that names a manifest, by the name of that file."""
     found: dict[str, Path] = {}
-    for path in results.glob("data/index-*.json"):
+    for path in results.glob(f"{disk.DATA}/index-*.json"):
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # no index: the workflow replaces it
             found |= {Path(entry["manifest"]).name: path for entry in json.loads(path.read_text())["subsets"].values()}
     return found
@@ -256,24 +257,25 @@ def _size(path: Path) -> int | None:
 
 def leftovers(results: Path, folders: Sequence[str]) -> Iterator[Fault]:
     """What writers that were killed left, and unfinished work of finished stages."""
-    places = [results / "data", results / "weights", *(path.parent for path in results.glob("*/config.json"))]
-    for stage in (results / "stages" / folder for folder in folders):
-        if any(is_alive(job) for job in progress_of(stage / UNFINISHED)):
+    places = [results / disk.DATA, results / disk.WEIGHTS, *(path.parent for path in results.glob(f"*/{disk.CONFIG}"))]
+    for stage in (results / disk.STAGES / folder for folder in folders):
+        if any(is_alive(job) for job in progress_of(stage / disk.UNFINISHED)):
             continue
         places += [stage, stage / "parts"]
-        if (stage / "stage.json").exists() and (stage / UNFINISHED).exists():
-            yield Fault(f"{stage / UNFINISHED} was left by a stage that has ended", remove(stage / UNFINISHED))
+        unfinished = stage / disk.UNFINISHED
+        if (stage / disk.RECORD).exists() and unfinished.exists():
+            yield Fault(f"{unfinished} was left by a stage that has ended", remove(unfinished))
     for path in (path for place in places for path in sorted(place.glob(".*.tmp"))):
         yield Fault(f"{path} was left by a writer that was killed", remove(path))
 
 
 def broken_links(results: Path) -> Iterator[Fault]:
     """Links in the folders that people look at to what a finished stage does not have, or to no stage at all."""
-    for view in (path.parent for path in sorted(results.glob("*/config.json"))):
+    for view in (path.parent for path in sorted(results.glob(f"*/{disk.CONFIG}"))):
         links = [(path, target) for path in sorted(view.rglob("*")) if (target := target_of(path)) is not None]
         for link, target in [(link, target) for link, target in links if not target.exists()]:
             stage = target if "experiments" in link.relative_to(view).parts else target.parent
-            if not stage.exists() or (stage / "stage.json").exists():
+            if not stage.exists() or (stage / disk.RECORD).exists():
                 yield Fault(f"{link} leads to nothing", remove(link))
 
 

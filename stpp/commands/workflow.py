@@ -15,6 +15,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stpp import disk
 from stpp.data.record import in_place, load_fresh
 from stpp.errors import Problems, StppError
 from stpp.files import remove_leftovers, sha256, write_text
@@ -25,7 +26,6 @@ from stpp.plan.expansion import expand
 from stpp.plan.graph import Plan, Stage
 from stpp.plan.staleness import as_text, record_in, stale
 from stpp.runtime.lock import Hold, Holder, InUse, hold, holders
-from stpp.runtime.progress import UNFINISHED
 from stpp.settings.config import Config
 from stpp.settings.configfile import resolved
 from stpp.store.links import link, target_of
@@ -197,7 +197,7 @@ def check_weights(config: Config, plan: Plan) -> None:
     Each file is looked at once for each network; what fits is remembered below `results`, so that torch is imported for
     a new file alone.
     """
-    seen = Path(config.results) / "weights" / "checked.json"
+    seen = Path(config.results) / disk.WEIGHTS / disk.CHECKED
     try:
         known = set(json.loads(seen.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -230,7 +230,7 @@ def published_of(config: Config) -> dict[str, str] | None:
 
 def warn_of_stale(config: Config, plan: Plan, log: Callable[[str], None]) -> None:
     """Say which finished stages of `plan` were made from other bytes than are there now, and what to do."""
-    stages = Path(config.results) / "stages"
+    stages = Path(config.results) / disk.STAGES
     if found := stale(plan.stages, cache(partial(record_in, stages))):
         log(as_text(stages, found))
 
@@ -246,7 +246,7 @@ def claim(results: Path) -> Hold:
     Raises StppError if another run is at work there, or `stpp gc`.
     """
     try:
-        mark = hold(results / "stages", str(results.resolve()))
+        mark = hold(results / disk.STAGES, str(results.resolve()))
     except InUse as error:
         if not error.holder.path:
             raise StppError(f"`stpp gc` is removing stages in {results} ({error.holder}); wait until it ends") from None
@@ -261,7 +261,7 @@ def claim(results: Path) -> Hold:
 def at_work(results: Path) -> Holder | None:
     """The run of the workflow that is at work in `results`, on this machine or another. Nobody notices the question."""
     claimed = str(results.resolve())
-    return next((holder for holder in holders(results / "stages", claimed) if holder.path == claimed), None)
+    return next((holder for holder in holders(results / disk.STAGES, claimed) if holder.path == claimed), None)
 
 
 def write(config: Config, plan: Plan) -> None:
@@ -270,7 +270,7 @@ def write(config: Config, plan: Plan) -> None:
     What writers of other files left there when they were killed is removed.
     """
     results = Path(config.results)
-    for folder in (results / "data", results / "weights", results / plan.name):
+    for folder in (results / disk.DATA, results / disk.WEIGHTS, results / plan.name):
         remove_leftovers(folder)
     write_recipes(config, plan)
     _write_view(config, plan)
@@ -282,12 +282,12 @@ def write_recipes(config: Config, plan: Plan) -> None:
     What a finished stage had no time to remove, because it was killed at that moment, is removed.
     """
     plan.write_data()
-    stages = Path(config.results) / "stages"
+    stages = Path(config.results) / disk.STAGES
     for stage in plan.stages.values():
         _write_recipe(stages / stage.folder, stage)
         _clean(stages / stage.folder)
     linked = {stages.resolve(), *((stages / stage.kind).resolve().parent for stage in plan.stages.values())}
-    for other in linked - {Path(config.results).resolve() / "stages"}:
+    for other in linked - {Path(config.results).resolve() / disk.STAGES}:
         _sign(other, Path(config.results).resolve())
 
 
@@ -297,10 +297,10 @@ def _clean(folder: Path) -> None:
     The latter not while a job is just removing it, or makes the stage anew.
     """
     remove_leftovers(folder)
-    if (folder / "stage.json").exists() and (folder / UNFINISHED).exists():
+    if (folder / disk.RECORD).exists() and (folder / disk.UNFINISHED).exists():
         real = folder.resolve()
         with suppress(InUse), hold(real.parents[1], "/".join(real.parts[-2:])):
-            shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+            shutil.rmtree(folder / disk.UNFINISHED, ignore_errors=True)
 
 
 USERS = ".users"
@@ -320,8 +320,8 @@ def users(stages: Path) -> dict[Path, Path]:
 
 def refresh_view(config: Config, plan: Plan) -> None:
     """Let the view show this plan if all of it is there, so that going back to earlier settings takes no job."""
-    stages = Path(config.results) / "stages"
-    if all((stages / folder / "stage.json").exists() for folder in (plan.table, plan.report, *plan.charts.values())):
+    stages = Path(config.results) / disk.STAGES
+    if all((stages / folder / disk.RECORD).exists() for folder in (plan.table, plan.report, *plan.charts.values())):
         _write_view(config, plan)
 
 
@@ -335,20 +335,20 @@ def _write_view(config: Config, plan: Plan) -> None:
         for role, folder in run.stages.items()
     }
     for folder in (plan.table, plan.report):
-        outputs = [output for output in plan.stages[folder].outputs if output != "stage.json"]
+        outputs = [output for output in plan.stages[folder].outputs if output != disk.RECORD]
         links |= {view / output: f"{folder}/{output}" for output in outputs}
     for chart, folder in plan.charts.items():
-        files = [Path(output) for output in plan.stages[folder].outputs if output != "stage.json"]
+        files = [Path(output) for output in plan.stages[folder].outputs if output != disk.RECORD]
         links |= {view / "charts" / f"{chart}{file.suffix}": f"{folder}/{file}" for file in files}
     for path in [path for path in view.rglob("*") if path not in links and target_of(path)]:
         path.unlink()  # of experiments and seeds that the configuration no longer has
     for path, target in links.items():
-        link(path, results / "stages" / target)
-    write_text(view / "config.json", config.model_dump_json(indent=2) + "\n")
+        link(path, results / disk.STAGES / target)
+    write_text(view / disk.CONFIG, config.model_dump_json(indent=2) + "\n")
 
 
 def _write_recipe(folder: Path, stage: Stage) -> None:
-    path = folder / "recipe.json"
+    path = folder / disk.RECIPE
     try:
         other = json.loads(path.read_text())["identity"] != stage.identity
     except (FileNotFoundError, ValueError, KeyError, TypeError):

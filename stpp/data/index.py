@@ -10,6 +10,7 @@ from posixpath import expanduser
 from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
+from stpp import disk
 from stpp.data.classes import Classes, classes_of
 from stpp.data.demo import draw_scenes, generate, is_there
 from stpp.data.images import class_of
@@ -93,7 +94,7 @@ def look(
     """
     scenes = _scenes(data) if data["layout"] == "demo" else None
     source = _as_lists(data, scenes) if data["layout"] == "demo" else data
-    inspector = Inspector(results / "data" / "cache.json", verify=verify)
+    inspector = Inspector(results / disk.DATA / disk.INSPECTED, verify=verify)
     classes = classes_of(source)
     mask_kind: Kind = "coloured mask" if data.get("palette_map") else "mask"
 

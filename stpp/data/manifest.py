@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from stpp import disk
 from stpp.errors import StppError
 from stpp.files import write_text
 
@@ -70,7 +71,7 @@ def manifest_digest(rows: Iterable[Row]) -> str:
 
 def manifest_path(results: Path, subset: str, digest: str) -> Path:
     """Where the manifest of a subset lies whose content has the SHA-256 `digest` (hex)."""
-    return results / "data" / f"{subset}-{digest[:16]}.csv"
+    return results / disk.DATA / f"{subset}-{digest[:16]}.csv"
 
 
 def write_manifest(path: Path, rows: Iterable[Row]) -> None:

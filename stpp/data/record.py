@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stpp import disk
 from stpp.errors import StppError
 
 FORMAT = 3  # of the recorded index; raised when its layout or the meaning of a field changes
@@ -18,7 +19,7 @@ def index_path(results: Path, data: Mapping[str, Any]) -> Path:
     # Through JSON once before sorting, so that the keys 0 and "0" of a label map give one digest.
     plain = json.loads(json.dumps(data))
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-    return Path(results) / "data" / f"index-{digest[:8]}.json"
+    return Path(results) / disk.DATA / f"index-{digest[:8]}.json"
 
 
 def load_fresh(results: Path, data: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -27,6 +27,7 @@ MODULES = {
     "predict": "stpp.stages.predict",
     "score": "stpp.stages.score",
     "select": "stpp.stages.select",
+    "pixels": "stpp.stages.pixels",
     "evaluate": "stpp.stages.evaluate",
     "table": "stpp.report.table",
     "chart": "stpp.report.figures",
@@ -53,6 +54,7 @@ OUTSIDE = frozenset(
         "stpp.runtime.lock",  # who else is at work
         "stpp.owner",
         "stpp.terminal",  # how text reaches a terminal
+        "stpp.disk",  # what files are called
         "stpp.files",  # how bytes reach the disk
     }
 )

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from stpp import disk
 from stpp.methods import method
 from stpp.settings.config import Config
 
@@ -68,8 +69,8 @@ def charts(rows: Sequence[Row], settings_of: Callable[[str], Mapping[str, Any]])
         },
         "stability": {
             "runs": [{key: row[key] for key in ("experiment", "partition", "seed")} for row in shown],
-            "scores": [f"{row['stages']['score']}/scores.csv" for row in shown],
-            "images": [f"{row['stages']['stability-truth']}/images.csv" for row in shown],
+            "scores": [f"{row['stages']['score']}/{disk.SCORES}" for row in shown],
+            "images": [f"{row['stages']['stability-truth']}/{disk.IMAGES}" for row in shown],
         },
     }
     return {chart: contents for chart, contents in found.items() if all(contents.values())}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from stpp import disk
 from stpp.methods import method
 from stpp.plan.comparisons import Row, baselines, charts
 from stpp.plan.graph import CodeOf, Plan, Run, Stage
@@ -67,10 +68,9 @@ def _table(
         "baselines": dict(compared),
         "published": published["identity"] if published else None,
     }
-    outputs = ("table.csv", "runs.csv", "table.txt", "metrics.json", "stage.json")
     files = {"published": published["path"]} if published else {}
-    ended = sorted({f"{folder}/stage.json" for run in runs for folder in run["stages"].values()})
-    return Stage("table", name, settings, {}, {"stages": ended}, outputs, code, files)
+    ended = sorted({f"{folder}/{disk.RECORD}" for run in runs for folder in run["stages"].values()})
+    return Stage("table", name, settings, {}, {"stages": ended}, tuple(disk.outputs("table").values()), code, files)
 
 
 def _charts(
@@ -78,12 +78,12 @@ def _charts(
 ) -> dict[str, Stage]:
     """A stage for each chart."""
     found = {}
-    outputs = ("data.csv", "chart.png", "chart.svg", "stage.json")
+    outputs = tuple(disk.outputs("chart").values())
     for chart, contents in charts(runs, lambda folder: stages[folder].settings).items():
         settings = {"name": name, "chart": chart, **contents}
         # The files are known by the stages that made them.
         inputs: dict[str, str | list[str]] = {key: settings.pop(key) for key in ("scores", "images") if key in settings}
-        inputs["runs"] = f"{table}/runs.csv"
+        inputs["runs"] = f"{table}/{disk.RUNS}"
         found[chart] = Stage("chart", f"{chart}-{name}", settings, {}, inputs, outputs, code_of("chart", ()))
     return found
 
@@ -94,8 +94,8 @@ def _report(config: Config, runs: Sequence[Row], graphs: Sequence[MethodGraph], 
     pictures, artifacts = graphs[shown].pictures(runs[shown]["stages"])
     changed = config.model_dump(mode="json", exclude={"results", "runtime"}, exclude_defaults=True)
     settings = {"name": config.name, "runs": runs, "config": changed, "shown": shown, **pictures}
-    inputs = {"table": f"{table.folder}/metrics.json", "stages": table.inputs["stages"], **artifacts}
-    outputs = ("report.html", "stage.json")
+    inputs = {"table": f"{table.folder}/{disk.METRICS}", "stages": table.inputs["stages"], **artifacts}
+    outputs = tuple(disk.outputs("report").values())
     shown_graph = graphs[shown]
     code = code_of("report", shown_graph.network)
     data, manifests = shown_graph.fingerprints, shown_graph.manifests

@@ -6,6 +6,7 @@ Pure: no files, no torch.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from stpp import disk
 from stpp.methods import Method
 from stpp.plan.graph import CodeOf, Recipe, Stage
 from stpp.registry import DECODERS, ENCODERS, METHODS, modules
@@ -91,8 +92,8 @@ class MethodGraph:
         In the second phase, the student of the first one labels the others.
         """
         run["select"] = select
-        labels = self.label("teacher-reliable", self.labeler(teacher), f"{select}/reliable.txt")
-        return self.phases_on(labels, "phase1-unreliable", f"{select}/unreliable.txt")
+        labels = self.label("teacher-reliable", self.labeler(teacher), f"{select}/{disk.RELIABLE}")
+        return self.phases_on(labels, "phase1-unreliable", f"{select}/{disk.UNRELIABLE}")
 
     def two_phases_of_pixels(self, teacher: str, run: dict[str, str]) -> list[Phase]:
         """Self-training on the reliable pixels of the teacher's labels; then on all, of which the student of the first
@@ -135,11 +136,15 @@ class MethodGraph:
 
     def labeler(self, teacher: str) -> str:
         """The checkpoint of the teacher that labels."""
-        return f"{teacher}/{self.config.labeling.teacher}.pt"
+        return f"{teacher}/{disk.checkpoint(self.config.labeling.teacher)}"
 
     def relabeler(self, student: str) -> str:
         """The checkpoint of a student that labels for the next phase."""
-        return f"{student}/{self.config.labeling.student}.pt"
+        return f"{student}/{disk.checkpoint(self.config.labeling.student)}"
+
+    def evaluated(self, network: str) -> str:
+        """The checkpoint of a network that is evaluated."""
+        return f"{network}/{disk.checkpoint(self.config.evaluation.checkpoint)}"
 
     # --- one method a stage -------------------------------------------------------------------------------------------
 
@@ -196,14 +201,13 @@ class MethodGraph:
             "prediction": self.prediction() if validates else None,
             **({"method": {method[0]: dict(method[1])}} if method else {}),
         }
-        earlier = [f"checkpoint-{k}.pt" for k in range(1, checkpoints)]
-        outputs = (*earlier, *(["best.pt"] if validates else []), "last.pt", "metrics.csv", "stage.json")
+        outputs = disk.training_outputs(checkpoints, validates)
         files = {"weights": self.weights["path"]} if self.weights["path"] else {}
         network = f"{self.config.network.architecture}-{self.config.network.backbone}"
         variant = f"{slug}-{'val' if validates else 'noval'}-{network}"
-        inputs: dict[str, str | list[str]] = {"labels": [f"{store}/masks.h5" for store in labels]} if labels else {}
+        inputs: dict[str, str | list[str]] = {"labels": [f"{store}/{disk.MASKS}" for store in labels]} if labels else {}
         components = (*self.network, *([modules(METHODS)[method[0]]] if method else []))
-        return self.add("train", variant, settings, subsets, inputs, outputs, files, components)
+        return self.add("train", variant, settings, subsets, inputs, files, components, outputs)
 
     def all_checkpoint_masks(self, teacher: str, run: dict[str, str]) -> list[str]:
         """`checkpoint_masks` of all K checkpoints, which are added to `run`."""
@@ -213,8 +217,8 @@ class MethodGraph:
 
     def checkpoint_masks(self, teacher: str, k: int) -> str:
         """Masks of all unlabeled images by checkpoint k of the teacher; the last checkpoint is `last`."""
-        name = "last" if k == self.config.selection.checkpoints else f"checkpoint-{k}"
-        return self.predict(f"masks-checkpoint{k}", f"{teacher}/{name}.pt", None, None)
+        which = "last" if k == self.config.selection.checkpoints else k
+        return self.predict(f"masks-checkpoint{k}", f"{teacher}/{disk.checkpoint(which)}", None, None)
 
     def label(self, slug: str, checkpoint: str, images: str | None, confidence: bool = False) -> str:
         """Pseudo-labels with test-time augmentation, of the listed unlabeled images or of all."""
@@ -229,37 +233,35 @@ class MethodGraph:
         inputs: dict[str, str | list[str]] = {"checkpoint": checkpoint}
         if images:
             inputs["images"] = images
-        outputs = ("masks.h5", "stage.json")
-        return self.add("predict", slug, settings, ["unlabeled"], inputs, outputs, components=self.network)
+        return self.add("predict", slug, settings, ["unlabeled"], inputs, components=self.network)
 
     def score(self, masks: Sequence[str]) -> str:
         """Stability of the K masks of each unlabeled image."""
         settings = {"definition": self.config.selection.score}
-        inputs: dict[str, str | list[str]] = {"masks": [f"{store}/masks.h5" for store in masks]}
-        return self.add("score", f"k{len(masks)}", settings, [], inputs, ("scores.csv", "stage.json"))
+        inputs: dict[str, str | list[str]] = {"masks": [f"{store}/{disk.MASKS}" for store in masks]}
+        return self.add("score", f"k{len(masks)}", settings, [], inputs)
 
     def select_stable(self, teacher: str, run: dict[str, str]) -> str:
         """The reliable images are the most stable ones; the masks and the score are added to `run`."""
         masks = self.all_checkpoint_masks(teacher, run)
         score = run["score"] = self.score(masks)
         settings = {"by": "score", "share": self.config.selection.share}
-        select = self.select("stable", settings, [], {"scores": f"{score}/scores.csv"})
+        select = self.select("stable", settings, [], {"scores": f"{score}/{disk.SCORES}"})
         run |= self.label_quality("stability", [masks[-1]], select)
         return select
 
     def select_pixels(self, teacher: str, labeler: str, run: dict[str, str]) -> str:
         """The teacher's labels of all images, their reliable pixels alone; masks that decide are added to `run`."""
         selection = self.config.selection
-        outputs = ("masks.h5", "stage.json")
         if selection.pixels == "agreement":
             labels = run["labels"] = self.label("teacher", labeler, None)
-            stores = [f"{store}/masks.h5" for store in self.all_checkpoint_masks(teacher, run)]
-            inputs: dict[str, str | list[str]] = {"labels": f"{labels}/masks.h5", "masks": stores}
-            return self.add("select", "pixels-agreement", {"by": "agreement"}, [], inputs, outputs)
+            stores = [f"{store}/{disk.MASKS}" for store in self.all_checkpoint_masks(teacher, run)]
+            inputs: dict[str, str | list[str]] = {"labels": f"{labels}/{disk.MASKS}", "masks": stores}
+            return self.add("pixels", "agreement", {"by": "agreement"}, [], inputs)
         labels = run["labels"] = self.label("teacher-confidence", labeler, None, confidence=True)
         settings = {"by": "confidence", "confidence": selection.confidence}
-        slug = f"pixels-confidence-{selection.confidence:g}"
-        return self.add("select", slug, settings, [], {"labels": f"{labels}/masks.h5"}, outputs)
+        slug = f"confidence-{selection.confidence:g}"
+        return self.add("pixels", slug, settings, [], {"labels": f"{labels}/{disk.MASKS}"})
 
     def select_random(self) -> str:
         """The control: the images of phase 1 are drawn at random."""
@@ -271,15 +273,17 @@ class MethodGraph:
     ) -> str:
         """Reliable and unreliable list."""
         slug = f"{slug}-{self.config.selection.share:g}"
-        return self.add("select", slug, settings, subsets, inputs, ("reliable.txt", "unreliable.txt", "stage.json"))
+        return self.add("select", slug, settings, subsets, inputs)
 
     def evaluations(self, role: str, name: str, train: str) -> dict[str, str]:
         """Evaluation on val and on test, where there is one, of the model that has this role in the run."""
         settings = {"encoding": self.encoding, "prediction": self.prediction()}
-        inputs: dict[str, str | list[str]] = {"checkpoint": f"{train}/{self.config.evaluation.checkpoint}.pt"}
+        inputs: dict[str, str | list[str]] = {
+            "checkpoint": f"{train}/{disk.checkpoint(self.config.evaluation.checkpoint)}"
+        }
         return {
             f"{role}-{subset}": self.add(
-                "evaluate", f"{name}-{subset}", settings, [subset], inputs, METRICS, components=self.network
+                "evaluate", f"{name}-{subset}", settings, [subset], inputs, components=self.network
             )
             for subset in ("val", "test")
             if subset in self.fingerprints
@@ -290,11 +294,11 @@ class MethodGraph:
         if "truth" not in self.fingerprints:
             return {}
         settings = {"encoding": self.encoding}
-        inputs: dict[str, str | list[str]] = {"masks": [f"{store}/masks.h5" for store in stores]}
+        inputs: dict[str, str | list[str]] = {"masks": [f"{store}/{disk.MASKS}" for store in stores]}
         if select:
-            inputs["reliable"] = f"{select}/reliable.txt"
+            inputs["reliable"] = f"{select}/{disk.RELIABLE}"
         name = f"{role}-truth"
-        return {name: self.add("evaluate", name, settings, ["truth"], inputs, METRICS)}
+        return {name: self.add("evaluate", name, settings, ["truth"], inputs)}
 
     def pictures(self, run: Mapping[str, str]) -> tuple[Recipe, dict[str, str | list[str]]]:
         """What the report needs to draw masks of a run: settings, and artifacts by name.
@@ -309,10 +313,12 @@ class MethodGraph:
             "prediction": self.prediction(),
         }
         *_, last = (folder for folder in run.values() if folder.startswith("train/"))
-        artifacts: dict[str, str | list[str]] = {"checkpoint": f"{last}/{self.config.evaluation.checkpoint}.pt"}
+        artifacts: dict[str, str | list[str]] = {
+            "checkpoint": f"{last}/{disk.checkpoint(self.config.evaluation.checkpoint)}"
+        }
         for name in ("masks", "labels"):
             stores = [folder for role, folder in run.items() if role.startswith(name) and folder.startswith("predict/")]
-            artifacts[name] = [f"{folder}/masks.h5" for folder in stores]
+            artifacts[name] = [f"{folder}/{disk.MASKS}" for folder in stores]
         return settings, artifacts
 
     def prediction(self) -> dict[str, Any]:
@@ -327,16 +333,14 @@ class MethodGraph:
         settings: Mapping[str, Any],
         subsets: Sequence[str],
         inputs: Mapping[str, str | list[str]],
-        outputs: tuple[str, ...],
         files: Mapping[str, str] | None = None,
         components: tuple[str, ...] = (),
+        outputs: Mapping[str, str] | None = None,
     ) -> str:
-        """Make a stage known; returns its folder."""
+        """Make a stage known; returns its folder. `outputs` are those of a training, which tell trainings apart."""
         data = {subset: self.fingerprints[subset] for subset in subsets}
         manifests = {subset: self.manifests[subset] for subset in subsets}
         name, code = f"{slug}-seed{self.seed}", self.code_of(kind, components)
-        stage = Stage(kind, name, settings, data, inputs, outputs, code, files or {}, manifests, components)
+        writes = tuple((outputs or disk.outputs(kind)).values())
+        stage = Stage(kind, name, settings, data, inputs, writes, code, files or {}, manifests, components)
         return self.stages.setdefault(stage.folder, stage).folder
-
-
-METRICS = ("metrics.json", "images.csv", "stage.json")

@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 import yaml
 from snakemake.io import ancient
 
+from stpp import disk
 from stpp.errors import StppError, of_the_machine, of_the_system
 from stpp.plan.graph import Plan, Stage, flat
 from stpp.plan.recipe import read_recipe
@@ -205,14 +206,14 @@ class Graph:
     """The stages as the rules see them; `plan` is None in a job's process."""
 
     def __init__(self, results: str, plan: Plan | None) -> None:
-        self.stages = Path(results) / "stages"
+        self.stages = Path(results) / disk.STAGES
         self.plan = plan
 
     def recipe(self, folder: str) -> Mapping[str, Any]:
         """The recipe of the stage in `folder`, a path below the stages' folder."""
         if self.plan is not None and folder in self.plan.stages:
             return self.plan.stages[folder].recipe()
-        return read_recipe(self.stages / folder / "recipe.json")
+        return read_recipe(self.stages / folder / disk.RECIPE)
 
     def reads(self, kind: str) -> Callable[[Any], dict[str, list[str]]]:
         """Input function of the rule for `kind`: the artifacts of earlier stages that a stage reads, by name.
@@ -231,6 +232,10 @@ class Graph:
 
         return inputs
 
+    def writes(self, kind: str, **flags: Callable[[str], Any]) -> dict[str, Any]:
+        """Outputs of the rule for `kind`, by name, with Snakemake's flags for those that have some."""
+        return {name: flags.get(name, str)(path) for name, path in self._paths(kind, disk.outputs(kind)).items()}
+
     def trainings(self) -> list[Trainings]:
         """The kinds of training, which differ in the files that they write."""
         read: set[str] = set()
@@ -238,14 +243,14 @@ class Graph:
             names = [stage.folder.split("/")[1] for stage in self.plan.stages.values() if stage.kind == "train"]
             read = sources(stage for stage in self.plan.stages.values() if stage.kind == "predict")
         else:
-            names = [path.parent.name for path in self.stages.glob("train/*/recipe.json")]
+            names = [path.parent.name for path in self.stages.glob(f"train/*/{disk.RECIPE}")]
         kinds: dict[str, list[str]] = {}
         for name in sorted(names):
             kinds.setdefault(name.partition("val-")[0] + "val", []).append(f"train/{name}")
         return [
             Trainings(
                 kind,
-                {name.partition(".")[0].replace("-", "_"): name for name in self.recipe(folders[0])["outputs"]},
+                self._paths("train", self.training_files(folders[0])),
                 last=not read & set(folders),
             )
             for kind, folders in kinds.items()
@@ -276,9 +281,17 @@ class Graph:
         begun = {f"{folder.parent.name}/{folder.name}" for folder in self.stages.glob("*/*")}
         lacking = {stage.folder: missing for stage in wanted if (missing := self.missing(stage, stage.folder in begun))}
         read, to_be_read = sources(wanted), sources(stage for stage in wanted if stage.folder in lacking)
-        ends = [f"{stage.folder}/stage.json" for stage in wanted if stage.folder not in read]
+        ends = [f"{stage.folder}/{disk.RECORD}" for stage in wanted if stage.folder not in read]
         gaps = [f"{folder}/{name}" for folder in lacking if folder not in to_be_read for name in lacking[folder]]
         return [f"{self.stages}/{path}" for path in dict.fromkeys([*ends, *gaps])]
+
+    def training_files(self, folder: str) -> dict[str, str]:
+        """The files that the training in `folder` writes, by name."""
+        recipe = self.recipe(folder)
+        return disk.training_outputs(recipe["settings"]["checkpoints"], disk.BEST in recipe["outputs"])
+
+    def _paths(self, kind: str, files: Mapping[str, str]) -> dict[str, str]:
+        return {name: f"{self.stages}/{kind}/{{stage}}/{file}" for name, file in files.items()}
 
     def missing(self, stage: Stage, begun: bool) -> list[str]:
         """The outputs of a stage that are not there: all, if it has not `begun` and so has no folder."""

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from stpp import disk
+
 Record = Mapping[str, Any]
 """The content of a `stage.json`."""
 
@@ -21,7 +23,7 @@ def checksum_in(record: Record, name: str) -> str:
     That of `stage.json` itself stands for all artifacts: it is over their checksums, since times differ in every run.
     """
     sums: Mapping[str, str] = record["sha256"]
-    if name == "stage.json":
+    if name == disk.RECORD:
         return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
     return sums[name]
 
@@ -67,7 +69,7 @@ class Staleness:
             except (KeyError, TypeError):
                 changed = True
             if changed:
-                yield f"{path if name != 'stage.json' else folder} was made anew with other bytes after this read it"
+                yield f"{path if name != disk.RECORD else folder} was made anew with other bytes after this read it"
             elif self.reason(folder):
                 yield f"{folder}, which it read, is stale"
 
@@ -80,7 +82,7 @@ def _read(record: Record | None) -> Mapping[str, str]:
 def record_in(stages: Path, folder: str) -> Record | None:
     """The record of the stage in `folder`, a path below `stages`; None if it is not finished, or cannot be read."""
     try:
-        record = json.loads((stages / folder / "stage.json").read_bytes())
+        record = json.loads((stages / folder / disk.RECORD).read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
@@ -94,7 +96,7 @@ def stale(folders: Iterable[str], record_of: Callable[[str], Record | None]) -> 
 
 def remedy(stages: Path, folders: Iterable[str]) -> str:
     """The command after which the workflow makes these stages anew."""
-    return f"rm {' '.join(shlex.quote(str(stages / folder / 'stage.json')) for folder in folders)}"
+    return f"rm {' '.join(shlex.quote(str(stages / folder / disk.RECORD)) for folder in folders)}"
 
 
 def as_text(stages: Path, found: Mapping[str, str]) -> str:

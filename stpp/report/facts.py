@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from stpp import disk
 from stpp.data.manifest import Row
 from stpp.report.table import read_by_image
 from stpp.runtime.stage import Stage, verified
@@ -84,17 +85,17 @@ def load(stage: Stage) -> Facts:
         config=settings["config"],
         runs=runs,
         shown=shown,
-        records={folder: json.loads((stages / folder / "stage.json").read_text()) for folder in folders},
+        records={folder: json.loads((stages / folder / disk.RECORD).read_text()) for folder in folders},
         table=json.loads(stage.input("table").read_text()),
-        histories={folder: pd.read_csv(verified(stages / folder / "metrics.csv")) for folder in of_kind("train")},
+        histories={folder: pd.read_csv(verified(stages / folder / disk.HISTORY)) for folder in of_kind("train")},
         evaluations={
-            folder: json.loads(verified(stages / folder / "metrics.json").read_text()) for folder in of_kind("evaluate")
+            folder: json.loads(verified(stages / folder / disk.METRICS).read_text()) for folder in of_kind("evaluate")
         },
         image_scores={
-            folder: read_by_image(verified(stages / folder / "images.csv")) for folder in folders if folder in rated
+            folder: read_by_image(verified(stages / folder / disk.IMAGES)) for folder in folders if folder in rated
         },
-        scores={folder: read_score_table(verified(stages / folder / "scores.csv")) for folder in of_kind("score")},
-        reliable={folder: read_list(verified(stages / folder / "reliable.txt")) for folder in selections},
+        scores={folder: read_score_table(verified(stages / folder / disk.SCORES)) for folder in of_kind("score")},
+        reliable={folder: read_list(verified(stages / folder / disk.RELIABLE)) for folder in selections},
         subsets={subset: stage.rows(subset) for subset in stage.recipe["data"]},
         fingerprints=stage.recipe["data"],
         classes=settings["classes"],

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from stpp import disk
 from stpp.report.look import MARKERS, NO_METADATA, look
 from stpp.report.table import read_by_image, score_correlation
 from stpp.runtime.stage import Runtime, Stage
@@ -34,14 +35,15 @@ Drawn = tuple[pd.DataFrame, Figure]
 
 def run(stage: Stage, runtime: Runtime) -> None:
     """Draw the chart of `stage`; writes `data.csv`, `chart.png` and `chart.svg`."""
+    files = disk.OUTPUTS["chart"]
     with mpl.rc_context(_STYLE):
         data, figure = CHARTS[stage.settings["chart"]](stage)
-        with stage.writing("data.csv") as path:
+        with stage.writing(files["data"]) as path:
             data.to_csv(path, index=False, lineterminator="\n")
         # Neither the date nor the version of the library is in the files.
-        with stage.writing("chart.png") as path:
+        with stage.writing(files["png"]) as path:
             figure.savefig(path, format="png", dpi=150, metadata={"Software": None})
-        with stage.writing("chart.svg") as path:
+        with stage.writing(files["svg"]) as path:
             figure.savefig(path, format="svg", metadata=NO_METADATA)
     stage.finish()
 

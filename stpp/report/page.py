@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from stpp import disk
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of
 from stpp.report.facts import Facts, load
@@ -43,7 +44,7 @@ def run(stage: Stage, runtime: Runtime) -> None:
         predict=predictor(stage, runtime),
         encoding=stage.settings["encoding"],
     )
-    with stage.writing("report.html") as path:
+    with stage.writing(disk.REPORT) as path:
         path.write_text(page(facts, gallery(facts, sources)), encoding="utf-8")
     stage.finish()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from stpp import disk
 from stpp.report.costs import experiment_costs, sharing
 from stpp.report.published import beside_ours, of_results, read_published
 from stpp.report.statistics import experiment_table, notes
@@ -34,14 +35,14 @@ def run(stage: Stage, runtime: Runtime) -> None:
     warnings = sorted({text for record in records.values() for text in record["warnings"]}) + declines(runs)
     for text in warnings:
         stage.warn(text)
-    with stage.writing("runs.csv") as path:
+    with stage.writing(disk.RUNS) as path:
         runs.to_csv(path, index=False, lineterminator="\n")
     with_costs = table.merge(experiment_costs(described, records), on="experiment")
-    with stage.writing("table.csv") as path:
+    with stage.writing(disk.TABLE) as path:
         with_costs.to_csv(path, index=False, lineterminator="\n")
-    with stage.writing("table.txt") as path:
+    with stage.writing(disk.TABLE_TEXT) as path:
         path.write_text(as_text(name, runs, with_costs, published, sharing(described, records), warnings))
-    with stage.writing("metrics.json") as path:
+    with stage.writing(disk.METRICS) as path:
         frames = {"experiments": table, "runs": runs} | ({} if published is None else {"published": published})
         content = {
             key: json.loads(frame.to_json(orient="records", double_precision=15)) for key, frame in frames.items()
@@ -82,7 +83,7 @@ def run_row(stages: Path, run: Mapping[str, Any]) -> dict[str, Any]:
             }
             break
     if f"{last}_val" in row:
-        validated = pd.read_csv(verified(stages / folders[last] / "metrics.csv"))["val_miou"]
+        validated = pd.read_csv(verified(stages / folders[last] / disk.HISTORY))["val_miou"]
         row |= {"val_last": validated.iloc[-1], "val_best": validated.max()}
     for role, metrics in evaluations.items():
         if role.startswith("labels"):
@@ -91,8 +92,8 @@ def run_row(stages: Path, run: Mapping[str, Any]) -> dict[str, Any]:
         groups = evaluations["stability-truth"]["groups"]
         row |= {group: groups[group]["miou"] for group in ("reliable", "unreliable") if group in groups}
         row["spearman"] = score_correlation(
-            read_by_image(verified(stages / folders["score"] / "scores.csv")),
-            read_by_image(verified(stages / folders["stability-truth"] / "images.csv")),
+            read_by_image(verified(stages / folders["score"] / disk.SCORES)),
+            read_by_image(verified(stages / folders["stability-truth"] / disk.IMAGES)),
         )
     return row
 
@@ -254,5 +255,5 @@ def percent(value: float, sign: bool = False) -> str:
 
 
 def _metrics(folder: Path) -> dict[str, Any]:
-    metrics: dict[str, Any] = json.loads(verified(folder / "metrics.json").read_text())
+    metrics: dict[str, Any] = json.loads(verified(folder / disk.METRICS).read_text())
     return metrics

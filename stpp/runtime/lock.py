@@ -24,11 +24,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from stpp import disk
 from stpp.errors import StppError
 from stpp.owner import known_dead, lives, signed
 from stpp.terminal import is_line
 
-FOLDER = ".locks"
+FOLDER = disk.LOCKS
 BEAT = 20.0
 """Seconds between two signs of life; `owner.SILENT` are many times as much."""
 FORGOTTEN = 86400.0

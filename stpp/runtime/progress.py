@@ -17,18 +17,16 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
+from stpp import disk
 from stpp.errors import StppError
 from stpp.files import aside, replacing, write_text
 
-UNFINISHED = "unfinished"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGXCPU)
 """What schedulers, people and a terminal that closes send to end a job: save and stop."""
-TOLD = "progress.json"
-"""In the folder for unfinished work: how far the stage is. No result depends on it."""
 BEGAN = time.monotonic()
 """About when this process began."""
 MOST_TOLD = 100_000
-"""Bytes of that file at most; a longer one was not written by a stage."""
+"""Bytes at most of the file that tells how far a stage is; a longer one was not written by a stage."""
 TELL_EVERY = 1.0
 """Least seconds between two writings of that file."""
 
@@ -130,7 +128,7 @@ class Teller:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / TOLD
+        self._path = folder / disk.PROGRESS
         self._content: dict[str, Any] = {}
         self._before = {"seconds": 0.0, "cpu_seconds": 0.0}
         self._written = -TELL_EVERY
@@ -164,7 +162,7 @@ class Teller:
 
 def progress_of(folder: Path) -> list[dict[str, Any]]:
     """What each job that works or worked on the unfinished work in `folder` has told last; several where shards do."""
-    return [told for path in sorted(folder.rglob(TOLD)) if (told := _told(path)) is not None]
+    return [told for path in sorted(folder.rglob(disk.PROGRESS)) if (told := _told(path)) is not None]
 
 
 def _told(path: Path) -> dict[str, Any] | None:

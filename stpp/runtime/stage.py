@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from stpp import disk
 from stpp.data.manifest import Row, fingerprint, manifest_path, read_manifest
 from stpp.errors import StppError
 from stpp.files import remove_leftovers, replacing, sha256, write_text
@@ -27,7 +28,7 @@ from stpp.plan.recipe import read_recipe
 from stpp.plan.staleness import Staleness, checksum_in, record_in, remedy
 from stpp.registry import PACKAGE
 from stpp.runtime.lock import hold_when_free
-from stpp.runtime.progress import UNFINISHED, spent
+from stpp.runtime.progress import spent
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Stage:
     def __init__(self, folder: Path, kind: str) -> None:
         self.folder = folder
         self.started = time.time()
-        recipe = read_recipe(folder / "recipe.json")
+        recipe = read_recipe(folder / disk.RECIPE)
         if recipe["stage"] != kind:
             raise StppError(f"{folder} holds a stage for `stpp {recipe['stage']}`, not for `stpp {kind}`; run that one")
         code = code_identity(kind, recipe["components"])
@@ -70,25 +71,25 @@ class Stage:
             )
         if recipe["identity"] != identity_of(recipe):
             raise StppError(
-                f"{folder / 'recipe.json'} was changed after it was written: its identity is not that of its content. "
+                f"{folder / disk.RECIPE} was changed after it was written: its identity is not that of its content. "
                 "Change the configuration instead; remove that file and run the workflow again"
             )
         self.recipe: Mapping[str, Any] = recipe
         self.settings: Mapping[str, Any] = recipe["settings"]
-        self.unfinished = folder / UNFINISHED
+        self.unfinished = folder / disk.UNFINISHED
         self._before = spent(self.unfinished)
-        self.events = self._results / "logs" / "tensorboard" / folder.name
+        self.events = self._results / disk.LOGS / disk.TENSORBOARD / folder.name
         self.warnings: list[str] = []
         self.read: dict[str, str] = {}
         """The checksums of the artifacts that were read so far, by their paths below the stages' folder."""
-        self._staleness = Staleness(cache(partial(record_in, self._results / "stages")))
+        self._staleness = Staleness(cache(partial(record_in, self._results / disk.STAGES)))
 
     def rows(self, subset: str) -> list[Row]:
         """The manifest of a subset that the stage reads. StppError if it is none, or not the one that was planned."""
         digest = self.recipe["manifests"].get(subset)
         if digest is None:
             raise StppError(
-                f"{self.folder / 'recipe.json'} does not say which manifest lists the {subset} images, because an "
+                f"{self.folder / disk.RECIPE} does not say which manifest lists the {subset} images, because an "
                 "earlier version wrote it; run the workflow again, which writes it anew"
             )
         path = manifest_path(self._results, subset, digest)
@@ -97,7 +98,7 @@ class Stage:
             raise StppError(
                 f"{path} does not list the {subset} images that {self.folder} was planned for: their fingerprint is "
                 f"{fingerprint(rows)[:16]}, expected {self.recipe['data'][subset][:16]}; remove "
-                f"{self.folder / 'recipe.json'} and run the workflow again"
+                f"{self.folder / disk.RECIPE} and run the workflow again"
             )
         return rows
 
@@ -137,7 +138,7 @@ class Stage:
         folder = real if real.parent.name == self.recipe["stage"] else self.folder.absolute()
         mark, waited = hold_when_free(folder.parents[1], str((folder / part).relative_to(folder.parents[1])))
         with mark:
-            read_recipe(self.folder / "recipe.json")  # the stage may have been removed meanwhile
+            read_recipe(self.folder / disk.RECIPE)  # the stage may have been removed meanwhile
             yield waited and self._made(part)
 
     def _made(self, part: str) -> bool:
@@ -161,7 +162,7 @@ class Stage:
         It ran as long as all processes that worked on it, also those that were stopped, and those of its shards.
         `facts` are further JSON values worth knowing, such as the device. Unfinished work is removed.
         """
-        outputs = [name for name in self.recipe["outputs"] if name != "stage.json"]
+        outputs = [name for name in self.recipe["outputs"] if name != disk.RECORD]
         record = {
             **self.recipe,
             **facts,
@@ -176,7 +177,7 @@ class Stage:
             "read": self.read,
             "sha256": {name: sha256(self.folder / name) for name in outputs},
         }
-        write_text(self.folder / "stage.json", json.dumps(record, indent=1) + "\n")
+        write_text(self.folder / disk.RECORD, json.dumps(record, indent=1) + "\n")
         shutil.rmtree(self.unfinished, ignore_errors=True)
         remove_leftovers(self.folder)
 
@@ -186,7 +187,7 @@ class Stage:
 
     def _reading(self, path: str) -> Path:
         """The artifact at `path` below the stages' folder, whose checksum is remembered."""
-        stages = self._results / "stages"
+        stages = self._results / disk.STAGES
         self.read[path] = checksum(stages / path)
         folder = path.rpartition("/")[0]
         if reason := self._staleness.reason(folder):
@@ -210,7 +211,7 @@ def checksum(path: Path) -> str:
     """The checksum of a `verified` artifact, as `checksum_in` gives it."""
     folder = path.parent
     rebuild = f"remove it and run the workflow again, or `stpp {folder.parent.name} {folder}`, which makes it anew"
-    record = folder / "stage.json"
+    record = folder / disk.RECORD
     if not path.is_file():
         found = "is no file" if path.exists() else "does not exist"
         raise StppError(f"{path} {found}; {rebuild.partition(' and ')[2]}")

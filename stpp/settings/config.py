@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, create_model, field_validator, model_validator
 
+from stpp import disk
 from stpp.methods import methods, names
 from stpp.registry import LAYOUTS, constant, modules
 from stpp.settings import Checkpoint, Precision, Probability, Section, WorkflowPath, setting
@@ -191,7 +192,7 @@ class Experiment(Section):
     methods: dict[str, Any] = setting({}, "Overrides of `methods`.")
 
 
-RESERVED = ("data", "logs", "stages", "weights")
+RESERVED = (disk.DATA, disk.LOGS, disk.STAGES, disk.WEIGHTS)
 """The folders below `results` that are no configuration's, whose names none may have, nor in other letters' case."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
 

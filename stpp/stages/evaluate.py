@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from stpp import disk
 from stpp.data.manifest import Row
 from stpp.data.reading import mask_of
 from stpp.labels import IGNORE
@@ -43,7 +44,7 @@ def evaluate_checkpoint(stage: Stage, runtime: Runtime) -> None:
     settings = stage.settings
     rows = followed(stage.rows(subset), stage.unfinished)
     confusion, images = evaluate_network(model.network, rows, settings["encoding"], settings["prediction"], device)
-    if subset == "val" and stage.recipe["inputs"]["checkpoint"].endswith("/best.pt"):
+    if subset == "val" and stage.recipe["inputs"]["checkpoint"].endswith(f"/{disk.BEST}"):
         stage.warn("the mIoU on val is too high, because val chose the checkpoint; only a test set tells")
     write(stage, {"subset": subset, **summary(confusion, model.classes, len(images))}, images, {})
     stage.finish(device=str(device), threads=runtime.threads)
@@ -70,9 +71,9 @@ def evaluate_labels(stage: Stage) -> None:
 
 def write(stage: Stage, report: Mapping[str, Any], images: Mapping[str, Confusion], groups: Mapping[str, str]) -> None:
     """Write `metrics.json` and `images.csv`."""
-    with stage.writing("metrics.json") as path:
+    with stage.writing(disk.METRICS) as path:
         path.write_text(json.dumps({**report, "warnings": stage.warnings}, indent=1, allow_nan=False) + "\n")
-    with stage.writing("images.csv") as path:
+    with stage.writing(disk.IMAGES) as path:
         write_images(images, groups, path)
 
 

@@ -1,4 +1,4 @@
-"""Pixel-level selection, the control to the selection of images: which pixels of each pseudo-label are reliable.
+"""The stage that keeps the reliable pixels of pseudo-labels: the control to the selection of images.
 
 The pseudo-labels of all images are kept, but for the pixels that are not reliable, which become 255. Reliable is a
 pixel on which all K checkpoints agree, or one of high confidence.
@@ -10,13 +10,30 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stpp import disk
 from stpp.errors import StppError
 from stpp.labels import IGNORE
+from stpp.runtime.stage import Runtime, Stage
 from stpp.store.alike import check_alike, masks_of
 from stpp.store.masks import MaskStore, MaskWriter
 
 Reliable = Callable[[str], NDArray[np.bool_]]
 """Which pixels of the image with this id are reliable: bool (H, W)."""
+
+
+def run(stage: Stage, runtime: Runtime) -> None:
+    """Write the pseudo-labels with 255 for all pixels but the reliable ones, as `masks.h5`."""
+    labels = MaskStore(stage.input("labels"))
+    if stage.settings["by"] == "agreement":
+        reliable = agreeing([MaskStore(path) for path in stage.inputs("masks")])
+    else:
+        reliable = confident(labels, stage.settings["confidence"])
+    with stage.writing(disk.MASKS) as path:
+        kept = keep_reliable(labels, reliable, stage.recipe["identity"], path)
+    left = MaskStore(stage.folder / disk.MASKS).class_pixels
+    if lost := [name for name, before, after in zip(labels.classes, labels.class_pixels, left) if before > after == 0]:
+        stage.warn(f"{stage.folder.name}: no pixel of the class {', '.join(lost)} is reliable")
+    stage.finish(images=len(labels), reliable_pixels=kept, pixels=sum(labels.class_pixels))
 
 
 def agreeing(stores: Sequence[MaskStore]) -> Reliable:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from stpp import disk
 from stpp.data.ahead import windows
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of
@@ -21,7 +22,7 @@ from stpp.runtime.process import settle
 from stpp.runtime.progress import Parts, Progress
 from stpp.runtime.stage import Runtime, Stage
 from stpp.stages.reuse import earlier_masks
-from stpp.stages.shards import finish, part_name, shard_folder, shard_rows
+from stpp.stages.shards import finish, shard_folder, shard_rows
 from stpp.store.checkpoint import Model, load_checkpoint
 from stpp.store.masks import MaskStore, MaskWriter, assemble, voc_palette
 
@@ -37,7 +38,7 @@ def run(stage: Stage, runtime: Runtime) -> None:
     rows = shard_rows(stage, runtime)
     device = pick_device(lease(runtime.gpus, runtime.device))
     model = load_checkpoint(stage.input("checkpoint"), device)
-    name = "masks.h5" if runtime.shards == 1 else part_name(runtime.shard, runtime.shards)
+    name = disk.MASKS if runtime.shards == 1 else disk.part_of_masks(runtime.shard, runtime.shards)
     folder = shard_folder(stage, runtime.shard, runtime.shards)
     with Progress(folder, stage.basis, runtime.save_minutes) as progress:
         saved = predict_in_parts(stage, rows, model, device, progress)

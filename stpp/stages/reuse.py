@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stpp import disk
 from stpp.data.manifest import Row
 from stpp.errors import StppError
 from stpp.plan.recipe import read_recipe
@@ -19,15 +20,15 @@ def earlier_masks(stage: Stage, rows: Sequence[Row]) -> dict[str, MaskStore]:
     same if name, size of the picture and size of the file are. A stage that cannot be read is passed over with a note.
     """
     found: dict[str, MaskStore] = {}
-    for record in sorted(stage.folder.parent.glob("*/stage.json")):
+    for record in sorted(stage.folder.parent.glob(f"*/{disk.RECORD}")):
         folder = record.parent
         if folder == stage.folder:
             continue
         try:
-            if _decides(read_recipe(folder / "recipe.json")) != _decides(stage.recipe):
+            if _decides(read_recipe(folder / disk.RECIPE)) != _decides(stage.recipe):
                 continue
             seen = {row.id: row for row in Stage(folder, "predict").rows("unlabeled")}
-            store = MaskStore(verified(folder / "masks.h5"))
+            store = MaskStore(verified(folder / disk.MASKS))
             ids = [row.id for row in rows if row.id in store and row.id not in found and _same(row, seen.get(row.id))]
         except StppError as error:
             print(f"{folder} is passed over: {error}", file=sys.stderr)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from stpp import disk
 from stpp.errors import StppError
 from stpp.labels import IGNORE
 from stpp.runtime.progress import Parts, Progress
@@ -41,7 +42,7 @@ def run(stage: Stage, runtime: Runtime) -> None:
         for store in stores:
             opened.enter_context(store)
         parts = compare_in_parts(stores, pairs(count, definition), progress)
-    with stage.writing("scores.csv") as path:
+    with stage.writing(disk.SCORES) as path:
         write_score_table(tables(stores[0], parts, count, definition), path)
     images = len(stores[0])
     if images > 1 and len({edge for part in parts for edge in edges(part, count, definition)}) == 1:

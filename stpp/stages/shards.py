@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from stpp import disk
 from stpp.data.manifest import Row
 from stpp.errors import StppError
 from stpp.runtime.progress import progress_of
@@ -27,8 +28,8 @@ def join(stage: Stage, runtime: Runtime) -> None:
     rows = listed_rows(stage)
     stage.input("checkpoint")
     _check_basis(stage, runtime.shards)
-    parts = [stage.folder / part_name(shard, runtime.shards) for shard in range(runtime.shards)]
-    with stage.writing("masks.h5") as path:
+    parts = [stage.folder / disk.part_of_masks(shard, runtime.shards) for shard in range(runtime.shards)]
+    with stage.writing(disk.MASKS) as path:
         assemble(parts, [row.id for row in rows], path)
     devices = {str(content["device"]) for content in progress_of(stage.unfinished) if "device" in content}
     finish(stage, device=", ".join(sorted(devices, reverse=True)), shards=runtime.shards, images=len(rows))
@@ -44,7 +45,7 @@ def _check_basis(stage: Stage, shards: int) -> None:
     for shard in range(shards):
         mark = shard_folder(stage, shard, shards) / "identity"
         if mark.exists() and mark.read_text() != stage.basis:
-            part = stage.folder / part_name(shard, shards)
+            part = stage.folder / disk.part_of_masks(shard, shards)
             raise StppError(
                 f"{part} was made from other bytes of {stage.recipe['inputs']['checkpoint']} than are there now; "
                 f"run the workflow again after `rm {shlex.quote(str(part))}`"
@@ -53,7 +54,7 @@ def _check_basis(stage: Stage, shards: int) -> None:
 
 def finish(stage: Stage, **facts: Any) -> None:
     """End the stage, with a warning where the masks are suspiciously poor."""
-    with MaskStore(stage.folder / "masks.h5") as store:
+    with MaskStore(stage.folder / disk.MASKS) as store:
         absent = [name for name, pixels in zip(store.classes, store.class_pixels) if not pixels]
         left = len(store.classes) - len(absent)
         images = len(store)
@@ -62,11 +63,6 @@ def finish(stage: Stage, **facts: Any) -> None:
     elif images and absent and stage.settings["tta"]:
         stage.warn(f"{stage.folder.name}: the pseudo-labels of {images} images lost the class {', '.join(absent)}")
     stage.finish(**facts)
-
-
-def part_name(shard: int, shards: int) -> str:
-    """File of one shard's masks, within the stage's folder."""
-    return f"parts/{shard}-of-{shards}.h5"
 
 
 def listed_rows(stage: Stage) -> list[Row]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from stpp import disk
 from stpp.data.augmentation import sample_rng
 from stpp.data.dataset import EpochBatches, Sample, TrainingSet, samples_of
 from stpp.data.manifest import Row
@@ -36,7 +37,6 @@ from stpp.runtime.stage import Runtime, Stage
 from stpp.scoring.metrics import mean_iou
 from stpp.store.checkpoint import save_checkpoint
 
-STATE_FILE = "training.pt"
 CHECK_EVERY = 20
 """Iterations between looks at the loss: on a GPU, each look waits for all that was queued."""
 
@@ -84,17 +84,17 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
     result = nets[online.result].module
     modules = {name: net.module for name, net in nets.items()}
     state = TrainingState(modules, result, make_optimizer(trained(nets), training), torch.zeros((), device=team.device))
-    save_at = {epochs * k // settings["checkpoints"]: f"checkpoint-{k}.pt" for k in range(1, settings["checkpoints"])}
+    save_at = {epochs * k // settings["checkpoints"]: disk.checkpoint(k) for k in range(1, settings["checkpoints"])}
 
     with (
         Progress(stage.unfinished, stage.basis, runtime.save_minutes, team.leads) as progress,
         explained(training_advice(role, training["batch_size"], training["crop"])),
-        Saver(progress.folder / STATE_FILE, team) as saver,
+        Saver(progress.folder / disk.TRAINING_STATE, team) as saver,
         Loading() as loading,
     ):
-        (saved,) = team.largest(team.leads and (progress.folder / STATE_FILE).exists())
+        (saved,) = team.largest(team.leads and (progress.folder / disk.TRAINING_STATE).exists())
         if saved:
-            state.load(progress.folder / STATE_FILE, team)
+            state.load(progress.folder / disk.TRAINING_STATE, team)
         events = Events(stage.events, state.history) if team.leads else None
         loader = DataLoader(
             dataset,
@@ -145,12 +145,12 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
     for name in save_at.values():
         with stage.writing(name) as path:
             shutil.copyfile(stage.unfinished / name, path)
-    save_checkpoint(stage.folder / "last.pt", result.state_dict(), settings, epochs, result.normalisation)
+    save_checkpoint(stage.folder / disk.LAST, result.state_dict(), settings, epochs, result.normalisation)
     if state.best:
         save_checkpoint(
-            stage.folder / "best.pt", state.best["state_dict"], settings, state.best["epoch"], result.normalisation
+            stage.folder / disk.BEST, state.best["state_dict"], settings, state.best["epoch"], result.normalisation
         )
-    with stage.writing("metrics.csv") as path:
+    with stage.writing(disk.HISTORY) as path:
         write_history(state.history, path)
     if all(row.get("counted") == 0 for row in state.history):
         stage.warn(NEVER_COUNTED)

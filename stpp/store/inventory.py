@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from stpp import disk
 from stpp.errors import shortened
 from stpp.plan.graph import flat
 
@@ -59,7 +60,7 @@ def role_of(folder: str) -> str:
     slug = found["slug"]
     if kind == "train":
         slug = re.sub(r"(-k\d+)?-(no)?val-.*", "", slug)
-    elif kind in ("select", "score"):
+    elif kind in ("select", "pixels", "score"):
         slug = re.sub(r"-?[\d.]+$|^k\d+$", "", slug)
     return f"{kind} {slug}".rstrip()
 
@@ -73,7 +74,7 @@ def seed_of(folder: str) -> int | None:
 def finished(stages: Path) -> dict[str, Record]:
     """The stages below `stages` that have ended, by folder. A `stage.json` that cannot be read is passed over."""
     found = {}
-    for path in sorted(stages.glob("*/*/stage.json")):
+    for path in sorted(stages.glob(f"*/*/{disk.RECORD}")):
         folder = str(path.parent.relative_to(stages))
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -99,6 +100,7 @@ PLACES = {
     "predict": {"tta": "labeling"},
     "score": {"definition": "selection.score"},
     "select": {"share": "selection.share", "by": "selection by", "seed": "seed"},
+    "pixels": {"by": "selection.pixels", "confidence": "selection.confidence"},
     "evaluate": {"encoding": "data"},
 }
 """Where the settings of a stage stand in the configuration, if not under the same name."""

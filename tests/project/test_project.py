@@ -14,6 +14,9 @@ from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from stpp import disk
+from stpp.plan import code
+
 PACKAGE = ROOT / "stpp"
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
 
@@ -27,6 +30,7 @@ def imports(module: str) -> set[str]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        names = [name for name in names if name != "stpp"]  # which is imported before whatever lies in it
         found |= {name if name.startswith("stpp") else name.split(".")[0] for name in names}
     return {name for name in found if not name.startswith("stpp") or name in MODULES or f"{name}.__init__" in MODULES}
 
@@ -44,7 +48,7 @@ BESIDE = ["data", "models", "scoring", "store", "runtime"]
 """Rooms on one floor: they know each other only as `NEIGHBOURS` says."""
 BELOW = ["plan", "methods", "settings"]
 """Rooms that those of `BESIDE` stand on, and each of them on those after it."""
-GROUND = {"description", "errors", "files", "labels", "owner", "registry", "section", "terminal", "wording"}
+GROUND = {"description", "disk", "errors", "files", "labels", "owner", "registry", "section", "terminal", "wording"}
 """The modules at the top of the package, which all may import."""
 
 FLOORS = [*([room] for room in ABOVE), BESIDE, *([room] for room in BELOW)]
@@ -179,6 +183,23 @@ def test_looking_at_results_starts_fast(modules: str, heavy: set[str]) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_the_names_of_files_and_folders_of_results_stand_in_one_module() -> None:
+    artifacts = {name for kind in disk.OUTPUTS for name in disk.outputs(kind).values()}
+    files = {*artifacts, *disk.training_outputs(4, True).values(), disk.RECIPE, disk.TRAINING_STATE, disk.PROGRESS}
+    files |= {disk.CONFIG, disk.INSPECTED, disk.CHECKED}
+    folders = {disk.STAGES, disk.DATA, disk.LOGS, disk.WEIGHTS, disk.UNFINISHED, disk.TENSORBOARD, disk.LOCKS}
+    assert list(disk.OUTPUTS) == [kind for kind in code.MODULES if kind != "train"]
+    for path in (path for path in MODULES.values() if path != PACKAGE / "disk.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        said = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}  # docstrings
+        texts = {str(node.value) for node in nodes if isinstance(node, ast.Constant) and id(node) not in said}
+        assert not {text for text in texts if " " not in text and text.rpartition("/")[2] in files}, path
+        joined = [node.right for node in nodes if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)]
+        assert not {node.value for node in joined if isinstance(node, ast.Constant)} & folders, path
+    for path in (ROOT / "rules").glob("*.smk"):
+        assert not {name for name in files if re.search(rf"(?<![\w.-]){re.escape(name)}", path.read_text())}, path
+
+
 def test_rules_hold_no_logic() -> None:
     for path in (ROOT / "rules").glob("*.smk"):
         text = path.read_text()
@@ -288,6 +309,6 @@ def test_code_is_what_is_executed(edit: str, changes: bool, tmp_path: Path) -> N
     assert (before != after) == changes
     if changes:
         same = {stage for stage, code in eval(before).items() if eval(after)[stage] == code}
-        assert same == {"table", "chart"}, "masks.py belongs to all stages but these"
+        assert same == {"select", "table", "chart"}, "masks.py belongs to all stages but these"
     module.write_text(original)
     assert identities() == before

@@ -25,7 +25,7 @@ from pathlib import Path
 import yaml
 from runs import artifacts, differences, finish, processes_in, small_demo, start
 
-from stpp.runtime.progress import TOLD
+from stpp.disk import PROGRESS
 
 INTERVAL = 1.5
 """Seconds between saves of `small_demo`."""
@@ -211,7 +211,7 @@ def last_saved(stage: Path) -> int:
     """
     times = [0]
     for folder, _, names in os.walk(stage / "unfinished"):  # which passes over what vanishes meanwhile
-        for name in set(names) - {TOLD}:  # which only says how far it is
+        for name in set(names) - {PROGRESS}:  # which only says how far it is
             with suppress(FileNotFoundError):
                 times.append(Path(folder, name).stat().st_mtime_ns)
     return max(times)

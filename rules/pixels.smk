@@ -1,0 +1,23 @@
+# The reliable pixels of pseudo-labels, the control to the selection of images.
+
+
+rule pixels:
+    input:
+        unpack(GRAPH.reads("pixels")),
+    output:
+        **GRAPH.writes("pixels"),
+    log:
+        f"{LOGS}/pixels/{{stage}}.log",
+    benchmark:
+        f"{LOGS}/pixels/{{stage}}.tsv"
+    priority: LONG_CHAIN
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        **asks(memory=2000, minutes=60),
+    params:
+        folder=subpath(output[0], parent=True),
+    message:
+        "Selecting {wildcards.stage}"
+    shell:
+        "stpp pixels {params.folder:q} >{log:q} 2>&1"

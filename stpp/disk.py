@@ -1,0 +1,80 @@
+"""What lies where on disk: the names of all files and folders of results.
+
+It stands on the ground, beside `files`, because rooms that do not know each other use the same names: the plan and the
+rules say what a stage writes, stages and report write and read it, and commands look for it. A name cannot change the
+bytes of a result, so this module is no part of a stage's code.
+
+    RESULTS/data/                 what is known of the images
+    RESULTS/logs/                 what jobs say
+    RESULTS/weights/              initial weights of encoders
+    RESULTS/stages/KIND/NAME/     one stage: its recipe, its artifacts, and its record once they are whole
+    RESULTS/NAME/                 what people look at: links to the stages of one configuration
+"""
+
+STAGES, DATA, LOGS, WEIGHTS = "stages", "data", "logs", "weights"
+"""The folders of results that belong to no configuration."""
+TENSORBOARD = "tensorboard"
+"""In the logs."""
+LOCKS = ".locks"
+"""In the folder of stages: marks of those who are at work."""
+INSPECTED, CHECKED = "cache.json", "checked.json"
+"""What is known of images, in the data, and of files with weights, beside these."""
+CONFIG = "config.json"
+"""The configuration whose links these are."""
+
+# Every stage.
+RECIPE, RECORD = "recipe.json", "stage.json"
+"""What decides its result; and, written last, what it is that is done."""
+UNFINISHED = "unfinished"
+"""A folder in that of a stage: its saved work until it is done."""
+PROGRESS = "progress.json"
+TRAINING_STATE = "training.pt"
+"""In that folder."""
+
+# Artifacts.
+BEST, LAST = "best.pt", "last.pt"
+HISTORY = "metrics.csv"
+"""Losses and validation of each epoch of a training."""
+MASKS = "masks.h5"
+SCORES = "scores.csv"
+RELIABLE, UNRELIABLE = "reliable.txt", "unreliable.txt"
+METRICS, IMAGES = "metrics.json", "images.csv"
+"""Of an evaluation, as a whole (of a table, too) and of each image."""
+TABLE, TABLE_TEXT, RUNS = "table.csv", "table.txt", "runs.csv"
+REPORT = "report.html"
+
+OUTPUTS = {
+    "predict": {"masks": MASKS},
+    "score": {"scores": SCORES},
+    "select": {"reliable": RELIABLE, "unreliable": UNRELIABLE},
+    "pixels": {"masks": MASKS},
+    "evaluate": {"metrics": METRICS, "images": IMAGES},
+    "table": {"table": TABLE, "runs": RUNS, "text": TABLE_TEXT, "metrics": METRICS},
+    "chart": {"data": "data.csv", "png": "chart.png", "svg": "chart.svg"},
+    "report": {"page": REPORT},
+}
+"""The artifacts of each kind of stage by name, but for trainings, which differ in their checkpoints."""
+
+
+def outputs(kind: str) -> dict[str, str]:
+    """The files that a stage of this kind writes, by name; the record is the last."""
+    return {**OUTPUTS[kind], "record": RECORD}
+
+
+def training_outputs(checkpoints: int, validates: bool) -> dict[str, str]:
+    """The files that a training writes, by name: so many `checkpoints`, the last of them `last`; the best network where
+    it `validates`; the record is the last.
+    """
+    earlier = {f"checkpoint_{k}": checkpoint(k) for k in range(1, checkpoints)}
+    best = {"best": BEST} if validates else {}
+    return {**earlier, **best, "last": LAST, "history": HISTORY, "record": RECORD}
+
+
+def checkpoint(which: str | int) -> str:
+    """The file of a checkpoint: `best`, `last`, or number k of a training, from 1."""
+    return f"checkpoint-{which}.pt" if isinstance(which, int) else f"{which}.pt"
+
+
+def part_of_masks(shard: int | str, shards: int | str) -> str:
+    """The file, in a stage's folder, of the masks of one job of several, number 0 to `shards` - 1."""
+    return f"parts/{shard}-of-{shards}.h5"
