@@ -15,7 +15,7 @@ localrules:
 
 rule teacher:
     input:
-        lambda wildcards: GRAPH.files("train", role="teacher"),
+        lambda wildcards: GRAPH.files("train", phase=0),
     message:
         "The teachers are there"
 

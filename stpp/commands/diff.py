@@ -15,6 +15,7 @@ from stpp import disk
 from stpp.commands.agreement import by_class, compare_stores, share_that_differs
 from stpp.errors import StppError
 from stpp.plan.graph import Run
+from stpp.plan.parts import folders, networks, result, result_evaluation
 from stpp.plan.recipe import read_recipe
 from stpp.report.table import run_row
 from stpp.runtime.stage import verified
@@ -27,9 +28,8 @@ from stpp.wording import columns, listed, markdown
 class Side:
     """One of the two that are compared.
 
-    `runs` are its finished runs by name, each with `experiment`, `seed`, `method` and `stages` (role -> folder below
-    `stages`, in the order of the method). `unfinished` are the roles that the other runs lack, by name. A name is that
-    of the run's folder, such as seed0 or seed0-partition1.
+    `runs` are its finished runs by name, as in `stpp.plan.parts`; their folders lie below `stages`. `unfinished` are
+    the parts that the other runs lack, by name. A name is that of the run's folder, such as seed0 or seed0-partition1.
     """
 
     folder: Path
@@ -55,7 +55,7 @@ def side_of(folder: Path) -> Side:
     table = (target_of(shown) or shown).parent
     try:
         planned = read_recipe(table / disk.RECIPE)["settings"]["runs"]
-        runs = {Run(**run).name: run for run in planned if run["experiment"] == experiment.name}
+        runs = {Run(**run).name: run for run in planned if run["experiment"] == experiment.name and folders(run)}
     except (StppError, KeyError, TypeError):
         runs = {}
     if alone:
@@ -65,15 +65,17 @@ def side_of(folder: Path) -> Side:
             f"{folder} is no experiment; give a folder results/NAME/experiments/EXPERIMENT, or one of its runs, seed0"
         )
     stages = table.parent.parent
-    unfinished = {
-        name: lacking
-        for name, run in runs.items()
-        if (lacking := [role for role, stage in run["stages"].items() if not (stages / stage / disk.RECORD).exists()])
-    }
+    unfinished = {name: lacking for name, run in runs.items() if (lacking := _lacking(stages, run))}
     if len(unfinished) == len(runs):
         lacking = next(iter(unfinished.values()))
         raise StppError(f"no run in {folder} is finished: {listed(lacking)} still to do; run the workflow first")
     return Side(folder, stages, {name: run for name, run in runs.items() if name not in unfinished}, unfinished)
+
+
+def _lacking(stages: Path, run: Mapping[str, Any]) -> list[str]:
+    """The names of the parts of a run that are not done."""
+    parts = run["stages"].items()
+    return [name for name, part in parts if not (stages / part["folder"] / disk.RECORD).exists()]
 
 
 def compare(a: Side, b: Side) -> dict[str, Any]:
@@ -106,7 +108,7 @@ def other_recipes(a: Side, b: Side) -> dict[str, Any]:
 
     A setting that one side does not have lacks there. Seeds do not count: of each side the first run is looked at.
     """
-    records = [[_record(side, stage) for stage in _first(side)["stages"].values()] for side in (a, b)]
+    records = [[_record(side, stage) for stage in folders(_first(side))] for side in (a, b)]
     settings = [{"method": side.method} | merged_settings(found) for side, found in zip((a, b), records)]
     data = [{subset: digest for record in found for subset, digest in record["data"].items()} for found in records]
     code = [{record["stage"]: record["code"] for record in found} for found in records]
@@ -149,9 +151,9 @@ def class_ious(side: Side, name: str, row: Mapping[str, Any]) -> dict[str, float
     """IoU of each class for the result of a run, in [0, 1]; empty without a val and a test set."""
     if "subset" not in row:
         return {}
-    stages = side.runs[name]["stages"]
-    last = [role for role, stage in stages.items() if stage.startswith("train/")][-1]
-    metrics = json.loads(verified(side.stages / stages[f"{last}-{row['subset']}"] / disk.METRICS).read_text())
+    folder = result_evaluation(side.runs[name])
+    assert folder is not None  # the row has a subset
+    metrics = json.loads(verified(side.stages / folder / disk.METRICS).read_text())
     return {class_: value for class_, value in metrics["iou"].items() if value is not None}
 
 
@@ -205,8 +207,9 @@ def compare_labels(a: Side, b: Side) -> dict[str, Any] | None:
 
 def label_stores(side: Side, name: str) -> list[Path]:
     """The stores of pseudo-labels that the last network of a run learned from; none for a teacher alone."""
-    last = [stage for stage in side.runs[name]["stages"].values() if stage.startswith("train/")][-1]
-    return [verified(side.stages / path) for path in _record(side, last)["inputs"].get("labels", [])]
+    run = side.runs[name]
+    record = _record(side, networks(run)[result(run)])
+    return [verified(side.stages / path) for path in record["inputs"].get("labels", [])]
 
 
 # --- for people -------------------------------------------------------------------------------------------------------

@@ -16,8 +16,6 @@ from stpp.store.inventory import (
     code_shown,
     finished,
     missing_outputs,
-    role_of,
-    seed_of,
     shown,
 )
 from stpp.wording import columns, counted, duration, listed, repeat_name
@@ -33,6 +31,7 @@ class Task:
     """
 
     folder: str
+    role: str
     reasons: tuple[str, ...]
     sources: tuple[str, ...]
     seconds: float | None
@@ -70,15 +69,15 @@ def forecast(plan: Plan, stages: Path) -> Forecast:
         wanted = Record(folder, plan.stages[folder].recipe())
         if folder in known:
             reason = f"{', '.join(lacking)} is no longer there"
-            tasks.append(Task(folder, (reason,), (), known[folder].facts["seconds"], True))
+            tasks.append(Task(folder, wanted.role, (reason,), (), known[folder].facts["seconds"], True))
         elif nearest := nearest_of(wanted, by_role.get(wanted.role, [])):
             factor = work(wanted.recipe["settings"]) / work(nearest.recipe["settings"])
-            reasons, sources = tuple(differences(nearest, wanted)), other_sources(nearest, wanted)
-            tasks.append(Task(folder, reasons, sources, factor * nearest.facts["seconds"], factor == 1))
+            reasons, sources = tuple(differences(nearest, wanted)), other_sources(nearest, wanted, plan)
+            tasks.append(Task(folder, wanted.role, reasons, sources, factor * nearest.facts["seconds"], factor == 1))
         else:
             typical = seconds.get(wanted.recipe["stage"])
             reason = "the first of its kind"
-            tasks.append(Task(folder, (reason,), (), median(typical) if typical else None, False))
+            tasks.append(Task(folder, wanted.role, (reason,), (), median(typical) if typical else None, False))
     done = [folder for folder in plan.stages if folder not in missing]
     records = {folder: record.facts for folder, record in known.items()}
     return Forecast(done, tasks, stale(done, records.get))
@@ -89,7 +88,7 @@ def nearest_of(wanted: Record, candidates: Sequence[Record]) -> Record | None:
     latest. None without candidates."""
     return min(
         sorted(candidates, key=lambda record: str(record.facts.get("started", "")), reverse=True),
-        key=lambda record: (len(record.marks ^ wanted.marks), seed_of(record.folder) != seed_of(wanted.folder)),
+        key=lambda record: (len(record.marks ^ wanted.marks), record.recipe.get("seed") != wanted.recipe["seed"]),
         default=None,
     )
 
@@ -120,10 +119,11 @@ def differences(before: Record, after: Record) -> Iterator[str]:
         yield f"no longer wanted: {listed(removed)}"
 
 
-def other_sources(before: Record, after: Record) -> tuple[str, ...]:
+def other_sources(before: Record, after: Record, plan: Plan) -> tuple[str, ...]:
     """The roles of the stages that `after` reads and `before` does not."""
     old, new = ([path.rpartition("/")[0] for path in flat(record.recipe["inputs"])] for record in (before, after))
-    return tuple(dict.fromkeys(role_of(folder) for folder in new if folder not in old))
+    sources = (Record(folder, plan.stages[folder].recipe()) for folder in new if folder not in old)
+    return tuple(dict.fromkeys(source.role for source in sources))
 
 
 # --- for people -------------------------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def as_text(name: str, found: Forecast) -> str:
         return f"{name}: nothing would run; all {counted(len(found.done), 'stage')} are there.\n"
     roles: dict[str, list[Task]] = {}
     for task in found.tasks:
-        roles.setdefault(role_of(task.folder), []).append(task)
+        roles.setdefault(task.role, []).append(task)
     rows = [["would run", "", "time", "why"]]
     for role, tasks in roles.items():
         first, *more = _why(tasks)

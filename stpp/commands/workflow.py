@@ -330,9 +330,9 @@ def _write_view(config: Config, plan: Plan) -> None:
     results = Path(config.results)
     view = results / plan.name
     links = {
-        view / "experiments" / run.experiment / run.name / role: folder
+        view / "experiments" / run.experiment / run.name / name: part.folder
         for run in plan.runs
-        for role, folder in run.stages.items()
+        for name, part in run.stages.items()
     }
     for folder in (plan.table, plan.report):
         outputs = [output for output in plan.stages[folder].outputs if output != disk.RECORD]

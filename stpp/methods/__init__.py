@@ -63,7 +63,7 @@ class Method:
     """What a configuration, the plan, the workflow, the report and the documentation know of a method.
 
     `summary` is a noun phrase that ends a sentence "It is ...". `plan(graph)` adds the stages of one run to a
-    `stpp.plan.methodgraph.MethodGraph`, and gives their folders by role, in the order of the method; without it, they
+    `stpp.plan.methodgraph.MethodGraph`, and gives its parts by name, in the order of the method; without it, they
     are one `online` training and its evaluations. `settings` are its own, in the section `methods.<name>`. `unlabeled`
     says which unlabeled images its smallest training needs; `truth`, that it reads their true masks; `teacher`, that it
     trains one on labeled images alone.
@@ -71,16 +71,16 @@ class Method:
 
     name: str
     summary: str
-    plan: Callable[[Any], dict[str, str]] | None = None
+    plan: Callable[[Any], dict[str, Any]] | None = None
     unlabeled: Literal["none", "reliable", "all"] = "all"
     truth: bool = False
     teacher: bool = True
     settings: type[Section] | None = None
     online: Online | None = None
 
-    def stages(self, graph: Any) -> dict[str, str]:
-        """The folders by role of the stages of one run, which are added to a `stpp.plan.methodgraph.MethodGraph`."""
-        found: dict[str, str] = self.plan(graph) if self.plan else graph.online(self)
+    def stages(self, graph: Any) -> dict[str, Any]:
+        """The parts of one run by name, whose stages are added to a `stpp.plan.methodgraph.MethodGraph`."""
+        found: dict[str, Any] = self.plan(graph) if self.plan else graph.online(self)
         return found
 
     @property

@@ -7,7 +7,7 @@ from stpp.methods import Method
 NAMES = ("pixel",)
 
 
-def plan(graph: Any) -> dict[str, str]:
+def plan(graph: Any) -> dict[str, Any]:
     """The teacher, and two phases: on the reliable pixels of its labels, then on all."""
     run, teacher = graph.teacher()
     return graph.phases(run, graph.two_phases_of_pixels(teacher, run))

@@ -7,7 +7,7 @@ from stpp.methods import Method
 NAMES = ("plain",)
 
 
-def plan(graph: Any) -> dict[str, str]:
+def plan(graph: Any) -> dict[str, Any]:
     """The teacher, its labels of all unlabeled images, and the student that is trained on them."""
     run, teacher = graph.teacher()
     return graph.phases(run, [graph.only_phase(teacher, weak_only=True)], weak_only=True)

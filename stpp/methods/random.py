@@ -7,7 +7,7 @@ from stpp.methods import Method
 NAMES = ("random",)
 
 
-def plan(graph: Any) -> dict[str, str]:
+def plan(graph: Any) -> dict[str, Any]:
     """The teacher, and two phases: on a random part of the unlabeled images, then on all."""
     run, teacher = graph.teacher()
     return graph.phases(run, graph.two_phases(teacher, graph.select_random(), run))

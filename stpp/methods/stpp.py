@@ -7,7 +7,7 @@ from stpp.methods import Method
 NAMES = ("st++",)
 
 
-def plan(graph: Any) -> dict[str, str]:
+def plan(graph: Any) -> dict[str, Any]:
     """The teacher, the stability of its masks, and two phases: on the reliable images, then on all."""
     run, teacher = graph.teacher()
     return graph.phases(run, graph.two_phases(teacher, graph.select_stable(teacher, run), run))

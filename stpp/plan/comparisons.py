@@ -9,13 +9,11 @@ from typing import Any
 
 from stpp import disk
 from stpp.methods import method
+from stpp.plan.parts import Run, evaluations, networks, networks_in_order, of_kind, score, score_quality, selection
 from stpp.settings.config import Config
 
 STRONG = ("jitter", "grayscale", "blur", "cutout")
 """The parts of the strong augmentation."""
-
-Row = Mapping[str, Any]
-"""One run: `experiment`, `partition`, `seed`, `method`, and `stages`, the folders by role."""
 
 
 def baselines(config: Config, resolve: Callable[[Config, str], Config]) -> dict[str, str]:
@@ -38,66 +36,65 @@ def baselines(config: Config, resolve: Callable[[Config, str], Config]) -> dict[
     return {name: found[name] for name in config.experiments}
 
 
-def charts(rows: Sequence[Row], settings_of: Callable[[str], Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def charts(rows: Sequence[Run], settings_of: Callable[[str], Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """The charts for which the runs will have data, by name: what of the runs is in each.
 
     `settings_of` is asked for the settings of trainings, by folder. Of experiments that agree on what a chart shows,
     the first one is in it.
 
     - `augmentations`: `rows`, the `experiment` and `label` of each set of strong augmentations
-    - `pseudo-labels`, `phases`, `iterations`: `experiments`
+    - `pseudo-labels`, `phases`: `experiments`
+    - `iterations`: `experiments`, and the names of their `networks` in the order of the phases
     - `stability`: `runs`, all of some experiments, without their stages; `scores` and `images`, the files of each
     """
-    experiments: dict[str, Row] = {}
+    experiments: dict[str, Run] = {}
     for row in rows:
         experiments.setdefault(row["experiment"], row)
-    measured = [row for row in experiments.values() if any(role.endswith(("-val", "-test")) for role in row["stages"])]
-    rated = [row for row in experiments.values() if "stability-truth" in row["stages"]]
-    chains = {row["experiment"]: trainings(row) for row in measured}
-    scored = distinct(rated, "score")
+    measured = [row for row in experiments.values() if evaluations(row, "val") or evaluations(row, "test")]
+    rated = [row for row in experiments.values() if score_quality(row)]
+    chains = {row["experiment"]: list(networks(row).values()) for row in measured}
+    scored = distinct(rated, score)
     shown = [row for row in rows if row["experiment"] in scored]
     found: dict[str, dict[str, Any]] = {
         "augmentations": {"rows": augmentations(measured, settings_of)},
-        "pseudo-labels": {"experiments": distinct(rated, "select")},
+        "pseudo-labels": {"experiments": distinct(rated, selection)},
         "phases": {"experiments": [name for name, chain in chains.items() if len(chain) == 3]},
         "iterations": {
             "experiments": [
                 name
                 for name, chain in chains.items()
                 if len(chain) > 3 and not any(other[: len(chain)] == chain != other for other in chains.values())
-            ]
+            ],
+            "networks": list(networks_in_order(measured)),
         },
         "stability": {
             "runs": [{key: row[key] for key in ("experiment", "partition", "seed")} for row in shown],
-            "scores": [f"{row['stages']['score']}/{disk.SCORES}" for row in shown],
-            "images": [f"{row['stages']['stability-truth']}/{disk.IMAGES}" for row in shown],
+            "scores": [f"{score(row)}/{disk.SCORES}" for row in shown],
+            "images": [f"{score_quality(row)}/{disk.IMAGES}" for row in shown],
         },
     }
     return {chart: contents for chart, contents in found.items() if all(contents.values())}
 
 
-def trainings(row: Row) -> list[str]:
-    """The folders of the trainings of a run, in their order: the teacher, then the student of each phase."""
-    return [folder for folder in row["stages"].values() if folder.startswith("train/")]
-
-
-def distinct(rows: Sequence[Row], role: str) -> list[str]:
-    """The experiments, of those that share the stage of this role the first one."""
+def distinct(rows: Sequence[Run], stage: Callable[[Run], str | None]) -> list[str]:
+    """The experiments, of those that share a stage the first one; those that have none are left out."""
     names: dict[str, str] = {}
     for row in rows:
-        names.setdefault(row["stages"][role], row["experiment"])
+        if folder := stage(row):
+            names.setdefault(folder, row["experiment"])
     return list(names.values())
 
 
-def augmentations(rows: Sequence[Row], settings_of: Callable[[str], Mapping[str, Any]]) -> list[dict[str, str]]:
+def augmentations(rows: Sequence[Run], settings_of: Callable[[str], Mapping[str, Any]]) -> list[dict[str, str]]:
     """The experiments with one phase that differ in nothing but which parts of the strong augmentation are used.
 
     Empty unless one with all four parts is there, and one with one or three of them. Of several such groups, the first.
     """
     groups: dict[str, dict[tuple[str, ...], str]] = {}
     for row in rows:
-        if len(trainings(row)) == 2:
-            parts, rest = _strong_parts(settings_of(trainings(row)[1]), row["stages"]["labels"])
+        trained, labels = list(networks(row).values()), list(of_kind(row, "labels").values())
+        if len(trained) == 2:
+            parts, rest = _strong_parts(settings_of(trained[1]), labels[0])
             groups.setdefault(rest, {}).setdefault(parts, row["experiment"])
     for members in groups.values():
         if STRONG in members and any(len(parts) in (1, 3) for parts in members):

@@ -9,9 +9,11 @@ from typing import Any
 
 from stpp import disk
 from stpp.methods import method
-from stpp.plan.comparisons import Row, baselines, charts
+from stpp.plan.comparisons import baselines, charts
 from stpp.plan.graph import CodeOf, Plan, Run, Stage
 from stpp.plan.methodgraph import MethodGraph
+from stpp.plan.parts import Run as Row
+from stpp.plan.parts import folders, score
 from stpp.settings.config import Config
 
 
@@ -69,7 +71,7 @@ def _table(
         "published": published["identity"] if published else None,
     }
     files = {"published": published["path"]} if published else {}
-    ended = sorted({f"{folder}/{disk.RECORD}" for run in runs for folder in run["stages"].values()})
+    ended = sorted({f"{folder}/{disk.RECORD}" for run in runs for folder in folders(run)})
     return Stage("table", name, settings, {}, {"stages": ended}, tuple(disk.outputs("table").values()), code, files)
 
 
@@ -90,8 +92,8 @@ def _charts(
 
 def _report(config: Config, runs: Sequence[Row], graphs: Sequence[MethodGraph], table: Stage, code_of: CodeOf) -> Stage:
     """The page; its pictures are of one run: the first one with scores, else that of the last experiment."""
-    shown = next((i for i, run in enumerate(runs) if "score" in run["stages"]), len(runs) - len(config.seeds))
-    pictures, artifacts = graphs[shown].pictures(runs[shown]["stages"])
+    shown = next((i for i, run in enumerate(runs) if score(run)), len(runs) - len(config.seeds))
+    pictures, artifacts = graphs[shown].pictures(runs[shown])
     changed = config.model_dump(mode="json", exclude={"results", "runtime"}, exclude_defaults=True)
     settings = {"name": config.name, "runs": runs, "config": changed, "shown": shown, **pictures}
     inputs = {"table": f"{table.folder}/{disk.METRICS}", "stages": table.inputs["stages"], **artifacts}

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from stpp.plan.identity import identity_of
+from stpp.plan.parts import Part
 
 Recipe = dict[str, Any]
 CodeOf = Callable[[str, tuple[str, ...]], str]
@@ -24,9 +25,11 @@ class Stage:
 
     `data` maps subsets to fingerprints. `inputs` maps names to artifacts of other stages, as paths below
     `<results>/stages` (one, or a list). `files` are paths of files that are no artifacts, whose content `settings`
-    already identifies. `manifests` maps the same subsets to the SHA-256 of their manifests, which say where the files
-    lie; that is no part of the identity. `outputs` are file names within the folder. `components` are the modules whose
-    code counts beside that of the stage itself.
+    already identifies. `role` is its part in the method, such as `student-phase1`; a stage that gathers many runs has
+    neither that nor a `seed`. `labeler` says for pseudo-labels whether a teacher or a student makes them. `manifests`
+    maps the same subsets to the SHA-256 of their manifests, which say where the files lie; that is no part of the
+    identity. `outputs` are file names within the folder. `components` are the modules whose code counts beside that
+    of the stage itself.
     """
 
     kind: str
@@ -39,6 +42,9 @@ class Stage:
     files: Mapping[str, str] = field(default_factory=dict)
     manifests: Mapping[str, str] = field(default_factory=dict)
     components: tuple[str, ...] = ()
+    role: str = ""
+    seed: int | None = None
+    labeler: str = ""
 
     @cached_property
     def identity(self) -> str:
@@ -52,7 +58,8 @@ class Stage:
 
     def recipe(self) -> Recipe:
         """What the stage's command needs to know, as JSON."""
-        return {"stage": self.kind, "identity": self.identity, **self._content()}
+        told = {"role": self.role, "seed": self.seed, "labeler": self.labeler}
+        return {"stage": self.kind, "identity": self.identity, **self._content(), **told}
 
     def _content(self) -> Recipe:
         return {
@@ -70,7 +77,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Run:
-    """One experiment on one partition with one seed: the folders of its stages by their roles.
+    """One experiment on one partition with one seed: its stages by the names that people see.
 
     Partitions are numbered from 1; 0 is that of the data's own settings.
     """
@@ -79,7 +86,7 @@ class Run:
     partition: int
     seed: int
     method: str
-    stages: Mapping[str, str]
+    stages: Mapping[str, Part]
 
     @property
     def name(self) -> str:

@@ -4,27 +4,31 @@ Pure: no files, no torch.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from stpp import disk
 from stpp.methods import Method
 from stpp.plan.graph import CodeOf, Recipe, Stage
+from stpp.plan.parts import Part, Run, networks, of_kind, result
 from stpp.registry import DECODERS, ENCODERS, METHODS, modules
 from stpp.settings.config import Config
 from stpp.settings.training import Augmentation, Training
 
+Parts = dict[str, Part]
+"""The stages of one run by the names that people see, in the order of the method."""
+
 
 class Phase(NamedTuple):
-    """One training of a student: the role of the labels that were made for it, these, the student, and its name.
+    """One training of a student: the name and the part of the labels that were made for it, the student, and a slug.
 
-    The name is that of the student's evaluations. It does not depend on how many phases follow, so that experiments
+    The slug is that of the student's evaluations. It does not depend on how many phases follow, so that experiments
     with more and with fewer of them share these stages.
     """
 
-    role: str
-    labels: str
-    student: str
     name: str
+    labels: Part
+    student: str
+    slug: str
 
 
 class MethodGraph:
@@ -60,65 +64,74 @@ class MethodGraph:
 
     # --- what the files of methods put together -----------------------------------------------------------------------
 
-    def teacher(self) -> tuple[dict[str, str], str]:
-        """The beginning of a run, a teacher and its evaluations by role; and the folder of the teacher."""
+    def teacher(self) -> tuple[Parts, str]:
+        """The beginning of a run, a teacher and its evaluations; and the folder of the teacher."""
         teacher = self.train_teacher()
-        return {"teacher": teacher, **self.evaluations("teacher", "teacher", teacher)}, teacher
+        return self.trained("teacher", Part(teacher, "network", "teacher"), "teacher"), teacher
 
-    def phases(self, run: dict[str, str], phases: list[Phase], *, weak_only: bool = False) -> dict[str, str]:
+    def trained(self, name: str, network: Part, slug: str) -> Parts:
+        """A network, as a part of this name, and its evaluations, whose stages' names begin with `slug`."""
+        return {name: network, **self.evaluations(name, network, slug)}
+
+    def phases(self, run: Parts, phases: list[Phase], *, weak_only: bool = False) -> Parts:
         """`run` with these phases, with the further ones that the configuration asks for, and their evaluations.
 
         In a further phase, the last student labels all unlabeled images anew.
         """
         phases = list(phases)
         for number in range(len(phases) + 1, len(phases) + 1 + self.config.training.further_phases):
-            labels = self.label(f"phase{number - 1}", self.relabeler(phases[-1].student), None)
+            labels = self.label("student", phases[-1].student, f"phase{number - 1}")
             student = self.train_student(f"student-phase{number}", [labels], weak_only)
-            phases.append(Phase(f"labels{number}", labels, student, f"phase{number}"))
+            made = Part(labels, "labels", f"for phase {number}", number)
+            phases.append(Phase(f"labels{number}", made, student, f"phase{number}"))
         for number, phase in enumerate(phases, 1):
-            role = "student" if number == len(phases) else f"phase{number}"
-            run |= {phase.role: phase.labels, **self.label_quality(phase.role, [phase.labels]), role: phase.student}
-            run |= self.evaluations(role, phase.name, phase.student)
+            last = number == len(phases)
+            network = Part(phase.student, "network", "final student" if last else f"phase {number}", number)
+            run |= {phase.name: phase.labels, **self.quality(phase.name, phase.labels)}
+            run |= self.trained("student" if last else f"phase{number}", network, phase.slug)
         return run
 
     def only_phase(self, teacher: str, *, weak_only: bool = False) -> Phase:
         """Self-training on the teacher's labels of all images."""
-        labels = self.label("teacher", self.labeler(teacher), None)
-        return Phase("labels", labels, self.train_student("student", [labels], weak_only), "student")
+        labels = self.label("teacher", teacher, "teacher")
+        student = self.train_student("student", [labels], weak_only)
+        return Phase("labels", Part(labels, "labels", "for the only phase", 1), student, "student")
 
-    def two_phases(self, teacher: str, select: str, run: dict[str, str]) -> list[Phase]:
+    def two_phases(self, teacher: str, select: str, run: Parts) -> list[Phase]:
         """Self-training on the teacher's labels of the images that `select` lists; then on all. `run` gets `select`.
 
         In the second phase, the student of the first one labels the others.
         """
-        run["select"] = select
-        labels = self.label("teacher-reliable", self.labeler(teacher), f"{select}/{disk.RELIABLE}")
-        return self.phases_on(labels, "phase1-unreliable", f"{select}/{disk.UNRELIABLE}")
+        run["select"] = Part(select, "selection", "selected images", 1)
+        labels = self.label("teacher", teacher, "teacher-reliable", f"{select}/{disk.RELIABLE}")
+        made = Part(labels, "labels", "for phase 1", 1)
+        return self.phases_on(made, "phase1-unreliable", f"{select}/{disk.UNRELIABLE}")
 
-    def two_phases_of_pixels(self, teacher: str, run: dict[str, str]) -> list[Phase]:
+    def two_phases_of_pixels(self, teacher: str, run: Parts) -> list[Phase]:
         """Self-training on the reliable pixels of the teacher's labels; then on all, of which the student of the first
         phase labels the others. What selects the pixels is added to `run`.
         """
-        labels = run["select"] = self.select_pixels(teacher, self.labeler(teacher), run)
-        run |= self.label_quality("labels", [run["labels"]])
+        kept = Part(self.select_pixels(teacher, run), "selection", "for phase 1", 1)
+        run |= {"select": kept, **self.quality("labels", run["labels"])}
         # What the first store leaves out is what the second one says.
-        return self.phases_on(labels, "phase1", None)
+        return self.phases_on(kept, "phase1", None)
 
-    def phases_on(self, labels: str, slug: str, unreliable: str | None) -> list[Phase]:
+    def phases_on(self, labels: Part, slug: str, unreliable: str | None) -> list[Phase]:
         """Two phases: on `labels`, then on them and the first student's labels of the `unreliable` images, or of all.
 
         `slug` names the latter stage. With `labeling.reliable: student` they are on its labels of all images alone.
         """
-        phase1 = self.train_student("student-phase1", [labels], False)
+        phase1 = self.train_student("student-phase1", [labels.folder], False)
         if self.config.labeling.reliable == "student":
-            labels2 = self.label("phase1", self.relabeler(phase1), None)
+            labels2 = self.label("student", phase1, "phase1")
             student = self.train_student("student-phase2", [labels2], False)
         else:
-            labels2 = self.label(slug, self.relabeler(phase1), unreliable)
-            student = self.train_student("student-phase2", [labels, labels2], False)
-        return [Phase("labels1", labels, phase1, "phase1"), Phase("labels2", labels2, student, "student")]
+            labels2 = self.label("student", phase1, slug, unreliable)
+            student = self.train_student("student-phase2", [labels.folder, labels2], False)
+        made = Part(labels2, "labels", "for phase 2", 2)
+        return [Phase("labels1", labels, phase1, "phase1"), Phase("labels2", made, student, "student")]
 
-    def online(self, method: Method) -> dict[str, str]:
+    def online(self, method: Method) -> Parts:
         """One training with labeled and unlabeled images in every step, and its evaluations."""
         settings = getattr(self.config.methods, method.target).model_dump() if method.settings else {}
         student = self.config.augmentation.student
@@ -132,15 +145,14 @@ class MethodGraph:
             ["unlabeled"],
             method=(method.name, settings),
         )
-        return {"student": trained, **self.evaluations("student", method.target, trained)}
+        return self.trained("student", Part(trained, "network", "final student", 1), method.target)
 
-    def labeler(self, teacher: str) -> str:
-        """The checkpoint of the teacher that labels."""
-        return f"{teacher}/{disk.checkpoint(self.config.labeling.teacher)}"
-
-    def relabeler(self, student: str) -> str:
-        """The checkpoint of a student that labels for the next phase."""
-        return f"{student}/{disk.checkpoint(self.config.labeling.student)}"
+    def supervised(self) -> Parts:
+        """The upper bound: trained like a student, but on the true masks of all images, with weak augmentation."""
+        training = self.config.training.student.model_copy(update={"labeled_repeat": 1})
+        augmentation = {"labeled": self.config.augmentation.student.labeled}
+        network = self.train("student", "supervised", 1, training, augmentation, [], ["truth"])
+        return self.trained("supervised", Part(network, "network", "supervised", 1), "supervised")
 
     def evaluated(self, network: str) -> str:
         """The checkpoint of a network that is evaluated."""
@@ -153,7 +165,7 @@ class MethodGraph:
         checkpoints = self.config.selection.checkpoints
         training = self.config.training.teacher
         augmentation = {"labeled": self.config.augmentation.teacher.labeled}
-        return self.train("teacher", f"teacher-k{checkpoints}", checkpoints, training, augmentation, [])
+        return self.train("teacher", "teacher", checkpoints, training, augmentation, [])
 
     def train_student(self, slug: str, labels: list[str], weak_only: bool) -> str:
         """A student: labeled and pseudo-labeled images, from scratch."""
@@ -165,12 +177,6 @@ class MethodGraph:
             off = {"jitter": None, "grayscale": None, "blur": None, "cutout": None}
             augmentation["unlabeled"] = augmentation["unlabeled"].model_copy(update=off)
         return self.train("student", slug, 1, self.config.training.student, augmentation, labels)
-
-    def train_supervised(self) -> str:
-        """The upper bound: like a student's, but on the true masks of all images, with weak augmentation."""
-        training = self.config.training.student.model_copy(update={"labeled_repeat": 1})
-        augmentation = {"labeled": self.config.augmentation.student.labeled}
-        return self.train("student", "supervised", 1, training, augmentation, [], ["truth"])
 
     def train(
         self,
@@ -204,64 +210,80 @@ class MethodGraph:
         outputs = disk.training_outputs(checkpoints, validates)
         files = {"weights": self.weights["path"]} if self.weights["path"] else {}
         network = f"{self.config.network.architecture}-{self.config.network.backbone}"
-        variant = f"{slug}-{'val' if validates else 'noval'}-{network}"
+        counted = [f"k{checkpoints}"] if role == "teacher" else []
+        variant = "-".join([*counted, "val" if validates else "noval", network])
         inputs: dict[str, str | list[str]] = {"labels": [f"{store}/{disk.MASKS}" for store in labels]} if labels else {}
         components = (*self.network, *([modules(METHODS)[method[0]]] if method else []))
-        return self.add("train", variant, settings, subsets, inputs, files, components, outputs)
+        return self.add("train", slug, settings, subsets, inputs, variant, files, components, outputs)
 
-    def all_checkpoint_masks(self, teacher: str, run: dict[str, str]) -> list[str]:
+    def all_checkpoint_masks(self, teacher: str, run: Parts) -> list[str]:
         """`checkpoint_masks` of all K checkpoints, which are added to `run`."""
         masks = [self.checkpoint_masks(teacher, k) for k in range(1, self.config.selection.checkpoints + 1)]
-        run |= {f"masks{k}": store for k, store in enumerate(masks, 1)}
+        run |= {f"masks{k}": Part(store, "masks", f"masks of checkpoint {k}") for k, store in enumerate(masks, 1)}
         return masks
 
     def checkpoint_masks(self, teacher: str, k: int) -> str:
         """Masks of all unlabeled images by checkpoint k of the teacher; the last checkpoint is `last`."""
         which = "last" if k == self.config.selection.checkpoints else k
-        return self.predict(f"masks-checkpoint{k}", f"{teacher}/{disk.checkpoint(which)}", None, None)
+        settings = {"tta": None, "prediction": self.prediction()}
+        inputs: dict[str, str | list[str]] = {"checkpoint": f"{teacher}/{disk.checkpoint(which)}"}
+        role = f"masks-checkpoint{k}"
+        return self.add("predict", role, settings, ["unlabeled"], inputs, components=self.network)
 
-    def label(self, slug: str, checkpoint: str, images: str | None, confidence: bool = False) -> str:
-        """Pseudo-labels with test-time augmentation, of the listed unlabeled images or of all."""
-        tta = {"scales": self.config.labeling.scales, "flip": self.config.labeling.flip}
-        return self.predict(f"labels-{slug}", checkpoint, images, tta, confidence)
-
-    def predict(
-        self, slug: str, checkpoint: str, images: str | None, tta: Mapping[str, Any] | None, confidence: bool = False
+    def label(
+        self,
+        labeler: Literal["teacher", "student"],
+        network: str,
+        slug: str,
+        images: str | None = None,
+        confidence: bool = False,
     ) -> str:
-        """Masks of unlabeled images by one checkpoint, with the confidence of each pixel if asked for."""
+        """Pseudo-labels by a network, with test-time augmentation, of the listed unlabeled images or of all.
+
+        With `confidence` that of each pixel is written, too.
+        """
+        tta = {"scales": self.config.labeling.scales, "flip": self.config.labeling.flip}
         settings = {"tta": tta, "prediction": self.prediction()} | ({"confidence": True} if confidence else {})
-        inputs: dict[str, str | list[str]] = {"checkpoint": checkpoint}
+        inputs: dict[str, str | list[str]] = {
+            "checkpoint": f"{network}/{disk.checkpoint(getattr(self.config.labeling, labeler))}"
+        }
         if images:
             inputs["images"] = images
-        return self.add("predict", slug, settings, ["unlabeled"], inputs, components=self.network)
+        role = f"labels-{slug}"
+        return self.add("predict", role, settings, ["unlabeled"], inputs, components=self.network, labeler=labeler)
 
     def score(self, masks: Sequence[str]) -> str:
         """Stability of the K masks of each unlabeled image."""
         settings = {"definition": self.config.selection.score}
         inputs: dict[str, str | list[str]] = {"masks": [f"{store}/{disk.MASKS}" for store in masks]}
-        return self.add("score", f"k{len(masks)}", settings, [], inputs)
+        return self.add("score", "", settings, [], inputs, f"k{len(masks)}")
 
-    def select_stable(self, teacher: str, run: dict[str, str]) -> str:
+    def select_stable(self, teacher: str, run: Parts) -> str:
         """The reliable images are the most stable ones; the masks and the score are added to `run`."""
         masks = self.all_checkpoint_masks(teacher, run)
-        score = run["score"] = self.score(masks)
+        score = self.score(masks)
+        run["score"] = Part(score, "score", "stability")
         settings = {"by": "score", "share": self.config.selection.share}
         select = self.select("stable", settings, [], {"scores": f"{score}/{disk.SCORES}"})
-        run |= self.label_quality("stability", [masks[-1]], select)
+        last = f"masks{len(masks)}"
+        run |= self.quality(last, run[last], "stability", select)
         return select
 
-    def select_pixels(self, teacher: str, labeler: str, run: dict[str, str]) -> str:
+    def select_pixels(self, teacher: str, run: Parts) -> str:
         """The teacher's labels of all images, their reliable pixels alone; masks that decide are added to `run`."""
         selection = self.config.selection
         if selection.pixels == "agreement":
-            labels = run["labels"] = self.label("teacher", labeler, None)
+            labels = self.label("teacher", teacher, "teacher")
+            run["labels"] = Part(labels, "labels", "before the selection of pixels")
             stores = [f"{store}/{disk.MASKS}" for store in self.all_checkpoint_masks(teacher, run)]
             inputs: dict[str, str | list[str]] = {"labels": f"{labels}/{disk.MASKS}", "masks": stores}
             return self.add("pixels", "agreement", {"by": "agreement"}, [], inputs)
-        labels = run["labels"] = self.label("teacher-confidence", labeler, None, confidence=True)
+        labels = self.label("teacher", teacher, "teacher-confidence", confidence=True)
+        run["labels"] = Part(labels, "labels", "before the selection of pixels")
         settings = {"by": "confidence", "confidence": selection.confidence}
-        slug = f"confidence-{selection.confidence:g}"
-        return self.add("pixels", slug, settings, [], {"labels": f"{labels}/{disk.MASKS}"})
+        return self.add(
+            "pixels", "confidence", settings, [], {"labels": f"{labels}/{disk.MASKS}"}, f"{selection.confidence:g}"
+        )
 
     def select_random(self) -> str:
         """The control: the images of phase 1 are drawn at random."""
@@ -272,35 +294,41 @@ class MethodGraph:
         self, slug: str, settings: Mapping[str, Any], subsets: Sequence[str], inputs: Mapping[str, str | list[str]]
     ) -> str:
         """Reliable and unreliable list."""
-        slug = f"{slug}-{self.config.selection.share:g}"
-        return self.add("select", slug, settings, subsets, inputs)
+        return self.add("select", slug, settings, subsets, inputs, f"{self.config.selection.share:g}")
 
-    def evaluations(self, role: str, name: str, train: str) -> dict[str, str]:
-        """Evaluation on val and on test, where there is one, of the model that has this role in the run."""
+    def evaluations(self, name: str, network: Part, slug: str) -> Parts:
+        """Evaluation on val and on test, where there is one, of the network that has this name in the run."""
         settings = {"encoding": self.encoding, "prediction": self.prediction()}
-        inputs: dict[str, str | list[str]] = {
-            "checkpoint": f"{train}/{disk.checkpoint(self.config.evaluation.checkpoint)}"
-        }
+        inputs: dict[str, str | list[str]] = {"checkpoint": self.evaluated(network.folder)}
         return {
-            f"{role}-{subset}": self.add(
-                "evaluate", f"{name}-{subset}", settings, [subset], inputs, components=self.network
+            f"{name}-{subset}": Part(
+                self.add("evaluate", f"{slug}-{subset}", settings, [subset], inputs, components=self.network),
+                "evaluation",
+                f"{network.title} on {subset}",
+                network.phase,
+                name,
+                subset,
             )
             for subset in ("val", "test")
             if subset in self.fingerprints
         }
 
-    def label_quality(self, role: str, stores: Sequence[str], select: str | None = None) -> dict[str, str]:
-        """Quality of masks of unlabeled images, for those that happen to have a true mask; reported, never used."""
+    def quality(self, name: str, masks: Part, slug: str = "", select: str | None = None) -> Parts:
+        """Quality of masks of unlabeled images, for those that happen to have a true mask; reported, never used.
+
+        `name` is that of the masks in the run, `slug` what their evaluation is called, if not so.
+        """
         if "truth" not in self.fingerprints:
             return {}
         settings = {"encoding": self.encoding}
-        inputs: dict[str, str | list[str]] = {"masks": [f"{store}/{disk.MASKS}" for store in stores]}
+        inputs: dict[str, str | list[str]] = {"masks": [f"{masks.folder}/{disk.MASKS}"]}
         if select:
             inputs["reliable"] = f"{select}/{disk.RELIABLE}"
-        name = f"{role}-truth"
-        return {name: self.add("evaluate", name, settings, ["truth"], inputs)}
+        told = f"{slug or name}-truth"
+        folder = self.add("evaluate", told, settings, ["truth"], inputs)
+        return {told: Part(folder, "evaluation", f"{masks.title}, against true masks", masks.phase, name, "truth")}
 
-    def pictures(self, run: Mapping[str, str]) -> tuple[Recipe, dict[str, str | list[str]]]:
+    def pictures(self, run: Run) -> tuple[Recipe, dict[str, str | list[str]]]:
         """What the report needs to draw masks of a run: settings, and artifacts by name.
 
         `checkpoint` is the one of the last network that is evaluated, `masks` those of the K checkpoints, `labels` the
@@ -312,13 +340,9 @@ class MethodGraph:
             "encoding": self.encoding,
             "prediction": self.prediction(),
         }
-        *_, last = (folder for folder in run.values() if folder.startswith("train/"))
-        artifacts: dict[str, str | list[str]] = {
-            "checkpoint": f"{last}/{disk.checkpoint(self.config.evaluation.checkpoint)}"
-        }
-        for name in ("masks", "labels"):
-            stores = [folder for role, folder in run.items() if role.startswith(name) and folder.startswith("predict/")]
-            artifacts[name] = [f"{folder}/{disk.MASKS}" for folder in stores]
+        artifacts: dict[str, str | list[str]] = {"checkpoint": self.evaluated(networks(run)[result(run)])}
+        artifacts["masks"] = [f"{folder}/{disk.MASKS}" for folder in of_kind(run, "masks").values()]
+        artifacts["labels"] = [f"{folder}/{disk.MASKS}" for folder in of_kind(run, "labels").values()]
         return settings, artifacts
 
     def prediction(self) -> dict[str, Any]:
@@ -329,18 +353,25 @@ class MethodGraph:
     def add(
         self,
         kind: str,
-        slug: str,
+        role: str,
         settings: Mapping[str, Any],
         subsets: Sequence[str],
         inputs: Mapping[str, str | list[str]],
+        variant: str = "",
         files: Mapping[str, str] | None = None,
         components: tuple[str, ...] = (),
         outputs: Mapping[str, str] | None = None,
+        labeler: str = "",
     ) -> str:
-        """Make a stage known; returns its folder. `outputs` are those of a training, which tell trainings apart."""
+        """Make a stage known; returns its folder, whose name has the `role`, a `variant` of it and the seed.
+
+        `outputs` are those of a training, which tell trainings apart.
+        """
         data = {subset: self.fingerprints[subset] for subset in subsets}
         manifests = {subset: self.manifests[subset] for subset in subsets}
-        name, code = f"{slug}-seed{self.seed}", self.code_of(kind, components)
+        name = "-".join(part for part in (role, variant, f"seed{self.seed}") if part)
         writes = tuple((outputs or disk.outputs(kind)).values())
-        stage = Stage(kind, name, settings, data, inputs, writes, code, files or {}, manifests, components)
+        told: dict[str, Any] = {"role": role, "seed": self.seed, "labeler": labeler}
+        code = self.code_of(kind, components)
+        stage = Stage(kind, name, settings, data, inputs, writes, code, files or {}, manifests, components, **told)
         return self.stages.setdefault(stage.folder, stage).folder

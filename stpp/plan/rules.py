@@ -256,8 +256,8 @@ class Graph:
             for kind, folders in kinds.items()
         ]
 
-    def files(self, *kinds: str, method: str | None = None, role: str = "") -> list[str]:
-        """What is to be there of the planned stages: of these kinds, of the runs of a method, of roles that begin so.
+    def files(self, *kinds: str, method: str | None = None, phase: int | None = None) -> list[str]:
+        """What is to be there of the planned stages: of these kinds, of the runs of a method, of a phase.
 
         That is `stage.json` of each stage that no other of them reads; it leads Snakemake to the others. What a stage
         lacks is named if no stage that is to be made reads it, since Snakemake doesn't miss what nobody needs. Empty
@@ -266,12 +266,12 @@ class Graph:
         if self.plan is None:
             return []
         folders = {
-            folder
+            part.folder
             for run in self.plan.runs
-            for name, folder in run.stages.items()
-            if method in (None, run.method) and name.startswith(role)
+            for part in run.stages.values()
+            if method in (None, run.method) and phase in (None, part.phase)
         }
-        if method is None and not role:
+        if method is None and phase is None:
             folders |= {self.plan.table, self.plan.report, *self.plan.charts.values()}
         wanted = [
             self.plan.stages[folder]

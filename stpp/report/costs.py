@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from stpp.plan.parts import folders
+
 Record = Mapping[str, Any]
 """The content of a `stage.json`."""
 
@@ -33,7 +35,7 @@ def experiment_costs(runs: Sequence[Mapping[str, Any]], records: Mapping[str, Re
     hours = {folder: stage_hours(record) for folder, record in records.items()}
     rows = [
         {"experiment": run["experiment"]}
-        | {kind: sum(hours[folder][kind] for folder in set(run["stages"].values())) for kind in HOURS}
+        | {kind: sum(hours[folder][kind] for folder in folders(run)) for kind in HOURS}
         for run in runs
     ]
     return pd.DataFrame(rows).groupby("experiment", sort=False).mean().reset_index()
@@ -41,11 +43,11 @@ def experiment_costs(runs: Sequence[Mapping[str, Any]], records: Mapping[str, Re
 
 def sharing(runs: Sequence[Mapping[str, Any]], records: Mapping[str, Record]) -> dict[str, float]:
     """What sharing saved: number of `stages` and their hours, and the same with `_alone`, if no two runs shared any."""
-    needed = [folder for run in runs for folder in sorted(set(run["stages"].values()))]
+    needed = [folder for run in runs for folder in sorted(folders(run))]
     found: dict[str, float] = {}
-    for suffix, folders in (("", sorted(set(needed))), ("_alone", needed)):
-        found[f"stages{suffix}"] = len(folders)
-        found |= {f"{kind}{suffix}": sum(stage_hours(records[folder])[kind] for folder in folders) for kind in HOURS}
+    for suffix, counted in (("", sorted(set(needed))), ("_alone", needed)):
+        found[f"stages{suffix}"] = len(counted)
+        found |= {f"{kind}{suffix}": sum(stage_hours(records[folder])[kind] for folder in counted) for kind in HOURS}
     return found
 
 

@@ -9,13 +9,11 @@ import pandas as pd
 
 from stpp import disk
 from stpp.data.manifest import Row
+from stpp.plan.parts import Kind, Run, folders, of_kind, result_evaluation, score, score_quality, selection
 from stpp.report.table import read_by_image
 from stpp.runtime.stage import Stage, verified
 from stpp.store.idlist import read_list
 from stpp.store.scores import read_score_table
-
-Run = Mapping[str, Any]
-"""One experiment with one seed: `experiment`, `seed`, `method`, and `stages`, the folders by role."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +53,6 @@ class Facts:
         return found
 
 
-def networks(run: Run) -> list[str]:
-    """The roles of the networks of a run, in the order in which they are trained; the last one is the result."""
-    return [role for role, folder in run["stages"].items() if folder.startswith("train/")]
-
-
-def result_of(run: Run) -> str | None:
-    """The folder of the evaluation of a run's last network on test, or on val without a test set; None without both."""
-    last = networks(run)[-1]
-    return next((run["stages"][role] for role in (f"{last}-test", f"{last}-val") if role in run["stages"]), None)
-
-
 def load(stage: Stage) -> Facts:
     """Read what the report `stage` tells of. StppError if something is missing or was changed."""
     settings = stage.settings
@@ -73,28 +60,28 @@ def load(stage: Stage) -> Facts:
     runs: list[Run] = settings["runs"]
     shown = runs[settings["shown"]]
     stage.inputs("stages")
-    folders = list(dict.fromkeys(folder for run in runs for folder in run["stages"].values()))
+    known = list(dict.fromkeys(folder for run in runs for folder in folders(run)))
 
-    def of_kind(kind: str) -> list[str]:
-        return [folder for folder in folders if folder.startswith(f"{kind}/")]
+    def all_of(kind: Kind) -> list[str]:
+        return list(dict.fromkeys(folder for run in runs for folder in of_kind(run, kind).values()))
 
-    selections = dict.fromkeys(run["stages"]["select"] for run in runs if "score" in run["stages"])
-    rated = {run["stages"].get("stability-truth") for run in runs} | {result_of(shown)}
+    selections = dict.fromkeys(folder for run in runs if score(run) and (folder := selection(run)))
+    rated = {score_quality(run) for run in runs} | {result_evaluation(shown)}
     return Facts(
         name=settings["name"],
         config=settings["config"],
         runs=runs,
         shown=shown,
-        records={folder: json.loads((stages / folder / disk.RECORD).read_text()) for folder in folders},
+        records={folder: json.loads((stages / folder / disk.RECORD).read_text()) for folder in known},
         table=json.loads(stage.input("table").read_text()),
-        histories={folder: pd.read_csv(verified(stages / folder / disk.HISTORY)) for folder in of_kind("train")},
+        histories={folder: pd.read_csv(verified(stages / folder / disk.HISTORY)) for folder in all_of("network")},
         evaluations={
-            folder: json.loads(verified(stages / folder / disk.METRICS).read_text()) for folder in of_kind("evaluate")
+            folder: json.loads(verified(stages / folder / disk.METRICS).read_text()) for folder in all_of("evaluation")
         },
         image_scores={
-            folder: read_by_image(verified(stages / folder / disk.IMAGES)) for folder in folders if folder in rated
+            folder: read_by_image(verified(stages / folder / disk.IMAGES)) for folder in known if folder in rated
         },
-        scores={folder: read_score_table(verified(stages / folder / disk.SCORES)) for folder in of_kind("score")},
+        scores={folder: read_score_table(verified(stages / folder / disk.SCORES)) for folder in all_of("score")},
         reliable={folder: read_list(verified(stages / folder / disk.RELIABLE)) for folder in selections},
         subsets={subset: stage.rows(subset) for subset in stage.recipe["data"]},
         fingerprints=stage.recipe["data"],

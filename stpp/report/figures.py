@@ -4,7 +4,6 @@ What is told apart by colour is told apart by markers, too; colours are Okabe an
 apart. The same numbers give the same bytes.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -79,7 +78,7 @@ def pseudo_labels(stage: Stage) -> Drawn:
 def phases(stage: Stage) -> Drawn:
     """mIoU of the teacher, and of the student of each of two phases."""
     runs = chosen_runs(stage, stage.settings["experiments"])
-    networks = {f"{role}_{subset_of(runs)}": role for role in ("teacher", "phase1", "student")}
+    networks = {f"{name}_{subset_of(runs)}": name for name in ("teacher", "phase1", "student")}
     data = runs[["experiment", "partition", "seed", "subset", *networks]].rename(columns=networks)
     names = {"teacher": "teacher", "phase1": "student of phase 1", "student": "student of phase 2"}
     figure, axes = dots(data, "experiment", names, f"mIoU on {subset_of(runs)} (%)")
@@ -127,10 +126,8 @@ def iterations(stage: Stage) -> Drawn:
     subset = subset_of(runs)
     rows = []
     for run in runs.to_dict("records"):
-        # Columns stand in the order in which the networks are trained, but that of the longest run may come later.
-        numbered = sorted(int(found[1]) for name in run if (found := re.fullmatch(rf"phase(\d+)_{subset}", str(name))))
-        columns = ["teacher", *(f"phase{number}" for number in numbered), "student"]
-        known = [value for column in columns if not pd.isna(value := run[f"{column}_{subset}"])]
+        columns = [f"{name}_{subset}" for name in stage.settings["networks"]]
+        known = [value for column in columns if not pd.isna(value := run.get(column))]
         key = {name: run[name] for name in ("experiment", "partition", "seed", "subset")}
         rows += [key | {"phase": phase, "miou": value} for phase, value in enumerate(known)]
     data = pd.DataFrame(rows)

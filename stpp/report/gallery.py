@@ -18,7 +18,8 @@ from PIL import Image
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of, mask_of
 from stpp.labels import IGNORE
-from stpp.report.facts import Facts, result_of
+from stpp.plan.parts import of_kind, result_evaluation, score, score_quality
+from stpp.report.facts import Facts
 from stpp.report.html import Html, element, section, together
 from stpp.report.numbers import number
 from stpp.report.table import run_name
@@ -62,15 +63,11 @@ class Sources:
 def choose(facts: Facts) -> list[Group]:
     """The images to show, most telling first within their group."""
     groups = []
-    stages = facts.shown["stages"]
+    scored, rated = score(facts.shown), score_quality(facts.shown)
     unlabeled = {row.id: row for row in facts.subsets.get("unlabeled", ())}
-    if "score" in stages:
-        table = facts.scores[stages["score"]].sort_values("rank")
-        true = (
-            dict(facts.image_scores[stages["stability-truth"]][["id", "miou"]].values)
-            if "stability-truth" in stages
-            else {}
-        )
+    if scored:
+        table = facts.scores[scored].sort_values("rank")
+        true = dict(facts.image_scores[rated][["id", "miou"]].values) if rated else {}
         size = min(MOST_IMAGES, len(table) // 2)
         for title, about, part in (
             ("Most reliable", "The teacher's checkpoints agree most on these unlabeled images.", table.head(size)),
@@ -87,11 +84,11 @@ def choose(facts: Facts) -> list[Group]:
                     f"score {record['score']:.3f}, rank {record['rank']} of {len(table)}{known}"
                 )
             groups.append(Group(title, about, notes))
-    elif "labels" in stages or "labels1" in stages:
+    elif of_kind(facts.shown, "labels"):
         rows = list(unlabeled.values())
         some = [rows[i * len(rows) // MOST_IMAGES] for i in range(min(MOST_IMAGES, len(rows)))]
         groups.append(Group("Unlabeled images", "Evenly spaced in the list.", dict.fromkeys(some, "")))
-    if result := result_of(facts.shown):
+    if result := result_evaluation(facts.shown):
         subset = facts.evaluations[result]["subset"]
         by_id = {row.id: row for row in facts.subsets[subset]}
         worst = facts.image_scores[result].dropna(subset=["miou"]).sort_values("miou", kind="stable").head(MOST_IMAGES)

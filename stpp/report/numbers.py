@@ -1,13 +1,14 @@
 """The parts of the report that show numbers: results, phases, classes, learning curves and stability."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from stpp.plan.parts import networks, networks_in_order, result_evaluation, score, score_quality, selection
 from stpp.report.charts import class_bars, learning_curves, phases, score_against_truth, score_histogram
-from stpp.report.facts import Facts, Run, networks, result_of
+from stpp.report.facts import Facts
 from stpp.report.html import Html, details, element, figure, grid, scrolling, section, table
 from stpp.report.statistics import notes
 from stpp.report.table import percent, run_name
@@ -67,8 +68,8 @@ def phases_compared(facts: Facts) -> Html:
     """What each phase of self-training gained, and how good the pseudo-labels were."""
     runs = pd.DataFrame(facts.table["runs"])
     subset = next((value for value in runs.get("subset", []) if value), None)
-    roles = in_order(role for run in facts.runs for role in networks(run))
-    columns = [f"{role}_{subset}" for role in roles if f"{role}_{subset}" in runs]
+    titles = {f"{name}_{subset}": title for name, title in networks_in_order(facts.runs).items()}
+    columns = [column for column in titles if column in runs]
     several = runs[runs[columns].notna().sum(axis=1) > 1] if columns else runs.iloc[:0]
     groups = parts_of(several["experiment"].unique().tolist(), 6)
     parts = [
@@ -76,18 +77,20 @@ def phases_compared(facts: Facts) -> Html:
             phases(
                 ", ".join(some),
                 several[several["experiment"].isin(some)].set_index("experiment")[columns],
-                [phase_name(column.removesuffix(f"_{subset}")) for column in columns],
+                [titles[column] for column in columns],
             ),
             f"mIoU on {subset}: a line is the mean of an experiment, a mark is a run",
         )
         for some in groups[:MOST_CHARTS]
     ]
-    labels = in_order(column for column in map(str, runs) if column.startswith("labels"))
+    parts_by_name = {name: part for run in facts.runs for name, part in run["stages"].items()}
+    labels = [name for name in map(str, runs) if name in parts_by_name]
+    labels.sort(key=lambda name: (parts_by_name[name]["phase"], name))
     if labels:
         means = runs.groupby("experiment", sort=False)[labels].mean().dropna(how="all")
         rows = [[str(name), *(number(value) for value in row)] for name, row in means.iterrows()]
         caption = "Pseudo-labels: mIoU (%) against true masks, which were used for nothing else; mean over runs"
-        names = ["for the only phase" if role == "labels" else f"for {phase_name(role)}" for role in labels]
+        names = [parts_by_name[name]["title"] for name in labels]
         parts.append(table(["experiment", *names], rows, caption))
     return section("phases", "Phases", left_out(len(groups)), grid(parts, 2) if parts else None)
 
@@ -96,7 +99,7 @@ def classes(facts: Facts) -> Html:
     """IoU by class of each experiment, and the confusion matrix of the run whose pictures are shown."""
     found: dict[str, pd.DataFrame] = {}
     for experiment, runs in facts.experiments.items():
-        evaluations = [facts.evaluations[folder] for run in runs if (folder := result_of(run))]
+        evaluations = [facts.evaluations[folder] for run in runs if (folder := result_evaluation(run))]
         if evaluations:
             found[experiment] = pd.DataFrame([e["iou"] for e in evaluations], dtype=float)
     if not found:
@@ -110,7 +113,7 @@ def classes(facts: Facts) -> Html:
     ]
     rows = [[str(name), *(number(value) for value in row)] for name, row in mean.iterrows()]
     numbers = table(["class", *map(str, mean.columns)], rows, "IoU (%) by class, mean over runs")
-    shown = result_of(facts.shown)
+    shown = result_evaluation(facts.shown)
     matrix = confusion(facts.evaluations[shown], run_name(facts.shown)) if shown else None
     beside = len(mean) <= MOST_BESIDE
     return section(
@@ -149,10 +152,10 @@ def curves(facts: Facts) -> Html:
     """Loss and val mIoU of every training; the seeds of one training are in one chart."""
     groups: dict[str, dict[str, str]] = {}
     for folder in facts.histories:
-        users = [(run, role) for run in facts.runs for role, used in run["stages"].items() if used == folder]
+        users = [(run, name) for run in facts.runs for name, used in networks(run).items() if used == folder]
         who = ", ".join(dict.fromkeys(run["experiment"] for run, _ in users))
-        run, role = users[0]
-        groups.setdefault(f"{phase_name(role)} of {who}", {})[repeat_name(run)] = folder
+        run, name = users[0]
+        groups.setdefault(f"{run['stages'][name]['title']} of {who}", {})[repeat_name(run)] = folder
     together = pd.concat(facts.histories.values())
     limits = [(float(together[column].min()), float(together[column].max())) for column in ("loss", "val_miou")]
     charts = [
@@ -165,14 +168,15 @@ def curves(facts: Facts) -> Html:
 def stability(facts: Facts) -> Html:
     """Scores with the cut, and whether they say anything about the true quality, for each selection by score."""
     charts: list[Html] = []
-    done: dict[str, Run] = {run["stages"]["select"]: run for run in reversed(facts.runs) if "score" in run["stages"]}
-    selections = [(select, run) for select, run in reversed(done.items())]
-    for select, run in selections[: MOST_CHARTS // 2]:
-        scores = facts.scores[run["stages"]["score"]]
+    scored = [(score(run), selection(run), run) for run in reversed(facts.runs)]
+    done = {select: (scores, run) for scores, select, run in scored if scores and select}
+    selections = [(select, *found) for select, found in reversed(done.items())]
+    for select, folder, run in selections[: MOST_CHARTS // 2]:
+        scores = facts.scores[folder]
         reliable = scores["id"].isin(facts.reliable[select])
         name = run_name(run)
         charts.append(figure(score_histogram(name, scores["score"], reliable), f"Scores of {name}"))
-        rated = run["stages"].get("stability-truth")
+        rated = score_quality(run)
         if rated is not None:
             both = scores.assign(reliable=reliable).merge(facts.image_scores[rated], on="id").dropna(subset=["miou"])
             chart = score_against_truth(name, both["score"], both["miou"], both["reliable"])
@@ -204,17 +208,6 @@ def stability(facts: Facts) -> Html:
 def highlighted(text: str, best: bool) -> str:
     """The text, bold where it is the best one."""
     return element("b", text) if best else text
-
-
-def in_order(roles: Iterable[str]) -> list[str]:
-    """Each role once, as its phase comes: the teacher, the numbered phases, and the last network."""
-    return sorted(set(roles), key=lambda role: (role in ("student", "supervised"), role != "teacher", len(role), role))
-
-
-def phase_name(role: str) -> str:
-    """How the network, or the pseudo-labels, of a role are called: "phase 1" for `phase1` and `labels1`."""
-    number = role.removeprefix("phase").removeprefix("labels")
-    return f"phase {number}" if number.isdecimal() else {"student": "final student"}.get(role, role)
 
 
 def interval(low: float | None, high: float | None) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from stpp.methods import method
+from stpp.plan.parts import folders
 from stpp.report.facts import Facts
 from stpp.report.html import Html, details, element, section, table, together
 from stpp.report.numbers import number
@@ -59,7 +60,7 @@ def what_ran(facts: Facts) -> Html:
         differs = {k: v for k, v in facts.config["experiments"][experiment].items() if k != "method"}
         what = method(runs[0]["method"]).summary + (f"; {one_line(differs)}" if differs else "")
         rows.append(
-            [experiment, runs[0]["method"], what, seeds, str(len({f for run in runs for f in run["stages"].values()}))]
+            [experiment, runs[0]["method"], what, seeds, str(len({folder for run in runs for folder in folders(run)}))]
         )
     experiments = table(["experiment", "method", "what it is", "seeds", "stages"], rows, "Experiments", text_columns=3)
     rows = []
@@ -70,7 +71,7 @@ def what_ran(facts: Facts) -> Html:
     data = table(["subset", "images", "height (px)", "width (px)"], rows, f"Data of {run_name(facts.shown)}")
     names = element("p", f"{len(facts.classes)} classes: {', '.join(facts.classes)}.")
     # Seeds differ in nothing else.
-    stages = list(facts.shown["stages"].values())[:MOST_SETTINGS]
+    stages = folders(facts.shown)[:MOST_SETTINGS]
     settings = [
         details(
             folder, element("pre", as_yaml({key: facts.records[folder][key] for key in ("settings", "inputs", "data")}))

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from stpp import disk
+from stpp.plan.parts import evaluations, networks, of_kind, result, score, score_quality
 from stpp.report.costs import experiment_costs, sharing
 from stpp.report.published import beside_ours, of_results, read_published
 from stpp.report.statistics import experiment_table, notes
@@ -61,39 +62,34 @@ def run_row(stages: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     phase, over their valid pixels; `val_last`, `val_best`: mIoU on val of the last network after its last epoch, and
     at the epoch where it was highest.
     """
-    folders: Mapping[str, str] = run["stages"]
-    # In the order in which they are trained; the last one is the result.
-    models = [role for role, folder in folders.items() if folder.startswith("train/")]
     row: dict[str, Any] = {key: run[key] for key in ("experiment", "partition", "seed", "method")}
-    evaluations = {
-        role: _metrics(stages / folder) for role, folder in folders.items() if folder.startswith("evaluate/")
+    measured = {
+        subset: {name: _metrics(stages / folder) for name, folder in evaluations(run, subset).items()}
+        for subset in ("val", "test", "truth")
     }
-    for model in models:
+    trained = networks(run)
+    for network in trained:
         for subset in ("val", "test"):
-            if f"{model}-{subset}" in evaluations:
-                row[f"{model}_{subset}"] = evaluations[f"{model}-{subset}"]["miou"]
-    last = models[-1]
+            if network in measured[subset]:
+                row[f"{network}_{subset}"] = measured[subset][network]["miou"]
+    last = result(run)
     for subset in ("test", "val"):
-        if f"{last}_{subset}" in row:
-            row |= {
-                "subset": subset,
-                "images": evaluations[f"{last}-{subset}"]["images"],
-                "result": last,
-                "miou": row[f"{last}_{subset}"],
-            }
+        if metrics := measured[subset].get(last):
+            row |= {"subset": subset, "images": metrics["images"], "result": last, "miou": metrics["miou"]}
             break
     if f"{last}_val" in row:
-        validated = pd.read_csv(verified(stages / folders[last] / disk.HISTORY))["val_miou"]
+        validated = pd.read_csv(verified(stages / trained[last] / disk.HISTORY))["val_miou"]
         row |= {"val_last": validated.iloc[-1], "val_best": validated.max()}
-    for role, metrics in evaluations.items():
-        if role.startswith("labels"):
-            row[role.removesuffix("-truth")] = metrics["miou"]
-    if "stability-truth" in evaluations:
-        groups = evaluations["stability-truth"]["groups"]
+    scored, rated = score(run), score_quality(run)
+    for name, metrics in measured["truth"].items():
+        if name not in of_kind(run, "masks"):
+            row[name] = metrics["miou"]
+    if scored and rated:
+        groups = _metrics(stages / rated)["groups"]
         row |= {group: groups[group]["miou"] for group in ("reliable", "unreliable") if group in groups}
         row["spearman"] = score_correlation(
-            read_by_image(verified(stages / folders["score"] / disk.SCORES)),
-            read_by_image(verified(stages / folders["stability-truth"] / disk.IMAGES)),
+            read_by_image(verified(stages / scored / disk.SCORES)),
+            read_by_image(verified(stages / rated / disk.IMAGES)),
         )
     return row
 

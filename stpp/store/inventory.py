@@ -12,8 +12,8 @@ from stpp import disk
 from stpp.errors import shortened
 from stpp.plan.graph import flat
 
-NAME = re.compile(r"(?P<slug>.+)-seed(?P<seed>\d+)-[0-9a-f]{8}$|(?P<table>.+)-[0-9a-f]{8}$")
-"""The name of a stage's folder; the table's has no seed."""
+NAME = re.compile(r".+-[0-9a-f]{8}")
+"""The name of a stage's folder."""
 
 DATA = {
     "labeled": "the labeled images or their masks",
@@ -35,7 +35,7 @@ class Record:
     @cached_property
     def role(self) -> str:
         """Kind and part in the method, such as `train student-phase1`; neither seed nor settings are in it."""
-        return role_of(self.folder)
+        return f"{self.recipe['stage']} {self.recipe.get('role', '')}".rstrip()
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -49,26 +49,6 @@ class Record:
         data = {f"{subset}:{digest}" for subset, digest in self.recipe["data"].items()}
         inputs = {f"{name}<{path}" for name, paths in self.recipe["inputs"].items() for path in flat({name: paths})}
         return frozenset({self.recipe["code"], *settings, *data, *inputs})
-
-
-def role_of(folder: str) -> str:
-    """The role that the name of a stage's folder tells; see `Record.role`."""
-    kind, _, name = folder.partition("/")
-    found = NAME.fullmatch(name)
-    if found is None or found["slug"] is None:
-        return kind
-    slug = found["slug"]
-    if kind == "train":
-        slug = re.sub(r"(-k\d+)?-(no)?val-.*", "", slug)
-    elif kind in ("select", "pixels", "score"):
-        slug = re.sub(r"-?[\d.]+$|^k\d+$", "", slug)
-    return f"{kind} {slug}".rstrip()
-
-
-def seed_of(folder: str) -> int | None:
-    """The seed that the name of a stage's folder tells; None for the table."""
-    found = NAME.fullmatch(folder.partition("/")[2])
-    return int(found["seed"]) if found and found["seed"] else None
 
 
 def finished(stages: Path) -> dict[str, Record]:
@@ -122,8 +102,8 @@ def settings_by_name(recipe: Mapping[str, Any]) -> dict[str, Any]:
         if key != "role" and (key, settings.get("role")) != ("checkpoints", "student"):  # of which there is one
             found |= _flat_settings(places.get(key, key), value)
     if (checkpoint := recipe["inputs"].get("checkpoint")) and (kind == "evaluate" or settings.get("tta")):
-        labeler = "teacher" if checkpoint.startswith("train/teacher") else "student"
-        found["evaluation.checkpoint" if kind == "evaluate" else f"labeling.{labeler}"] = Path(checkpoint).stem
+        setting = "evaluation.checkpoint" if kind == "evaluate" else f"labeling.{recipe.get('labeler', '')}"
+        found[setting] = Path(checkpoint).stem
     return found
 
 

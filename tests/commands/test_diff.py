@@ -36,7 +36,9 @@ def experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     plan = fabricate.plan_of(RAW)
     roles = {
-        folder: (run.experiment, run.seed, role) for run in reversed(plan.runs) for role, folder in run.stages.items()
+        part.folder: (run.experiment, run.seed, name)
+        for run in reversed(plan.runs)
+        for name, part in run.stages.items()
     }
 
     def content(stage: Stage) -> dict[str, bytes]:

@@ -10,7 +10,6 @@ from stpp.commands.cli import main
 from stpp.commands.forecast import Forecast, Task, as_text, forecast
 from stpp.commands.workflow import prepare
 from stpp.settings.configfile import load
-from stpp.store.inventory import role_of, seed_of
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +32,7 @@ def after(raw: dict[str, Any], **other: Any) -> dict[str, Task]:
     results = fabricate.pretend(fabricate.TINY, fabricate.plan_of(fabricate.TINY))
     found: dict[str, Task] = {}
     for task in forecast(fabricate.plan_of(raw, **other), results / "stages").tasks:
-        found.setdefault(role_of(task.folder), task)
+        found.setdefault(task.role, task)
     return found
 
 
@@ -94,7 +93,7 @@ def test_the_nearest_is_the_one_with_the_fewest_differences_then_that_of_the_see
     results = fabricate.pretend(far, fabricate.plan_of(far), started="2026-02-02")
     fabricate.pretend(near | {"seeds": [0, 1]}, fabricate.plan_of(near | {"seeds": [0, 1]}))
     wanted = fabricate.plan_of(near | {"seeds": [1], "labeling": {"scales": [1.0]}})
-    tasks = {role_of(task.folder): task for task in forecast(wanted, results / "stages").tasks}
+    tasks = {task.role: task for task in forecast(wanted, results / "stages").tasks}
     assert tasks["predict labels-teacher"].reasons == ("labeling.scales: [0.5, 1] -> [1]",)
     assert (tasks["train student"].reasons, tasks["train student"].sources) == ((), ("predict labels-teacher",))
 
@@ -126,7 +125,7 @@ def test_times_are_the_last_ones_or_estimates() -> None:
 def test_a_role_that_never_ran_gets_the_median_of_its_kind() -> None:
     suponly = fabricate.tiny(experiments={"suponly": {"method": "suponly"}})
     results = fabricate.pretend(suponly, fabricate.plan_of(suponly), seconds=7.0)
-    tasks = {role_of(t.folder): t for t in forecast(fabricate.plan_of(fabricate.TINY), results / "stages").tasks}
+    tasks = {t.role: t for t in forecast(fabricate.plan_of(fabricate.TINY), results / "stages").tasks}
     student = tasks["train student"]
     assert (student.reasons, student.seconds, student.measured) == (("the first of its kind",), 7.0, False)
     assert tasks["score"].seconds is None
@@ -143,16 +142,17 @@ def test_an_artifact_that_was_removed_is_a_reason() -> None:
 
 def test_the_text_has_a_block_for_each_role() -> None:
     students = [
-        Task(f"train/student-val-x-seed{k}-0000000{k}", ("a: 1 -> 2", *more), ("x",), 100.0, False)
+        Task(f"train/student-val-x-seed{k}-0000000{k}", "train student", ("a: 1 -> 2", *more), ("x",), 100.0, False)
         for k, more in enumerate([(), ("b: 3 -> 4",)])
     ]
     masks = [
-        Task(f"predict/masks-seed{k}-0000000{k}", (), ("train student", "train b", "c", "d"), 1, True) for k in "01"
+        Task(f"predict/masks-seed{k}-0000000{k}", "predict masks", (), ("train student", "train b", "c", "d"), 1, True)
+        for k in "01"
     ]
-    unknown = Task("select/stable-0.5-seed0-00000003", ("the first of its kind",), (), None, False)
+    unknown = Task("select/stable-0.5-seed0-00000003", "select stable", ("the first of its kind",), (), None, False)
     table = [
-        Task("report/x-00000004", (), (), 3.0, True),
-        Task("report/x-00000005", ("new: st seed 1",), (), 3.0, True),
+        Task("report/x-00000004", "report", (), (), 3.0, True),
+        Task("report/x-00000005", "report", ("new: st seed 1",), (), 3.0, True),
     ]
     assert (
         as_text("tiny", Forecast(["done"], [*students, *masks, unknown, *table], {}))
@@ -171,20 +171,6 @@ why: what differs from the nearest stage of the same role that is there, old -> 
 time: what that stage took; ~ where it is an estimate.
 """
     )
-
-
-@pytest.mark.parametrize(
-    ("folder", "role", "seed"),
-    [
-        ("train/teacher-k3-val-deeplabv3plus-tiny-seed0-0123abcd", "train teacher", 0),
-        ("train/student-phase2-noval-pspnet-resnet50-seed11-0123abcd", "train student-phase2", 11),
-        ("select/stable-0.5-seed0-0123abcd", "select stable", 0),
-        ("score/k5-seed3-0123abcd", "score", 3),
-        ("report/my-name-seed0-x-0123abcd", "report", None),
-    ],
-)
-def test_roles_and_seeds_are_read_from_the_names(folder: str, role: str, seed: int | None) -> None:
-    assert (role_of(folder), seed_of(folder)) == (role, seed)
 
 
 def test_the_command_is_a_question_unless_recipes_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

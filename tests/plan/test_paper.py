@@ -107,7 +107,7 @@ def test_a_table_on_pascal_trains_what_its_rows_do_not_share(name: str, tmp_path
         assert counts["score"] == 3 + 2 + 1
         # stable ones of each score, two more shares, random ones of each labeled set
         assert counts["select"] == 6 + 2 + 3
-        assert counts["select_pixels"] == 3 + 1
+        assert counts["pixels"] == 3 + 1
 
 
 def test_the_table_on_cityscapes_has_one_teacher_a_labeled_set(tmp_path: Path, snakemake: Snakemake) -> None:

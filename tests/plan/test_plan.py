@@ -10,9 +10,9 @@ from stpp.plan.graph import Plan
 
 
 def roles(plan: Plan, experiment: str, seed: int = 0) -> dict[str, str]:
-    """Role -> folder of one run."""
+    """Name -> folder of the parts of one run."""
     (run,) = [run for run in plan.runs if (run.experiment, run.seed) == (experiment, seed)]
-    return dict(run.stages)
+    return {name: part.folder for name, part in run.stages.items()}
 
 
 def kinds(plan: Plan, kind: str) -> list[str]:

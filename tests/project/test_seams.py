@@ -26,7 +26,7 @@ experiments = {
 }
 raw = fabricate.tiny(experiments=experiments)
 plan = fabricate.plan_of(raw, code=code_identity)
-print(json.dumps({f"{run.experiment} {role}": folder for run in plan.runs for role, folder in run.stages.items()}))
+print(json.dumps({f"{run.experiment} {name}": part.folder for run in plan.runs for name, part in run.stages.items()}))
 """
 DRIFT = """
 from stpp.methods import Method, Online

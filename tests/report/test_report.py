@@ -150,5 +150,5 @@ def test_the_finished_runs_numbers_are_those_of_the_stages(finished: Path) -> No
 
 def test_a_run_without_val_and_test_has_no_result(tmp_path: Path) -> None:
     run: dict[str, Any] = {"experiment": "e", "partition": 0, "seed": 0, "method": "st"}
-    frame = pd.DataFrame([run_row(tmp_path, run | {"stages": {"teacher": "train/t"}})])
+    frame = pd.DataFrame([run_row(tmp_path, run | {"stages": fabricate.parts(teacher="train/t")})])
     assert "no mIoU was measured" in as_text("x", frame, table_of(frame, "e"), None, SAVED, [])

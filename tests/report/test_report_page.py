@@ -22,11 +22,12 @@ from PIL import Image
 
 from stpp.data.images import read_mask
 from stpp.data.manifest import Row
+from stpp.plan.parts import Run, folders, networks, networks_in_order, result_evaluation
 from stpp.report import charts
-from stpp.report.facts import Facts, networks, result_of
+from stpp.report.facts import Facts
 from stpp.report.gallery import Sources, choose, class_colours, gallery, legend, mask_uri, spread, tile
 from stpp.report.html import VOID, Html, element, table, together
-from stpp.report.numbers import confusion, in_order, phase_name, results
+from stpp.report.numbers import confusion, results
 from stpp.report.page import CONTENTS
 from stpp.report.page import page as whole
 from stpp.report.provenance import config_with_numbers, warnings
@@ -82,9 +83,9 @@ def page(folder: Path) -> Parsed:
 
 def facts(**changes: Any) -> Facts:
     """Facts of one run of ST++ on ten unlabeled and five val images; the stages' folders are called by their role."""
-    stages = {role: f"train/{role}" for role in ("teacher", "phase1", "student")}
-    stages |= {role: f"evaluate/{role}" for role in ("student-val", "stability-truth")}
-    stages |= {"score": "score/s", "select": "select/s"}
+    networks = {name: f"train/{name}" for name in ("teacher", "phase1", "student")}
+    evaluations = {"student_val": "evaluate/student-val", "masks1_truth": "evaluate/stability-truth"}
+    stages = fabricate.parts(**networks, masks1="predict/m", score="score/s", select="select/s", **evaluations)
     run = {"experiment": "st++", "seed": 0, "method": "st++", "stages": stages}
     names = [f"u{i}" for i in range(10)]
     scores = pd.DataFrame({"id": names, "score": np.linspace(0.9, 0.1, 10), "rank": range(1, 11)})
@@ -150,7 +151,7 @@ def test_the_page_forbids_what_it_does_not_need(page: Parsed) -> None:
 def test_names_in_the_page_are_text() -> None:
     """What comes from a user's data, whatever part shows it."""
     nasty = ["</style><script>alert(1)</script>", "'\"><img src=x onerror=alert(1)>", "&lt;b onclick='x'&gt;<b>"]
-    stages = {"teacher": "train/<u>", "student": "train/<s>", "student-val": "evaluate/<i>"}
+    stages = fabricate.parts(teacher="train/<u>", student="train/<s>", student_val="evaluate/<i>")
     run = {"experiment": nasty[0], "seed": 0, "method": "st", "stages": stages}
     record = {"settings": dict.fromkeys(nasty, nasty[1]), "inputs": {}, "data": {}, "host": nasty[2], "code": nasty[0]}
     record |= {"seconds": 1.0, "cpu_seconds": 1.0, "started": nasty[1], "versions": {nasty[0]: nasty[1]}}
@@ -160,12 +161,12 @@ def test_names_in_the_page_are_text() -> None:
         config={"experiments": {nasty[0]: {"method": "st", "note": nasty[1]}}, "data": {"root": nasty[2]}},
         runs=[run],
         shown=run,
-        records={stage: {**record, "device": nasty[1], "commit": nasty[2]} for stage in stages.values()},
+        records={stage: {**record, "device": nasty[1], "commit": nasty[2]} for stage in folders(run)},
         table={"experiments": [{"experiment": nasty[0]}], "runs": [{"experiment": nasty[0]}], "warnings": nasty},
-        evaluations={stages["student-val"]: {"subset": "val", "images": 3, **values}},
-        image_scores={stages["student-val"]: pd.DataFrame({"id": nasty, "miou": [0.5, 0.2, 0.1]})},
+        evaluations={"evaluate/<i>": {"subset": "val", "images": 3, **values}},
+        image_scores={"evaluate/<i>": pd.DataFrame({"id": nasty, "miou": [0.5, 0.2, 0.1]})},
         scores={},
-        histories=dict.fromkeys((stages["teacher"], stages["student"]), HISTORY),
+        histories=dict.fromkeys(("train/<u>", "train/<s>"), HISTORY),
         subsets={"val": [row("val", name) for name in nasty]},
         fingerprints={"val": nasty[2]},
         classes=nasty,
@@ -293,7 +294,7 @@ def test_the_legend_explains_the_maps_that_there_are(known: bool, tmp_path: Path
     subsets = {"unlabeled": [image]}
     if known:
         subsets["truth"] = [image._replace(subset="truth", mask=str(tmp_path / "mask.png"))]
-    stages = {"student": "train/s", "labels": "predict/l"}
+    stages = fabricate.parts(student="train/s", labels="predict/l")
     run = {"experiment": "st", "partition": 0, "seed": 0, "method": "st", "stages": stages}
     encoding = {"classes": 2, "ignore_value": 255, "label_map": None, "palette_map": None}
     sources = Sources(masks=[], labels=[], predict=lambda row: np.zeros((4, 4), np.uint8), encoding=encoding)
@@ -329,17 +330,22 @@ def test_a_data_sets_own_colours_are_kept() -> None:
 
 
 def test_phases_are_in_their_order() -> None:
-    roles = ["student", "phase10", "teacher", "phase2", "student"]
-    assert in_order(roles) == ["teacher", "phase2", "phase10", "student"]
-    assert in_order(["labels2", "labels", "labels1"]) == ["labels", "labels1", "labels2"]
-    assert [phase_name(role) for role in in_order(roles)] == ["teacher", "phase 2", "phase 10", "final student"]
+    names = ["teacher", *(f"phase{number}" for number in range(1, 11)), "student"]
+    runs: list[Run] = [
+        {"stages": fabricate.parts(teacher="train/t", student="train/s")},
+        {"stages": fabricate.parts(**{name: f"train/{name}" for name in names})},
+        {"stages": fabricate.parts(teacher="train/t")},
+    ]
+    titles = networks_in_order(runs)
+    assert list(titles) == names
+    assert titles["student"] == "final student"
 
 
 def test_the_result_of_a_run_is_its_last_network() -> None:
     run = facts().shown
-    assert networks(run) == ["teacher", "phase1", "student"]
-    assert result_of(run) == "evaluate/student-val"
-    assert result_of({**run, "stages": {"teacher": "train/t"}}) is None
+    assert list(networks(run)) == ["teacher", "phase1", "student"]
+    assert result_evaluation(run) == "evaluate/student-val"
+    assert result_evaluation({**run, "stages": fabricate.parts(teacher="train/t")}) is None
 
 
 def test_confusion_is_a_share_of_the_true_class() -> None:

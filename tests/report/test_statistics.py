@@ -5,6 +5,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import fabricate
 import numpy as np
 import pandas as pd
 import pytest
@@ -154,8 +155,8 @@ RECORDS: dict[str, dict[str, Any]] = {
     "score/k": {"seconds": 36, "cpu_seconds": 36},
 }
 RUNS = [
-    {"experiment": "a", "stages": {"teacher": "train/t"}},
-    {"experiment": "b", "stages": {"teacher": "train/t", "score": "score/k", "student": "train/s"}},
+    {"experiment": "a", "stages": fabricate.parts(teacher="train/t")},
+    {"experiment": "b", "stages": fabricate.parts(teacher="train/t", score="score/k", student="train/s")},
 ]
 
 

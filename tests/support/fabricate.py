@@ -3,8 +3,10 @@
 import contextlib
 import copy
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from PIL import Image
 from stpp.commands.workflow import prepare, write
 from stpp.plan.expansion import expand
 from stpp.plan.graph import Plan, Stage, flat
+from stpp.plan.parts import Kind, Part
 from stpp.plan.staleness import checksum_in
 from stpp.settings.configfile import load, read, resolved
 from stpp.store.masks import MaskWriter, voc_palette
@@ -146,6 +149,23 @@ def plan_of(
     code_of = code if callable(code) else lambda *_: code
     index = {"classes": list(CLASSES), "palette": voc_palette(len(CLASSES)), "subsets": subsets}
     return expand(load(raw), resolved, lambda _: index, lambda _: {"identity": "none", "path": ""}, code_of)
+
+
+def parts(**folders: str) -> dict[str, dict[str, Any]]:
+    """Parts of a run as a recipe has them, from their folders by name: what a part is, is told by its kind of stage.
+
+    Evaluations are named `of_subset`; the students are counted.
+    """
+    kinds: dict[str, Kind] = {"train": "network", "evaluate": "evaluation", "score": "score", "select": "selection"}
+    found: dict[str, dict[str, Any]] = {}
+    students = itertools.count()
+    for name, folder in folders.items():
+        kind = kinds.get(folder.partition("/")[0]) or ("masks" if name.startswith("masks") else "labels")
+        of, _, subset = name.rpartition("_") if kind == "evaluation" else ("", "", "")
+        phase = next(students) if kind == "network" else 0
+        part = Part(folder, kind, "final student" if name == "student" else name, phase, of, subset)
+        found[name.replace("_", "-")] = asdict(part)
+    return found
 
 
 def pretend(

@@ -1,0 +1,91 @@
+"""What the stages of a run are in it: records, not names that somebody takes apart.
+
+The recipes of the table, the charts and the report hold the runs as JSON: `experiment`, `partition`, `seed`, `method`,
+and `stages`, the parts by the names that people see, in the order of the method. The functions here answer what others
+ask of such a run.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Run = Mapping[str, Any]
+"""A run as JSON."""
+Kind = Literal["network", "masks", "score", "selection", "labels", "evaluation"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one stage, by its `folder`, is in a run.
+
+    `phase` is 0 for the teacher and what comes of it, and counts the students from 1. An evaluation is `of` another
+    part, given by its name, on a `subset`; that of labels and of masks is on `truth`. `title` is what people read.
+    """
+
+    folder: str
+    kind: Kind
+    title: str
+    phase: int = 0
+    of: str = ""
+    subset: str = ""
+
+
+def of_kind(run: Run, kind: Kind) -> dict[str, str]:
+    """The folders of the parts of one kind, by name, in their order."""
+    return {name: part["folder"] for name, part in run["stages"].items() if part["kind"] == kind}
+
+
+def networks(run: Run) -> dict[str, str]:
+    """The folders of the trainings of a run, in their order; the last one is the result."""
+    return of_kind(run, "network")
+
+
+def result(run: Run) -> str:
+    """The name of the network that is the result of a run."""
+    return list(networks(run))[-1]
+
+
+def evaluations(run: Run, subset: str) -> dict[str, str]:
+    """The folders of the evaluations on a subset, by the names of the parts that were evaluated."""
+    parts = [part for part in run["stages"].values() if part["kind"] == "evaluation" and part["subset"] == subset]
+    return {part["of"]: part["folder"] for part in parts}
+
+
+def result_evaluation(run: Run) -> str | None:
+    """The folder of the evaluation of the result on test, or on val without a test set; None without both."""
+    measured = (evaluations(run, subset).get(result(run)) for subset in ("test", "val"))
+    return next((folder for folder in measured if folder is not None), None)
+
+
+def score(run: Run) -> str | None:
+    """The folder of the stability scores that selected images; None where none did."""
+    return next(iter(of_kind(run, "score").values()), None)
+
+
+def selection(run: Run) -> str | None:
+    """The folder of the selection of images or pixels; None where there is none."""
+    return next(iter(of_kind(run, "selection").values()), None)
+
+
+def score_quality(run: Run) -> str | None:
+    """The folder of the evaluation of the masks that were scored against true ones; None where there is none."""
+    truth = evaluations(run, "truth")
+    return next((truth[name] for name in of_kind(run, "masks") if name in truth), None)
+
+
+def folders(run: Run) -> list[str]:
+    """The folders of all stages of a run, each once."""
+    return list(dict.fromkeys(part["folder"] for part in run["stages"].values()))
+
+
+def networks_in_order(runs: Iterable[Run]) -> dict[str, str]:
+    """The titles of the networks of some runs by name: the teacher, the students of the phases, and the last ones."""
+    places: dict[str, tuple[bool, int, str]] = {}
+    titles: dict[str, str] = {}
+    for run in runs:
+        for name in networks(run):
+            part = run["stages"][name]
+            last = part["phase"] > 0 and name == result(run)
+            places.setdefault(name, (last, 0 if last else part["phase"], name))
+            titles.setdefault(name, part["title"])
+    return {name: titles[name] for name in sorted(places, key=lambda name: places[name])}
