@@ -36,8 +36,8 @@ from stpp.engine.optimisation import forward, make_optimizer
 from stpp.models import build
 from stpp.models.folding import PRECISIONS, for_prediction
 from stpp.models.network import OF_IMAGENET, SegmentationNetwork
+from stpp.runtime.job import Runtime, Stage
 from stpp.runtime.process import settle
-from stpp.runtime.stage import Runtime, Stage
 from stpp.stages import train
 
 PROJECT = Path(__file__).parents[2]

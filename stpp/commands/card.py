@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from stpp import __version__
-from stpp.commands.origin import Evaluation
+from stpp.commands.origin import KnownEvaluation
 from stpp.commands.segmenter import Segmenter
 from stpp.files import sha256
 from stpp.models.exportable import LEAST_SIDE
@@ -79,7 +79,7 @@ def _results(segmenter: Segmenter) -> Iterator[str]:
         yield f"\nWarning: {in_markdown(warning)}."
 
 
-def _heading(evaluation: Evaluation) -> str:
+def _heading(evaluation: KnownEvaluation) -> str:
     return f"{evaluation.metrics['subset']} ({evaluation.metrics['images']} images)"
 
 

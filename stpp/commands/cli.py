@@ -17,7 +17,7 @@ from stpp.runtime.progress import Stopped
 from stpp.terminal import prepare_streams
 
 if TYPE_CHECKING:
-    from stpp.runtime.stage import Runtime, Stage
+    from stpp.runtime.job import Job, Runtime
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -147,36 +147,36 @@ def _run_stage(kind: str, options: argparse.Namespace) -> int | None:
     if kind == "evaluate" and (options.list is not None or options.folder.is_file()):
         evaluate_list(options)
         return None
+    from stpp.runtime.job import Job, Runtime
     from stpp.runtime.launch import STORE
-    from stpp.runtime.stage import Runtime, Stage
 
     runtime = Runtime(**{key: value for key, value in vars(options).items() if key in Runtime.__dataclass_fields__})
-    stage = Stage(options.folder, kind)
+    job = Job(options.folder, kind)
     if STORE in os.environ:  # a process of a team, which has the stage already
-        return _run(stage, runtime, options)
+        return _run(job, runtime, options)
     part = ""
     if kind == "predict" and options.shards > 1 and not options.join:
         part = disk.part_of_masks(options.shard, options.shards)
-    with stage.held(part) as made:
+    with job.held(part) as made:
         if made:
             print(f"another process has just made {options.folder}", file=sys.stderr)
             return None
-        return _run(stage, runtime, options)
+        return _run(job, runtime, options)
 
 
-def _run(stage: "Stage", runtime: "Runtime", options: argparse.Namespace) -> int | None:
+def _run(job: "Job", runtime: "Runtime", options: argparse.Namespace) -> int | None:
     from importlib import import_module
 
     from stpp.plan.code import MODULES
     from stpp.runtime.launch import trained_by_team
 
-    kind = stage.recipe["stage"]
-    if kind == "train" and (code := trained_by_team(stage, runtime, options.arguments)) is not None:
+    kind = job.recipe["stage"]
+    if kind == "train" and (code := trained_by_team(job, runtime, options.arguments)) is not None:
         return code
     if getattr(options, "join", False):
-        import_module("stpp.stages.shards").join(stage, runtime)
+        import_module("stpp.stages.shards").join(job, runtime)
     else:
-        import_module(MODULES[kind]).run(stage, runtime)
+        import_module(MODULES[kind]).run(job, runtime)
     return None
 
 

@@ -58,9 +58,9 @@ def add_prediction_options(command: argparse.ArgumentParser) -> None:
 def _segment(options: argparse.Namespace) -> None:
     from stpp.commands.output import Outputs
     from stpp.commands.segment import segment
-    from stpp.runtime.process import settle
+    from stpp.runtime.process import prepare_process
 
-    settle(options.threads)
+    prepare_process(options.threads)
     outputs = Outputs([options.model], options.overwrite)
     count = segment(_loaded(options), options.images, options.out, outputs, probabilities=options.probabilities)
     print(f"{count} images in {options.out}")
@@ -88,9 +88,9 @@ def _add_export(commands: Any) -> None:
 def _export(options: argparse.Namespace) -> None:
     from stpp.commands.export import export
     from stpp.commands.output import Outputs
-    from stpp.runtime.process import settle
+    from stpp.runtime.process import prepare_process
 
-    settle(_cores())
+    prepare_process(_cores())
     for line in export(options.model, options.out, options.images or [], Outputs([options.model], options.overwrite)):
         print(line)
 
@@ -110,9 +110,9 @@ def evaluate_list(options: argparse.Namespace) -> None:
         raise StppError(f"{options.folder} is a file, not the folder of a stage; to evaluate a model, give its --list")
     from stpp.commands.evaluate_list import as_text, evaluate
     from stpp.commands.output import Outputs
-    from stpp.runtime.process import settle
+    from stpp.runtime.process import prepare_process
 
-    settle(options.threads)
+    prepare_process(options.threads)
     outputs = Outputs([options.folder, options.list], options.overwrite)
     report = evaluate(_loaded(options), options.list, options.root, options.out, outputs)
     print(as_text(report), end="")

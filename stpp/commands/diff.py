@@ -18,7 +18,7 @@ from stpp.plan.graph import Run
 from stpp.plan.parts import folders, networks, result, result_evaluation
 from stpp.plan.recipe import read_recipe
 from stpp.report.table import run_row
-from stpp.runtime.stage import verified
+from stpp.runtime.job import verified
 from stpp.store.inventory import ABSENT, DATA, changed_settings, code_shown, settings_by_name, shown
 from stpp.store.links import target_of
 from stpp.wording import columns, listed, markdown

@@ -32,8 +32,8 @@ SIZES = ((97, 131), (240, 320), (333, 200))
 """Height and width of the images of noise that are checked with: multiples of the networks' strides, and others."""
 ONNX, TORCH, CARD = "model.onnx", "model.pt2", "model-card.md"
 
-Batch = NDArray[np.uint8]
-Run = Callable[[Batch], NDArray[np.uint8]]
+Pixels = NDArray[np.uint8]
+Runner = Callable[[Pixels], NDArray[np.uint8]]
 
 
 def export(model: Path, out: Path, images: Sequence[str], outputs: Outputs) -> Iterator[str]:
@@ -74,7 +74,7 @@ def export(model: Path, out: Path, images: Sequence[str], outputs: Outputs) -> I
     yield f"{out / CARD}"
 
 
-def _batches(images: Sequence[Path]) -> list[Batch]:
+def _batches(images: Sequence[Path]) -> list[Pixels]:
     """Pictures to compare with, uint8 (N, H, W, 3): each alone, and two at once; smooth noise without images."""
     if images:
         pictures = [np.asarray(read_image(path)) for path in images]
@@ -86,12 +86,12 @@ def _batches(images: Sequence[Path]) -> list[Batch]:
     return [*(picture[None] for picture in pictures), np.stack([pictures[0], pictures[0][::-1, ::-1]])]
 
 
-def _noise(seed: int, height: int, width: int) -> Batch:
+def _noise(seed: int, height: int, width: int) -> Pixels:
     small = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
     return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def _masks(network: SegmentationNetwork, batch: Batch) -> NDArray[np.uint8]:
+def _masks(network: SegmentationNetwork, batch: Pixels) -> NDArray[np.uint8]:
     """The masks of the model itself, of whole images as they are: uint8 (N, H, W)."""
     return np.stack([predict_mask(network, image, torch.device("cpu"), PLAIN) for image in batch])
 
@@ -119,7 +119,7 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
     made.save(path, external_data=False)
 
 
-def _open_onnx(path: Path) -> Run:
+def _open_onnx(path: Path) -> Runner:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -133,13 +133,13 @@ def _write_torch(program: torch.export.ExportedProgram, path: Path) -> None:
         torch.export.save(program, file)
 
 
-def _open_torch(path: Path) -> Run:
+def _open_torch(path: Path) -> Runner:
     with path.open("rb") as file:
         graph = torch.export.load(file).module()
     return lambda batch: graph(torch.from_numpy(batch.copy()))[0].numpy()
 
 
-def _agreement(run: Run, batches: Sequence[Batch], expected: Sequence[NDArray[np.uint8]]) -> float:
+def _agreement(run: Runner, batches: Sequence[Pixels], expected: Sequence[NDArray[np.uint8]]) -> float:
     """The share of pixels, 0..1, with the expected class."""
     same = sum(int((run(batch) == masks).sum()) for batch, masks in zip(batches, expected))
     return same / sum(masks.size for masks in expected)

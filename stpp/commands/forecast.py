@@ -11,7 +11,7 @@ from stpp.plan.graph import Plan, flat
 from stpp.plan.staleness import stale
 from stpp.store.inventory import (
     DATA,
-    Record,
+    KnownStage,
     changed_settings,
     code_shown,
     finished,
@@ -59,14 +59,14 @@ def forecast(plan: Plan, stages: Path) -> Forecast:
         if (lacking := missing_outputs(stages, folder, stage.outputs))
     }
     seconds: dict[str, list[float]] = {}
-    by_role: dict[str, list[Record]] = {}
+    by_role: dict[str, list[KnownStage]] = {}
     for folder, record in known.items():
         seconds.setdefault(record.recipe["stage"], []).append(record.facts["seconds"])
         if folder not in missing:
             by_role.setdefault(record.role, []).append(record)
     tasks = []
     for folder, lacking in missing.items():
-        wanted = Record(folder, plan.stages[folder].recipe())
+        wanted = KnownStage(folder, plan.stages[folder].recipe())
         if folder in known:
             reason = f"{', '.join(lacking)} is no longer there"
             tasks.append(Task(folder, wanted.role, (reason,), (), known[folder].facts["seconds"], True))
@@ -83,7 +83,7 @@ def forecast(plan: Plan, stages: Path) -> Forecast:
     return Forecast(done, tasks, stale(done, records.get))
 
 
-def nearest_of(wanted: Record, candidates: Sequence[Record]) -> Record | None:
+def nearest_of(wanted: KnownStage, candidates: Sequence[KnownStage]) -> KnownStage | None:
     """The candidate that differs from `wanted` in the fewest things; of equally near ones that of its seed, then the
     latest. None without candidates."""
     return min(
@@ -99,7 +99,7 @@ def work(settings: Mapping[str, Any]) -> float:
     return float(training["epochs"] * training["crop"] ** 2) if training else 1.0
 
 
-def differences(before: Record, after: Record) -> Iterator[str]:
+def differences(before: KnownStage, after: KnownStage) -> Iterator[str]:
     """What makes `after` another stage than `before`, but for what it reads: code, settings and data, a phrase each."""
     old, new = before.recipe, after.recipe
     if old["code"] != new["code"]:
@@ -119,10 +119,10 @@ def differences(before: Record, after: Record) -> Iterator[str]:
         yield f"no longer wanted: {listed(removed)}"
 
 
-def other_sources(before: Record, after: Record, plan: Plan) -> tuple[str, ...]:
+def other_sources(before: KnownStage, after: KnownStage, plan: Plan) -> tuple[str, ...]:
     """The roles of the stages that `after` reads and `before` does not."""
     old, new = ([path.rpartition("/")[0] for path in flat(record.recipe["inputs"])] for record in (before, after))
-    sources = (Record(folder, plan.stages[folder].recipe()) for folder in new if folder not in old)
+    sources = (KnownStage(folder, plan.stages[folder].recipe()) for folder in new if folder not in old)
     return tuple(dict.fromkeys(source.role for source in sources))
 
 

@@ -11,7 +11,7 @@ from stpp import disk
 from stpp.errors import StppError, shortened
 from stpp.plan.recipe import read_recipe
 from stpp.runtime.faults import LEAST_SIDE, LEAST_TILE
-from stpp.runtime.stage import verified
+from stpp.runtime.job import verified
 from stpp.store.tensorfile import is_count
 from stpp.terminal import is_line
 
@@ -21,7 +21,7 @@ LARGEST = 1 << 20
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class KnownEvaluation:
     """What a finished `evaluate` stage read and found: its recipe, and the content of its `metrics.json`."""
 
     recipe: Mapping[str, Any]
@@ -35,7 +35,7 @@ class Provenance:
 
     name: str | None
     training: Mapping[str, Any] | None
-    evaluations: list[Evaluation]
+    evaluations: list[KnownEvaluation]
 
     @property
     def prediction(self) -> Mapping[str, Any] | None:
@@ -81,7 +81,7 @@ def provenance(model: Path) -> Provenance:
             found = verified(path.parent / disk.METRICS)
             metrics = _json(found)
             _refuse(found, metrics, METRICS)
-            evaluations.append(Evaluation(recipe, metrics))
+            evaluations.append(KnownEvaluation(recipe, metrics))
     return Provenance(model.parent.name, training, evaluations)
 
 

@@ -38,7 +38,7 @@ class Fault:
 
 
 @dataclass
-class Findings:
+class Faults:
     """The faults of a folder of results; `notes` say what could not be compared. `stages` are the finished ones."""
 
     stages: int = 0
@@ -46,7 +46,7 @@ class Findings:
     notes: list[str] = field(default_factory=list)
 
 
-def verify(results: Path, workflow: Holder | None = None) -> Findings:
+def verify(results: Path, workflow: Holder | None = None) -> Faults:
     """Look at every stage below `results`, at what it was made from, and at the links to it, with a bar on stderr.
 
     `workflow` says which run of the workflow is at work there, None if none is: what it has not finished is no fault.
@@ -56,7 +56,7 @@ def verify(results: Path, workflow: Holder | None = None) -> Findings:
     if not stages.is_dir():
         raise StppError(f"no results in {results}: expected the folder {stages}; give the setting `results`")
     folders = [str(path.relative_to(stages)) for path in sorted(stages.glob("*/*")) if NAME.fullmatch(path.name)]
-    found = Findings()
+    found = Faults()
     records: dict[str, Record] = {}
     for folder in folders:
         if fault := recipe_fault(stages / folder):
@@ -140,7 +140,7 @@ def _belongs(recipe: Mapping[str, Any], folder: Path) -> bool:
 # --- what they were made from -----------------------------------------------------------------------------------------
 
 
-def manifests(results: Path, records: Mapping[str, Record], found: Findings) -> dict[Path, list[Row]]:
+def manifests(results: Path, records: Mapping[str, Record], found: Faults) -> dict[Path, list[Row]]:
     """The rows of the manifests that stages were made from; faults and notes go to `found`."""
     listed: dict[Path, list[Row]] = {}
     prints: dict[Path, str] = {}
@@ -172,7 +172,7 @@ def data_faults(
     listed: Mapping[Path, Sequence[Row]],
     records: Mapping[str, Record],
     checksum: "Checksums",
-    found: Findings,
+    found: Faults,
 ) -> None:
     """Add files that are not what stages were made from, and a note on those that are gone, to `found`.
 
@@ -287,7 +287,7 @@ def remove(path: Path) -> str:
 # --- for people -------------------------------------------------------------------------------------------------------
 
 
-def as_text(results: Path, found: Findings) -> str:
+def as_text(results: Path, found: Faults) -> str:
     """A line a fault with its command, the notes, and a summary."""
     lines = []
     for fault in found.faults:

@@ -41,13 +41,13 @@ SETTINGS_FILE = "demo.json"
 # Raised whenever the pixels of a scene change: an older folder is then not taken for the same data.
 SCENES_VERSION = 1
 
-Colour = NDArray[np.float64]
+Shade = NDArray[np.float64]
 
 
 # --- colours and textures --------------------------------------------------------------------------------------------
 
 
-def _hsv(hue: float, saturation: float, value: float) -> Colour:
+def _hsv(hue: float, saturation: float, value: float) -> Shade:
     """An RGB colour, shape (3,), in [0, 1]; the hue is cyclic with period 1."""
     ramps = [abs((hue * 6 + shift) % 6 - 3) - 1 for shift in (0.0, 4.0, 2.0)]
     return np.array([value * (1 - saturation + saturation * min(max(ramp, 0.0), 1.0)) for ramp in ramps])
@@ -123,7 +123,7 @@ class _Canvas:
         label: int,
         centre: tuple[float, float],
         radius: float,
-        colours: tuple[Colour, Colour],
+        colours: tuple[Shade, Shade],
         texture: int,
         relief: float,
     ) -> None:
@@ -165,7 +165,7 @@ class _Canvas:
         self.mask[window][distance < 0] = label
 
 
-def _colours(rng: np.random.Generator, hue: float) -> tuple[Colour, Colour]:
+def _colours(rng: np.random.Generator, hue: float) -> tuple[Shade, Shade]:
     """The two colours of a texture: one hue, and a neighbour of it that is clearly lighter or darker."""
     saturation, value = _between(rng, 0.45, 0.95), _between(rng, 0.55, 1.0)
     second = value * _between(rng, 0.45, 0.65) if rng.random() < 0.5 else value * 0.35 + 0.65

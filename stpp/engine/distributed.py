@@ -19,10 +19,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stpp.engine.inference import pick_device
 from stpp.errors import StppError
+from stpp.runtime.job import Runtime
 from stpp.runtime.launch import STORE
 from stpp.runtime.lease import lease
 from stpp.runtime.progress import Stopped
-from stpp.runtime.stage import Runtime
 
 Item = TypeVar("Item")
 

@@ -42,7 +42,7 @@ OUTSIDE = frozenset(
         "stpp.description",  # whether what describes a network is such; a recipe says all of it
         "stpp.section",
         "stpp.runtime.faults",
-        "stpp.runtime.stage",  # what a job finds and leaves beside its artifacts
+        "stpp.runtime.job",  # what a job finds and leaves beside its artifacts
         "stpp.plan.recipe",
         "stpp.plan.staleness",
         "stpp.plan.identity",

@@ -9,7 +9,16 @@ from typing import Any
 
 from stpp import disk
 from stpp.methods import method
-from stpp.plan.parts import Run, evaluations, networks, networks_in_order, of_kind, score, score_quality, selection
+from stpp.plan.parts import (
+    RunRecord,
+    evaluations,
+    networks,
+    networks_in_order,
+    of_kind,
+    score,
+    score_quality,
+    selection,
+)
 from stpp.settings.config import Config
 
 STRONG = ("jitter", "grayscale", "blur", "cutout")
@@ -36,7 +45,7 @@ def baselines(config: Config, resolve: Callable[[Config, str], Config]) -> dict[
     return {name: found[name] for name in config.experiments}
 
 
-def charts(rows: Sequence[Run], settings_of: Callable[[str], Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def charts(rows: Sequence[RunRecord], settings_of: Callable[[str], Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """The charts for which the runs will have data, by name: what of the runs is in each.
 
     `settings_of` is asked for the settings of trainings, by folder. Of experiments that agree on what a chart shows,
@@ -47,7 +56,7 @@ def charts(rows: Sequence[Run], settings_of: Callable[[str], Mapping[str, Any]])
     - `iterations`: `experiments`, and the names of their `networks` in the order of the phases
     - `stability`: `runs`, all of some experiments, without their stages; `scores` and `images`, the files of each
     """
-    experiments: dict[str, Run] = {}
+    experiments: dict[str, RunRecord] = {}
     for row in rows:
         experiments.setdefault(row["experiment"], row)
     measured = [row for row in experiments.values() if evaluations(row, "val") or evaluations(row, "test")]
@@ -76,7 +85,7 @@ def charts(rows: Sequence[Run], settings_of: Callable[[str], Mapping[str, Any]])
     return {chart: contents for chart, contents in found.items() if all(contents.values())}
 
 
-def distinct(rows: Sequence[Run], stage: Callable[[Run], str | None]) -> list[str]:
+def distinct(rows: Sequence[RunRecord], stage: Callable[[RunRecord], str | None]) -> list[str]:
     """The experiments, of those that share a stage the first one; those that have none are left out."""
     names: dict[str, str] = {}
     for row in rows:
@@ -85,7 +94,7 @@ def distinct(rows: Sequence[Run], stage: Callable[[Run], str | None]) -> list[st
     return list(names.values())
 
 
-def augmentations(rows: Sequence[Run], settings_of: Callable[[str], Mapping[str, Any]]) -> list[dict[str, str]]:
+def augmentations(rows: Sequence[RunRecord], settings_of: Callable[[str], Mapping[str, Any]]) -> list[dict[str, str]]:
     """The experiments with one phase that differ in nothing but which parts of the strong augmentation are used.
 
     Empty unless one with all four parts is there, and one with one or three of them. Of several such groups, the first.

@@ -12,8 +12,7 @@ from stpp.methods import method
 from stpp.plan.comparisons import baselines, charts
 from stpp.plan.graph import CodeOf, Plan, Run, Stage
 from stpp.plan.methodgraph import MethodGraph
-from stpp.plan.parts import Run as Row
-from stpp.plan.parts import folders, score
+from stpp.plan.parts import RunRecord, folders, score
 from stpp.settings.config import Config
 
 
@@ -61,7 +60,7 @@ def expand(
 
 
 def _table(
-    name: str, runs: Sequence[Row], compared: Mapping[str, str], published: Mapping[str, str] | None, code: str
+    name: str, runs: Sequence[RunRecord], compared: Mapping[str, str], published: Mapping[str, str] | None, code: str
 ) -> Stage:
     """The table; `compared` gives the baseline of each experiment."""
     settings = {
@@ -76,7 +75,7 @@ def _table(
 
 
 def _charts(
-    name: str, runs: Sequence[Row], stages: Mapping[str, Stage], table: str, code_of: CodeOf
+    name: str, runs: Sequence[RunRecord], stages: Mapping[str, Stage], table: str, code_of: CodeOf
 ) -> dict[str, Stage]:
     """A stage for each chart."""
     found = {}
@@ -90,7 +89,9 @@ def _charts(
     return found
 
 
-def _report(config: Config, runs: Sequence[Row], graphs: Sequence[MethodGraph], table: Stage, code_of: CodeOf) -> Stage:
+def _report(
+    config: Config, runs: Sequence[RunRecord], graphs: Sequence[MethodGraph], table: Stage, code_of: CodeOf
+) -> Stage:
     """The page; its pictures are of one run: the first one with scores, else that of the last experiment."""
     shown = next((i for i, run in enumerate(runs) if score(run)), len(runs) - len(config.seeds))
     pictures, artifacts = graphs[shown].pictures(runs[shown])

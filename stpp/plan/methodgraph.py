@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from stpp import disk
 from stpp.methods import Method
 from stpp.plan.graph import CodeOf, Recipe, Stage
-from stpp.plan.parts import Part, Run, networks, of_kind, result
+from stpp.plan.parts import Part, RunRecord, networks, of_kind, result
 from stpp.registry import DECODERS, ENCODERS, METHODS, modules
 from stpp.settings.config import Config
 from stpp.settings.training import Augmentation, Training
@@ -328,7 +328,7 @@ class MethodGraph:
         folder = self.add("evaluate", told, settings, ["truth"], inputs)
         return {told: Part(folder, "evaluation", f"{masks.title}, against true masks", masks.phase, name, "truth")}
 
-    def pictures(self, run: Run) -> tuple[Recipe, dict[str, str | list[str]]]:
+    def pictures(self, run: RunRecord) -> tuple[Recipe, dict[str, str | list[str]]]:
         """What the report needs to draw masks of a run: settings, and artifacts by name.
 
         `checkpoint` is the one of the last network that is evaluated, `masks` those of the K checkpoints, `labels` the

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Run = Mapping[str, Any]
+RunRecord = Mapping[str, Any]
 """A run as JSON."""
-Kind = Literal["network", "masks", "score", "selection", "labels", "evaluation"]
+PartKind = Literal["network", "masks", "score", "selection", "labels", "evaluation"]
 
 
 @dataclass(frozen=True)
@@ -23,62 +23,62 @@ class Part:
     """
 
     folder: str
-    kind: Kind
+    kind: PartKind
     title: str
     phase: int = 0
     of: str = ""
     subset: str = ""
 
 
-def of_kind(run: Run, kind: Kind) -> dict[str, str]:
+def of_kind(run: RunRecord, kind: PartKind) -> dict[str, str]:
     """The folders of the parts of one kind, by name, in their order."""
     return {name: part["folder"] for name, part in run["stages"].items() if part["kind"] == kind}
 
 
-def networks(run: Run) -> dict[str, str]:
+def networks(run: RunRecord) -> dict[str, str]:
     """The folders of the trainings of a run, in their order; the last one is the result."""
     return of_kind(run, "network")
 
 
-def result(run: Run) -> str:
+def result(run: RunRecord) -> str:
     """The name of the network that is the result of a run."""
     return list(networks(run))[-1]
 
 
-def evaluations(run: Run, subset: str) -> dict[str, str]:
+def evaluations(run: RunRecord, subset: str) -> dict[str, str]:
     """The folders of the evaluations on a subset, by the names of the parts that were evaluated."""
     parts = [part for part in run["stages"].values() if part["kind"] == "evaluation" and part["subset"] == subset]
     return {part["of"]: part["folder"] for part in parts}
 
 
-def result_evaluation(run: Run) -> str | None:
+def result_evaluation(run: RunRecord) -> str | None:
     """The folder of the evaluation of the result on test, or on val without a test set; None without both."""
     measured = (evaluations(run, subset).get(result(run)) for subset in ("test", "val"))
     return next((folder for folder in measured if folder is not None), None)
 
 
-def score(run: Run) -> str | None:
+def score(run: RunRecord) -> str | None:
     """The folder of the stability scores that selected images; None where none did."""
     return next(iter(of_kind(run, "score").values()), None)
 
 
-def selection(run: Run) -> str | None:
+def selection(run: RunRecord) -> str | None:
     """The folder of the selection of images or pixels; None where there is none."""
     return next(iter(of_kind(run, "selection").values()), None)
 
 
-def score_quality(run: Run) -> str | None:
+def score_quality(run: RunRecord) -> str | None:
     """The folder of the evaluation of the masks that were scored against true ones; None where there is none."""
     truth = evaluations(run, "truth")
     return next((truth[name] for name in of_kind(run, "masks") if name in truth), None)
 
 
-def folders(run: Run) -> list[str]:
+def folders(run: RunRecord) -> list[str]:
     """The folders of all stages of a run, each once."""
     return list(dict.fromkeys(part["folder"] for part in run["stages"].values()))
 
 
-def networks_in_order(runs: Iterable[Run]) -> dict[str, str]:
+def networks_in_order(runs: Iterable[RunRecord]) -> dict[str, str]:
     """The titles of the networks of some runs by name: the teacher, the students of the phases, and the last ones."""
     places: dict[str, tuple[bool, int, str]] = {}
     titles: dict[str, str] = {}

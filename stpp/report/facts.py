@@ -9,9 +9,9 @@ import pandas as pd
 
 from stpp import disk
 from stpp.data.manifest import Row
-from stpp.plan.parts import Kind, Run, folders, of_kind, result_evaluation, score, score_quality, selection
+from stpp.plan.parts import PartKind, RunRecord, folders, of_kind, result_evaluation, score, score_quality, selection
 from stpp.report.table import read_by_image
-from stpp.runtime.stage import Stage, verified
+from stpp.runtime.job import Job, verified
 from stpp.store.idlist import read_list
 from stpp.store.scores import read_score_table
 
@@ -20,7 +20,7 @@ from stpp.store.scores import read_score_table
 class Facts:
     """All that the page says, but for the pixels of the gallery.
 
-    `shown` is the run whose pictures are shown. By folder of the stage: `records` (the content of `stage.json`, in the
+    `shown` is the run whose pictures are shown. By folder of the stage: `records` (the content of `job.json`, in the
     order of the runs), `histories` (epoch, iterations, loss, val mIoU of trainings), `evaluations` (`metrics.json`),
     `image_scores` (id and mIoU in [0, 1] of each image: of the masks that were scored, and of the result shown),
     `scores` (the score tables) and `reliable` (the ids of the images that were selected by score). `table` is the
@@ -30,8 +30,8 @@ class Facts:
 
     name: str
     config: Mapping[str, Any]
-    runs: Sequence[Run]
-    shown: Run
+    runs: Sequence[RunRecord]
+    shown: RunRecord
     records: Mapping[str, Mapping[str, Any]]
     table: Mapping[str, Any]
     histories: Mapping[str, pd.DataFrame]
@@ -45,24 +45,24 @@ class Facts:
     palette: Sequence[Sequence[int]]
 
     @property
-    def experiments(self) -> dict[str, list[Run]]:
+    def experiments(self) -> dict[str, list[RunRecord]]:
         """The runs of each experiment, in the order of the configuration."""
-        found: dict[str, list[Run]] = {}
+        found: dict[str, list[RunRecord]] = {}
         for run in self.runs:
             found.setdefault(run["experiment"], []).append(run)
         return found
 
 
-def load(stage: Stage) -> Facts:
+def load(job: Job) -> Facts:
     """Read what the report `stage` tells of. StppError if something is missing or was changed."""
-    settings = stage.settings
-    stages = stage.folder.parent.parent
-    runs: list[Run] = settings["runs"]
+    settings = job.settings
+    stages = job.folder.parent.parent
+    runs: list[RunRecord] = settings["runs"]
     shown = runs[settings["shown"]]
-    stage.inputs("stages")
+    job.inputs("stages")
     known = list(dict.fromkeys(folder for run in runs for folder in folders(run)))
 
-    def all_of(kind: Kind) -> list[str]:
+    def all_of(kind: PartKind) -> list[str]:
         return list(dict.fromkeys(folder for run in runs for folder in of_kind(run, kind).values()))
 
     selections = dict.fromkeys(folder for run in runs if score(run) and (folder := selection(run)))
@@ -73,7 +73,7 @@ def load(stage: Stage) -> Facts:
         runs=runs,
         shown=shown,
         records={folder: json.loads((stages / folder / disk.RECORD).read_text()) for folder in known},
-        table=json.loads(stage.input("table").read_text()),
+        table=json.loads(job.input("table").read_text()),
         histories={folder: pd.read_csv(verified(stages / folder / disk.HISTORY)) for folder in all_of("network")},
         evaluations={
             folder: json.loads(verified(stages / folder / disk.METRICS).read_text()) for folder in all_of("evaluation")
@@ -83,8 +83,8 @@ def load(stage: Stage) -> Facts:
         },
         scores={folder: read_score_table(verified(stages / folder / disk.SCORES)) for folder in all_of("score")},
         reliable={folder: read_list(verified(stages / folder / disk.RELIABLE)) for folder in selections},
-        subsets={subset: stage.rows(subset) for subset in stage.recipe["data"]},
-        fingerprints=stage.recipe["data"],
+        subsets={subset: job.rows(subset) for subset in job.recipe["data"]},
+        fingerprints=job.recipe["data"],
         classes=settings["classes"],
         palette=settings["palette"],
     )

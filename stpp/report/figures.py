@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from stpp import disk
 from stpp.report.look import MARKERS, NO_METADATA, look
 from stpp.report.table import read_by_image, score_correlation
-from stpp.runtime.stage import Runtime, Stage
+from stpp.runtime.job import Job, Runtime
 
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 INK, GRID = "#333333", "#DDDDDD"
@@ -32,28 +32,28 @@ Drawn = tuple[pd.DataFrame, Figure]
 """The numbers of a chart, one row for each mark, and the chart."""
 
 
-def run(stage: Stage, runtime: Runtime) -> None:
+def run(job: Job, runtime: Runtime) -> None:
     """Draw the chart of `stage`; writes `data.csv`, `chart.png` and `chart.svg`."""
     files = disk.OUTPUTS["chart"]
     with mpl.rc_context(_STYLE):
-        data, figure = CHARTS[stage.settings["chart"]](stage)
-        with stage.writing(files["data"]) as path:
+        data, figure = CHARTS[job.settings["chart"]](job)
+        with job.writing(files["data"]) as path:
             data.to_csv(path, index=False, lineterminator="\n")
         # Neither the date nor the version of the library is in the files.
-        with stage.writing(files["png"]) as path:
+        with job.writing(files["png"]) as path:
             figure.savefig(path, format="png", dpi=150, metadata={"Software": None})
-        with stage.writing(files["svg"]) as path:
+        with job.writing(files["svg"]) as path:
             figure.savefig(path, format="svg", metadata=NO_METADATA)
-    stage.finish()
+    job.finish()
 
 
 # --- rows of dots -----------------------------------------------------------------------------------------------------
 
 
-def augmentations(stage: Stage) -> Drawn:
+def augmentations(job: Job) -> Drawn:
     """mIoU of the student of one phase with no, one, three and all parts of the strong augmentation."""
-    labels = {row["experiment"]: row["label"] for row in stage.settings["rows"]}
-    runs = chosen_runs(stage, labels)
+    labels = {row["experiment"]: row["label"] for row in job.settings["rows"]}
+    runs = chosen_runs(job, labels)
     data = runs[["experiment", "partition", "seed", "subset", "miou"]].copy()
     data.insert(1, "strong_augmentation", data["experiment"].map(labels))
     figure, axes = dots(data, "strong_augmentation", {"miou": "students"}, f"mIoU on {subset_of(runs)} (%)")
@@ -65,9 +65,9 @@ def augmentations(stage: Stage) -> Drawn:
     return data, figure
 
 
-def pseudo_labels(stage: Stage) -> Drawn:
+def pseudo_labels(job: Job) -> Drawn:
     """mIoU of the teacher's masks of reliable and of unreliable images."""
-    runs = chosen_runs(stage, stage.settings["experiments"])
+    runs = chosen_runs(job, job.settings["experiments"])
     parts = {"reliable": "reliable images", "unreliable": "unreliable images"}
     data = runs[["experiment", "partition", "seed", *parts]]
     figure, axes = dots(data, "experiment", parts, "mIoU of the teacher's masks against true ones (%)")
@@ -75,9 +75,9 @@ def pseudo_labels(stage: Stage) -> Drawn:
     return data, figure
 
 
-def phases(stage: Stage) -> Drawn:
+def phases(job: Job) -> Drawn:
     """mIoU of the teacher, and of the student of each of two phases."""
-    runs = chosen_runs(stage, stage.settings["experiments"])
+    runs = chosen_runs(job, job.settings["experiments"])
     networks = {f"{name}_{subset_of(runs)}": name for name in ("teacher", "phase1", "student")}
     data = runs[["experiment", "partition", "seed", "subset", *networks]].rename(columns=networks)
     names = {"teacher": "teacher", "phase1": "student of phase 1", "student": "student of phase 2"}
@@ -120,13 +120,13 @@ def finish(figure: Figure, axes: Axes, title: str) -> None:
 # --- others -----------------------------------------------------------------------------------------------------------
 
 
-def iterations(stage: Stage) -> Drawn:
+def iterations(job: Job) -> Drawn:
     """mIoU after each phase of the experiments with more than two of them; phase 0 is the teacher."""
-    runs = chosen_runs(stage, stage.settings["experiments"])
+    runs = chosen_runs(job, job.settings["experiments"])
     subset = subset_of(runs)
     rows = []
     for run in runs.to_dict("records"):
-        columns = [f"{name}_{subset}" for name in stage.settings["networks"]]
+        columns = [f"{name}_{subset}" for name in job.settings["networks"]]
         known = [value for column in columns if not pd.isna(value := run.get(column))]
         key = {name: run[name] for name in ("experiment", "partition", "seed", "subset")}
         rows += [key | {"phase": phase, "miou": value} for phase, value in enumerate(known)]
@@ -148,10 +148,10 @@ def iterations(stage: Stage) -> Drawn:
     return data, figure
 
 
-def stability(stage: Stage) -> Drawn:
+def stability(job: Job) -> Drawn:
     """Stability score of each unlabeled image against the true mIoU of its mask, a panel for each experiment."""
     parts = []
-    for run, scores, images in zip(stage.settings["runs"], stage.inputs("scores"), stage.inputs("images")):
+    for run, scores, images in zip(job.settings["runs"], job.inputs("scores"), job.inputs("images")):
         stable, true = read_by_image(scores)[["id", "score"]], read_by_image(images)
         parts.append(stable.merge(true, on="id").assign(**run, spearman=score_correlation(stable, true)))
     data = pd.concat(parts, ignore_index=True)
@@ -181,9 +181,9 @@ def stability(stage: Stage) -> Drawn:
 # --- what the charts have in common -----------------------------------------------------------------------------------
 
 
-def chosen_runs(stage: Stage, experiments: Sequence[str] | Mapping[str, Any]) -> pd.DataFrame:
+def chosen_runs(job: Job, experiments: Sequence[str] | Mapping[str, Any]) -> pd.DataFrame:
     """The rows of `runs.csv` of these experiments, in this order."""
-    runs = pd.read_csv(stage.input("runs"))
+    runs = pd.read_csv(job.input("runs"))
     return pd.concat([runs[runs["experiment"] == name] for name in experiments], ignore_index=True)
 
 
@@ -192,7 +192,7 @@ def subset_of(runs: pd.DataFrame) -> str:
     return str(runs["subset"].iloc[0])
 
 
-CHARTS: dict[str, Callable[[Stage], Drawn]] = {
+CHARTS: dict[str, Callable[[Job], Drawn]] = {
     "augmentations": augmentations,
     "pseudo-labels": pseudo_labels,
     "phases": phases,

@@ -51,7 +51,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Sources:
+class Pictures:
     """Where masks come from: the stores of the K checkpoints and of the pseudo-labels, and the last network."""
 
     masks: Sequence[MaskStore]
@@ -98,7 +98,7 @@ def choose(facts: Facts) -> list[Group]:
     return [group for group in groups if group.rows]
 
 
-def gallery(facts: Facts, sources: Sources) -> Html:
+def gallery(facts: Facts, sources: Pictures) -> Html:
     """All groups, with a legend of the classes."""
     colours = class_colours(facts.palette)
     chosen = choose(facts)
@@ -152,14 +152,14 @@ def swatches(entries: Iterable[tuple[Sequence[int], str]]) -> list[Html]:
     ]
 
 
-def picture_row(row: Row, note: str, facts: Facts, sources: Sources, colours: NDArray[np.uint8]) -> Html:
+def picture_row(row: Row, note: str, facts: Facts, sources: Pictures, colours: NDArray[np.uint8]) -> Html:
     """The thumbnails of one image."""
     tiles = [tile(caption, alt, uri) for caption, alt, uri in pictures(row, facts, sources, colours)]
     head = element("h4", row.id, element("span", f"  {note}") if note else None)
     return element("div", head, element("div", *tiles, class_="tiles"), class_="picture-row")
 
 
-def pictures(row: Row, facts: Facts, sources: Sources, colours: NDArray[np.uint8]) -> Iterator[tuple[str, str, str]]:
+def pictures(row: Row, facts: Facts, sources: Pictures, colours: NDArray[np.uint8]) -> Iterator[tuple[str, str, str]]:
     """Caption, description and data URI of each picture of an image."""
     image = np.asarray(image_of(row))
     yield "image", f"The image {row.id}, {row.width} x {row.height} px", photo_uri(image)

@@ -11,12 +11,12 @@ from stpp import disk
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of
 from stpp.report.facts import Facts, load
-from stpp.report.gallery import Mask, Sources, gallery
+from stpp.report.gallery import Mask, Pictures, gallery
 from stpp.report.html import Html, element
 from stpp.report.numbers import classes, curves, phases_compared, results, stability
 from stpp.report.provenance import costs, lead, reproduction, warnings, what_ran
 from stpp.report.style import CSS
-from stpp.runtime.stage import Runtime, Stage
+from stpp.runtime.job import Job, Runtime
 from stpp.store.masks import MaskStore
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -35,18 +35,18 @@ CONTENTS = {
 }
 
 
-def run(stage: Stage, runtime: Runtime) -> None:
+def run(job: Job, runtime: Runtime) -> None:
     """Write `report.html` of `stage`. StppError if an artifact or an image is missing or damaged."""
-    facts = load(stage)
-    sources = Sources(
-        masks=[MaskStore(path) for path in stage.inputs("masks")],
-        labels=[MaskStore(path) for path in stage.inputs("labels")],
-        predict=predictor(stage, runtime),
-        encoding=stage.settings["encoding"],
+    facts = load(job)
+    sources = Pictures(
+        masks=[MaskStore(path) for path in job.inputs("masks")],
+        labels=[MaskStore(path) for path in job.inputs("labels")],
+        predict=predictor(job, runtime),
+        encoding=job.settings["encoding"],
     )
-    with stage.writing(disk.REPORT) as path:
+    with job.writing(disk.REPORT) as path:
         path.write_text(page(facts, gallery(facts, sources)), encoding="utf-8")
-    stage.finish()
+    job.finish()
 
 
 def page(facts: Facts, pictures: Html) -> str:
@@ -81,20 +81,20 @@ def page(facts: Facts, pictures: Html) -> str:
     return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
 
-def predictor(stage: Stage, runtime: Runtime) -> Callable[[Row], Mask]:
+def predictor(job: Job, runtime: Runtime) -> Callable[[Row], Mask]:
     """What predicts the mask uint8 (H, W) of a row of a manifest with the last network of the run that is shown."""
     # Here, because torch takes seconds to import, and the parts of the page are tested without.
     from stpp.engine.inference import pick_device, predict_mask
     from stpp.models.folding import for_prediction
     from stpp.runtime.faults import explained, prediction_advice
     from stpp.runtime.lease import lease
-    from stpp.runtime.process import settle
+    from stpp.runtime.process import prepare_process
     from stpp.store.checkpoint import load_checkpoint
 
-    settle(runtime.threads)
+    prepare_process(runtime.threads)
     device = pick_device(lease(runtime.gpus, runtime.device))
-    prediction = stage.settings["prediction"]
-    model = load_checkpoint(stage.input("checkpoint"), device)
+    prediction = job.settings["prediction"]
+    model = load_checkpoint(job.input("checkpoint"), device)
     network = for_prediction(model.network, prediction["precision"])
 
     def predict(row: Row) -> Mask:

@@ -13,43 +13,43 @@ from stpp.plan.parts import evaluations, networks, of_kind, result, score, score
 from stpp.report.costs import experiment_costs, sharing
 from stpp.report.published import beside_ours, of_results, read_published
 from stpp.report.statistics import experiment_table, notes
-from stpp.runtime.stage import Runtime, Stage, verified
+from stpp.runtime.job import Job, Runtime, verified
 from stpp.wording import columns, repeat_name
 
 
-def run(stage: Stage, runtime: Runtime) -> None:
+def run(job: Job, runtime: Runtime) -> None:
     """Gather the numbers of all runs of `stage`; writes `runs.csv`, `table.csv`, `table.txt` and `metrics.json`.
 
     `table.csv` and `table.txt` say what each number took, too, and so differ from one computation to the next.
     """
-    stages = stage.folder.parent.parent
-    name, described = stage.settings["name"], stage.settings["runs"]
+    stages = job.folder.parent.parent
+    name, described = job.settings["name"], job.settings["runs"]
     records = {
-        path.parent.relative_to(stages).as_posix(): json.loads(path.read_text()) for path in stage.inputs("stages")
+        path.parent.relative_to(stages).as_posix(): json.loads(path.read_text()) for path in job.inputs("stages")
     }
     runs = pd.DataFrame([run_row(stages, run) for run in described])
-    table = experiment_table(runs, stage.settings["baselines"])
+    table = experiment_table(runs, job.settings["baselines"])
     published = None
-    if "published" in stage.recipe["files"]:
-        published = beside_ours(read_published(Path(stage.recipe["files"]["published"]), name), runs)
+    if "published" in job.recipe["files"]:
+        published = beside_ours(read_published(Path(job.recipe["files"]["published"]), name), runs)
         table = table.merge(of_results(published, runs), on="experiment", how="left")
     warnings = sorted({text for record in records.values() for text in record["warnings"]}) + declines(runs)
     for text in warnings:
-        stage.warn(text)
-    with stage.writing(disk.RUNS) as path:
+        job.warn(text)
+    with job.writing(disk.RUNS) as path:
         runs.to_csv(path, index=False, lineterminator="\n")
     with_costs = table.merge(experiment_costs(described, records), on="experiment")
-    with stage.writing(disk.TABLE) as path:
+    with job.writing(disk.TABLE) as path:
         with_costs.to_csv(path, index=False, lineterminator="\n")
-    with stage.writing(disk.TABLE_TEXT) as path:
+    with job.writing(disk.TABLE_TEXT) as path:
         path.write_text(as_text(name, runs, with_costs, published, sharing(described, records), warnings))
-    with stage.writing(disk.METRICS) as path:
+    with job.writing(disk.METRICS) as path:
         frames = {"experiments": table, "runs": runs} | ({} if published is None else {"published": published})
         content = {
             key: json.loads(frame.to_json(orient="records", double_precision=15)) for key, frame in frames.items()
         }
         path.write_text(json.dumps({**content, "warnings": warnings}, indent=1) + "\n")
-    stage.finish()
+    job.finish()
 
 
 def run_row(stages: Path, run: Mapping[str, Any]) -> dict[str, Any]:

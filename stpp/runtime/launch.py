@@ -12,9 +12,9 @@ from pathlib import Path
 
 from stpp.errors import StppError
 from stpp.methods import online_of
+from stpp.runtime.job import Job, Runtime
 from stpp.runtime.lease import lease
 from stpp.runtime.progress import SIGNALS, answered
-from stpp.runtime.stage import Runtime, Stage
 
 STORE = "STPP_TEAM_STORE"
 """In the environment of the processes of a team: the file by which they find each other."""
@@ -22,7 +22,7 @@ GRACE = 600
 """Seconds for a training to save after a signal, before it is killed."""
 
 
-def trained_by_team(stage: Stage, runtime: Runtime, arguments: Sequence[str]) -> int | None:
+def trained_by_team(job: Job, runtime: Runtime, arguments: Sequence[str]) -> int | None:
     """Run the command `stpp ARGUMENTS`, which trains `stage`, in one process for each of `runtime.gpus` devices.
 
     Returns its exit code: 0, that of the process that failed first, or 128 + the number of the signal that ended it.
@@ -35,17 +35,17 @@ def trained_by_team(stage: Stage, runtime: Runtime, arguments: Sequence[str]) ->
         return None
     if runtime.gpus < 2:
         return None
-    batch = stage.settings["training"]["batch_size"]
-    online = online_of(stage.settings)
+    batch = job.settings["training"]["batch_size"]
+    online = online_of(job.settings)
     if (most := batch // (online[0].least_batch if online else 1)) < runtime.gpus:
         raise StppError(
             f"a batch of {batch} images cannot be spread over {runtime.gpus} processes; raise "
-            f"training.{stage.settings['role']}.batch_size, or lower runtime.train.gpu to {most} or less"
+            f"training.{job.settings['role']}.batch_size, or lower runtime.train.gpu to {most} or less"
         )
     if runtime.device != "cpu" and lease(runtime.gpus, runtime.device) != "cuda":
         print("training in one process", file=sys.stderr)
         return None
-    return _torchrun(runtime.gpus, [sys.executable, "-P", "-m", "stpp.commands.member", *arguments])
+    return _torchrun(runtime.gpus, [sys.executable, "-P", "-m", "stpp.commands.team_process", *arguments])
 
 
 def _torchrun(processes: int, command: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ import torch
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 
 
-def settle(threads: int) -> None:
+def prepare_process(threads: int) -> None:
     """Compute with so many threads, and keep freed memory for the next activations.
 
     By itself, glibc gives large blocks back to the system at once and gets them anew, page by page and cleared, for

@@ -67,7 +67,7 @@ class Progress:
         self._saved = time.monotonic()  # not the wall clock, which jumps
         self._keeps = keeps
         self._before: dict[signal.Signals, Any] = {}
-        self._teller = Teller(folder)
+        self._teller = ProgressFile(folder)
 
     def __enter__(self) -> Self:
         if self._keeps:
@@ -120,7 +120,7 @@ class Progress:
             self._teller.tell(done, total, **facts)
 
 
-class Teller:
+class ProgressFile:
     """Says in `progress.json` in `folder` how far a stage is, so that it can be followed from another process.
 
     The file is whole at any time, but not synced: it is lost with the process's machine, and nobody misses it. That it
@@ -199,7 +199,7 @@ def spent(folder: Path) -> dict[str, float]:
 
 def followed(items: Sequence[Item], folder: Path) -> Iterator[Item]:
     """`items`, while `progress.json` in `folder` says how many of them are done."""
-    teller, well = Teller(folder), False
+    teller, well = ProgressFile(folder), False
     try:
         for number, item in enumerate(items):
             teller.tell(number, len(items))
@@ -209,7 +209,7 @@ def followed(items: Sequence[Item], folder: Path) -> Iterator[Item]:
         teller.end(well)
 
 
-class Parts:
+class SavedParts:
     """The closed part files of a list that is worked through in order.
 
     `<first>.<suffix>` holds the items from number `first` (from 0) on; `size` tells how many they are.

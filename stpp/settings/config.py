@@ -150,7 +150,7 @@ class TrainingResources(Resources):
     )
 
 
-class Runtime(Section):
+class RuntimeSettings(Section):
     """Speed settings: no result depends on them, so changing them runs nothing again."""
 
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where networks run; auto: a GPU where there is one.")
@@ -229,7 +229,7 @@ class Config(Section):
     prediction: Prediction = setting(Prediction(), "From network to mask.")
     evaluation: Evaluation = setting(Evaluation(), "The reported numbers.")
     methods: Methods = setting(Methods(), "The methods' own settings.")
-    runtime: Runtime = setting(Runtime(), "How it runs; changes no result.")
+    runtime: RuntimeSettings = setting(RuntimeSettings(), "How it runs; changes no result.")
     experiments: dict[Annotated[str, Field(pattern=NAME, max_length=80)], Experiment] = setting(
         ..., "The rows of the table.", min_length=1
     )

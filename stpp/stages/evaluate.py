@@ -13,49 +13,49 @@ from stpp import disk
 from stpp.data.manifest import Row
 from stpp.data.reading import mask_of
 from stpp.labels import IGNORE
+from stpp.runtime.job import Job, Runtime
 from stpp.runtime.progress import followed
-from stpp.runtime.stage import Runtime, Stage
 from stpp.scoring.metrics import Confusion, confusion_matrix, iou, mean_iou, pixel_accuracy, total
 from stpp.store.idlist import read_list
 from stpp.store.masks import MaskStore
 
 
-def run(stage: Stage, runtime: Runtime) -> None:
+def run(job: Job, runtime: Runtime) -> None:
     """Evaluate the checkpoint or the mask stores of `stage`; writes `metrics.json` and `images.csv`."""
-    if "checkpoint" in stage.recipe["inputs"]:
-        evaluate_checkpoint(stage, runtime)
+    if "checkpoint" in job.recipe["inputs"]:
+        evaluate_checkpoint(job, runtime)
     else:
-        evaluate_labels(stage)
+        evaluate_labels(job)
 
 
-def evaluate_checkpoint(stage: Stage, runtime: Runtime) -> None:
+def evaluate_checkpoint(job: Job, runtime: Runtime) -> None:
     """mIoU of a network on val or test."""
     # Here, because stored masks are evaluated without torch, which takes seconds to import.
     from stpp.engine.inference import pick_device
     from stpp.engine.validation import evaluate_network
     from stpp.runtime.lease import lease
-    from stpp.runtime.process import settle
+    from stpp.runtime.process import prepare_process
     from stpp.store.checkpoint import load_checkpoint
 
-    settle(runtime.threads)
+    prepare_process(runtime.threads)
     device = pick_device(lease(runtime.gpus, runtime.device))
-    model = load_checkpoint(stage.input("checkpoint"), device)
-    (subset,) = stage.recipe["data"]
-    settings = stage.settings
-    rows = followed(stage.rows(subset), stage.unfinished)
+    model = load_checkpoint(job.input("checkpoint"), device)
+    (subset,) = job.recipe["data"]
+    settings = job.settings
+    rows = followed(job.rows(subset), job.unfinished)
     confusion, images = evaluate_network(model.network, rows, settings["encoding"], settings["prediction"], device)
-    if subset == "val" and stage.recipe["inputs"]["checkpoint"].endswith(f"/{disk.BEST}"):
-        stage.warn("the mIoU on val is too high, because val chose the checkpoint; only a test set tells")
-    write(stage, {"subset": subset, **summary(confusion, model.classes, len(images))}, images, {})
-    stage.finish(device=str(device), threads=runtime.threads)
+    if subset == "val" and job.recipe["inputs"]["checkpoint"].endswith(f"/{disk.BEST}"):
+        job.warn("the mIoU on val is too high, because val chose the checkpoint; only a test set tells")
+    write(job, {"subset": subset, **summary(confusion, model.classes, len(images))}, images, {})
+    job.finish(device=str(device), threads=runtime.threads)
 
 
-def evaluate_labels(stage: Stage) -> None:
+def evaluate_labels(job: Job) -> None:
     """mIoU of stored masks of unlabeled images, for those that happen to have a true mask."""
-    stores = [MaskStore(path) for path in stage.inputs("masks")]
+    stores = [MaskStore(path) for path in job.inputs("masks")]
     classes = stores[0].classes
-    images = evaluate_stores(stores, stage.rows("truth"), stage.settings["encoding"])
-    groups = _groups(stage, images)
+    images = evaluate_stores(stores, job.rows("truth"), job.settings["encoding"])
+    groups = _groups(job, images)
     members = {group: [id for id in images if groups[id] == group] for group in sorted(set(groups.values()))}
     report = {
         "subset": "truth",
@@ -65,15 +65,15 @@ def evaluate_labels(stage: Stage) -> None:
             for group, ids in members.items()
         },
     }
-    write(stage, report, images, groups)
-    stage.finish()
+    write(job, report, images, groups)
+    job.finish()
 
 
-def write(stage: Stage, report: Mapping[str, Any], images: Mapping[str, Confusion], groups: Mapping[str, str]) -> None:
+def write(job: Job, report: Mapping[str, Any], images: Mapping[str, Confusion], groups: Mapping[str, str]) -> None:
     """Write `metrics.json` and `images.csv`."""
-    with stage.writing(disk.METRICS) as path:
-        path.write_text(json.dumps({**report, "warnings": stage.warnings}, indent=1, allow_nan=False) + "\n")
-    with stage.writing(disk.IMAGES) as path:
+    with job.writing(disk.METRICS) as path:
+        path.write_text(json.dumps({**report, "warnings": job.warnings}, indent=1, allow_nan=False) + "\n")
+    with job.writing(disk.IMAGES) as path:
         write_images(images, groups, path)
 
 
@@ -115,11 +115,11 @@ def write_images(images: Mapping[str, Confusion], groups: Mapping[str, str], pat
             writer.writerow([id, "" if value is None else repr(value), *([groups[id]] if groups else [])])
 
 
-def _groups(stage: Stage, images: Mapping[str, Confusion]) -> dict[str, str]:
+def _groups(job: Job, images: Mapping[str, Confusion]) -> dict[str, str]:
     """`reliable` or `unreliable` for each image, where the stage knows the reliable ones."""
-    if "reliable" not in stage.recipe["inputs"]:
+    if "reliable" not in job.recipe["inputs"]:
         return {}
-    reliable = set(read_list(stage.input("reliable")))
+    reliable = set(read_list(job.input("reliable")))
     return {id: "reliable" if id in reliable else "unreliable" for id in images}
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stpp import disk
 from stpp.errors import StppError
 from stpp.labels import IGNORE
-from stpp.runtime.stage import Runtime, Stage
+from stpp.runtime.job import Job, Runtime
 from stpp.store.alike import check_alike, masks_of
 from stpp.store.masks import MaskStore, MaskWriter
 
@@ -21,19 +21,19 @@ Reliable = Callable[[str], NDArray[np.bool_]]
 """Which pixels of the image with this id are reliable: bool (H, W)."""
 
 
-def run(stage: Stage, runtime: Runtime) -> None:
+def run(job: Job, runtime: Runtime) -> None:
     """Write the pseudo-labels with 255 for all pixels but the reliable ones, as `masks.h5`."""
-    labels = MaskStore(stage.input("labels"))
-    if stage.settings["by"] == "agreement":
-        reliable = agreeing([MaskStore(path) for path in stage.inputs("masks")])
+    labels = MaskStore(job.input("labels"))
+    if job.settings["by"] == "agreement":
+        reliable = agreeing([MaskStore(path) for path in job.inputs("masks")])
     else:
-        reliable = confident(labels, stage.settings["confidence"])
-    with stage.writing(disk.MASKS) as path:
-        kept = keep_reliable(labels, reliable, stage.recipe["identity"], path)
-    left = MaskStore(stage.folder / disk.MASKS).class_pixels
+        reliable = confident(labels, job.settings["confidence"])
+    with job.writing(disk.MASKS) as path:
+        kept = keep_reliable(labels, reliable, job.recipe["identity"], path)
+    left = MaskStore(job.folder / disk.MASKS).class_pixels
     if lost := [name for name, before, after in zip(labels.classes, labels.class_pixels, left) if before > after == 0]:
-        stage.warn(f"{stage.folder.name}: no pixel of the class {', '.join(lost)} is reliable")
-    stage.finish(images=len(labels), reliable_pixels=kept, pixels=sum(labels.class_pixels))
+        job.warn(f"{job.folder.name}: no pixel of the class {', '.join(lost)} is reliable")
+    job.finish(images=len(labels), reliable_pixels=kept, pixels=sum(labels.class_pixels))
 
 
 def agreeing(stores: Sequence[MaskStore]) -> Reliable:

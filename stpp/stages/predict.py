@@ -17,64 +17,64 @@ from stpp.data.reading import image_of
 from stpp.engine.inference import WINDOW, pick_device, predict_masks
 from stpp.models.folding import for_prediction
 from stpp.runtime.faults import explained, prediction_advice
+from stpp.runtime.job import Job, Runtime
 from stpp.runtime.lease import lease
-from stpp.runtime.process import settle
-from stpp.runtime.progress import Parts, Progress
-from stpp.runtime.stage import Runtime, Stage
+from stpp.runtime.process import prepare_process
+from stpp.runtime.progress import Progress, SavedParts
 from stpp.stages.reuse import earlier_masks
 from stpp.stages.shards import finish, shard_folder, shard_rows
 from stpp.store.checkpoint import Model, load_checkpoint
 from stpp.store.masks import MaskStore, MaskWriter, assemble, voc_palette
 
 
-def run(stage: Stage, runtime: Runtime) -> None:
+def run(job: Job, runtime: Runtime) -> None:
     """Predict the masks of `stage`: all of them, or with several shards the part `runtime.shard`.
 
     All at once writes `masks.h5` and ends the stage; a shard writes `parts/I-of-N.h5`, for `join`. Masks that another
     stage has predicted already are taken from there. A stage that was stopped goes on after the masks that it saved.
     Raises StppError for too little memory; Stopped if a signal asked for it.
     """
-    settle(runtime.threads)
-    rows = shard_rows(stage, runtime)
+    prepare_process(runtime.threads)
+    rows = shard_rows(job, runtime)
     device = pick_device(lease(runtime.gpus, runtime.device))
-    model = load_checkpoint(stage.input("checkpoint"), device)
+    model = load_checkpoint(job.input("checkpoint"), device)
     name = disk.MASKS if runtime.shards == 1 else disk.part_of_masks(runtime.shard, runtime.shards)
-    folder = shard_folder(stage, runtime.shard, runtime.shards)
-    with Progress(folder, stage.basis, runtime.save_minutes) as progress:
-        saved = predict_in_parts(stage, rows, model, device, progress)
-    with stage.writing(name) as path:
+    folder = shard_folder(job, runtime.shard, runtime.shards)
+    with Progress(folder, job.basis, runtime.save_minutes) as progress:
+        saved = predict_in_parts(job, rows, model, device, progress)
+    with job.writing(name) as path:
         if len(saved) == 1:
             shutil.copyfile(saved[0], path)
         else:
             assemble(saved, [row.id for row in rows], path)
     if runtime.shards == 1:
-        finish(stage, device=str(device), threads=runtime.threads, images=len(rows))
+        finish(job, device=str(device), threads=runtime.threads, images=len(rows))
 
 
 def predict_in_parts(
-    stage: Stage, rows: Sequence[Row], model: Model, device: torch.device, progress: Progress
+    job: Job, rows: Sequence[Row], model: Model, device: torch.device, progress: Progress
 ) -> list[Path]:
     """Predict the masks of `rows`, closing a part file whenever it is time to save; returns the parts, in order.
 
     They hold the confidence of each pixel where the stage's settings ask for it.
     """
-    prediction, tta = stage.settings["prediction"], stage.settings["tta"]
-    confident = stage.settings.get("confidence", False)
+    prediction, tta = job.settings["prediction"], job.settings["tta"]
+    confident = job.settings.get("confidence", False)
     network = for_prediction(model.network, prediction["precision"])
     described = {
         "classes": model.classes,
         "palette": voc_palette(len(model.classes)),
-        "producer": stage.recipe["identity"],
+        "producer": job.recipe["identity"],
         "confidence": confident,
     }
-    parts = Parts(progress.folder, "h5", lambda path: len(MaskStore(path)))
+    parts = SavedParts(progress.folder, "h5", lambda path: len(MaskStore(path)))
     saved, done = parts.done()
-    known = earlier_masks(stage, rows[done:])
+    known = earlier_masks(job, rows[done:])
 
     def pixels_of(row: Row) -> NDArray[np.uint8] | None:
         return None if row.id in known else np.asarray(image_of(row))
 
-    with tqdm(total=len(rows), initial=done, unit="img", desc=stage.folder.name, mininterval=1, maxinterval=30) as bar:
+    with tqdm(total=len(rows), initial=done, unit="img", desc=job.folder.name, mininterval=1, maxinterval=30) as bar:
         while done < len(rows) or not saved:
             with parts.writing(done) as path, MaskWriter(path, **described) as writer:
                 for window in windows(rows[done:], pixels_of, WINDOW[device.type]):

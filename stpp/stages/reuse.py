@@ -8,11 +8,11 @@ from stpp import disk
 from stpp.data.manifest import Row
 from stpp.errors import StppError
 from stpp.plan.recipe import read_recipe
-from stpp.runtime.stage import Stage, verified
+from stpp.runtime.job import Job, verified
 from stpp.store.masks import MaskStore
 
 
-def earlier_masks(stage: Stage, rows: Sequence[Row]) -> dict[str, MaskStore]:
+def earlier_masks(job: Job, rows: Sequence[Row]) -> dict[str, MaskStore]:
     """By image id, a store with the mask that `stage` would predict for an image of `rows`.
 
     A mask depends on the image, the checkpoint, the settings of the prediction and its code, and on no other image. So
@@ -20,14 +20,14 @@ def earlier_masks(stage: Stage, rows: Sequence[Row]) -> dict[str, MaskStore]:
     same if name, size of the picture and size of the file are. A stage that cannot be read is passed over with a note.
     """
     found: dict[str, MaskStore] = {}
-    for record in sorted(stage.folder.parent.glob(f"*/{disk.RECORD}")):
+    for record in sorted(job.folder.parent.glob(f"*/{disk.RECORD}")):
         folder = record.parent
-        if folder == stage.folder:
+        if folder == job.folder:
             continue
         try:
-            if _decides(read_recipe(folder / disk.RECIPE)) != _decides(stage.recipe):
+            if _decides(read_recipe(folder / disk.RECIPE)) != _decides(job.recipe):
                 continue
-            seen = {row.id: row for row in Stage(folder, "predict").rows("unlabeled")}
+            seen = {row.id: row for row in Job(folder, "predict").rows("unlabeled")}
             store = MaskStore(verified(folder / disk.MASKS))
             ids = [row.id for row in rows if row.id in store and row.id not in found and _same(row, seen.get(row.id))]
         except StppError as error:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from stpp import disk
 from stpp.errors import StppError
 from stpp.labels import IGNORE
-from stpp.runtime.progress import Parts, Progress
-from stpp.runtime.stage import Runtime, Stage
+from stpp.runtime.job import Job, Runtime
+from stpp.runtime.progress import Progress, SavedParts
 from stpp.scoring.stability import ahead, pairs, ranks, score_table, scores_of, stability_scores
 from stpp.store.alike import check_sizes, masks_in_order
 from stpp.store.masks import MaskStore
@@ -29,30 +29,30 @@ BLOCK = 1000
 """Images whose lines of the table are in memory at once."""
 
 
-def run(stage: Stage, runtime: Runtime) -> None:
+def run(job: Job, runtime: Runtime) -> None:
     """Compare the mask stores of `stage`; writes `scores.csv`. Memory does not grow with the number of images.
 
     Each store takes some megabyte while it is open, and all are closed before pandas is loaded, which takes more: the
     peak hardly grows with the number of stores either. A stage that was stopped goes on after the images that it saved.
     Raises Stopped if a signal asked for it.
     """
-    stores = [MaskStore(path) for path in stage.inputs("masks")]
-    count, definition = len(stores), stage.settings["definition"]
-    with Progress(stage.unfinished, stage.basis, runtime.save_minutes) as progress, ExitStack() as opened:
+    stores = [MaskStore(path) for path in job.inputs("masks")]
+    count, definition = len(stores), job.settings["definition"]
+    with Progress(job.unfinished, job.basis, runtime.save_minutes) as progress, ExitStack() as opened:
         for store in stores:
             opened.enter_context(store)
         parts = compare_in_parts(stores, pairs(count, definition), progress)
-    with stage.writing(disk.SCORES) as path:
+    with job.writing(disk.SCORES) as path:
         write_score_table(tables(stores[0], parts, count, definition), path)
     images = len(stores[0])
     if images > 1 and len({edge for part in parts for edge in edges(part, count, definition)}) == 1:
-        stage.warn(f"{stage.folder.name}: all {images} images have the same stability score, so it selects nothing")
+        job.warn(f"{job.folder.name}: all {images} images have the same stability score, so it selects nothing")
     if uniform := sum(one_class(np.load(part)) for part in parts):
-        stage.warn(
-            f"{stage.folder.name}: in {uniform} of {images} images all {count} masks are one and the same "
+        job.warn(
+            f"{job.folder.name}: in {uniform} of {images} images all {count} masks are one and the same "
             "class, which scores highest whether it is right or wrong"
         )
-    stage.finish(images=images)
+    job.finish(images=images)
 
 
 def compare_in_parts(
@@ -62,7 +62,7 @@ def compare_in_parts(
 
     One is closed after PART numbers, and whenever it is time to save.
     """
-    parts = Parts(progress.folder, "npy", lambda path: len(np.load(path, mmap_mode="r")))
+    parts = SavedParts(progress.folder, "npy", lambda path: len(np.load(path, mmap_mode="r")))
     saved, done = parts.done()
     while done < len(stores[0]) or not saved:
         values = array("d")
@@ -98,7 +98,7 @@ def compare_masks(
     return [float(present), *values.tolist()]
 
 
-def write_rows(parts: Parts, first: int, rows: NDArray[np.float64]) -> None:
+def write_rows(parts: SavedParts, first: int, rows: NDArray[np.float64]) -> None:
     """Close the part that begins with item `first`.
 
     By way of memory: numpy writes to a file through a buffer of C, and does not see that emptying it fails.

@@ -10,67 +10,67 @@ from typing import Any
 from stpp import disk
 from stpp.data.manifest import Row
 from stpp.errors import StppError
+from stpp.runtime.job import Job, Runtime
 from stpp.runtime.progress import progress_of
-from stpp.runtime.stage import Runtime, Stage
 from stpp.store.idlist import read_list
 from stpp.store.masks import MaskStore, assemble
 
 
-def shard_rows(stage: Stage, runtime: Runtime) -> list[Row]:
+def shard_rows(job: Job, runtime: Runtime) -> list[Row]:
     """The images of one shard: as many as every other has, and those that follow one another."""
-    rows = listed_rows(stage)
+    rows = listed_rows(job)
     first, last = (len(rows) * k // runtime.shards for k in (runtime.shard, runtime.shard + 1))
     return rows[first:last]
 
 
-def join(stage: Stage, runtime: Runtime) -> None:
+def join(job: Job, runtime: Runtime) -> None:
     """Join the parts that `runtime.shards` jobs wrote into `masks.h5`; the bytes do not depend on their number."""
-    rows = listed_rows(stage)
-    stage.input("checkpoint")
-    _check_basis(stage, runtime.shards)
-    parts = [stage.folder / disk.part_of_masks(shard, runtime.shards) for shard in range(runtime.shards)]
-    with stage.writing(disk.MASKS) as path:
+    rows = listed_rows(job)
+    job.input("checkpoint")
+    _check_basis(job, runtime.shards)
+    parts = [job.folder / disk.part_of_masks(shard, runtime.shards) for shard in range(runtime.shards)]
+    with job.writing(disk.MASKS) as path:
         assemble(parts, [row.id for row in rows], path)
-    devices = {str(content["device"]) for content in progress_of(stage.unfinished) if "device" in content}
-    finish(stage, device=", ".join(sorted(devices, reverse=True)), shards=runtime.shards, images=len(rows))
+    devices = {str(content["device"]) for content in progress_of(job.unfinished) if "device" in content}
+    finish(job, device=", ".join(sorted(devices, reverse=True)), shards=runtime.shards, images=len(rows))
 
 
-def shard_folder(stage: Stage, shard: int, shards: int) -> Path:
+def shard_folder(job: Job, shard: int, shards: int) -> Path:
     """Where the unfinished work of one shard lies."""
-    return stage.unfinished / f"{shard}-of-{shards}"
+    return job.unfinished / f"{shard}-of-{shards}"
 
 
-def _check_basis(stage: Stage, shards: int) -> None:
+def _check_basis(job: Job, shards: int) -> None:
     """StppError if a part was made from other bytes of earlier stages than are there now."""
     for shard in range(shards):
-        mark = shard_folder(stage, shard, shards) / "identity"
-        if mark.exists() and mark.read_text() != stage.basis:
-            part = stage.folder / disk.part_of_masks(shard, shards)
+        mark = shard_folder(job, shard, shards) / "identity"
+        if mark.exists() and mark.read_text() != job.basis:
+            part = job.folder / disk.part_of_masks(shard, shards)
             raise StppError(
-                f"{part} was made from other bytes of {stage.recipe['inputs']['checkpoint']} than are there now; "
+                f"{part} was made from other bytes of {job.recipe['inputs']['checkpoint']} than are there now; "
                 f"run the workflow again after `rm {shlex.quote(str(part))}`"
             )
 
 
-def finish(stage: Stage, **facts: Any) -> None:
+def finish(job: Job, **facts: Any) -> None:
     """End the stage, with a warning where the masks are suspiciously poor."""
-    with MaskStore(stage.folder / disk.MASKS) as store:
+    with MaskStore(job.folder / disk.MASKS) as store:
         absent = [name for name, pixels in zip(store.classes, store.class_pixels) if not pixels]
         left = len(store.classes) - len(absent)
         images = len(store)
     if images and left == 1:
-        stage.warn(f"{stage.folder.name}: the network predicts one and the same class in all {images} images")
-    elif images and absent and stage.settings["tta"]:
-        stage.warn(f"{stage.folder.name}: the pseudo-labels of {images} images lost the class {', '.join(absent)}")
-    stage.finish(**facts)
+        job.warn(f"{job.folder.name}: the network predicts one and the same class in all {images} images")
+    elif images and absent and job.settings["tta"]:
+        job.warn(f"{job.folder.name}: the pseudo-labels of {images} images lost the class {', '.join(absent)}")
+    job.finish(**facts)
 
 
-def listed_rows(stage: Stage) -> list[Row]:
+def listed_rows(job: Job) -> list[Row]:
     """The unlabeled images that the stage predicts, in the manifest's order: those of its list, or all."""
-    rows = stage.rows("unlabeled")
-    if "images" not in stage.recipe["inputs"]:
+    rows = job.rows("unlabeled")
+    if "images" not in job.recipe["inputs"]:
         return rows
-    path = stage.input("images")
+    path = job.input("images")
     wanted = set(read_list(path))
     missing = wanted - {row.id for row in rows}
     if missing:

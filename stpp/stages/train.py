@@ -31,9 +31,9 @@ from stpp.methods import Online, Views, online_of
 from stpp.models.network import SegmentationNetwork
 from stpp.runtime.events import Events
 from stpp.runtime.faults import explained, training_advice
-from stpp.runtime.process import settle
+from stpp.runtime.job import Job, Runtime
+from stpp.runtime.process import prepare_process
 from stpp.runtime.progress import Progress
-from stpp.runtime.stage import Runtime, Stage
 from stpp.scoring.metrics import mean_iou
 from stpp.store.checkpoint import save_checkpoint
 
@@ -46,33 +46,33 @@ NEVER_COUNTED = (
 )
 
 
-def run(stage: Stage, runtime: Runtime) -> None:
+def run(job: Job, runtime: Runtime) -> None:
     """Train the network of `stage`; writes its checkpoints and `metrics.csv`.
 
     A stage that was stopped goes on where its state was saved, and ends in the same bytes. Raises StppError for a loss
     that is not finite, an epoch without a batch, too little memory or a loader process that died; Stopped if a signal
     asked for it. In a team of several processes, each calls it, and one of them raises what any of them meets.
     """
-    settle(runtime.threads)
+    prepare_process(runtime.threads)
     with team_of(runtime) as team:
-        train(stage, runtime, team)
+        train(job, runtime, team)
 
 
-def train(stage: Stage, runtime: Runtime, team: Team) -> None:
+def train(job: Job, runtime: Runtime, team: Team) -> None:
     """This process's part of the training: all of it, where it is alone."""
-    settings, training = stage.settings, stage.settings["training"]
+    settings, training = job.settings, job.settings["training"]
     role, epochs = settings["role"], training["epochs"]
     online, own = online_of(settings) or (SELF_TRAINING, None)
     views = online.views(own)
-    dataset, batches = training_data(stage, views, runtime.cache * 10**6 // team.size, online.batch_multiple(team.size))
+    dataset, batches = training_data(job, views, runtime.cache * 10**6 // team.size, online.batch_multiple(team.size))
     per_epoch, total = batches.batches_per_epoch, len(batches)
-    validation = stage.rows("val") if training["validate_every"] else []
+    validation = job.rows("val") if training["validate_every"] else []
     share = in_pairs(team.share) if online.mixes else team.share
 
     def rng(stream: str, epoch: int, index: int, part: str) -> np.random.Generator:
         return sample_rng(settings["seed"], f"{role}-{stream}", epoch, index, part)
 
-    weights = stage.recipe["files"].get("weights")
+    weights = job.recipe["files"].get("weights")
     nets = networks_of(
         online.networks,
         settings,
@@ -87,7 +87,7 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
     save_at = {epochs * k // settings["checkpoints"]: disk.checkpoint(k) for k in range(1, settings["checkpoints"])}
 
     with (
-        Progress(stage.unfinished, stage.basis, runtime.save_minutes, team.leads) as progress,
+        Progress(job.unfinished, job.basis, runtime.save_minutes, team.leads) as progress,
         explained(training_advice(role, training["batch_size"], training["crop"])),
         Saver(progress.folder / disk.TRAINING_STATE, team) as saver,
         Loading() as loading,
@@ -95,7 +95,7 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
         (saved,) = team.largest(team.leads and (progress.folder / disk.TRAINING_STATE).exists())
         if saved:
             state.load(progress.folder / disk.TRAINING_STATE, team)
-        events = Events(stage.events, state.history) if team.leads else None
+        events = Events(job.events, state.history) if team.leads else None
         loader = DataLoader(
             dataset,
             batch_sampler=batches.from_batch(state.iteration).shared(share),
@@ -143,20 +143,20 @@ def train(stage: Stage, runtime: Runtime, team: Team) -> None:
     if not team.leads:
         return
     for name in save_at.values():
-        with stage.writing(name) as path:
-            shutil.copyfile(stage.unfinished / name, path)
-    save_checkpoint(stage.folder / disk.LAST, result.state_dict(), settings, epochs, result.normalisation)
+        with job.writing(name) as path:
+            shutil.copyfile(job.unfinished / name, path)
+    save_checkpoint(job.folder / disk.LAST, result.state_dict(), settings, epochs, result.normalisation)
     if state.best:
         save_checkpoint(
-            stage.folder / disk.BEST, state.best["state_dict"], settings, state.best["epoch"], result.normalisation
+            job.folder / disk.BEST, state.best["state_dict"], settings, state.best["epoch"], result.normalisation
         )
-    with stage.writing(disk.HISTORY) as path:
+    with job.writing(disk.HISTORY) as path:
         write_history(state.history, path)
     if all(row.get("counted") == 0 for row in state.history):
-        stage.warn(NEVER_COUNTED)
+        job.warn(NEVER_COUNTED)
     facts = {"best_epoch": state.best["epoch"], "best_val_miou": state.best["miou"]} if state.best else {}
     how = {"device": str(team.device), "processes": team.size, "threads": runtime.threads, "compiled": runtime.compile}
-    stage.finish(**how, images_per_epoch=dataset.images, iterations=total, **facts)
+    job.finish(**how, images_per_epoch=dataset.images, iterations=total, **facts)
 
 
 def supervised(batch: Batch, nets: Mapping[str, Net], settings: None, at: Moment) -> dict[str, Tensor]:
@@ -167,13 +167,13 @@ def supervised(batch: Batch, nets: Mapping[str, Net], settings: None, at: Moment
 SELF_TRAINING = Online(supervised, views=lambda settings: ())
 
 
-def training_data(stage: Stage, views: Views, cache: int, multiple: int = 1) -> tuple[Streams, StreamBatches]:
+def training_data(job: Job, views: Views, cache: int, multiple: int = 1) -> tuple[Streams, StreamBatches]:
     """The augmented images of a training, up to `cache` bytes of them kept decoded, and its batches.
 
     With `views` of unlabeled images, these are a stream of their own, and half of each batch. Raises StppError for a
     batch that is no `multiple`, and for an epoch without a batch.
     """
-    settings, training = stage.settings, stage.settings["training"]
+    settings, training = job.settings, job.settings["training"]
     role, seed, size = settings["role"], settings["seed"], training["batch_size"]
     if size % multiple:
         raise StppError(
@@ -186,7 +186,7 @@ def training_data(stage: Stage, views: Views, cache: int, multiple: int = 1) -> 
         return TrainingSet(samples, settings["encoding"], settings["augmentation"], role=name, views=views, **how)
 
     if views:
-        labeled, bare = stage.rows("labeled"), [Sample(row, bare=True) for row in stage.rows("unlabeled")]
+        labeled, bare = job.rows("labeled"), [Sample(row, bare=True) for row in job.rows("unlabeled")]
         names, part = (f"{role}-labeled", f"{role}-unlabeled"), len(labeled) / (len(labeled) + len(bare))
         dataset = Streams(
             [
@@ -197,10 +197,10 @@ def training_data(stage: Stage, views: Views, cache: int, multiple: int = 1) -> 
         leading = EpochBatches(len(bare), size - size // 2, training["epochs"], seed, names[1])
         batches = StreamBatches(leading, Repeated(len(labeled), size // 2, seed, names[0]))
     else:
-        stores = stage.inputs("labels")
-        unlabeled = stage.rows("unlabeled") if stores else []
+        stores = job.inputs("labels")
+        unlabeled = job.rows("unlabeled") if stores else []
         # Only full supervision reads the true masks of unlabeled images.
-        known = [row for subset in ("labeled", "truth") if subset in stage.recipe["data"] for row in stage.rows(subset)]
+        known = [row for subset in ("labeled", "truth") if subset in job.recipe["data"] for row in job.rows(subset)]
         samples = samples_of(role, known, unlabeled, stores, training["labeled_repeat"])
         dataset = Streams([stream(samples, role, 1)])
         batches = StreamBatches(EpochBatches(len(samples), size, training["epochs"], seed, role))

@@ -25,7 +25,7 @@ DATA = {
 
 
 @dataclass(frozen=True)
-class Record:
+class KnownStage:
     """A stage: its recipe and, if it has run, what `stage.json` adds to it; `folder` is a path below the stages'."""
 
     folder: str
@@ -51,7 +51,7 @@ class Record:
         return frozenset({self.recipe["code"], *settings, *data, *inputs})
 
 
-def finished(stages: Path) -> dict[str, Record]:
+def finished(stages: Path) -> dict[str, KnownStage]:
     """The stages below `stages` that have ended, by folder. A `stage.json` that cannot be read is passed over."""
     found = {}
     for path in sorted(stages.glob(f"*/*/{disk.RECORD}")):
@@ -64,7 +64,7 @@ def finished(stages: Path) -> dict[str, Record]:
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
         if usable:
-            found[folder] = Record(folder, content, content)
+            found[folder] = KnownStage(folder, content, content)
     return found
 
 

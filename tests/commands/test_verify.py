@@ -12,7 +12,7 @@ import fabricate
 import pytest
 
 from stpp.commands.cli import main
-from stpp.commands.verify import Fault, Findings, as_text, verify
+from stpp.commands.verify import Fault, Faults, as_text, verify
 from stpp.commands.workflow import prepare
 from stpp.data.manifest import manifest_digest, manifest_path, read_manifest, write_manifest
 from stpp.files import sha256
@@ -124,13 +124,13 @@ FAULTS: dict[str, tuple[Callable[[], object], str]] = {
 }
 
 
-def commands(found: Findings) -> list[str]:
+def commands(found: Faults) -> list[str]:
     return list(dict.fromkeys(fault.command for fault in found.faults))
 
 
 def test_sound_results_have_no_fault(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = verify(results)
-    assert found == Findings(stages=len(list(results.glob("stages/*/*"))))
+    assert found == Faults(stages=len(list(results.glob("stages/*/*"))))
     assert main(["verify", str(results)]) == 0
     captured = capsys.readouterr()
     assert captured.out == f"{results}: {found.stages} finished stages, 0 faults.\n"
@@ -221,7 +221,7 @@ def test_what_are_no_results_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_the_text() -> None:
-    found = Findings(
+    found = Faults(
         2, [Fault("a is damaged", "rm a"), Fault("b is another file", "stpp gc c --remove", True)], ["c is gone"]
     )
     assert as_text(Path("results"), found) == (

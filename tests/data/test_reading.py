@@ -20,7 +20,7 @@ from stpp.data.reading import image_of, mask_of
 from stpp.errors import StppError
 from stpp.files import sha256
 from stpp.plan.identity import identity_of
-from stpp.runtime.stage import Stage
+from stpp.runtime.job import Job
 from stpp.settings.configfile import read
 from stpp.stages.evaluate import evaluate_stores
 from stpp.store.masks import MaskStore
@@ -126,7 +126,7 @@ def test_a_stage_refuses_a_file_that_changed_after_the_plan(
 
 
 def test_true_masks_of_another_size_are_not_counted_as_those_of_the_plan(copy: Path) -> None:
-    stage = Stage(fabricate.only(copy, "evaluate/labels-truth*"), "evaluate")
+    stage = Job(fabricate.only(copy, "evaluate/labels-truth*"), "evaluate")
     stores, rows = [MaskStore(path) for path in stage.inputs("masks")], stage.rows("truth")
     with Path(rows[0].true_mask).open("ab") as file:
         file.write(b"\0")
@@ -145,7 +145,7 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_look_at_another_configuration_leaves_the_planned_images_alone(planned: Path) -> None:
     shutil.copytree("my scenes", "other scenes")
-    stage = Stage(fabricate.only(planned, "predict/masks-checkpoint1*"), "predict")
+    stage = Job(fabricate.only(planned, "predict/masks-checkpoint1*"), "predict")
     before = stage.rows("unlabeled")
     other = fabricate.tiny(experiments={"st++": {"method": "st++"}})
     other["data"] = {**other["data"], "root": "other scenes"}
@@ -153,7 +153,7 @@ def test_a_look_at_another_configuration_leaves_the_planned_images_alone(planned
     assert plan.stages[f"predict/{stage.folder.name}"].manifests != stage.recipe["manifests"], (
         "the other paths are read"
     )
-    again = Stage(stage.folder, "predict").rows("unlabeled")
+    again = Job(stage.folder, "predict").rows("unlabeled")
     assert again == before
     assert all(row.image.startswith("my scenes/") for row in again)
 
@@ -170,16 +170,16 @@ def test_data_that_move_keep_all_identities(planned: Path) -> None:
     }
 
 
-def edited(folder: Path, **changes: Any) -> Stage:
+def edited(folder: Path, **changes: Any) -> Job:
     """The stage in `folder` after its recipe was changed outside of its identity."""
     recipe: Mapping[str, Any] = json.loads((folder / "recipe.json").read_text()) | changes
     assert recipe["identity"] == identity_of(recipe)
     (folder / "recipe.json").write_text(json.dumps(recipe))
-    return Stage(folder, folder.parent.name)
+    return Job(folder, folder.parent.name)
 
 
 def test_a_manifest_of_another_list_is_refused_by_the_whole_fingerprint(planned: Path) -> None:
-    stage = Stage(fabricate.only(planned, "predict/masks-checkpoint1*"), "predict")
+    stage = Job(fabricate.only(planned, "predict/masks-checkpoint1*"), "predict")
     rows = stage.rows("unlabeled")
     write_manifest(Path("draft.csv"), rows[:-1])
     digest = sha256(Path("draft.csv"))
@@ -189,7 +189,7 @@ def test_a_manifest_of_another_list_is_refused_by_the_whole_fingerprint(planned:
 
 
 def test_a_manifest_that_was_overwritten_is_refused(planned: Path) -> None:
-    stage = Stage(fabricate.only(planned, "train/teacher*"), "train")
+    stage = Job(fabricate.only(planned, "train/teacher*"), "train")
     (path,) = Path("my results/data").glob("labeled-*.csv")
     rows = read_manifest(path)
     write_manifest(path, [row._replace(image=row.image.replace("my scenes", "elsewhere")) for row in rows])
@@ -203,4 +203,4 @@ def test_a_recipe_of_an_earlier_version_says_what_to_do(planned: Path) -> None:
     del recipe["manifests"]
     (folder / "recipe.json").write_text(json.dumps(recipe))
     with pytest.raises(StppError, match="run the workflow again, which writes it anew"):
-        Stage(folder, "train").rows("labeled")
+        Job(folder, "train").rows("labeled")

@@ -100,10 +100,10 @@ def test_confidence_is_the_mean_probability_over_scales_and_flips(computed: Path
 
 
 def test_phase_two_of_pixels_keeps_the_teachers_reliable_ones(computed: Path) -> None:
-    from stpp.runtime.stage import Runtime, Stage
+    from stpp.runtime.job import Job, Runtime
     from stpp.stages.train import training_data
 
-    stage = Stage((computed / "pixel/seed0/student").resolve(), "train")
+    stage = Job((computed / "pixel/seed0/student").resolve(), "train")
     streams, _ = training_data(stage, (), Runtime().cache)
     (dataset,) = streams.sets
     reliable, student = store(computed, "pixel", "labels1"), store(computed, "pixel", "labels2")
@@ -131,10 +131,10 @@ def test_the_students_labels_replace_the_teachers_for_all_images(computed: Path)
 
 def test_full_supervision_trains_on_every_true_mask_once_an_epoch(computed: Path) -> None:
     from stpp.data.images import read_mask
-    from stpp.runtime.stage import Stage
+    from stpp.runtime.job import Job
     from stpp.stages.train import training_data
 
-    stage = Stage((computed / "supervised/seed0/supervised").resolve(), "train")
+    stage = Job((computed / "supervised/seed0/supervised").resolve(), "train")
     streams, _ = training_data(stage, (), 0)
     (dataset,) = streams.sets
     counts = fabricate.COUNTS

@@ -55,7 +55,7 @@ def test_messages_are_told_apart() -> None:
 
 def test_each_warning_about_results_is_explained() -> None:
     calls = [node for tree in TREES for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    warned = [text for call in calls if ast.unparse(call.func) == "stage.warn" for text in texts(call)]
+    warned = [text for call in calls if ast.unparse(call.func) == "job.warn" for text in texts(call)]
     warned = [text for text in warned if len(text) > LEAST]
     assert len(warned) >= 6
     unexplained = [text for text in warned if not any(is_said(message, [text]) for message in QUOTED)]

@@ -62,7 +62,7 @@ MAY_IMPORT = {
 NEIGHBOURS = {
     ("data.classes", "store.masks"),  # the palette of the classes that have no colours
     ("data.dataset", "store.masks"),  # pseudo-labels are masks that are trained on
-    ("runtime.stage", "data.manifest"),  # a stage reads the manifests that it was planned for
+    ("runtime.job", "data.manifest"),  # a stage reads the manifests that it was planned for
     ("store.checkpoint", "models"),  # a checkpoint gives the network that it holds
     ("store.checkpoint", "models.network"),
     ("store.checkpoint", "runtime.faults"),  # and says what to do where it does not fit into memory
@@ -122,6 +122,13 @@ def test_no_two_modules_import_each_other() -> None:
 def test_each_name_of_a_module_occurs_once() -> None:
     last = [path.stem for path in MODULES.values() if path.stem != "__init__"]
     assert sorted(last) == sorted(set(last))
+
+
+def test_each_name_of_a_class_occurs_once() -> None:
+    bodies = [ast.parse(path.read_text()).body for path in MODULES.values()]
+    classes = [node.name for body in bodies for node in body if isinstance(node, ast.ClassDef)]
+    # What a method's own settings are called is the same in each file of a method.
+    assert sorted({*classes} - {"Settings"}) == sorted(name for name in classes if name != "Settings")
 
 
 def test_no_module_is_longer_than_400_lines() -> None:

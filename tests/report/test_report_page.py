@@ -22,10 +22,10 @@ from PIL import Image
 
 from stpp.data.images import read_mask
 from stpp.data.manifest import Row
-from stpp.plan.parts import Run, folders, networks, networks_in_order, result_evaluation
+from stpp.plan.parts import RunRecord, folders, networks, networks_in_order, result_evaluation
 from stpp.report import charts
 from stpp.report.facts import Facts
-from stpp.report.gallery import Sources, choose, class_colours, gallery, legend, mask_uri, spread, tile
+from stpp.report.gallery import Pictures, choose, class_colours, gallery, legend, mask_uri, spread, tile
 from stpp.report.html import VOID, Html, element, table, together
 from stpp.report.numbers import confusion, results
 from stpp.report.page import CONTENTS
@@ -297,7 +297,7 @@ def test_the_legend_explains_the_maps_that_there_are(known: bool, tmp_path: Path
     stages = fabricate.parts(student="train/s", labels="predict/l")
     run = {"experiment": "st", "partition": 0, "seed": 0, "method": "st", "stages": stages}
     encoding = {"classes": 2, "ignore_value": 255, "label_map": None, "palette_map": None}
-    sources = Sources(masks=[], labels=[], predict=lambda row: np.zeros((4, 4), np.uint8), encoding=encoding)
+    sources = Pictures(masks=[], labels=[], predict=lambda row: np.zeros((4, 4), np.uint8), encoding=encoding)
     text = Parsed(gallery(facts(runs=[run], shown=run, subsets=subsets), sources)).text
     assert "final prediction" in text
     assert ("wrong" in text) == ("ground truth" in text) == known
@@ -331,7 +331,7 @@ def test_a_data_sets_own_colours_are_kept() -> None:
 
 def test_phases_are_in_their_order() -> None:
     names = ["teacher", *(f"phase{number}" for number in range(1, 11)), "student"]
-    runs: list[Run] = [
+    runs: list[RunRecord] = [
         {"stages": fabricate.parts(teacher="train/t", student="train/s")},
         {"stages": fabricate.parts(**{name: f"train/{name}" for name in names})},
         {"stages": fabricate.parts(teacher="train/t")},

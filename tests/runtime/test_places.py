@@ -142,7 +142,7 @@ def test_a_member_with_a_bug_ends_although_a_thread_of_its_does_not(tmp_path: Pa
         "threading.Thread(target=time.sleep, args=(1000,)).start()\n"
         "def fail(): raise ValueError('a bug')\n"
         "stpp.commands.cli.main = fail\n"
-        "import stpp.commands.member\n"
+        "import stpp.commands.team_process\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
@@ -195,12 +195,12 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     package = tmp_path / "checkout" / "stpp"
     package.mkdir(parents=True)
     (package / "runtime").mkdir()
-    (package / "runtime/stage.py").write_text("")
+    (package / "runtime/job.py").write_text("")
     git(package.parent, "init", "--quiet")
     git(package.parent, "add", ".")
     git(package.parent, "commit", "--quiet", "--message", "one")
     monkeypatch.setattr(stage, "PACKAGE", package, raising=False)
-    monkeypatch.setattr(stage, "__file__", str(package / "runtime/stage.py"))
+    monkeypatch.setattr(stage, "__file__", str(package / "runtime/job.py"))
     return package.parent
 
 
@@ -220,9 +220,9 @@ def test_code_in_a_repository_of_something_else_has_no_commit(
     package = repository / place
     package.mkdir(parents=True)
     (package / "runtime").mkdir()
-    (package / "runtime/stage.py").write_text("")
+    (package / "runtime/job.py").write_text("")
     monkeypatch.setattr(stage, "PACKAGE", package, raising=False)
-    monkeypatch.setattr(stage, "__file__", str(package / "runtime/stage.py"))
+    monkeypatch.setattr(stage, "__file__", str(package / "runtime/job.py"))
     assert stage._commit() is None
     if place == "vendored/stpp":
         git(repository, "add", ".")

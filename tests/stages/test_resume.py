@@ -13,7 +13,7 @@ import fabricate
 import pytest
 
 from stpp.commands.cli import main
-from stpp.runtime.progress import Parts, Progress, Stopped
+from stpp.runtime.progress import Progress, SavedParts, Stopped
 
 STOPPED = 128 + signal.SIGTERM
 
@@ -235,7 +235,7 @@ def test_time_to_save_is_measured_by_a_clock_that_does_not_jump(
 
 
 def test_overlapping_parts_of_two_writers_make_one_chain(tmp_path: Path) -> None:
-    parts = Parts(tmp_path, "txt", lambda path: len(path.read_text()))
+    parts = SavedParts(tmp_path, "txt", lambda path: len(path.read_text()))
     for first, text in ((0, "abc"), (2, "cdef"), (3, "de"), (5, "f"), (9, "x")):
         with parts.writing(first) as path:
             path.write_text(text)

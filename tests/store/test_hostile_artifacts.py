@@ -17,7 +17,7 @@ from stpp.data.index import index
 from stpp.data.manifest import read_manifest
 from stpp.data.record import in_place, index_path, load_fresh
 from stpp.errors import StppError
-from stpp.runtime.stage import Stage, verified
+from stpp.runtime.job import Job, verified
 from stpp.settings.configfile import load
 from stpp.store.idlist import read_list
 from stpp.store.scores import read_score_table
@@ -169,14 +169,14 @@ def test_a_recipe_that_lies_is_refused(name: str, planned: Path, tmp_path: Path)
     content = change(json.loads(original.read_text()))
     (tmp_path / "recipe.json").write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     with refused(str(tmp_path), expected):
-        Stage(tmp_path, "train")
+        Job(tmp_path, "train")
 
 
 def test_every_planned_recipe_is_what_it_says(planned: Path) -> None:
     recipes = list(planned.glob("my results/stages/*/*/recipe.json"))
     assert len(recipes) > 20
     for path in recipes:
-        assert Stage(path.parent, path.parent.parent.name).recipe["identity"][:8] == path.parent.name[-8:]
+        assert Job(path.parent, path.parent.parent.name).recipe["identity"][:8] == path.parent.name[-8:]
 
 
 STAGES: dict[str, tuple[bytes, str]] = {

@@ -18,7 +18,7 @@ from PIL import Image
 from stpp.commands.workflow import prepare, write
 from stpp.plan.expansion import expand
 from stpp.plan.graph import Plan, Stage, flat
-from stpp.plan.parts import Kind, Part
+from stpp.plan.parts import Part, PartKind
 from stpp.plan.staleness import checksum_in
 from stpp.settings.configfile import load, read, resolved
 from stpp.store.masks import MaskWriter, voc_palette
@@ -156,7 +156,7 @@ def parts(**folders: str) -> dict[str, dict[str, Any]]:
 
     Evaluations are named `of_subset`; the students are counted.
     """
-    kinds: dict[str, Kind] = {"train": "network", "evaluate": "evaluation", "score": "score", "select": "selection"}
+    kinds: dict[str, PartKind] = {"train": "network", "evaluate": "evaluation", "score": "score", "select": "selection"}
     found: dict[str, dict[str, Any]] = {}
     students = itertools.count()
     for name, folder in folders.items():

@@ -51,7 +51,7 @@ class Runtime:
     save_minutes: float = 5.0
 
 
-class Stage:
+class Job:
     """The stage in `folder`, which the workflow or `stpp plan --recipes` has given a recipe.
 
     Raises StppError if there is no recipe, if it is for another command, or if the code changed since it was planned.
@@ -152,12 +152,12 @@ class Stage:
         return True
 
     def warn(self, text: str) -> None:
-        """Say something that makes the result doubtful: in the log, in `stage.json`, and from there in the report."""
+        """Say something that makes the result doubtful: in the log, in `job.json`, and from there in the report."""
         self.warnings.append(text)
         print(f"warning: {text}", file=sys.stderr)
 
     def finish(self, **facts: Any) -> None:
-        """Write `stage.json`: the recipe, where and how long the stage ran, warnings, and the artifacts' checksums.
+        """Write `job.json`: the recipe, where and how long the stage ran, warnings, and the artifacts' checksums.
 
         It ran as long as all processes that worked on it, also those that were stopped, and those of its shards.
         `facts` are further JSON values worth knowing, such as the device. Unfinished work is removed.
@@ -201,7 +201,7 @@ class Stage:
 def verified(path: Path) -> Path:
     """`path`, an artifact of a finished stage; StppError if it is missing or its bytes are not those that were written.
 
-    They are compared with the checksum in the `stage.json` beside it, which is made last.
+    They are compared with the checksum in the `job.json` beside it, which is made last.
     """
     checksum(path)
     return path
@@ -249,7 +249,7 @@ def _commit() -> str | None:
     """The commit of the code, where it runs from a git checkout of its own; not that of a repository around it."""
     # Variables such as GIT_DIR would have git look elsewhere.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", "-C", str(PACKAGE), "rev-parse", "--show-prefix", "HEAD", "HEAD:./runtime/stage.py"]
+    command = ["git", "-C", str(PACKAGE), "rev-parse", "--show-prefix", "HEAD", "HEAD:./runtime/job.py"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, env=environment)
     except (OSError, subprocess.TimeoutExpired):

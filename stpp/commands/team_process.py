@@ -1,4 +1,4 @@
-"""`python -m stpp.commands.member`: `stpp` as a process of a team, which ends without Python taking itself apart.
+"""`python -m stpp.commands.team_process`: `stpp` as a process of a team, which ends without Python taking itself apart.
 
 Threads of gloo and of autograd are still there then, and one that asks for Python's lock would abort the process,
 although all is done.
