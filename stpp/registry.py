@@ -14,7 +14,8 @@ from types import ModuleType
 from typing import Any
 
 PACKAGE = Path(__file__).parent
-ENCODERS, DECODERS, METHODS, LAYOUTS = "models/encoders", "models/decoders", "methods", "data/layouts"
+ENCODERS, DECODERS, METHODS = "models/encoders", "models/decoders", "methods"
+LAYOUTS, READERS = "data/layouts", "data/readers"
 
 
 @cache

@@ -77,7 +77,7 @@ def export(model: Path, out: Path, images: Sequence[str], outputs: Outputs) -> I
 def _batches(images: Sequence[Path]) -> list[Pixels]:
     """Pictures to compare with, uint8 (N, H, W, 3): each alone, and two at once; smooth noise without images."""
     if images:
-        pictures = [np.asarray(read_image(path)) for path in images]
+        pictures = [read_image(path) for path in images]
         if small := [picture.shape[1::-1] for picture in pictures if min(picture.shape[:2]) < LEAST_SIDE]:
             width, height = small[0]
             raise StppError(f"an image to check with has {width} x {height} px; expected {LEAST_SIDE} at least")

@@ -138,7 +138,7 @@ def _segment(model: Segmenter, image: Path, files: Mapping[str, Path], outputs: 
         write_palette_png(mask, model.palette, path)
     colours = Image.fromarray(np.array(model.palette, np.uint8)[mask])
     with outputs.writing(files["overlays"]) as path:
-        overlay = Image.blend(picture, colours, 0.5)
+        overlay = Image.blend(Image.fromarray(picture), colours, 0.5)
         overlay.thumbnail((LONGEST_JPEG, LONGEST_JPEG))  # larger ones become smaller
         overlay.save(path, format="JPEG", quality=90)
     if values is not None:

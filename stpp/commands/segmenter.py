@@ -159,7 +159,7 @@ def _model(path: Path, device: torch.device) -> Model:
 
 def _pixels(image: Picture) -> NDArray[np.uint8]:
     if isinstance(image, str | Path):
-        return np.asarray(read_image(image))
+        return read_image(image)
     if isinstance(image, Image.Image):
         return np.asarray(image.convert("RGB"))
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:

@@ -100,7 +100,7 @@ class TrainingSet(Dataset[tuple[Tensor, ...]]):
         """Image and mask of a sample, not augmented."""
         number, row, stores = self.numbers[sample.row.id], sample.row, sample.stores
         if (pair := self.cache.get(number)) is None:
-            image = np.array(image_of(row))
+            image = image_of(row)
             if sample.bare:
                 mask = np.zeros(image.shape[:2], np.uint8)
             else:

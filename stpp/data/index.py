@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from stpp import disk
 from stpp.data.classes import Classes, classes_of
 from stpp.data.demo import draw_scenes, generate, is_there
-from stpp.data.images import class_of
+from stpp.data.images import class_of, other_readers
 from stpp.data.inspection import Inspector, Kind, Look
 from stpp.data.lint import counted, lint, lint_counts, shares, some
 from stpp.data.lists import absent
@@ -28,10 +28,11 @@ from stpp.labels import IGNORE
 class Index(NamedTuple):
     """A look at a data set: its index, and what is to be written of it before a job can read the data.
 
-    `record` has, by subset that is not empty, `fingerprint`, `count`, `manifest` (a path) and its `sha256`; the names
-    of the `classes` and their `palette` ([r, g, b]); `warnings`; and what `record.load_fresh` has to `watch`. `rows`
-    are those of the manifests, by subset. `inspector` is who looked. `scenes` is the folder where the demo's scenes
-    were drawn for this look alone; what is to `watch` is then in that folder.
+    `record` has, by subset that is not empty, `fingerprint`, `count`, `manifest` (a path) and its `sha256`, and the
+    modules of the `readers` that it needs beside that of pictures, if any; the names of the `classes` and their
+    `palette` ([r, g, b]); `warnings`; and what `record.load_fresh` has to `watch`. `rows` are those of the
+    manifests, by subset. `inspector` is who looked. `scenes` is the folder where the demo's scenes were drawn for
+    this look alone; what is to `watch` is then in that folder.
     """
 
     record: dict[str, Any]
@@ -129,7 +130,9 @@ def look(
     subsets: dict[str, dict[str, Any]] = {}
     for subset, members in rows.items():
         digest = manifest_digest(members)
-        known = {"fingerprint": fingerprint(members), "count": len(members)}
+        known: dict[str, Any] = {"fingerprint": fingerprint(members), "count": len(members)}
+        if readers := other_readers(path for row in members for path in (row.image, row.mask) if path):
+            known["readers"] = readers
         subsets[subset] = {**known, "manifest": str(manifest_path(results, subset, digest)), "sha256": digest}
         log(f"{subset}: {len(members):,} images")
         if subset == "labeled" and classes.encoding is not None:

@@ -2,28 +2,16 @@
 
 import hashlib
 import json
-import os
-import struct
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from PIL import Image
-from PIL.TiffImagePlugin import TiffImageFile
+from numpy.typing import NDArray
 
-from stpp.data.images import (
-    ImageError,
-    is_coloured,
-    open_image,
-    open_mask,
-    open_stream,
-    raw_labels,
-    unreadable,
-    upright_size,
-)
+from stpp.data.images import reader_of
+from stpp.data.readers import ImageError, open_stream, unreadable
 from stpp.data.record import stamp
 from stpp.files import write_text
 
@@ -129,81 +117,29 @@ class Inspector:
 
 def _measure(kind: Kind, path: str, data: bytes | None = None) -> tuple[int, int, dict[str, int]]:
     """Height, width and, where the bytes of a mask are given, its labels. Raises ImageError."""
+    reader = reader_of(path)
     if kind == "image":
-        with open_image(path, data) as image:
-            size = upright_size(image)
-            if not _seems_whole(image):
-                image.load()  # which says for sure
-            return *size, {}
-    with open_mask(path, data) as image:
-        size = upright_size(image)
-        if data is not None and image.format == "PNG" and not _has_all_rows(data):
-            raise ImageError(path, "truncated or damaged file", "Copy or download it again", "rows are missing")
-        return *size, {} if data is None else _count_labels(path, image, by_colour=kind == "coloured mask")
+        return *reader.image_size(path, data), {}
+    size = reader.mask_size(path, data)
+    return *size, {} if data is None else _count_labels(path, reader.labels(path, data, kind == "coloured mask"))
 
 
-def _has_all_rows(png: bytes) -> bool:
-    """Whether the pixels of a PNG file reach to its last row; Pillow fills up with zeros, and zero is a class."""
-    width, height, depth, colour, interlaced = (*struct.unpack_from(">IIBB", png, 16), png[28])
-    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
-    parts, at = [], 8  # joined at the end: a file may have a million of them
-    while at + 8 <= len(png):
-        length, name = struct.unpack_from(">I4s", png, at)
-        if name == b"IDAT":
-            parts.append(png[at + 8 : at + 8 + length])
-        at += length + 12
-    packed = b"".join(parts)
-    # (first column, first row, step to the next column, to the next row) of the passes of an interlaced image
-    adam7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-    sizes = [
-        (-(-(width - left) // right), -(-(height - top) // down))
-        for left, top, right, down in (adam7 if interlaced else ((0, 0, 1, 1),))
-    ]
-    expected = sum((1 + -(-columns * bits // 8)) * rows for columns, rows in sizes if columns > 0 and rows > 0)
-    return len(zlib.decompressobj().decompress(packed, expected)) == expected
-
-
-def _count_labels(path: str, image: Image.Image, *, by_colour: bool) -> dict[str, int]:
+def _count_labels(path: str, raw: NDArray[Any]) -> dict[str, int]:
     """How many pixels have each raw value or colour. Raises ImageError if these are too many to be labels."""
-    labels: dict[str, int] = {}
-    if is_coloured(image, by_colour):
-        image.load()
-        image.info.pop("transparency", None)
-        colours = image.convert("RGB").getcolors(MAX_LABELS) or []
-        labels = {f"#{r:02x}{g:02x}{b:02x}": count for count, (r, g, b) in colours}  # type: ignore[misc]
-    else:
-        raw = raw_labels(image, by_colour=False)
-        if raw.dtype == np.uint8:
-            counts = np.bincount(raw.ravel())
-            values = np.flatnonzero(counts)
-            labels = {str(value): int(counts[value]) for value in values}
-        else:
-            values, counts = np.unique(raw, return_counts=True)
-            if len(values) <= MAX_LABELS:
-                labels = {str(value): int(count) for value, count in zip(values.tolist(), counts)}
-    if not labels:
+    if raw.dtype == np.uint8:
+        counts = np.bincount(raw.ravel())
+        values = np.flatnonzero(counts)
+        counts = counts[values]
+    else:  # by runs of equal pixels, of which a mask has few
+        flat = raw.ravel()
+        starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+        values, runs = np.unique(flat[starts], return_inverse=True)
+        counts = np.bincount(runs, weights=np.diff(starts, append=flat.size)).astype(np.int64)
+    if len(values) > MAX_LABELS:
         remedy = "Give label masks: grey, palette or RGB images with one value or colour for each class"
         raise ImageError(path, f"more than {MAX_LABELS} different labels, so a picture and not a mask", remedy)
-    return labels
-
-
-def _seems_whole(image: Image.Image) -> bool:
-    """Whether an opened file reaches as far as files of its format do; one that does not may still be whole."""
-    stream = getattr(image, "fp", None)
-    if stream is None:
-        return image.format == "WEBP"  # which is read to its end when it is opened
-    position = stream.tell()
-    end = stream.seek(0, os.SEEK_END)
-    stream.seek(max(0, end - 16))
-    tail: bytes = stream.read()
-    stream.seek(position)
-    if image.format == "PNG":
-        return b"IEND" in tail
-    if isinstance(image, TiffImageFile):
-        tags = image.tag_v2  # offsets and lengths of strips, or of tiles
-        offsets, lengths = (tags.get(strips, tags.get(tiles, ())) for strips, tiles in ((273, 324), (279, 325)))
-        return len(offsets) > 0 and max(map(sum, zip(offsets, lengths))) <= end
-    return tail.rstrip(b"\0").endswith(b"\xff\xd9")
+    names = [f"#{value:06x}" if raw.dtype == np.uint32 else str(value) for value in values.tolist()]
+    return dict(zip(names, counts.tolist()))
 
 
 def _remembered_look(fields: Any) -> Look:

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from stpp.data.record import stamp_or_none
 from stpp.errors import StppError
+from stpp.registry import READERS, modules
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
+SUFFIXES = tuple(modules(READERS))
 HEADERS = (["image"], ["image", "mask"])  # a first line such as pandas writes it
 TWO_PATHS = 2 * 4096 + 3  # characters: no file has a longer name, so that no longer line names an image and a mask
 AFTER_IMAGE = re.compile(rf"(?:(?<={')|(?<='.join(map(re.escape, SUFFIXES))}))(?: *, *| +)", re.IGNORECASE)

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from stpp.data.images import ImageError, open_stream, read_image, read_mask, unreadable
+from stpp.data.images import read_image, read_mask
 from stpp.data.manifest import Row
+from stpp.data.readers import ImageError, open_stream, unreadable
 
 
-def image_of(row: Row) -> Image.Image:
+def image_of(row: Row) -> NDArray[np.uint8]:
     """`read_image` of a row's image. Raises ImageError, too, if its file has another digest, or size, than the row."""
     return read_image(row.image, planned(row.image, row.bytes, row.sha256))
 

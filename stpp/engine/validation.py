@@ -33,7 +33,7 @@ def evaluate_network(
     ready, images = for_prediction(network, prediction["precision"]), {}
 
     def pair(row: Row) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        return np.asarray(image_of(row)), mask_of(row, encoding)
+        return image_of(row), mask_of(row, encoding)
 
     for window in windows(rows, pair, WINDOW[device.type]):
         pictures = [image for _, (image, _) in window]

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stpp.registry import DECODERS, ENCODERS, METHODS, PACKAGE, modules
+from stpp.registry import DECODERS, ENCODERS, METHODS, PACKAGE, READERS, modules
 
 LOCK = Path(__file__).with_name("stages.lock")
 
@@ -34,7 +34,7 @@ MODULES = {
     "report": "stpp.report.page",
 }
 """The module that runs each stage."""
-FOLDERS = (ENCODERS, DECODERS, METHODS)
+FOLDERS = (ENCODERS, DECODERS, METHODS, READERS)
 """Where the components are that a recipe names."""
 OUTSIDE = frozenset(
     {

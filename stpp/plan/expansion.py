@@ -100,8 +100,8 @@ def _report(
     inputs = {"table": f"{table.folder}/{disk.METRICS}", "stages": table.inputs["stages"], **artifacts}
     outputs = tuple(disk.outputs("report").values())
     shown_graph = graphs[shown]
-    code = code_of("report", shown_graph.network)
+    readers = dict.fromkeys(reader for modules in shown_graph.readers.values() for reader in modules)
+    components = (*shown_graph.network, *readers)
+    code = code_of("report", components)
     data, manifests = shown_graph.fingerprints, shown_graph.manifests
-    return Stage(
-        "report", config.name, settings, data, inputs, outputs, code, {}, manifests, components=shown_graph.network
-    )
+    return Stage("report", config.name, settings, data, inputs, outputs, code, {}, manifests, components=components)

@@ -47,6 +47,7 @@ class MethodGraph:
         self.seed = seed
         self.fingerprints = {subset: entry["fingerprint"] for subset, entry in index["subsets"].items()}
         self.manifests = {subset: entry["sha256"] for subset, entry in index["subsets"].items()}
+        self.readers = {subset: tuple(entry.get("readers", ())) for subset, entry in index["subsets"].items()}
         self.classes = list(index["classes"])
         self.palette = index["palette"]
         self.weights = weights
@@ -371,6 +372,7 @@ class MethodGraph:
         manifests = {subset: self.manifests[subset] for subset in subsets}
         name = "-".join(part for part in (role, variant, f"seed{self.seed}") if part)
         writes = tuple((outputs or disk.outputs(kind)).values())
+        components = (*components, *dict.fromkeys(reader for subset in subsets for reader in self.readers[subset]))
         told: dict[str, Any] = {"role": role, "seed": self.seed, "labeler": labeler}
         code = self.code_of(kind, components)
         stage = Stage(kind, name, settings, data, inputs, writes, code, files or {}, manifests, components, **told)

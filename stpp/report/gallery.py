@@ -161,7 +161,7 @@ def picture_row(row: Row, note: str, facts: Facts, sources: Pictures, colours: N
 
 def pictures(row: Row, facts: Facts, sources: Pictures, colours: NDArray[np.uint8]) -> Iterator[tuple[str, str, str]]:
     """Caption, description and data URI of each picture of an image."""
-    image = np.asarray(image_of(row))
+    image = image_of(row)
     yield "image", f"The image {row.id}, {row.width} x {row.height} px", photo_uri(image)
 
     def of_mask(caption: str, mask: Mask) -> tuple[str, str, str]:

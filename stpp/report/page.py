@@ -5,8 +5,6 @@ It is a stage of its own, beside the table: the table needs neither images nor a
 
 from collections.abc import Callable
 
-import numpy as np
-
 from stpp import disk
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of
@@ -98,7 +96,7 @@ def predictor(job: Job, runtime: Runtime) -> Callable[[Row], Mask]:
     network = for_prediction(model.network, prediction["precision"])
 
     def predict(row: Row) -> Mask:
-        image = np.asarray(image_of(row))
+        image = image_of(row)
         height, width, _ = image.shape
         with explained(prediction_advice(height, width, len(model.classes), prediction)):
             return predict_mask(network, image, device, prediction)

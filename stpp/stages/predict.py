@@ -72,7 +72,7 @@ def predict_in_parts(
     known = earlier_masks(job, rows[done:])
 
     def pixels_of(row: Row) -> NDArray[np.uint8] | None:
-        return None if row.id in known else np.asarray(image_of(row))
+        return None if row.id in known else image_of(row)
 
     with tqdm(total=len(rows), initial=done, unit="img", desc=job.folder.name, mininterval=1, maxinterval=30) as bar:
         while done < len(rows) or not saved:

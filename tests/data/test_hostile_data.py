@@ -20,7 +20,7 @@ from tiny_data import settings as data_settings
 
 from stpp.data.images import read_image, read_mask
 from stpp.data.index import index
-from stpp.data.inspection import _has_all_rows
+from stpp.data.readers.picture import _has_all_rows
 from stpp.errors import Problems, StppError
 
 Settings = dict[str, Any]

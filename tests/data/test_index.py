@@ -345,14 +345,13 @@ def test_reading_a_record_takes_the_standard_library_alone():
 def opened(monkeypatch):
     """The paths of the files that are opened as images from here on."""
     paths = []
-    for name in ("open_image", "open_mask"):
-        original = getattr(inspection, name)
+    measure = inspection._measure
 
-        def spy(path, content=None, original=original):
-            paths.append(path)
-            return original(path, content)
+    def spy(kind, path, content=None):
+        paths.append(path)
+        return measure(kind, path, content)
 
-        monkeypatch.setattr(inspection, name, spy)
+    monkeypatch.setattr(inspection, "_measure", spy)
     return paths
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from stpp.commands.cli import main
 from stpp.commands.workflow import prepare
-from stpp.data.images import ImageError
 from stpp.data.manifest import Row, read_manifest, write_manifest
+from stpp.data.readers import ImageError
 from stpp.data.reading import image_of, mask_of
 from stpp.errors import StppError
 from stpp.files import sha256

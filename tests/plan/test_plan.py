@@ -111,6 +111,14 @@ def test_every_fingerprint_reaches_exactly_the_stages_that_read_it() -> None:
         assert len(same) < len(roles(before, "st++")), subset
 
 
+def test_readers_are_components_of_the_stages_that_read_their_files() -> None:
+    reader = "stpp.data.readers.scan"
+    after = plan_of(fabricate.tiny(), readers={"unlabeled": [reader]})
+    reading = {folder for folder, stage in after.stages.items() if "unlabeled" in stage.data}
+    assert {folder for folder, stage in after.stages.items() if reader in stage.components} == reading
+    assert kinds(after, "predict") and set(kinds(after, "predict")) <= reading
+
+
 def test_identities_depend_on_the_code() -> None:
     assert not set(plan_of(fabricate.tiny()).stages) & set(plan_of(fabricate.tiny(), code="v2").stages)
 

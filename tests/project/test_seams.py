@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from PIL import Image
 
 SCRIPT = """
 import json, sys
@@ -62,6 +63,34 @@ def scan(place: Place) -> tuple[list[Entry], list[Entry]]:
     return [place.made(name, masks.get(name[:-4])) for name in names if name.endswith(".jpg")], []
 """
 """A layout where a mask lies beside its image."""
+
+
+READER = """
+import json
+from pathlib import Path
+
+import numpy as np
+
+from stpp.data.readers import ImageError, Picture
+
+NAMES = (".toy",)
+
+def labels(path, content=None, by_colour=False):
+    try:
+        return np.array(json.loads(content or Path(path).read_bytes()), np.uint16)
+    except (OSError, ValueError) as error:
+        raise ImageError(path, "no file of toys", "Write it again", str(error)) from None
+
+def image(path, content=None):
+    grey = labels(path, content).astype(np.uint8)
+    return Picture(np.stack([grey] * 3, axis=2))
+
+def image_size(path, content=None):
+    return labels(path, content).shape
+
+mask_size = image_size
+"""
+"""A reader of files that hold their pixels as a JSON list of rows."""
 
 
 @pytest.fixture
@@ -172,6 +201,37 @@ for entry in sorted(resolve(data.model_dump(), lambda masks: {}).entries):
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "a labeled photos/a.png\nb unlabeled None\n"
+
+
+def test_a_new_reader_moves_nothing_and_reads_its_files(
+    tmp_path: Path, identities: Callable[[], dict[str, str]]
+) -> None:
+    before = identities()
+    (tmp_path / "stpp/data/readers/toy.py").write_text(READER)
+    assert moved(before, identities()) == set()
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.TOY").write_text(json.dumps([[7, 300], [0, 5]] if name == "b" else [[0, 1], [1, 0]]))
+    Image.new("RGB", (2, 2)).save(tmp_path / "d.png")
+    (tmp_path / "labeled.txt").write_text("a.TOY c.TOY\n")
+    (tmp_path / "unlabeled.txt").write_text("b.TOY\nd.png\n")
+    script = """
+from pathlib import Path
+from stpp.data.images import read_image, read_mask
+from stpp.data.index import index
+from stpp.settings.data import Data
+
+data = Data(layout="lists", root=".", classes=["sky", "sea"], labeled="labeled.txt", unlabeled="unlabeled.txt")
+how = {"batch_size": 1, "need_unlabeled": True, "log": lambda line: None}
+record = index(data.model_dump(), Path("results"), **how)
+print({subset: (known["count"], known["readers"]) for subset, known in record["subsets"].items()})
+print(read_image("b.TOY")[..., 0].tolist(), read_mask("c.TOY", {"classes": 2}).tolist())
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "{'labeled': (1, ['stpp.data.readers.toy']), 'unlabeled': (2, ['stpp.data.readers.toy'])}",
+        "[[7, 44], [0, 5]] [[0, 1], [1, 0]]",
+    ]
 
 
 @pytest.mark.parametrize(

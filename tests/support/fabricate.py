@@ -139,13 +139,19 @@ def plan_of(
     fingerprints: Mapping[str, str] | None = None,
     code: str | Callable[..., str] = "v1",
     without: Collection[str] = (),
+    readers: Mapping[str, Sequence[str]] | None = None,
 ) -> Plan:
-    """The plan of a configuration over a made-up index `without` some subsets; `code` is the identity of all code."""
+    """The plan of a configuration over a made-up index `without` some subsets; `code` is the identity of all code.
+
+    `readers` are the modules by subset of those readers that its files need beside that of pictures.
+    """
     digests = {subset: f"{subset:0<64}" for subset in SUBSETS if subset not in without} | dict(fingerprints or {})
     manifests = {subset: f"{subset}manifest".ljust(64, "0") for subset in digests}
-    subsets = {
+    subsets: dict[str, dict[str, Any]] = {
         subset: {"fingerprint": digest, "count": 10, "sha256": manifests[subset]} for subset, digest in digests.items()
     }
+    for subset, modules in (readers or {}).items():
+        subsets[subset]["readers"] = list(modules)
     code_of = code if callable(code) else lambda *_: code
     index = {"classes": list(CLASSES), "palette": voc_palette(len(CLASSES)), "subsets": subsets}
     return expand(load(raw), resolved, lambda _: index, lambda _: {"identity": "none", "path": ""}, code_of)
