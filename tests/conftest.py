@@ -4,11 +4,12 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cloned
 import fabricate
+import forked
 import pytest
 from hypothesis import settings
 from trained import train
@@ -32,8 +33,18 @@ Snakemake = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
-def snakemake() -> Snakemake:
-    """Runs `snakemake` in a folder with its `config.yaml`, on the project's Snakefile or a copy of the project's."""
+def programs() -> Iterator[Path]:
+    """A folder with `stpp` and `snakemake` that start at once; a process has its own."""
+    with forked.commands() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def snakemake(programs: Path) -> Snakemake:
+    """Runs `snakemake` in a folder with its `config.yaml`, on the project's Snakefile or a copy of the project's.
+
+    It and its jobs are forked processes, see `forked.py`, unless a `program` is given.
+    """
 
     def run(
         folder: Path,
@@ -41,13 +52,14 @@ def snakemake() -> Snakemake:
         project: Path = ROOT,
         check: bool = True,
         cores: tuple[str, ...] = ("--cores", "2"),
+        program: str = "",
     ) -> subprocess.CompletedProcess[str]:
         command = [
-            "snakemake",
+            program or str(programs / "snakemake"),
             *("--snakefile", str(project / "Snakefile"), "--configfile", "config.yaml", *cores),
             *arguments,
         ]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = forked.environment()
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
         if check:
             assert done.returncode == 0, done.stdout + done.stderr

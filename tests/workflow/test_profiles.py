@@ -84,9 +84,8 @@ def submitted(tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemake) ->
         patch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
         site = ("--default-resources", "nodes=1", "slurm_partition=big", "gpu_model=h100")
         waiting = ("--slurm-init-seconds-before-status-checks", "1")
-        done = snakemake(
-            folder, "--workflow-profile", str(ROOT / "profiles/slurm"), *site, *waiting, check=False, cores=()
-        )
+        profile = ("--workflow-profile", str(ROOT / "profiles/slurm"))
+        done = snakemake(folder, *profile, *site, *waiting, check=False, cores=(), program="snakemake")
     assert "no cluster here" in done.stderr
     calls = [json.loads(line) for line in records.read_text().splitlines()]
     return [Submitted(" ".join(words[:-1]), words[-1], environment) for words, environment in calls]
