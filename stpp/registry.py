@@ -15,7 +15,7 @@ from typing import Any
 
 PACKAGE = Path(__file__).parent
 ENCODERS, DECODERS, METHODS = "models/encoders", "models/decoders", "methods"
-LAYOUTS, READERS = "data/layouts", "data/readers"
+LAYOUTS, READERS, IMPORTERS = "data/layouts", "data/readers", "importers"
 
 
 @cache

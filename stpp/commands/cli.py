@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stpp import disk
+from stpp.commands.cli_import import add_import
 from stpp.commands.cli_model import add_list_options, add_model_commands, evaluate_list
 from stpp.commands.cli_results import add_results_commands
 from stpp.commands.subcommand import add_example, add_output, subcommand
@@ -60,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
     _add_index(commands)
+    add_import(commands)
     add_results_commands(commands)
     _add_weights(commands)
     for kind, what in STAGES.items():

@@ -92,7 +92,7 @@ def classes_of(data: Mapping[str, Any]) -> Classes:
             problems.append(str(error))
         else:
             try:
-                names, in_file = _read(path)
+                names, in_file = read_classes(path)
             except UnicodeDecodeError as error:
                 problems.append(f"The classes file {path} is not UTF-8 text ({error}); save it as such.")
                 return Classes([], [], None, files, problems)
@@ -146,7 +146,8 @@ def _encoding_problems(encoding: Mapping[str, Any]) -> Iterable[str]:
         yield "label_map and palette_map are both given: masks are read by value or by colour; keep one of them."
 
 
-def _read(path: Path) -> tuple[list[str], list[Colour]]:
+def read_classes(path: Path) -> tuple[list[str], list[Colour]]:
+    """The names in a classes file, one a line, and the colours behind them. Raises OSError and UnicodeDecodeError."""
     names: list[str] = []
     colours: list[Colour] = []
     text = path.read_text(encoding="utf-8-sig")

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,7 @@ from stpp.commands import export as exporting
 from stpp.commands.cli import main, parser
 from stpp.commands.output import Outputs
 from stpp.errors import Problems, StppError
+from stpp.plan.code import MODULES
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,17 @@ def demo(folder: Path, out: Path, patch: pytest.MonkeyPatch) -> Call:
     return Call(["demo", "--preview", str(out / "sheet.png")], [out / "sheet.png"], [])
 
 
+def import_data(folder: Path, out: Path, patch: pytest.MonkeyPatch) -> Call:
+    source = folder / "annotated"
+    source.mkdir()
+    picture(4, 4).save(source / "a.png")
+    shapes = [{"label": "left", "shape_type": "rectangle", "points": [[0, 0], [1, 3]]}]
+    content = {"imagePath": "a.png", "imageHeight": 4, "imageWidth": 4, "shapes": shapes}
+    (source / "a.json").write_text(json.dumps(content))
+    files = [out / name for name in ("images/a.png", "masks/a.png", "classes.txt")]
+    return Call(["import", "labelme", str(source), "--out", str(out)], files, [source / "a.png", source / "a.json"])
+
+
 def weights(folder: Path, out: Path, patch: pytest.MonkeyPatch) -> Call:
     patch.setattr("stpp.models.weights.torchvision_weights", lambda backbone: {"weight": torch.zeros(2)})
     return Call(["weights", "resnet18", str(out / "weights.pth")], [out / "weights.pth"], [])
@@ -83,12 +96,13 @@ WRITTEN: dict[tuple[str, str], Callable[[Path, Path, pytest.MonkeyPatch], Call]]
     ("evaluate", "out"): evaluate,
     ("demo", "preview"): demo,
     ("weights", "out"): weights,
+    ("import", "out"): import_data,
 }
 """The options and arguments that name a place to write."""
 
 READ = {
     *((command, "config") for command in ("index", "plan", "status")),
-    *((stage, "folder") for stage in ("train", "predict", "score", "select", "evaluate", "table", "chart", "report")),
+    *((stage, "folder") for stage in MODULES),
     *{
         ("gc", "configs"),
         ("diff", "a"),
@@ -97,6 +111,7 @@ READ = {
         ("masks", "store"),
         ("export", "model"),
     },
+    *{("import", "source"), ("import", "classes")},
     *{("config", "file"), ("verify", "results"), ("stamp", "parts")},
     *{("export", "images"), ("segment", "images"), ("segment", "model"), ("evaluate", "list"), ("evaluate", "root")},
 }

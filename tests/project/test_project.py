@@ -44,7 +44,7 @@ def own(module: str) -> set[str]:
 
 ABOVE = ["commands", "report", "stages", "engine"]
 """Rooms that may import all rooms below them."""
-BESIDE = ["data", "models", "scoring", "store", "runtime"]
+BESIDE = ["data", "importers", "models", "scoring", "store", "runtime"]
 """Rooms on one floor: they know each other only as `NEIGHBOURS` says."""
 BELOW = ["plan", "methods", "settings"]
 """Rooms that those of `BESIDE` stand on, and each of them on those after it."""
@@ -108,6 +108,11 @@ def top_level(module: str) -> list[ast.ImportFrom]:
     """The imports of a module below `stpp` that are carried out with its own import."""
     path = MODULES.get(f"stpp.{module}") or MODULES[f"stpp.{module}.__init__"]
     return [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
+
+
+def test_only_the_command_line_knows_importers() -> None:
+    knows = {room(module) for module, own in names().items() if "importers" in map(room, own)}
+    assert knows == {"commands", "importers"}
 
 
 def test_no_two_modules_import_each_other() -> None:

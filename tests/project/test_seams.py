@@ -203,6 +203,22 @@ for entry in sorted(resolve(data.model_dump(), lambda masks: {}).entries):
     assert done.stdout == "a labeled photos/a.png\nb unlabeled None\n"
 
 
+def test_a_new_importer_moves_nothing_and_can_be_chosen(
+    tmp_path: Path, identities: Callable[[], dict[str, str]]
+) -> None:
+    before = identities()
+    (tmp_path / "stpp/importers/toybox.py").write_text(
+        'from stpp.errors import StppError\n\nNAMES = ("toybox",)\nSUMMARY = "a box of toys"\n\n'
+        'def find(source, classes):\n    raise StppError(f"{source} is an empty box")\n'
+    )
+    assert moved(before, identities()) == set()
+    words = [sys.executable, "-m", "stpp", "import"]
+    said = subprocess.run([*words, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "toybox: a box of toys" in " ".join(said.split())
+    words += ["toybox", "stpp", "--out", "out"]
+    assert "stpp is an empty box" in subprocess.run(words, cwd=tmp_path, capture_output=True, text=True).stderr
+
+
 def test_a_new_reader_moves_nothing_and_reads_its_files(
     tmp_path: Path, identities: Callable[[], dict[str, str]]
 ) -> None:

@@ -1,0 +1,41 @@
+"""The command that makes a data set of what an annotation tool exported."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from stpp.commands.subcommand import add_output, subcommand
+from stpp.registry import IMPORTERS, constant, modules
+
+
+def add_import(commands: Any) -> None:
+    """Add `import`."""
+    formats = "; ".join(f"{name}: {constant(module, 'SUMMARY')}" for name, module in modules(IMPORTERS).items())
+    command = subcommand(
+        commands,
+        "import",
+        "make a data set of what an annotation tool exported",
+        "Write the images to OUT/images, a palette PNG with the mask of each to OUT/masks, and the class names to "
+        "OUT/classes.txt; say what was left out, and what to write into the configuration. Where shapes overlap, the "
+        f"later one counts. Formats: {formats}.",
+        "stpp import labelme annotated --out my-images",
+        _import,
+    )
+    command.add_argument("format", choices=list(modules(IMPORTERS)), metavar="FORMAT", help="format of the export")
+    command.add_argument("source", type=Path, metavar="SOURCE", help="what the annotation tool exported")
+    add_output(command, "--out", required=True, metavar="DIR", help="folder to write into")
+    command.add_argument(
+        "--classes",
+        type=Path,
+        metavar="TXT",
+        help="class names in label order, one a line; default: background, then the labels in alphabetical order",
+    )
+    command.add_argument("--link", action="store_true", help="write links to the images instead of copies")
+
+
+def _import(options: argparse.Namespace) -> None:
+    from stpp.commands.import_data import import_data
+    from stpp.commands.output import Outputs
+
+    outputs = Outputs(overwrite=options.overwrite)
+    print(import_data(options.format, options.source, options.out, outputs, options.classes, options.link))
