@@ -93,21 +93,35 @@ mask_size = image_size
 """A reader of files that hold their pixels as a JSON list of rows."""
 
 
+def copied(folder: Path) -> None:
+    """A copy of the package and of its tests, with one more method."""
+    for name in ("stpp", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "stpp/methods/drift.py").write_text(DRIFT)
+
+
+def planned(folder: Path) -> dict[str, str]:
+    """Role -> folder of some experiments, as the copy of the package in `folder` plans them."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], cwd=folder, env={"PYTHONPATH": ""}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The folders as a copy plans them that nobody edits."""
+    folder = tmp_path_factory.mktemp("unedited")
+    copied(folder)
+    return planned(folder)
+
+
 @pytest.fixture
 def identities(tmp_path: Path) -> Callable[[], dict[str, str]]:
-    """Role -> folder of two experiments, as a copy of the package in `tmp_path` plans them."""
-    shutil.copytree(ROOT / "stpp", tmp_path / "stpp", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "stpp/methods/drift.py").write_text(DRIFT)
-
-    def run() -> dict[str, str]:
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT], cwd=tmp_path, env={"PYTHONPATH": ""}, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        return dict(json.loads(done.stdout))
-
-    return run
+    """Role -> folder, as the copy of the package in `tmp_path` plans them once it is edited."""
+    copied(tmp_path)
+    return lambda: planned(tmp_path)
 
 
 def moved(before: dict[str, str], after: dict[str, str]) -> set[str]:
@@ -121,8 +135,9 @@ def replaced(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-def test_a_setting_at_its_default_moves_nothing(tmp_path: Path, identities: Callable[[], dict[str, str]]) -> None:
-    before = identities()
+def test_a_setting_at_its_default_moves_nothing(
+    tmp_path: Path, before: dict[str, str], identities: Callable[[], dict[str, str]]
+) -> None:
     settings = tmp_path / "stpp/settings/training.py"
     replaced(
         settings,
@@ -135,9 +150,8 @@ def test_a_setting_at_its_default_moves_nothing(tmp_path: Path, identities: Call
 
 
 def test_a_part_of_the_network_at_its_default_moves_nothing(
-    tmp_path: Path, identities: Callable[[], dict[str, str]]
+    tmp_path: Path, before: dict[str, str], identities: Callable[[], dict[str, str]]
 ) -> None:
-    before = identities()
     replaced(
         tmp_path / "stpp/description.py",
         "    dropout: float",
@@ -148,17 +162,17 @@ def test_a_part_of_the_network_at_its_default_moves_nothing(
     assert moved(before, identities()) == set()
 
 
-def test_a_message_moves_nothing(tmp_path: Path, identities: Callable[[], dict[str, str]]) -> None:
-    before = identities()
+def test_a_message_moves_nothing(
+    tmp_path: Path, before: dict[str, str], identities: Callable[[], dict[str, str]]
+) -> None:
     replaced(tmp_path / "stpp/errors.py", "no space is left on the disk", "the disk is full")
     assert moved(before, identities()) == set()
 
 
 @pytest.mark.parametrize("kind", ["encoders", "decoders"])
 def test_a_new_component_moves_nothing_and_can_be_chosen(
-    kind: str, tmp_path: Path, identities: Callable[[], dict[str, str]]
+    kind: str, tmp_path: Path, before: dict[str, str], identities: Callable[[], dict[str, str]]
 ) -> None:
-    before = identities()
     original = {"encoders": "tiny", "decoders": "deeplabv3plus"}[kind]
     text = (tmp_path / f"stpp/models/{kind}/{original}.py").read_text()
     (tmp_path / f"stpp/models/{kind}/another.py").write_text(
@@ -173,8 +187,9 @@ def test_a_new_component_moves_nothing_and_can_be_chosen(
     assert done.stdout.strip() == "another"
 
 
-def test_a_new_method_moves_nothing_and_can_be_chosen(tmp_path: Path, identities: Callable[[], dict[str, str]]) -> None:
-    before = identities()
+def test_a_new_method_moves_nothing_and_can_be_chosen(
+    tmp_path: Path, before: dict[str, str], identities: Callable[[], dict[str, str]]
+) -> None:
     (tmp_path / "stpp/methods/another.py").write_text(DRIFT.replace('"drift"', '"another"'))
     assert moved(before, identities()) == set()
     script = (
@@ -184,8 +199,9 @@ def test_a_new_method_moves_nothing_and_can_be_chosen(tmp_path: Path, identities
     assert done.stdout.startswith("another another=Settings(weight=1.0)")
 
 
-def test_a_new_layout_moves_nothing_and_can_be_chosen(tmp_path: Path, identities: Callable[[], dict[str, str]]) -> None:
-    before = identities()
+def test_a_new_layout_moves_nothing_and_can_be_chosen(
+    tmp_path: Path, before: dict[str, str], identities: Callable[[], dict[str, str]]
+) -> None:
     (tmp_path / "stpp/data/layouts/beside.py").write_text(LAYOUT)
     assert moved(before, identities()) == set()
     (tmp_path / "photos").mkdir()
@@ -204,9 +220,8 @@ for entry in sorted(resolve(data.model_dump(), lambda masks: {}).entries):
 
 
 def test_a_new_importer_moves_nothing_and_can_be_chosen(
-    tmp_path: Path, identities: Callable[[], dict[str, str]]
+    before: dict[str, str], tmp_path: Path, identities: Callable[[], dict[str, str]]
 ) -> None:
-    before = identities()
     (tmp_path / "stpp/importers/toybox.py").write_text(
         'from stpp.errors import StppError\n\nNAMES = ("toybox",)\nSUMMARY = "a box of toys"\n\n'
         'def find(source, classes):\n    raise StppError(f"{source} is an empty box")\n'
@@ -220,9 +235,8 @@ def test_a_new_importer_moves_nothing_and_can_be_chosen(
 
 
 def test_a_new_reader_moves_nothing_and_reads_its_files(
-    tmp_path: Path, identities: Callable[[], dict[str, str]]
+    before: dict[str, str], tmp_path: Path, identities: Callable[[], dict[str, str]]
 ) -> None:
-    before = identities()
     (tmp_path / "stpp/data/readers/toy.py").write_text(READER)
     assert moved(before, identities()) == set()
     for name in ("a", "b", "c"):
@@ -260,18 +274,20 @@ print(read_image("b.TOY")[..., 0].tolist(), read_mask("c.TOY", {"classes": 2}).t
     ],
 )
 def test_an_edited_component_moves_the_stages_that_use_it(
-    module: str, experiments: list[str], tmp_path: Path, identities: Callable[[], dict[str, str]]
+    module: str,
+    experiments: list[str],
+    tmp_path: Path,
+    before: dict[str, str],
+    identities: Callable[[], dict[str, str]],
 ) -> None:
-    before = identities()
     path = tmp_path / f"stpp/{module}.py"
     path.write_text(f"{path.read_text()}\nCHANGED = 1\n")
     assert moved(before, identities()) == {role for role in before if role.split()[0] in experiments}
 
 
 def test_a_methods_own_setting_moves_its_own_stages_alone(
-    tmp_path: Path, identities: Callable[[], dict[str, str]]
+    tmp_path: Path, before: dict[str, str], identities: Callable[[], dict[str, str]]
 ) -> None:
-    before = identities()
     replaced(
         tmp_path / "tests/support/fabricate.py",
         '    "labeling":',
@@ -281,9 +297,8 @@ def test_a_methods_own_setting_moves_its_own_stages_alone(
 
 
 def test_edited_training_code_moves_what_follows_a_training(
-    tmp_path: Path, identities: Callable[[], dict[str, str]]
+    tmp_path: Path, before: dict[str, str], identities: Callable[[], dict[str, str]]
 ) -> None:
-    before = identities()
     path = tmp_path / "stpp/stages/score.py"
     path.write_text(f"{path.read_text()}\nCHANGED = 1\n")
     assert moved(before, identities()) == {f"small {role}" for role in (
