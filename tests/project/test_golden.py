@@ -1,12 +1,14 @@
 """The results are those on record, byte for byte; and the comparison finds what is changed, missing or too many."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import golden
 import pytest
-from runs import PROJECT, differences
+from runs import PROJECT, differences, launch
 
 CSV = "experiment,miou_mean,cpu_hours,gpu_hours\nst,{miou},{hours},0.0\n"
 
@@ -38,13 +40,20 @@ def made(results: Path, identity: str = "1a2b3c4d" * 8, miou: str = "50.25", hou
     return golden.digests(results, "x")
 
 
-def test_results_are_those_on_record(tmp_path: Path) -> None:
+def test_results_are_those_on_record(tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By forked processes, see `forked.py`; `golden.py` itself starts the commands as they are."""
     record = ("python", "tests/support/golden.py", "--record", "tests/support/golden.json")
     if other := golden.elsewhere(json.loads(golden.RECORD.read_text())["machine"]):
         pytest.skip(
             f"golden.json is of another machine, where rounding differs ({'; '.join(other)}); "
             f"`{' '.join(record)}` records this one"
         )
+
+    def start(folder: Path, *words: str, environment: dict[str, str], project: Path) -> "subprocess.Popen[bytes]":
+        command = [str(programs / "snakemake"), "-s", str(project / "Snakefile"), "--configfile", "config.yaml", *words]
+        return launch(folder, command, forked.environment() | environment)
+
+    monkeypatch.setattr(golden, "start", start)
     found = golden.run(PROJECT, tmp_path, golden.brief())
     results = tmp_path / "my results"
     kinds = {"train", "predict", "score", "select", "evaluate", "table"}

@@ -2,8 +2,8 @@
 
 To start `stpp` or `snakemake` costs seconds of a processor, nearly all of them for imports, and a workflow has dozens
 of jobs. A forked process is one of its own all the same, with its command's words, working directory, environment,
-streams and exit code. That the commands make a run as they are installed is in `test_golden.py`, `test_module.py` and
-`test_hostile_names.py`.
+streams and exit code. The commands as they are installed make the runs of `test_module.py` and `test_hostile_names.py`,
+of `make manual` and of all harnesses.
 """
 
 import atexit
