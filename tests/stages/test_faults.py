@@ -168,12 +168,15 @@ def test_a_full_disk_is_said_leaves_nothing_half_written_and_the_stage_goes_on(
     files = [file for file in (folder / "my results").rglob("*") if file.is_file() and not file.is_symlink()]
     used = sum(-(-file.stat().st_size // 4096) * 4 for file in files)
     total = f"{used + int(size[:-1])}k"
-    command = f"stpp {path.parent.name} '{path}'"
-    script = (
-        f"{command}; echo code $?; (cd '{path}'; {kept}); mount -o remount,size=64m 'my results'; {command}; "
-        f"echo code $?; cp -r '{path}' done"
+    between = f"(cd '{path}'; {kept}); mount -o remount,size=64m 'my results'"
+    code = (
+        "import os; from stpp.commands.cli import main\n"
+        f"command = [{path.parent.name!r}, {str(path)!r}]\n"
+        f"print('code', main(command), flush=True); os.system({between!r})\n"
+        "print('code', main(command), flush=True)\n"
     )
-    output = in_a_small_folder(folder, total, script)
+    (tmp_path / "twice.py").write_text(code)
+    output = in_a_small_folder(folder, total, f"'{sys.executable}' '{tmp_path}/twice.py'; cp -r '{path}' done")
     assert "code 1" in output, output
     assert "no space is left on the disk" in output
     assert "Traceback" not in output
