@@ -358,7 +358,7 @@ def test_for_prediction_all_batch_norms_are_folded_and_nothing_else_changes(arch
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     ready = for_prediction(net, "fp32")
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in ready.modules())
-    x = torch.randn(1, 3, 64, 48)
+    x = torch.randn(1, 3, 40, 32)
     with torch.no_grad():
         found = ready(x)
         assert net.training and not ready.training
@@ -383,6 +383,8 @@ def test_packed_weights_give_the_same_bits_whatever_sizes_follow_each_other(arch
     for name, module in packed.items():
         plain.set_submodule(name, module.convolution)
     assert bool(packed) == (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if not packed:
+        return  # a processor that does not pack, on which the two are alike and take a minute for it
     for size in [(1, 64, 48), (1, 64, 48), (1, 33, 65), (2, 33, 65), (1, 64, 48)]:
         x = torch.randn(size[0], 3, *size[1:]).to(torch.bfloat16)
         with torch.no_grad():
