@@ -10,6 +10,7 @@ import atexit
 import gc
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -99,9 +100,18 @@ def forget(*_: object) -> None:
 
 
 def serve(listening: socket.socket) -> None:
-    """Fork a process for each call. Returns in that process, when it has become the one that was called."""
+    """Fork a process for each call. Returns in that process, when it has become the one that was called.
+
+    Ends soon after the process that started this one, also where that was killed.
+    """
     signal.signal(signal.SIGCHLD, forget)
+    parent = os.getppid()
     while True:
+        called, _, _ = select.select([listening], [], [], 5)
+        if os.getppid() != parent:
+            sys.exit()
+        if not called:
+            continue
         call, _ = listening.accept()
         with call:
             if os.fork():
