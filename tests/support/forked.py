@@ -109,7 +109,7 @@ def serve(listening: socket.socket) -> None:
     while True:
         called, _, _ = select.select([listening], [], [], 5)
         if os.getppid() != parent:
-            sys.exit()
+            os._exit(0)
         if not called:
             continue
         call, _ = listening.accept()
@@ -129,6 +129,10 @@ def serve(listening: socket.socket) -> None:
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
+        # As Python opens them at its start: what they were may have been a file, where a pipe is now.
+        sys.stdin = sys.__stdin__ = os.fdopen(0, closefd=False)
+        sys.stdout = sys.__stdout__ = os.fdopen(1, "w", closefd=False)
+        sys.stderr = sys.__stderr__ = os.fdopen(2, "w", 1, errors="backslashreplace", closefd=False)
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(variables)
