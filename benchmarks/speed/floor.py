@@ -37,7 +37,7 @@ from stpp.models import build
 from stpp.models.folding import PRECISIONS, for_prediction
 from stpp.models.network import OF_IMAGENET, SegmentationNetwork
 from stpp.runtime.job import Runtime, Stage
-from stpp.runtime.process import settle
+from stpp.runtime.process import prepare_process
 from stpp.stages import train
 
 PROJECT = Path(__file__).parents[2]
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: %(default)s")
     options = parser.parse_args()
-    settle(threads=1)
+    prepare_process(threads=1)
     device = torch.device(options.device)
     with tempfile.TemporaryDirectory(prefix="stpp-floor-") as folder:
         stages = planned(Path(folder), options)

@@ -22,7 +22,7 @@ from stpp.engine.optimisation import forward, make_optimizer
 from stpp.models import build
 from stpp.models.folding import for_prediction
 from stpp.models.network import OF_IMAGENET, SegmentationNetwork
-from stpp.runtime.process import settle
+from stpp.runtime.process import prepare_process
 from stpp.scoring.stability import pairs, stability_scores
 from stpp.settings.training import StudentAugmentation
 from stpp.stages.score import compare_masks
@@ -164,7 +164,7 @@ def whole(scratch: Path) -> Turn:
 def main() -> None:
     """Take turns at one kind of work."""
     options = arguments()
-    settle(threads=1)
+    prepare_process(threads=1)
     device, scratch = torch.device(options.device), options.scratch
     kind, _, detail = options.work.partition("-")
     turns = {

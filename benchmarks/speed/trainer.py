@@ -25,7 +25,7 @@ from stpp.engine.losses import cross_entropy
 from stpp.engine.optimisation import forward
 from stpp.models import build
 from stpp.models.folding import PRECISIONS
-from stpp.runtime.process import settle
+from stpp.runtime.process import prepare_process
 from stpp.store.checkpoint import save_checkpoint
 
 CROP, BATCH, RATE, WARM_UP = 241, 6, 1e-3, 20
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--precision", default="bf16", choices=PRECISIONS, help="default: %(default)s")
     options = parser.parse_args()
-    settle(options.threads)
+    prepare_process(options.threads)
     torch.manual_seed(0)
     device = torch.device("cpu")
     dataset = training_set(options)

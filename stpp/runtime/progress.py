@@ -115,7 +115,7 @@ class Progress:
         self._saved = time.monotonic()
 
     def tell(self, done: int, total: int, **facts: Any) -> None:
-        """Say how far the work is, for `stpp status`; see `Teller.tell`."""
+        """Say how far the work is, for `stpp status`; see `ProgressFile.tell`."""
         if self._keeps:
             self._teller.tell(done, total, **facts)
 
@@ -168,7 +168,7 @@ def progress_of(folder: Path) -> list[dict[str, Any]]:
 def _told(path: Path) -> dict[str, Any] | None:
     """What a job told in a file; None if it was just removed, or was not written by a stage.
 
-    What every job tells has the type that `Teller` writes and a range in which it can be shown; the facts are not
+    What every job tells has the type that `ProgressFile` writes and a range in which it can be shown; the facts are not
     looked at, but for the number of epochs.
     """
     try:

@@ -88,7 +88,7 @@ def test_a_graph_that_disagrees_is_not_written(
     model = checkpoint(tmp_path / "model.pt")
     network = stpp.load(model, "cpu")
 
-    def wrong(path: Path) -> exporting.Run:
+    def wrong(path: Path) -> exporting.Runner:
         masks = lambda batch: np.stack([network.predict(image) for image in batch])  # noqa: E731
         return lambda batch: np.where(np.arange(batch.shape[2]) == 0, 255, masks(batch)).astype(np.uint8)
 

@@ -21,7 +21,7 @@ from stpp.commands.cli import main
 from stpp.commands.status import State, as_text, last_lines, states
 from stpp.plan.graph import Plan
 from stpp.runtime.lock import Holder
-from stpp.runtime.progress import Progress, Stopped, Teller, followed, progress_of
+from stpp.runtime.progress import Progress, ProgressFile, Stopped, followed, progress_of
 
 ST = fabricate.tiny(experiments={"st": {"method": "st"}})
 
@@ -211,7 +211,7 @@ def test_progress_is_written_at_most_once_a_second_and_at_the_end(
 ) -> None:
     now = 100.0
     monkeypatch.setattr("stpp.runtime.progress.time.monotonic", lambda: now)
-    teller = Teller(tmp_path)
+    teller = ProgressFile(tmp_path)
     teller.tell(5, 20, epoch=1)
     teller.tell(6, 20, epoch=2)
     assert (told(tmp_path)["done"], told(tmp_path)["epoch"]) == (5, 1)
@@ -259,9 +259,9 @@ def test_a_training_can_be_followed_and_leaves_nothing_behind(
     monkeypatch.chdir(folder)
     stage = fabricate.only(folder, "train/*")
     seen = []
-    original = Teller.tell
+    original = ProgressFile.tell
 
-    def look(self: Teller, done: int, total: int, **facts: Any) -> None:
+    def look(self: ProgressFile, done: int, total: int, **facts: Any) -> None:
         original(self, done, total, **facts)
         self._written = -1e9  # every time, not once a second
         seen.append(json.loads((stage / "unfinished/progress.json").read_text()))
@@ -269,7 +269,7 @@ def test_a_training_can_be_followed_and_leaves_nothing_behind(
             capsys.readouterr()
             assert main(["status", "config.yaml"]) == 0
 
-    monkeypatch.setattr(Teller, "tell", look)
+    monkeypatch.setattr(ProgressFile, "tell", look)
     assert main(["train", str(stage)]) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("running"))
     assert "2 of 3 epochs, loss " in line and "val mIoU" in line and "left" in line

@@ -17,7 +17,7 @@ from conftest import ROOT
 from stpp.commands.cli import main
 from stpp.errors import StppError
 from stpp.plan.rules import check_working_directory, name_user, use_this_code
-from stpp.runtime import stage
+from stpp.runtime import job
 from stpp.runtime.launch import _torchrun, trained_by_team
 from stpp.runtime.progress import SIGNALS, Progress, answered
 
@@ -116,7 +116,7 @@ def test_the_processes_of_a_team_take_none_either(trap: Path, monkeypatch: pytes
 
     monkeypatch.setattr("stpp.runtime.launch._torchrun", noted)
     planned: Any = SimpleNamespace(settings={"training": {"batch_size": 4}, "role": "teacher"})
-    assert trained_by_team(planned, stage.Runtime(device="cpu", gpus=2), ["config", "schema"]) == 0
+    assert trained_by_team(planned, job.Runtime(device="cpu", gpus=2), ["config", "schema"]) == 0
     done = subprocess.run(commands[0], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     monkeypatch.setenv("PYTHONPATH", "")  # by the path of this process
@@ -199,8 +199,8 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git(package.parent, "init", "--quiet")
     git(package.parent, "add", ".")
     git(package.parent, "commit", "--quiet", "--message", "one")
-    monkeypatch.setattr(stage, "PACKAGE", package, raising=False)
-    monkeypatch.setattr(stage, "__file__", str(package / "runtime/job.py"))
+    monkeypatch.setattr(job, "PACKAGE", package, raising=False)
+    monkeypatch.setattr(job, "__file__", str(package / "runtime/job.py"))
     return package.parent
 
 
@@ -210,7 +210,7 @@ def test_the_commit_is_that_of_the_code_whatever_git_is_told(
     git(tmp_path, "init", "--quiet", "other")
     git(tmp_path / "other", "commit", "--quiet", "--allow-empty", "--message", "two")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "other/.git"))
-    assert stage._commit() == git(repository, "rev-parse", "HEAD")
+    assert job._commit() == git(repository, "rev-parse", "HEAD")
 
 
 @pytest.mark.parametrize("place", [".venv/lib/site-packages/stpp", "vendored/stpp", "libraries"])
@@ -221,10 +221,10 @@ def test_code_in_a_repository_of_something_else_has_no_commit(
     package.mkdir(parents=True)
     (package / "runtime").mkdir()
     (package / "runtime/job.py").write_text("")
-    monkeypatch.setattr(stage, "PACKAGE", package, raising=False)
-    monkeypatch.setattr(stage, "__file__", str(package / "runtime/job.py"))
-    assert stage._commit() is None
+    monkeypatch.setattr(job, "PACKAGE", package, raising=False)
+    monkeypatch.setattr(job, "__file__", str(package / "runtime/job.py"))
+    assert job._commit() is None
     if place == "vendored/stpp":
         git(repository, "add", ".")
         git(repository, "commit", "--quiet", "--message", "two")
-        assert stage._commit() is None
+        assert job._commit() is None
