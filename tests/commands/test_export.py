@@ -20,7 +20,7 @@ from stpp.models.exportable import LEAST_SIDE, MaxPooling, Pooling
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
-@pytest.fixture(scope="module", params=["deeplabv3plus", "pspnet"])
+@pytest.fixture(scope="module", params=["deeplabv3plus", pytest.param("pspnet", marks=pytest.mark.manual)])
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small model of each architecture, and its export."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -39,6 +39,7 @@ def harness(*runs: list[str], breaks: str = "") -> subprocess.CompletedProcess[s
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
 
 
+@pytest.mark.manual  # `make durability` tries others, of all commands
 def test_a_sample_of_points() -> None:
     done = harness(*(["--points", "12", "--only", command] for command in ("index:", "weights:")))
     assert done.returncode == 0, done.stdout + done.stderr
