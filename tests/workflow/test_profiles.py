@@ -26,8 +26,8 @@ ATTEMPTS = range(1, SLURM["retries"] + 2)
 SBATCH = """\
 #!{python}
 import json, os, sys
-with open({records!r}, "a") as file:
-    print(json.dumps([sys.argv[1:], dict(os.environ)]), file=file)
+with open({records!r}, "ab", buffering=0) as file:  # a line is one write, since others write meanwhile
+    file.write(json.dumps([sys.argv[1:], dict(os.environ)]).encode() + b"\\n")
 sys.exit("no cluster here")
 """
 RUNTIME = {
