@@ -56,7 +56,7 @@ DEMO = CONFIG | {
 }
 DISTURBED = (
     *("train teacher", "train student-phase2", "predict masks-checkpoint1", "predict labels-teacher-reliable", "score"),
-    *("select stable", "select pixels", "evaluate stability-truth", "evaluate labels1-truth", "evaluate student-test"),
+    *("select stable", "pixels agreement", "evaluate stability-truth", "evaluate labels1-truth", "evaluate student-test"),
     *("table", "chart stability", "report"),
 )
 """Of stages that are made alike, one."""
@@ -250,6 +250,8 @@ def all_commands(folder: Path, only: str) -> Iterator[Command]:
             part = (f"{path}/parts/0-of-2.h5",)
             yield Command(SHARDED[1], "finished", first, path, part, rest=(second, join, tidy))
             yield Command(SHARDED[2], "finished", join, path, outputs, before=(first, second), rest=(tidy,))
+    if left:
+        raise SystemExit(f"no stage is called {', '.join(left)}")
 
 
 def must(folder: Path, call: Callable[[], int]) -> None:
