@@ -56,7 +56,13 @@ DEMO = CONFIG | {
 }
 DISTURBED = (
     *("train teacher", "train student-phase2", "predict masks-checkpoint1", "predict labels-teacher-reliable", "score"),
-    *("select stable", "pixels agreement", "evaluate stability-truth", "evaluate labels1-truth", "evaluate student-test"),
+    *(
+        "select stable",
+        "pixels agreement",
+        "evaluate stability-truth",
+        "evaluate labels1-truth",
+        "evaluate student-test",
+    ),
     *("table", "chart stability", "report"),
 )
 """Of stages that are made alike, one."""
