@@ -229,16 +229,15 @@ def _add_weights(commands: Any) -> None:
 
 
 def _weights(options: argparse.Namespace) -> None:
-    import torch
-
     from stpp.commands.output import Outputs
     from stpp.models.weights import torchvision_weights
+    from stpp.store.checkpoint import write_tensors
 
     outputs = Outputs(overwrite=options.overwrite)
     outputs.claim([options.out])
     state = torchvision_weights(options.backbone)
-    with outputs.writing(options.out) as path, path.open("wb") as file:
-        torch.save(state, file)
+    with outputs.writing(options.out) as path:
+        write_tensors(state, path)
 
 
 # --- for people -------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """`stpp export`: a model for other programs, ONNX and torch.export, each checked against the model itself."""
 
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -129,8 +130,9 @@ def _open_onnx(path: Path) -> Runner:
 
 
 def _write_torch(program: torch.export.ExportedProgram, path: Path) -> None:
-    with path.open("wb") as file:
-        torch.export.save(program, file)
+    buffer = io.BytesIO()  # of a full disk torch's own writer says nothing useful
+    torch.export.save(program, buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def _open_torch(path: Path) -> Runner:

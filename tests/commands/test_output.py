@@ -4,8 +4,9 @@ import argparse
 import errno
 import json
 import os
-from collections.abc import Callable
-from contextlib import suppress
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,7 +140,41 @@ def put(file: Path) -> Path:
     return file
 
 
+@contextmanager
+def small_files(most: int) -> Iterator[None]:
+    """No file of this process grows beyond so many bytes: writing fails, as on a disk that is full or breaks."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 # --- all commands -----------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_cannot_be_written_is_one_message_and_leaves_nothing(
+    call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with small_files(8):
+        assert main(call.words) == 1
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1].startswith("stpp: ")
+    assert "Traceback" not in said
+    assert not [file for file in call.files if os.path.lexists(file) and file.stat().st_size > 8]
+    assert not list(call.files[0].parent.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("most", [0, 100, 1000, 50_000, 80_500])
+def test_weights_that_cannot_be_written_are_one_message(
+    most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("stpp.models.weights.torchvision_weights", lambda backbone: {"weight": torch.zeros(20_000)})
+    with small_files(most):
+        assert main(["weights", "resnet18", str(tmp_path / "weights.pth")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_place_that_a_command_takes_is_known_here() -> None:
