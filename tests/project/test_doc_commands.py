@@ -27,6 +27,7 @@ WRITTEN = {
     "evaluated": ["metrics.json", "images.csv"],
     "exported": ["model.onnx", "model.pt2", "model-card.md"],
     "pngs": ["images/unlabeled*.png"],
+    "my-images": ["images/hill.png", "masks/hill.png", "classes.txt"],
 }
 """By a folder that some command writes: patterns of the files that are in it then."""
 

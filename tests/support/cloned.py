@@ -1,5 +1,6 @@
 """What looks like a clone of the project, in which everything that the documentation shows takes seconds."""
 
+import json
 import os
 import shutil
 import stat
@@ -62,6 +63,11 @@ def write(folder: Path) -> Path:
     for name, experiment in {"folder": "st++", "camvid-cpu": "suponly", "ablations-demo": "st++"}.items():
         reduce(folder / f"experiments/{name}.yaml", experiment)
     (folder / "LIST").write_text("my-images/images/val0.png my-images/masks/val0.png\n")
+    (folder / "annotated").mkdir()
+    picture(64, 48).save(folder / "annotated/hill.png")
+    shape = {"label": "sky", "shape_type": "rectangle", "points": [[0, 0], [63, 20]]}
+    annotation = {"imagePath": "hill.png", "imageHeight": 48, "imageWidth": 64, "shapes": [shape]}
+    (folder / "annotated/hill.json").write_text(json.dumps(annotation))
     (folder / "photos/coast").mkdir(parents=True)
     picture(64, 48).save(folder / "photos/beach.jpg")
     picture(48, 64, 1).save(folder / "photos/coast/rocks.jpg")
