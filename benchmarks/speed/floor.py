@@ -36,7 +36,7 @@ from stpp.engine.optimisation import forward, make_optimizer
 from stpp.models import build
 from stpp.models.folding import PRECISIONS, for_prediction
 from stpp.models.network import OF_IMAGENET, SegmentationNetwork
-from stpp.runtime.job import Runtime, Stage
+from stpp.runtime.job import Runtime, Job
 from stpp.runtime.process import prepare_process
 from stpp.stages import train
 
@@ -61,7 +61,7 @@ def main() -> None:
     device = torch.device(options.device)
     with tempfile.TemporaryDirectory(prefix="stpp-floor-") as folder:
         stages = planned(Path(folder), options)
-        settings = Stage(stages[0], "train").settings
+        settings = Job(stages[0], "train").settings
         step = BareStep(settings, options, device)
         staged, bare = [], []
         for _ in range(options.turns):
@@ -104,14 +104,14 @@ def planned(folder: Path, options: argparse.Namespace) -> list[Path]:
     subprocess.run([*command, "index", "config.yaml"], check=True, stdout=subprocess.DEVNULL)
     subprocess.run([*command, "plan", "--recipes", "config.yaml"], check=True, stdout=subprocess.DEVNULL)
     stages = [path.parent.resolve() for path in Path("results/stages/train").glob("*/recipe.json")]
-    return sorted(stages, key=lambda path: int(Stage(path, "train").settings["training"]["epochs"]))
+    return sorted(stages, key=lambda path: int(Job(path, "train").settings["training"]["epochs"]))
 
 
 def run(stage: Path, device: torch.device) -> None:
     """Train the stage, in this process; on a GPU with processes that load data."""
     runtime = Runtime(device=device.type, gpus=int(device.type == "cuda"), workers=12 * (device.type == "cuda"))
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        train.run(Stage(stage, "train"), runtime)
+        train.run(Job(stage, "train"), runtime)
 
 
 class BareStep:
