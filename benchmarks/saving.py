@@ -20,7 +20,7 @@ from stpp.engine.distributed import Team
 from stpp.engine.optimisation import make_optimizer
 from stpp.engine.resume import Saver, TrainingState
 from stpp.models import build
-from stpp.settings.config import Runtime
+from stpp.settings.config import RuntimeSettings
 
 LIMIT = 0.02
 REPEATS = 5
@@ -44,7 +44,7 @@ def state_of(architecture: str, backbone: str) -> TrainingState:
 
 def main() -> int:
     """Print the figures; exits with 1 if a network takes more than the limit."""
-    interval = 60 * Runtime().save_minutes
+    interval = 60 * RuntimeSettings().save_minutes
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {REPEATS} saves each")
     print(f"interval {interval:.0f} s, limit {100 * LIMIT:.0f} %\n")
     held: dict[str, list[float]] = {}

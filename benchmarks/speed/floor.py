@@ -36,7 +36,7 @@ from stpp.engine.optimisation import forward, make_optimizer
 from stpp.models import build
 from stpp.models.folding import PRECISIONS, for_prediction
 from stpp.models.network import OF_IMAGENET, SegmentationNetwork
-from stpp.runtime.job import Runtime, Job
+from stpp.runtime.job import Job, Runtime
 from stpp.runtime.process import prepare_process
 from stpp.stages import train
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,15 @@ def test_no_two_modules_import_each_other() -> None:
         for module in free:
             del left[module]
     assert not left
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").rglob("*.py")), ids=lambda path: path.name)
+def test_measurements_import_what_there_is(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stpp"):
+            module = import_module(str(node.module))
+            names = [alias.name for alias in node.names if f"{node.module}.{alias.name}" not in MODULES]
+            assert not [name for name in names if not hasattr(module, name)]
 
 
 def test_each_name_of_a_module_occurs_once() -> None:
