@@ -27,9 +27,11 @@ RECIPE, RECORD = "recipe.json", "stage.json"
 """What decides its result; and, written last, what it is that is done."""
 UNFINISHED = "unfinished"
 """A folder in that of a stage: its saved work until it is done."""
+PARTS = "parts"
+"""A folder in that of a prediction: the masks of several jobs until they are joined."""
 PROGRESS = "progress.json"
 TRAINING_STATE = "training.pt"
-"""In that folder."""
+"""In the unfinished work."""
 
 # Artifacts.
 BEST, LAST = "best.pt", "last.pt"
@@ -77,4 +79,4 @@ def checkpoint(which: str | int) -> str:
 
 def part_of_masks(shard: int | str, shards: int | str) -> str:
     """The file, in a stage's folder, of the masks of one job of several, number 0 to `shards` - 1."""
-    return f"parts/{shard}-of-{shards}.h5"
+    return f"{PARTS}/{shard}-of-{shards}.h5"

@@ -55,6 +55,7 @@ def side_of(folder: Path) -> Side:
     table = (target_of(shown) or shown).parent
     try:
         planned = read_recipe(table / disk.RECIPE)["settings"]["runs"]
+        # Runs of earlier versions have no parts, so no folders.
         runs = {Run(**run).name: run for run in planned if run["experiment"] == experiment.name and folders(run)}
     except (StppError, KeyError, TypeError):
         runs = {}

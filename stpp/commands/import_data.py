@@ -1,13 +1,12 @@
 """What `stpp import` does: write what an annotation tool exported as a data set of images and masks."""
 
 import shutil
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from stpp.commands.output import Outputs
 from stpp.data.classes import read_classes
-from stpp.errors import Problems, StppError
+from stpp.errors import StppError
 from stpp.importers import Export
 from stpp.registry import IMPORTERS, component
 from stpp.store.masks import voc_palette, write_palette_png
@@ -27,9 +26,6 @@ def import_data(format: str, source: Path, out: Path, outputs: Outputs, classes:
     export: Export = component(IMPORTERS, format).find(source, names)
     if len(export.classes) > 255:
         raise StppError(f"{source} has {len(export.classes)} classes; at most 255 can be told apart")
-    same = [name for name, count in Counter(item.name for item in export.images).items() if count > 1]
-    if same:
-        raise Problems(f"several images of {source} have one name", same)
     outputs.spare([*export.files, *([classes] if classes else [])])
     outputs.spare(item.image for item in export.images if isinstance(item.image, Path))
     named = [(item.name, item.suffix) for item in export.images]
@@ -56,10 +52,10 @@ def _names(classes: Path) -> list[str]:
     return names
 
 
-def _place(image: Path | bytes, path: Path, link: bool) -> None:
+def _place(image: Path | Callable[[], bytes], path: Path, link: bool) -> None:
     """An image at `path`: its bytes, or a link to it."""
-    if isinstance(image, bytes):
-        path.write_bytes(image)
+    if not isinstance(image, Path):
+        path.write_bytes(image())
     elif link:
         path.unlink(missing_ok=True)
         path.symlink_to(image.resolve())
@@ -70,9 +66,5 @@ def _place(image: Path | bytes, path: Path, link: bool) -> None:
 def _summary(export: Export, out: Path) -> str:
     lines = [f"{len(export.images)} images and masks in {out}; classes: {', '.join(export.classes)}"]
     lines += [f"left out: {text}" for text in export.left_out]
-    lines += ["in a configuration:", *_snippet(out)]
+    lines += ["in a configuration:", "data:", "  layout: folder", f"  root: {out}", f"  classes_file: {CLASSES}"]
     return "\n".join(lines)
-
-
-def _snippet(out: Path) -> Sequence[str]:
-    return ["data:", "  layout: folder", f"  root: {out}", f"  classes_file: {CLASSES}"]

@@ -261,7 +261,7 @@ def leftovers(results: Path, folders: Sequence[str]) -> Iterator[Fault]:
     for stage in (results / disk.STAGES / folder for folder in folders):
         if any(is_alive(job) for job in progress_of(stage / disk.UNFINISHED)):
             continue
-        places += [stage, stage / "parts"]
+        places += [stage, stage / disk.PARTS]
         unfinished = stage / disk.UNFINISHED
         if (stage / disk.RECORD).exists() and unfinished.exists():
             yield Fault(f"{unfinished} was left by a stage that has ended", remove(unfinished))

@@ -19,13 +19,13 @@ BACKGROUND = "background"
 class Annotated(NamedTuple):
     """An image and its mask.
 
-    `name` is the path of both below their folders, without a suffix, "/" between folders; `image` the file, or its
-    bytes where the export holds them; `suffix` that of the image's name. `draw` gives the mask, uint8 (H, W), class
-    0..C-1 or 255 = ignore.
+    `name` is the path of both below their folders, without a suffix, "/" between folders; `image` the file, or what
+    gives its bytes where the export holds them; `suffix` that of the image's name. `draw` gives the mask, uint8 (H, W),
+    class 0..C-1 or 255 = ignore.
     """
 
     name: str
-    image: Path | bytes
+    image: Path | Callable[[], bytes]
     suffix: str
     draw: Callable[[], NDArray[np.uint8]]
 

@@ -55,12 +55,9 @@ def find(source: Path, classes: Sequence[str] | None) -> Export:
     for path, content in contents.items():
         image = path.parent / content["imagePath"].replace("\\", "/")
         name = path.relative_to(source).with_suffix("").as_posix()
-        data: Path | bytes = image
-        if not image.is_file():
-            if content.get("imageData") is None:
-                problems.append(f"{path}: there is no image {image}, and the file does not hold one")
-                continue
-            data = base64.b64decode(content["imageData"])
+        if not image.is_file() and not content["embeds"]:
+            problems.append(f"{path}: there is no image {image}, and the file does not hold one")
+        data = image if image.is_file() else partial(_embedded, path)
         images.append(Annotated(name, data, image.suffix or ".png", partial(_draw, content, numbers)))
     if problems:
         raise Problems(f"{source} as an export of labelme", problems)
@@ -72,7 +69,9 @@ def find(source: Path, classes: Sequence[str] | None) -> Export:
 
 
 def _read(path: Path, problems: list[str]) -> dict[str, Any] | None:
-    """The content of a file of labelme; None, and a problem, for any other."""
+    """The content of a file of labelme, but for the image, of which `embeds` says whether it is there; None, and a
+    problem, for any other.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         height, width = content["imageHeight"], content["imageWidth"]
@@ -80,8 +79,8 @@ def _read(path: Path, problems: list[str]) -> dict[str, Any] | None:
             raise TypeError("imagePath, imageHeight or imageWidth are of another type")
         if not 0 < height * width <= LARGEST or min(height, width) < 1:
             raise ValueError(f"an image of {width} x {height} pixels")
-        if content.get("imageData") is not None:
-            base64.b64decode(content["imageData"], validate=True)
+        embedded = content.pop("imageData", None)  # a thousand of them would fill the memory
+        content["embeds"] = embedded is not None and bool(base64.b64decode(embedded, validate=True))
         for shape in content["shapes"]:
             shape.setdefault("shape_type", "polygon")  # as in files of labelme's first versions
             if not isinstance(shape["label"], str) or not isinstance(shape["shape_type"], str):
@@ -95,6 +94,11 @@ def _read(path: Path, problems: list[str]) -> dict[str, Any] | None:
         problems.append(f"{path}: no file of labelme ({type(error).__name__}: {error})")
         return None
     return dict(content)
+
+
+def _embedded(path: Path) -> bytes:
+    """The image that a file of labelme holds."""
+    return base64.b64decode(json.loads(path.read_text(encoding="utf-8"))["imageData"])
 
 
 def _covers(shape: Mapping[str, Any]) -> bool:

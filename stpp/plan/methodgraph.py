@@ -103,7 +103,7 @@ class MethodGraph:
 
         In the second phase, the student of the first one labels the others.
         """
-        run["select"] = Part(select, "selection", "selected images", 1)
+        run["select"] = Part(select, "selection", phase=1)
         labels = self.label("teacher", teacher, "teacher-reliable", f"{select}/{disk.RELIABLE}")
         made = Part(labels, "labels", "for phase 1", 1)
         return self.phases_on(made, "phase1-unreliable", f"{select}/{disk.UNRELIABLE}")
@@ -220,7 +220,7 @@ class MethodGraph:
     def all_checkpoint_masks(self, teacher: str, run: Parts) -> list[str]:
         """`checkpoint_masks` of all K checkpoints, which are added to `run`."""
         masks = [self.checkpoint_masks(teacher, k) for k in range(1, self.config.selection.checkpoints + 1)]
-        run |= {f"masks{k}": Part(store, "masks", f"masks of checkpoint {k}") for k, store in enumerate(masks, 1)}
+        run |= {f"masks{k}": Part(store, "masks") for k, store in enumerate(masks, 1)}
         return masks
 
     def checkpoint_masks(self, teacher: str, k: int) -> str:
@@ -263,7 +263,7 @@ class MethodGraph:
         """The reliable images are the most stable ones; the masks and the score are added to `run`."""
         masks = self.all_checkpoint_masks(teacher, run)
         score = self.score(masks)
-        run["score"] = Part(score, "score", "stability")
+        run["score"] = Part(score, "score")
         settings = {"by": "score", "share": self.config.selection.share}
         select = self.select("stable", settings, [], {"scores": f"{score}/{disk.SCORES}"})
         last = f"masks{len(masks)}"
@@ -305,10 +305,9 @@ class MethodGraph:
             f"{name}-{subset}": Part(
                 self.add("evaluate", f"{slug}-{subset}", settings, [subset], inputs, components=self.network),
                 "evaluation",
-                f"{network.title} on {subset}",
-                network.phase,
-                name,
-                subset,
+                phase=network.phase,
+                of=name,
+                subset=subset,
             )
             for subset in ("val", "test")
             if subset in self.fingerprints
@@ -327,7 +326,7 @@ class MethodGraph:
             inputs["reliable"] = f"{select}/{disk.RELIABLE}"
         told = f"{slug or name}-truth"
         folder = self.add("evaluate", told, settings, ["truth"], inputs)
-        return {told: Part(folder, "evaluation", f"{masks.title}, against true masks", masks.phase, name, "truth")}
+        return {told: Part(folder, "evaluation", phase=masks.phase, of=name, subset="truth")}
 
     def pictures(self, run: RunRecord) -> tuple[Recipe, dict[str, str | list[str]]]:
         """What the report needs to draw masks of a run: settings, and artifacts by name.

@@ -19,12 +19,13 @@ class Part:
     """What one stage, by its `folder`, is in a run.
 
     `phase` is 0 for the teacher and what comes of it, and counts the students from 1. An evaluation is `of` another
-    part, given by its name, on a `subset`; that of labels and of masks is on `truth`. `title` is what people read.
+    part, given by its name, on a `subset`; that of labels and of masks is on `truth`. `title` is what people read,
+    of networks and labels.
     """
 
     folder: str
     kind: PartKind
-    title: str
+    title: str = ""
     phase: int = 0
     of: str = ""
     subset: str = ""

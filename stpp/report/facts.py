@@ -20,7 +20,7 @@ from stpp.store.scores import read_score_table
 class Facts:
     """All that the page says, but for the pixels of the gallery.
 
-    `shown` is the run whose pictures are shown. By folder of the stage: `records` (the content of `job.json`, in the
+    `shown` is the run whose pictures are shown. By folder of the stage: `records` (the content of `stage.json`, in the
     order of the runs), `histories` (epoch, iterations, loss, val mIoU of trainings), `evaluations` (`metrics.json`),
     `image_scores` (id and mIoU in [0, 1] of each image: of the masks that were scored, and of the result shown),
     `scores` (the score tables) and `reliable` (the ids of the images that were selected by score). `table` is the
@@ -54,7 +54,7 @@ class Facts:
 
 
 def load(job: Job) -> Facts:
-    """Read what the report `stage` tells of. StppError if something is missing or was changed."""
+    """Read what the report `job` tells of. StppError if something is missing or was changed."""
     settings = job.settings
     stages = job.folder.parent.parent
     runs: list[RunRecord] = settings["runs"]

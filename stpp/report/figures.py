@@ -33,7 +33,7 @@ Drawn = tuple[pd.DataFrame, Figure]
 
 
 def run(job: Job, runtime: Runtime) -> None:
-    """Draw the chart of `stage`; writes `data.csv`, `chart.png` and `chart.svg`."""
+    """Draw the chart of `job`; writes `data.csv`, `chart.png` and `chart.svg`."""
     files = disk.OUTPUTS["chart"]
     with mpl.rc_context(_STYLE):
         data, figure = CHARTS[job.settings["chart"]](job)

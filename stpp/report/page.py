@@ -34,7 +34,7 @@ CONTENTS = {
 
 
 def run(job: Job, runtime: Runtime) -> None:
-    """Write `report.html` of `stage`. StppError if an artifact or an image is missing or damaged."""
+    """Write `report.html` of `job`. StppError if an artifact or an image is missing or damaged."""
     facts = load(job)
     sources = Pictures(
         masks=[MaskStore(path) for path in job.inputs("masks")],

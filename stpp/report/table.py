@@ -18,7 +18,7 @@ from stpp.wording import columns, repeat_name
 
 
 def run(job: Job, runtime: Runtime) -> None:
-    """Gather the numbers of all runs of `stage`; writes `runs.csv`, `table.csv`, `table.txt` and `metrics.json`.
+    """Gather the numbers of all runs of `job`; writes `runs.csv`, `table.csv`, `table.txt` and `metrics.json`.
 
     `table.csv` and `table.txt` say what each number took, too, and so differ from one computation to the next.
     """
@@ -80,12 +80,11 @@ def run_row(stages: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     if f"{last}_val" in row:
         validated = pd.read_csv(verified(stages / trained[last] / disk.HISTORY))["val_miou"]
         row |= {"val_last": validated.iloc[-1], "val_best": validated.max()}
+    masks = of_kind(run, "masks")
+    row |= {name: metrics["miou"] for name, metrics in measured["truth"].items() if name not in masks}
     scored, rated = score(run), score_quality(run)
-    for name, metrics in measured["truth"].items():
-        if name not in of_kind(run, "masks"):
-            row[name] = metrics["miou"]
     if scored and rated:
-        groups = _metrics(stages / rated)["groups"]
+        (groups,) = (metrics["groups"] for name, metrics in measured["truth"].items() if name in masks)
         row |= {group: groups[group]["miou"] for group in ("reliable", "unreliable") if group in groups}
         row["spearman"] = score_correlation(
             read_by_image(verified(stages / scored / disk.SCORES)),

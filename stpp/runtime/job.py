@@ -152,12 +152,12 @@ class Job:
         return True
 
     def warn(self, text: str) -> None:
-        """Say something that makes the result doubtful: in the log, in `job.json`, and from there in the report."""
+        """Say something that makes the result doubtful: in the log, in `stage.json`, and from there in the report."""
         self.warnings.append(text)
         print(f"warning: {text}", file=sys.stderr)
 
     def finish(self, **facts: Any) -> None:
-        """Write `job.json`: the recipe, where and how long the stage ran, warnings, and the artifacts' checksums.
+        """Write `stage.json`: the recipe, where and how long the stage ran, warnings, and the artifacts' checksums.
 
         It ran as long as all processes that worked on it, also those that were stopped, and those of its shards.
         `facts` are further JSON values worth knowing, such as the device. Unfinished work is removed.
@@ -201,7 +201,7 @@ class Job:
 def verified(path: Path) -> Path:
     """`path`, an artifact of a finished stage; StppError if it is missing or its bytes are not those that were written.
 
-    They are compared with the checksum in the `job.json` beside it, which is made last.
+    They are compared with the checksum in the `stage.json` beside it, which is made last.
     """
     checksum(path)
     return path

@@ -23,7 +23,7 @@ GRACE = 600
 
 
 def trained_by_team(job: Job, runtime: Runtime, arguments: Sequence[str]) -> int | None:
-    """Run the command `stpp ARGUMENTS`, which trains `stage`, in one process for each of `runtime.gpus` devices.
+    """Run the command `stpp ARGUMENTS`, which trains `job`, in one process for each of `runtime.gpus` devices.
 
     Returns its exit code: 0, that of the process that failed first, or 128 + the number of the signal that ended it.
     None means that this process is to train: where one device is asked for, where `device` is "auto" and there are no

@@ -21,7 +21,7 @@ from stpp.store.masks import MaskStore
 
 
 def run(job: Job, runtime: Runtime) -> None:
-    """Evaluate the checkpoint or the mask stores of `stage`; writes `metrics.json` and `images.csv`."""
+    """Evaluate the checkpoint or the mask stores of `job`; writes `metrics.json` and `images.csv`."""
     if "checkpoint" in job.recipe["inputs"]:
         evaluate_checkpoint(job, runtime)
     else:

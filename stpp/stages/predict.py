@@ -28,7 +28,7 @@ from stpp.store.masks import MaskStore, MaskWriter, assemble, voc_palette
 
 
 def run(job: Job, runtime: Runtime) -> None:
-    """Predict the masks of `stage`: all of them, or with several shards the part `runtime.shard`.
+    """Predict the masks of `job`: all of them, or with several shards the part `runtime.shard`.
 
     All at once writes `masks.h5` and ends the stage; a shard writes `parts/I-of-N.h5`, for `join`. Masks that another
     stage has predicted already are taken from there. A stage that was stopped goes on after the masks that it saved.

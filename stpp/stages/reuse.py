@@ -13,7 +13,7 @@ from stpp.store.masks import MaskStore
 
 
 def earlier_masks(job: Job, rows: Sequence[Row]) -> dict[str, MaskStore]:
-    """By image id, a store with the mask that `stage` would predict for an image of `rows`.
+    """By image id, a store with the mask that `job` would predict for an image of `rows`.
 
     A mask depends on the image, the checkpoint, the settings of the prediction and its code, and on no other image. So
     the stores of finished stages that agree on these hold it, whatever other images their lists have. An image is the

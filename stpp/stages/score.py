@@ -30,7 +30,7 @@ BLOCK = 1000
 
 
 def run(job: Job, runtime: Runtime) -> None:
-    """Compare the mask stores of `stage`; writes `scores.csv`. Memory does not grow with the number of images.
+    """Compare the mask stores of `job`; writes `scores.csv`. Memory does not grow with the number of images.
 
     Each store takes some megabyte while it is open, and all are closed before pandas is loaded, which takes more: the
     peak hardly grows with the number of stores either. A stage that was stopped goes on after the images that it saved.

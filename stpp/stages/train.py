@@ -47,7 +47,7 @@ NEVER_COUNTED = (
 
 
 def run(job: Job, runtime: Runtime) -> None:
-    """Train the network of `stage`; writes its checkpoints and `metrics.csv`.
+    """Train the network of `job`; writes its checkpoints and `metrics.csv`.
 
     A stage that was stopped goes on where its state was saved, and ends in the same bytes. Raises StppError for a loss
     that is not finite, an epoch without a batch, too little memory or a loader process that died; Stopped if a signal

@@ -209,7 +209,8 @@ def test_the_names_of_files_and_folders_of_results_stand_in_one_module() -> None
     artifacts = {name for kind in disk.OUTPUTS for name in disk.outputs(kind).values()}
     files = {*artifacts, *disk.training_outputs(4, True).values(), disk.RECIPE, disk.TRAINING_STATE, disk.PROGRESS}
     files |= {disk.CONFIG, disk.INSPECTED, disk.CHECKED}
-    folders = {disk.STAGES, disk.DATA, disk.LOGS, disk.WEIGHTS, disk.UNFINISHED, disk.TENSORBOARD, disk.LOCKS}
+    folders = {disk.STAGES, disk.DATA, disk.LOGS, disk.WEIGHTS, disk.UNFINISHED, disk.PARTS, disk.LOCKS}
+    folders.add(disk.TENSORBOARD)
     assert list(disk.OUTPUTS) == [kind for kind in code.MODULES if kind != "train"]
     for path in (path for path in MODULES.values() if path != PACKAGE / "disk.py"):
         nodes = list(ast.walk(ast.parse(path.read_text())))
