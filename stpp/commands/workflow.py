@@ -131,33 +131,43 @@ def contradictions(config: Config, index: Mapping[str, Any]) -> list[str]:
                 f"{unlabeled} have none; give them as a second column of the unlabeled list, or leave the method out"
             )
         return problems + _too_small("student", labeled + unlabeled, config)
-    sizes = {}
-    if chosen.teacher:
-        repeat = config.training.teacher.labeled_repeat or labeled_repeat("teacher", labeled, 0)
-        sizes["teacher"] = labeled * repeat
+    used = reliable_count(unlabeled, config.selection.share) if chosen.unlabeled == "reliable" else unlabeled
+    if chosen.unlabeled != "none" and used == 0:
+        problems.append(
+            f"method {chosen.name} needs unlabeled images, but of {unlabeled} the share {config.selection.share} is "
+            "none; give more, raise selection.share, or take method suponly"
+        )
+        return problems
+    steps: dict[str, str | None] = {}
+    if chosen.teacher or config.training.student.start == "teacher":
+        steps["teacher"] = config.training.teacher.online
     if chosen.unlabeled != "none":
-        used = reliable_count(unlabeled, config.selection.share) if chosen.unlabeled == "reliable" else unlabeled
-        if used == 0:
-            problems.append(
-                f"method {chosen.name} needs unlabeled images, but of {unlabeled} the share "
-                f"{config.selection.share} is none; give more, raise selection.share, or take method suponly"
-            )
-        elif chosen.online and unlabeled < (half := -(-config.training.student.batch_size // 2)):
-            problems.append(
-                f"half of each batch of method {chosen.name} are unlabeled images, {half}, but there are {unlabeled} "
-                "in all; lower training.student.batch_size"
-            )
-        pairs = chosen.online.batch_multiple(max(1, config.runtime.train.gpu)) if chosen.online else 1
-        if config.training.student.batch_size % pairs:
-            problems.append(
-                f"method {chosen.name} mixes pairs of labeled and of unlabeled images in each process, but a batch has "
-                f"{config.training.student.batch_size}; set training.student.batch_size to a multiple of {pairs}"
-            )
-        if not chosen.online:
-            repeat = config.training.student.labeled_repeat or labeled_repeat("student", labeled, used)
-            sizes["student"] = labeled * repeat + used
-    for role, size in sizes.items():
-        problems += _too_small(role, size, config)
+        steps["student"] = chosen.name if chosen.online else config.training.student.online
+    for role, online in steps.items():
+        if online is not None:
+            problems += _unfit_for_online(role, online, unlabeled, config)
+        else:
+            pseudo = used if role == "student" else 0
+            repeat = getattr(config.training, role).labeled_repeat or labeled_repeat(role, labeled, pseudo)
+            problems += _too_small(role, labeled * repeat + pseudo, config)
+    return problems
+
+
+def _unfit_for_online(role: str, name: str, unlabeled: int, config: Config) -> list[str]:
+    """What the method of that name asks of so many unlabeled images and of a batch that they cannot give."""
+    online, batch = method(name).online, getattr(config.training, role).batch_size
+    assert online is not None  # else the configuration would have been refused
+    problems = []
+    if unlabeled < (half := -(-batch // 2)):
+        problems.append(
+            f"half of each batch of method {name} are unlabeled images, {half}, but there are {unlabeled} in all; "
+            f"lower training.{role}.batch_size"
+        )
+    if batch % (pairs := online.batch_multiple(max(1, config.runtime.train.gpu))):
+        problems.append(
+            f"method {name} mixes pairs of labeled and of unlabeled images in each process, but a batch has {batch}; "
+            f"set training.{role}.batch_size to a multiple of {pairs}"
+        )
     return problems
 
 

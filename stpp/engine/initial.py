@@ -11,6 +11,7 @@ from stpp.files import sha256
 from stpp.models import build
 from stpp.models.network import SegmentationNetwork
 from stpp.models.weights import load_weights, matched
+from stpp.store.checkpoint import load_checkpoint
 from stpp.store.tensorfile import read_tensors
 
 
@@ -26,6 +27,19 @@ def initial_network(settings: Mapping[str, Any], weights: str | None) -> tuple[S
     if expected.startswith("sha256 ") and expected != f"sha256 {sha256(Path(weights))}":
         raise StppError(f"network.weights: {weights} changed since the workflow was started; run it again")
     return network, load_weights(network, _content(weights), weights)
+
+
+def take_weights(network: SegmentationNetwork, checkpoint: Path, *, head: bool) -> str:
+    """Give `network` the weights of a `checkpoint` of the same kind of network: all, or without `head` the encoder's.
+
+    Returns a sentence that says so. StppError for a file that is no checkpoint.
+    """
+    known = load_checkpoint(checkpoint, torch.device("cpu")).network
+    if head:
+        network.load_state_dict(known.state_dict())
+    else:
+        network.backbone.load_state_dict(known.backbone.state_dict())
+    return f"The network starts from {'all weights' if head else 'the encoder'} of {checkpoint}."
 
 
 def refuse_unfit(settings: Mapping[str, Any], weights: str) -> None:

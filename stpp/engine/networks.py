@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from stpp.engine.distributed import Team
-from stpp.engine.initial import initial_network
+from stpp.engine.initial import initial_network, take_weights
 from stpp.engine.optimisation import forward
 from stpp.methods import Average, Trained
 from stpp.models.network import SegmentationNetwork
@@ -71,6 +72,7 @@ def networks_of(
     named: Mapping[str, Trained | Average],
     settings: Mapping[str, Any],
     weights: str | None,
+    start: Path | None,
     team: Team,
     seed_of: Callable[[str], int],
     *,
@@ -79,7 +81,8 @@ def networks_of(
     """The networks of a training, on the team's device; the first process says what each starts from.
 
     The head of each trained network is drawn anew, the backbones begin with the same `weights`, the path of a state
-    dict, where there is one. An average begins as a copy of what it follows.
+    dict, where there is one. With the checkpoint `start`, the first trained network begins with all of its weights,
+    the others with those of its encoder. An average begins as a copy of what it follows.
     """
     nets: dict[str, Net] = {}
     precision = settings["training"]["precision"]
@@ -87,6 +90,8 @@ def networks_of(
         part = f"init{number}" if number else "init"
         torch.manual_seed(seed_of(part))
         module, loaded = initial_network(settings, weights)
+        if start is not None:
+            loaded = take_weights(module, start, head=number == 0)
         if team.leads:
             print(loaded)
         module.to(device=team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

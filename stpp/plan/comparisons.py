@@ -102,7 +102,7 @@ def augmentations(rows: Sequence[RunRecord], settings_of: Callable[[str], Mappin
     groups: dict[str, dict[tuple[str, ...], str]] = {}
     for row in rows:
         trained, labels = list(networks(row).values()), list(of_kind(row, "labels").values())
-        if len(trained) == 2:
+        if len(trained) == 2 and labels:
             parts, rest = _strong_parts(settings_of(trained[1]), labels[0])
             groups.setdefault(rest, {}).setdefault(parts, row["experiment"])
     for members in groups.values():

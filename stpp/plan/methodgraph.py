@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from stpp import disk
-from stpp.methods import Method
+from stpp.methods import Method, method
 from stpp.plan.graph import CodeOf, Recipe, Stage
 from stpp.plan.parts import Part, RunRecord, networks, of_kind, result
 from stpp.registry import DECODERS, ENCODERS, METHODS, modules
@@ -19,16 +19,15 @@ Parts = dict[str, Part]
 
 
 class Phase(NamedTuple):
-    """One training of a student: the name and the part of the labels that were made for it, the student, and a slug.
+    """One training of a student: the student, a slug, and the parts of the labels that were made for it, by name.
 
     The slug is that of the student's evaluations. It does not depend on how many phases follow, so that experiments
     with more and with fewer of them share these stages.
     """
 
-    name: str
-    labels: Part
     student: str
     slug: str
+    labels: Parts
 
 
 class MethodGraph:
@@ -81,14 +80,15 @@ class MethodGraph:
         """
         phases = list(phases)
         for number in range(len(phases) + 1, len(phases) + 1 + self.config.training.further_phases):
-            labels = self.label("student", phases[-1].student, f"phase{number - 1}")
-            student = self.train_student(f"student-phase{number}", [labels], weak_only)
-            made = Part(labels, "labels", f"for phase {number}", number)
-            phases.append(Phase(f"labels{number}", made, student, f"phase{number}"))
+            store = self.label("student", phases[-1].student, f"phase{number - 1}")
+            student = self.train_student(f"student-phase{number}", [store], weak_only)
+            made = Part(store, "labels", f"for phase {number}", number)
+            phases.append(Phase(student, f"phase{number}", {f"labels{number}": made}))
         for number, phase in enumerate(phases, 1):
             last = number == len(phases)
             network = Part(phase.student, "network", "final student" if last else f"phase {number}", number)
-            run |= {phase.name: phase.labels, **self.quality(phase.name, phase.labels)}
+            for name, labels in phase.labels.items():
+                run |= {name: labels, **self.quality(name, labels)}
             run |= self.trained("student" if last else f"phase{number}", network, phase.slug)
         return run
 
@@ -96,7 +96,7 @@ class MethodGraph:
         """Self-training on the teacher's labels of all images."""
         labels = self.label("teacher", teacher, "teacher")
         student = self.train_student("student", [labels], weak_only)
-        return Phase("labels", Part(labels, "labels", "for the only phase", 1), student, "student")
+        return Phase(student, "student", {"labels": Part(labels, "labels", "for the only phase", 1)})
 
     def two_phases(self, teacher: str, select: str, run: Parts) -> list[Phase]:
         """Self-training on the teacher's labels of the images that `select` lists; then on all. `run` gets `select`.
@@ -130,23 +130,13 @@ class MethodGraph:
             labels2 = self.label("student", phase1, slug, unreliable)
             student = self.train_student("student-phase2", [labels.folder, labels2], False)
         made = Part(labels2, "labels", "for phase 2", 2)
-        return [Phase("labels1", labels, phase1, "phase1"), Phase("labels2", made, student, "student")]
+        return [Phase(phase1, "phase1", {"labels1": labels}), Phase(student, "student", {"labels2": made})]
 
     def online(self, method: Method) -> Parts:
-        """One training with labeled and unlabeled images in every step, and its evaluations."""
-        settings = getattr(self.config.methods, method.target).model_dump() if method.settings else {}
-        student = self.config.augmentation.student
-        trained = self.train(
-            "student",
-            method.target,
-            1,
-            self.config.training.student,
-            {"labeled": student.labeled, "unlabeled": student.unlabeled},
-            [],
-            ["unlabeled"],
-            method=(method.name, settings),
-        )
-        return self.trained("student", Part(trained, "network", "final student", 1), method.target)
+        """One training with labeled and unlabeled images in every step, and further phases; with their evaluations."""
+        begun = self.teacher()[0] if self.config.training.student.start == "teacher" else {}
+        student = self.train_student(method.target, [], False, online=method.name)
+        return self.phases(begun, [Phase(student, method.target, {})])
 
     def supervised(self) -> Parts:
         """The upper bound: trained like a student, but on the true masks of all images, with weak augmentation."""
@@ -162,14 +152,21 @@ class MethodGraph:
     # --- one method a stage -------------------------------------------------------------------------------------------
 
     def train_teacher(self) -> str:
-        """The teacher: labeled images alone, K checkpoints."""
+        """The teacher: labeled images, and unlabeled ones where it is trained online; K checkpoints."""
         checkpoints = self.config.selection.checkpoints
         training = self.config.training.teacher
         augmentation = {"labeled": self.config.augmentation.teacher.labeled}
-        return self.train("teacher", "teacher", checkpoints, training, augmentation, [])
+        if training.online:
+            augmentation["unlabeled"] = self.config.augmentation.student.unlabeled
+        return self.train("teacher", "teacher", checkpoints, training, augmentation, [], online=training.online)
 
-    def train_student(self, slug: str, labels: list[str], weak_only: bool) -> str:
-        """A student: labeled and pseudo-labeled images, from scratch."""
+    def train_student(self, slug: str, labels: list[str], weak_only: bool, online: str | None = None) -> str:
+        """A student: labeled and pseudo-labeled images, and unlabeled ones in the step of the method `online`.
+
+        That is the one of `training.student` where none is given.
+        """
+        training = self.config.training.student
+        online = online or training.online
         augmentation = {
             "labeled": self.config.augmentation.student.labeled,
             "unlabeled": self.config.augmentation.student.unlabeled,
@@ -177,7 +174,8 @@ class MethodGraph:
         if weak_only:
             off = {"jitter": None, "grayscale": None, "blur": None, "cutout": None}
             augmentation["unlabeled"] = augmentation["unlabeled"].model_copy(update=off)
-        return self.train("student", slug, 1, self.config.training.student, augmentation, labels)
+        start = self.train_teacher() if training.start == "teacher" else None
+        return self.train("student", slug, 1, training, augmentation, labels, online=online, start=start)
 
     def train(
         self,
@@ -188,14 +186,17 @@ class MethodGraph:
         augmentation: Mapping[str, Augmentation],
         labels: list[str],
         more: Sequence[str] = (),
-        method: tuple[str, Mapping[str, Any]] | None = None,
+        online: str | None = None,
+        start: str | None = None,
     ) -> str:
         """Training of a teacher or a student; without a val set there is no `best`. `more` are further subsets.
 
-        `method` is the name and the settings of the method whose step it takes; None means a step on masks alone.
+        `online` is the method whose step it takes; None means a step on masks alone. `start` is the folder of the
+        teacher whose weights it begins with.
         """
         validates = "val" in self.fingerprints and training.validate_every > 0
-        subsets = ["labeled", *(["val"] if validates else []), *(["unlabeled"] if labels else []), *more]
+        unlabeled = ["unlabeled"] if labels or online else []
+        subsets = ["labeled", *(["val"] if validates else []), *unlabeled, *more]
         settings = {
             "role": role,
             "seed": self.seed,
@@ -203,19 +204,27 @@ class MethodGraph:
             "classes": self.classes,
             "encoding": self.encoding,
             "network": self.config.network.model_dump() | {"weights": self.weights["identity"]},
-            "training": training.model_dump() | ({} if validates else {"validate_every": 0}),
+            # What it starts from is an input, and the method has an entry of its own.
+            "training": training.model_dump(exclude={"online", "start"}) | ({} if validates else {"validate_every": 0}),
             "augmentation": {kind: value.model_dump() for kind, value in augmentation.items()},
             "prediction": self.prediction() if validates else None,
-            **({"method": {method[0]: dict(method[1])}} if method else {}),
+            **({"method": {online: self.own_settings(online)}} if online else {}),
         }
         outputs = disk.training_outputs(checkpoints, validates)
-        files = {"weights": self.weights["path"]} if self.weights["path"] else {}
+        files = {"weights": self.weights["path"]} if self.weights["path"] and not start else {}
         network = f"{self.config.network.architecture}-{self.config.network.backbone}"
         counted = [f"k{checkpoints}"] if role == "teacher" else []
         variant = "-".join([*counted, "val" if validates else "noval", network])
         inputs: dict[str, str | list[str]] = {"labels": [f"{store}/{disk.MASKS}" for store in labels]} if labels else {}
-        components = (*self.network, *([modules(METHODS)[method[0]]] if method else []))
+        if start:
+            inputs["start"] = f"{start}/{disk.checkpoint(self.config.labeling.teacher)}"
+        components = (*self.network, *([modules(METHODS)[online]] if online else []))
         return self.add("train", slug, settings, subsets, inputs, variant, files, components, outputs)
+
+    def own_settings(self, name: str) -> dict[str, Any]:
+        """The settings of the method of that name that are its own."""
+        section = getattr(self.config.methods, method(name).target, None)
+        return section.model_dump() if section else {}
 
     def all_checkpoint_masks(self, teacher: str, run: Parts) -> list[str]:
         """`checkpoint_masks` of all K checkpoints, which are added to `run`."""

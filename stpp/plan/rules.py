@@ -194,7 +194,7 @@ def asks(memory: int, minutes: int, gpu: int = 0) -> dict[str, Any]:
 class Trainings(NamedTuple):
     """Trainings that write the same files: what their stages' names begin with, and the files by name.
 
-    `last`: none of their networks makes labels for another training.
+    `last`: none of their networks makes labels for another training, or is what one starts from.
     """
 
     name: str
@@ -241,7 +241,7 @@ class Graph:
         read: set[str] = set()
         if self.plan is not None:
             names = [stage.folder.split("/")[1] for stage in self.plan.stages.values() if stage.kind == "train"]
-            read = sources(stage for stage in self.plan.stages.values() if stage.kind == "predict")
+            read = sources(stage for stage in self.plan.stages.values() if stage.kind in ("predict", "train"))
         else:
             names = [path.parent.name for path in self.stages.glob(f"train/*/{disk.RECIPE}")]
         kinds: dict[str, list[str]] = {}

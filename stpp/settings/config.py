@@ -254,6 +254,12 @@ class Config(Section):
             raise ValueError(
                 f"baseline must be one of the experiments {', '.join(self.experiments)}, but is {self.baseline!r}"
             )
+        online = {method.name for method in methods() if method.online}
+        for role in ("teacher", "student"):
+            if (asked := getattr(self.training, role).online) is not None and asked not in online:
+                raise ValueError(
+                    f"training.{role}.online must be one of {', '.join(sorted(online))}, or null, but is {asked!r}"
+                )
         if self.training.teacher.epochs < self.selection.checkpoints:
             raise ValueError(
                 f"{self.selection.checkpoints} checkpoints (selection.checkpoints) cannot be saved in "

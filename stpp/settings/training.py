@@ -55,6 +55,16 @@ class Training(Section):
     )
     validate_every: int = setting(1, "Measure val mIoU after so many epochs, and after the last; 0: never.", ge=0)
     precision: Precision = setting("fp32", "Arithmetic of the network; bf16 is faster where the hardware has it.")
+    online: str | None = setting(
+        None,
+        "The method with unlabeled images in every step by which this role is trained, half of each batch being what "
+        "it learns from otherwise; its settings are in `methods`. None: a step on images with labels alone.",
+    )
+    start: Literal["scratch", "teacher"] = setting(
+        "scratch",
+        "What a student begins with: `network.weights` and a random head, or all weights of the teacher's checkpoint "
+        "that labels (`labeling.teacher`). Of several networks, those after the first have random heads.",
+    )
 
 
 class TrainingOfRoles(Section):
@@ -69,6 +79,12 @@ class TrainingOfRoles(Section):
         ge=0,
         le=20,
     )
+
+    @model_validator(mode="after")
+    def _startable(self) -> Self:
+        if self.teacher.start != "scratch":
+            raise ValueError("teacher.start must be `scratch`: no network is trained before the teacher")
+        return self
 
 
 # --- augmentation -----------------------------------------------------------------------------------------------------
@@ -160,7 +176,8 @@ class StudentAugmentation(Section):
     labeled: Augmentation = setting(Augmentation(), "Labeled images; the paper: weak only.")
     unlabeled: Augmentation = setting(
         Augmentation(jitter=Jitter(), grayscale=Grayscale(), blur=Blur(), cutout=CutOut()),
-        "Pseudo-labeled images; the paper: weak and strong.",
+        "Pseudo-labeled images, and the strong view of unlabeled ones, in the teacher's training too; the paper: weak "
+        "and strong.",
     )
 
 

@@ -73,10 +73,12 @@ def train(job: Job, runtime: Runtime, team: Team) -> None:
         return sample_rng(settings["seed"], f"{role}-{stream}", epoch, index, part)
 
     weights = job.recipe["files"].get("weights")
+    start = job.input("start") if "start" in job.recipe["inputs"] else None
     nets = networks_of(
         online.networks,
         settings,
         weights,
+        start,
         team,
         lambda part: int(sample_rng(settings["seed"], role, 0, 0, part).integers(2**63)),
         compile=runtime.compile,
@@ -185,23 +187,20 @@ def training_data(job: Job, views: Views, cache: int, multiple: int = 1) -> tupl
         how = {"crop": training["crop"], "base_size": training["base_size"], "seed": seed, "cache": int(share * cache)}
         return TrainingSet(samples, settings["encoding"], settings["augmentation"], role=name, views=views, **how)
 
+    stores = job.inputs("labels")
+    unlabeled = job.rows("unlabeled") if stores or views else []
+    # Only full supervision reads the true masks of unlabeled images.
+    known = [row for subset in ("labeled", "truth") if subset in job.recipe["data"] for row in job.rows(subset)]
+    # Beside another stream, a list without pseudo-labels is run through as often as it takes.
+    repeat = 1 if views and not stores else training["labeled_repeat"]
+    samples = samples_of(role, known, unlabeled, stores, repeat)
     if views:
-        labeled, bare = job.rows("labeled"), [Sample(row, bare=True) for row in job.rows("unlabeled")]
-        names, part = (f"{role}-labeled", f"{role}-unlabeled"), len(labeled) / (len(labeled) + len(bare))
-        dataset = Streams(
-            [
-                stream([Sample(row) for row in labeled], names[0], part),
-                stream(bare, names[1], 1 - part, views),
-            ]
-        )
+        bare = [Sample(row, bare=True) for row in unlabeled]
+        names, part = (f"{role}-labeled", f"{role}-unlabeled"), len(samples) / (len(samples) + len(bare))
+        dataset = Streams([stream(samples, names[0], part), stream(bare, names[1], 1 - part, views)])
         leading = EpochBatches(len(bare), size - size // 2, training["epochs"], seed, names[1])
-        batches = StreamBatches(leading, Repeated(len(labeled), size // 2, seed, names[0]))
+        batches = StreamBatches(leading, Repeated(len(samples), size // 2, seed, names[0]))
     else:
-        stores = job.inputs("labels")
-        unlabeled = job.rows("unlabeled") if stores else []
-        # Only full supervision reads the true masks of unlabeled images.
-        known = [row for subset in ("labeled", "truth") if subset in job.recipe["data"] for row in job.rows(subset)]
-        samples = samples_of(role, known, unlabeled, stores, training["labeled_repeat"])
         dataset = Streams([stream(samples, role, 1)])
         batches = StreamBatches(EpochBatches(len(samples), size, training["epochs"], seed, role))
     if not len(batches):
