@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
-from stpp.data.strong import Mask, Pixels, colour_jitter, cutout, gaussian_blur, to_grayscale
+from stpp.data.strong import Mask, Pixels, colour_jitter, cutout, gaussian_blur, random_operations, to_grayscale
 from stpp.labels import IGNORE
 
 
@@ -48,15 +48,17 @@ def augment(
     """One augmented sample: of each view the pixels uint8 (crop, crop, 3), not yet normalised, and the mask uint8
     (crop, crop).
 
-    `image` is uint8 (height, width, 3), RGB, `mask` uint8 (height, width) with 255 = ignore. The parts run in the order
-    of ST++: rescale, pad and crop, flip; jitter, grayscale, blur, CutOut. Every value of the new mask is one of the old
-    mask or 255; the colour parts leave it alone. `settings` holds plain JSON values; a part that is absent or None is
+    `image` is uint8 (height, width, 3), RGB, `mask` uint8 (height, width) with 255 = ignore; a mask of several planes,
+    (height, width, planes), keeps them. The parts run in the order of ST++: rescale, pad and crop, flip; jitter,
+    grayscale, blur, CutOut. Every value of the new mask is one of the old mask or 255; the colour parts leave it
+    alone. `settings` holds plain JSON values; a part that is absent or None is
     off:
 
     - "scale": [low, high], the long side in multiples of `base_size`; off means that it is `base_size`
     - "flip": probability of a horizontal flip
     - "jitter", "grayscale", "blur", "cutout": the keyword arguments of `colour_jitter`, `to_grayscale`,
       `gaussian_blur` and `cutout`, each with its probability "p"
+    - "operations": those of `random_operations`, which run before all of these
 
     All `views` share one draw of the geometry, up to the flip, which is all of the view "weak". A "strong" view has the
     other parts as well. What follows "strong" in a view's name, as in "strong2", is in the names of its random
@@ -65,7 +67,7 @@ def augment(
     `seed`, `role`, `epoch` and `index` decide all randomness (see `sample_rng`). Neither input is changed. Raises
     ValueError if image and mask do not fit each other, StppError if no CutOut box can fit.
     """
-    if image.shape != (*mask.shape, 3):
+    if image.shape != (*mask.shape[:2], 3):
         raise ValueError(
             f"augment needs an RGB image and a mask of the same height and width, not {image.shape} and {mask.shape}"
         )
@@ -73,7 +75,7 @@ def augment(
     def rng(part: str) -> np.random.Generator:
         return sample_rng(seed, role, epoch, index, part)
 
-    size = rescale_size(mask.shape, rng("scale"), scale=settings.get("scale"), base_size=base_size)
+    size = rescale_size(mask.shape[:2], rng("scale"), scale=settings.get("scale"), base_size=base_size)
     pixels, mask = rescaled_crop(image, mask, size, crop_box(size, rng("crop"), crop=crop), crop=crop)
     if probability := settings.get("flip"):
         pixels, mask = flip(pixels, mask, rng("flip"), p=probability)
@@ -87,8 +89,10 @@ def _strong(
     pixels: Pixels, mask: Mask, settings: Mapping[str, Any], rng: Callable[[str], np.random.Generator], draw: str
 ) -> tuple[Pixels, Mask]:
     """The parts of `augment` after the geometry; `draw` ends the names of their random numbers."""
-    if any(settings.get(part) for part in ("jitter", "grayscale", "blur")):
+    if any(settings.get(part) for part in ("operations", "jitter", "grayscale", "blur")):
         picture = Image.fromarray(pixels)
+        if operations := settings.get("operations"):
+            picture = random_operations(picture, rng(f"operations{draw}"), **operations)
         if jitter := settings.get("jitter"):
             picture = colour_jitter(picture, rng(f"jitter{draw}"), **jitter)
         if grayscale := settings.get("grayscale"):
@@ -143,7 +147,7 @@ def rescaled_crop(
     """
     left, top, right, bottom = box
     inside = np.s_[: bottom - top, : right - left]
-    new_mask = np.full((crop, crop), IGNORE, dtype=np.uint8)
+    new_mask = np.full((crop, crop, *mask.shape[2:]), IGNORE, dtype=np.uint8)
     rows, columns = nearest(mask.shape[0], size[1])[top:bottom], nearest(mask.shape[1], size[0])[left:right]
     new_mask[inside] = mask.take(rows, axis=0).take(columns, axis=1)
 

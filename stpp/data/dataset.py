@@ -16,6 +16,7 @@ from stpp.data.cache import DecodedCache
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of, mask_of
 from stpp.data.strong import Mask, Pixels, hue_tables
+from stpp.labels import CERTAIN
 from stpp.plan.counts import labeled_repeat
 from stpp.store.masks import MaskStore, first_labels
 
@@ -57,7 +58,9 @@ class TrainingSet(Dataset[tuple[Tensor, ...]]):
     """Augmented samples, addressed by (epoch, index), so that a sample is a function of these and the seed alone.
 
     An item is, for each of the `views` of `stpp.data.augmentation.augment`, the image, uint8 (crop, crop, 3) RGB, and
-    the mask, uint8 (crop, crop), 255 = ignore. Up to `cache` bytes of decoded images are kept in a scratch file.
+    the mask, uint8 (crop, crop), 255 = ignore. With `confident`, which needs pseudo-labels of one store, the mask is
+    uint8 (crop, crop, 2): beside the label its confidence, 255 for a true one and at most 254 for a pseudo-label, for
+    0..1. Up to `cache` bytes of decoded images are kept in a scratch file.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class TrainingSet(Dataset[tuple[Tensor, ...]]):
         role: str,
         views: Sequence[str] = ("strong",),
         cache: int = 0,
+        confident: bool = False,
     ) -> None:
         self.samples = samples
         self.views = views
@@ -79,10 +83,11 @@ class TrainingSet(Dataset[tuple[Tensor, ...]]):
         self.augmentation = augmentation
         self.how = {"crop": crop, "base_size": base_size, "seed": seed}
         self.role = role
+        self.confident = confident
         shapes = {sample.row.id: (sample.row.height, sample.row.width) for sample in samples}
         self.numbers = {id: number for number, id in enumerate(shapes)}
         self.cache = DecodedCache(list(shapes.values()), cache)
-        if any((part.get("jitter") or {}).get("hue") for part in augmentation.values()):
+        if any((part.get("jitter") or {}).get("hue") or part.get("operations") for part in augmentation.values()):
             hue_tables()  # here, for all processes that load data
 
     def __len__(self) -> int:
@@ -92,6 +97,8 @@ class TrainingSet(Dataset[tuple[Tensor, ...]]):
         epoch, index = key
         sample = self.samples[index]
         image, mask = self.decoded(sample)
+        if self.confident:
+            mask = np.stack([mask, self.confidence(sample, mask)], axis=2)
         settings = self.augmentation["unlabeled" if sample.stores or sample.bare else "labeled"]
         seen = augment(image, mask, settings, self.views, **self.how, role=self.role, epoch=epoch, index=index)
         return tuple(torch.from_numpy(array) for view in seen for array in view)
@@ -108,6 +115,15 @@ class TrainingSet(Dataset[tuple[Tensor, ...]]):
             pair = image, mask
             self.cache.put(number, *pair)
         return pair
+
+    @staticmethod
+    def confidence(sample: Sample, mask: Mask) -> Mask:
+        """The confidence of a sample's labels, as in an item."""
+        if not sample.stores:
+            return np.full_like(mask, CERTAIN)
+        (store,) = sample.stores
+        kept = np.rint(CERTAIN * store.confidence(sample.row.id)).astype(np.uint8)
+        return np.minimum(kept, CERTAIN - 1)
 
 
 class EpochBatches(Sampler[list[Key]]):

@@ -1,16 +1,17 @@
-"""The strong augmentation A^s of ST++: colour jitter, grayscale, Gaussian blur, CutOut.
+"""The strong augmentation A^s of ST++: colour jitter, grayscale, Gaussian blur, CutOut; and AugSeg's operations.
 
 The colour parts do what torchvision's ColorJitter and RandomGrayscale do to a Pillow image, pixel for pixel, without
 importing torchvision. Only CutOut touches the mask. Each part happens with its own probability `p`.
 """
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageEnhance, ImageFilter, ImageStat
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps, ImageStat
 
 from stpp.errors import StppError
 from stpp.labels import IGNORE
@@ -107,6 +108,46 @@ def hue_tables() -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
         to_hsv[chunk] = np.asarray(Image.frombytes("RGB", (256, 256), colours).convert("HSV")).reshape(-1, 3)
         to_rgb[chunk] = np.asarray(Image.frombytes("HSV", (256, 256), colours).convert("RGB")).reshape(-1, 3)
     return to_hsv.view("<u4")[:, 0], to_rgb.view("<u4")[:, 0]
+
+
+def random_operations(image: Image.Image, rng: np.random.Generator, *, most: int) -> Image.Image:
+    """The RGB image after 1 to `most` operations of `OPERATIONS`, drawn uniformly with replacement (AugSeg)."""
+    for name in rng.choice(OPERATIONS, rng.integers(1, most, endpoint=True)):
+        image = operation(image, str(name), rng.random(), rng.random() < 0.5)
+    return image
+
+
+OPERATIONS = (
+    *("identity", "autocontrast", "equalize", "blur", "contrast", "brightness", "colour", "sharpness"),
+    *("posterize", "solarize", "hue"),
+)
+
+
+def operation(image: Image.Image, name: str, strength: float, negative: bool) -> Image.Image:
+    """The RGB image after one of `OPERATIONS`, `strength` in [0, 1) (AugSeg, the released code).
+
+    Contrast, brightness, colour and sharpness are enhanced by 0.95 - 0.9 `strength`, so always lowered. A blur has a
+    radius of 0.1 to 2; posterizing keeps 7 to 4 bits; solarizing inverts values from 255 down to 1 on; the hue is
+    turned by up to half of the circle, the other way where `negative`.
+    """
+    match name:
+        case "autocontrast":
+            return ImageOps.autocontrast(image)
+        case "equalize":
+            return ImageOps.equalize(image)
+        case "blur":
+            return image.filter(ImageFilter.GaussianBlur(0.1 + 1.9 * strength))
+        case "contrast" | "brightness" | "colour" | "sharpness":
+            enhancer = getattr(ImageEnhance, {"colour": "Color"}.get(name, name.capitalize()))
+            enhanced: Image.Image = enhancer(image).enhance(0.95 - 0.9 * strength)
+            return enhanced
+        case "posterize":
+            return ImageOps.posterize(image, 8 - max(1, math.ceil(4 * strength)))
+        case "solarize":
+            return ImageOps.solarize(image, 256 - max(1, math.ceil(255 * strength)))
+        case "hue":
+            return _turned(image, int((-0.5 if negative else 0.5) * strength * 255))
+    return image
 
 
 def to_grayscale(image: Image.Image, rng: np.random.Generator, *, p: float) -> Image.Image:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from stpp.engine.distributed import Team
 from stpp.engine.inference import network_input
-from stpp.labels import IGNORE
+from stpp.engine.losses import SupervisedLoss, cross_entropy
+from stpp.labels import CERTAIN, IGNORE
 from stpp.models.network import Normalisation
 
 Draws = Callable[[str, int, str], np.random.Generator]
@@ -21,7 +22,8 @@ class Batch:
     """This process's share of a batch, on its device.
 
     `images` are normalised, float32 (N, 3, H, W), `masks` uint8 (N, H, W), 255 = ignore: of labeled images, and in
-    self-training of pseudo-labeled ones. `views` has the unlabeled images, by the names of their views, each float32
+    self-training of pseudo-labeled ones. `confidence`, float32 (N, H, W) where the method asks for it, is 1 for a true
+    label and less for a pseudo-label. `views` has the unlabeled images, by the names of their views, each float32
     (U, 3, H, W); `valid`, bool (U, H, W), says which of their pixels are the image's, and neither padding nor CutOut.
     `draws` gives generators that depend on the image and the epoch, not on the place in the batch, so what is drawn is
     the same in whatever process the image is.
@@ -32,6 +34,7 @@ class Batch:
     draws: Draws
     views: Mapping[str, Tensor] = field(default_factory=dict)
     valid: Mapping[str, Tensor] = field(default_factory=dict)
+    confidence: Tensor | None = None
 
 
 def on_device(
@@ -55,21 +58,30 @@ def on_device(
         return network_input(images, device, normalisation)
 
     images, masks, _ = loaded[0]
+    masks, confidence = masks.to(device, non_blocking=True), None
+    if masks.ndim == 4:
+        masks, confidence = masks[..., 0], masks[..., 1] / CERTAIN
     seen = loaded[1] if views else ()
     pictures = {view: normalised(seen[2 * k]) for k, view in enumerate(views)}
     valid = {view: seen[2 * k + 1].to(device, non_blocking=True) != IGNORE for k, view in enumerate(views)}
-    return Batch(normalised(images), masks.to(device, non_blocking=True), draws, pictures, valid)
+    return Batch(normalised(images), masks, draws, pictures, valid, confidence)
 
 
 @dataclass(frozen=True)
 class Moment:
     """When in a training a step is: `iteration` counts from 0, an epoch has `per_epoch` of the `total` iterations.
 
-    A step may leave numbers that are no losses in `notes`, scalars by name, such as the share of pixels that count.
+    `supervised_loss(logits, masks, team)` is what the training asks for on labels. A step may leave numbers that are no
+    losses in `notes`, scalars by name, such as the share of pixels that count.
     """
 
     iteration: int
     per_epoch: int
     total: int
     team: Team
+    supervised_loss: SupervisedLoss = cross_entropy
     notes: dict[str, Tensor] = field(default_factory=dict)
+
+    def supervised(self, logits: Tensor, masks: Tensor) -> Tensor:
+        """The loss of `logits`, float (N, C, H, W), on labels, integers (N, H, W), 255 = ignore; a scalar."""
+        return self.supervised_loss(logits, masks, self.team)

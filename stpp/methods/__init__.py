@@ -31,22 +31,26 @@ class Average:
 
 
 @dataclass(frozen=True)
-class Online:
-    """A training in which every step sees labeled and unlabeled images, half of the batch each.
+class Step:
+    """What each iteration of a training does.
 
-    `views` are those of the unlabeled images. `networks` has all networks by name; `result` is the one that is
-    validated, saved and evaluated. `step(batch, networks, settings, at)` gives the losses by name, whose sum is
-    minimised: `batch` is a `stpp.engine.batch.Batch`, `networks` are callable, from images to logits, `at` is a
-    `stpp.engine.batch.Moment`. `after_step(networks, settings, at)` runs after the optimizer's step. A method that
-    `mixes` takes pairs of images, so that each process has an even number of both kinds.
+    `step(batch, networks, settings, at)` gives the losses by name, whose sum is minimised: `batch` is a
+    `stpp.engine.batch.Batch`, `networks` are callable, from images to logits, `at` is a `stpp.engine.batch.Moment`.
+    `after_step(networks, settings, at)` runs after the optimizer's step. `networks` has all networks by name; `result`
+    is the one that is validated, saved and evaluated.
+
+    `views` are those of unlabeled images, which are half of each batch; where there are none, a batch has images with
+    labels alone. A method that `mixes` takes pairs of images, so that each process has an even number of both kinds.
+    With `confident` the batch has the confidence of the labels.
     """
 
     step: Callable[[Any, Mapping[str, Any], Any, Any], Mapping[str, Any]]
-    views: Callable[[Any], Views]
+    views: Callable[[Any], Views] = lambda settings: ()
     networks: Mapping[str, Trained | Average] = field(default_factory=lambda: {"student": Trained()})
     result: str = "student"
     after_step: Callable[[Mapping[str, Any], Any, Any], None] = lambda networks, settings, at: None
     mixes: bool = False
+    confident: bool = False
 
     @property
     def least_batch(self) -> int:
@@ -64,7 +68,8 @@ class Method:
 
     `summary` is a noun phrase that ends a sentence "It is ...". `plan(graph)` adds the stages of one run to a
     `stpp.plan.methodgraph.MethodGraph`, and gives its parts by name, in the order of the method; without it, they
-    are one `online` training and its evaluations. `settings` are its own, in the section `methods.<name>`. `unlabeled`
+    are one training by the step `online`, in which unlabeled images take part, and its evaluations. `own_step` is that
+    of trainings which the plan names. `settings` are its own, in the section `methods.<name>`. `unlabeled`
     says which unlabeled images its smallest training needs; `truth`, that it reads their true masks; `teacher`, that it
     trains one on labeled images alone.
     """
@@ -76,7 +81,8 @@ class Method:
     truth: bool = False
     teacher: bool = True
     settings: type[Section] | None = None
-    online: Online | None = None
+    online: Step | None = None
+    own_step: Step | None = None
 
     def stages(self, graph: Any) -> dict[str, Any]:
         """The parts of one run by name, whose stages are added to a `stpp.plan.methodgraph.MethodGraph`."""
@@ -105,8 +111,8 @@ def method(name: str) -> Method:
     return found
 
 
-def online_of(settings: Mapping[str, Any]) -> tuple[Online, Any] | None:
-    """The method whose step a training with these settings of a stage takes, and its own settings.
+def step_of(settings: Mapping[str, Any]) -> tuple[Step, Any] | None:
+    """The step of a training with these settings of a stage, and the own settings of the method that it is from.
 
     None means a step on images and masks alone, as in self-training.
     """
@@ -114,8 +120,9 @@ def online_of(settings: Mapping[str, Any]) -> tuple[Online, Any] | None:
         return None
     ((name, own),) = settings["method"].items()
     chosen = method(name)
-    assert chosen.online is not None  # else the plan would not have named it
-    return chosen.online, chosen.settings(**own) if chosen.settings else None
+    step = chosen.online or chosen.own_step
+    assert step is not None  # else the plan would not have named it
+    return step, chosen.settings(**own) if chosen.settings else None
 
 
 def methods() -> list[Method]:

@@ -1,15 +1,15 @@
-"""AugSeg (Zhao et al., CVPR 2023), with the strong augmentation of the configuration.
+"""AugSeg (Zhao et al., CVPR 2023).
 
 The teacher, a moving average of the student, labels the weak view. The less sure it is of an image, the more often a
 copy of the image gets a patch of a labeled image, with its true labels; then each image gets a box of its partner's
 copy. The loss is averaged over all pixels, padding included, with those whose label is not sure at zero. The paper's
-own strong augmentation, one to three of eleven operations, is not here: the student sees that of the configuration.
+strong view is `augmentation.student.unlabeled: {operations: {}}` with the other parts switched off.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from stpp.methods import Average, Method, Online, Trained
+from stpp.methods import Average, Method, Step, Trained
 from stpp.settings import Section, setting
 
 NAMES = ("augseg",)
@@ -32,7 +32,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     import torch
 
     from stpp.engine.labelers import hard_labels, sureness
-    from stpp.engine.losses import average, cross_entropy, pixel_cross_entropy
+    from stpp.engine.losses import average, pixel_cross_entropy
     from stpp.engine.mixing import beta_box, boxes, mixed, partners, patches
 
     logits = nets["teacher"].evaluated(batch.views["weak"])
@@ -49,7 +49,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     kept = confidence >= settings.threshold
     at.notes["counted"] = average(kept, certain, at.team)
     learned = average(pixel_cross_entropy(unlabeled, labels) * kept, certain, at.team)
-    return {"supervised": cross_entropy(labeled, batch.masks, at.team), "consistency": settings.weight * learned}
+    return {"supervised": at.supervised(labeled, batch.masks), "consistency": settings.weight * learned}
 
 
 def after_step(nets: Mapping[str, Any], settings: Settings, at: Any) -> None:
@@ -65,7 +65,7 @@ METHOD = Method(
     "one training: sure labels of a moving average are those of strong views with boxes of other and labeled images",
     teacher=False,
     settings=Settings,
-    online=Online(
+    online=Step(
         step,
         lambda settings: ("weak", "strong"),
         {"student": Trained(), "teacher": Average(of="student")},

@@ -9,7 +9,7 @@ parameters alone and computes in training mode. The result is the student.
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from stpp.methods import Average, Method, Online, Trained, both_views
+from stpp.methods import Average, Method, Step, Trained, both_views
 from stpp.settings import Section, setting
 
 NAMES = ("classmix",)
@@ -33,7 +33,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     import torch
 
     from stpp.engine.labelers import hard_labels
-    from stpp.engine.losses import average, cross_entropy, pixel_cross_entropy
+    from stpp.engine.losses import average, pixel_cross_entropy
     from stpp.engine.mixing import half_of_classes, mixed, partners
 
     with torch.no_grad():
@@ -42,7 +42,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     partner = ~half_of_classes(batch, labels, logits.shape[1], "classes")
     seen = batch.views[settings.view]
     images, labels, confidence = (mixed(partner, own, partners(own)) for own in (seen, labels, confidence))
-    supervised = cross_entropy(nets["student"](batch.images), batch.masks, at.team)
+    supervised = at.supervised(nets["student"](batch.images), batch.masks)
     everywhere = torch.ones_like(labels)
     sure = average(confidence >= settings.threshold, everywhere, at.team)
     at.notes["counted"] = sure
@@ -62,7 +62,7 @@ METHOD = Method(
     "one training: the student learns its moving average's labels of images with half of another one's classes",
     teacher=False,
     settings=Settings,
-    online=Online(
+    online=Step(
         step,
         both_views,
         {"student": Trained(), "teacher": Average(of="student")},

@@ -7,7 +7,7 @@ the authors' code does. The first one is the result.
 from collections.abc import Mapping
 from typing import Any
 
-from stpp.methods import Method, Online, Trained
+from stpp.methods import Method, Step, Trained
 from stpp.settings import Section, setting
 
 NAMES = ("cps",)
@@ -31,7 +31,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     # Four forward passes, as the authors': batch norm never sees labeled and unlabeled images together.
     labeled1, unlabeled1 = first(batch.images), first(batch.views["weak"])
     labeled2, unlabeled2 = second(batch.images), second(batch.views["weak"])
-    supervised = cross_entropy(labeled1, batch.masks, at.team) + cross_entropy(labeled2, batch.masks, at.team)
+    supervised = at.supervised(labeled1, batch.masks) + at.supervised(labeled2, batch.masks)
     all1, all2 = torch.cat([labeled1, unlabeled1]), torch.cat([labeled2, unlabeled2])
     cross = cross_entropy(all1, all2.argmax(dim=1), at.team) + cross_entropy(all2, all1.argmax(dim=1), at.team)
     return {"supervised": supervised, "cross": settings.weight * cross}
@@ -42,5 +42,5 @@ METHOD = Method(
     "one training of two networks that teach each other on all images",
     teacher=False,
     settings=Settings,
-    online=Online(step, lambda settings: ("weak",), {"first": Trained(), "second": Trained()}, result="first"),
+    online=Step(step, lambda settings: ("weak",), {"first": Trained(), "second": Trained()}, result="first"),
 )

@@ -8,7 +8,7 @@ all pixels. The first network is the result.
 from collections.abc import Mapping
 from typing import Any
 
-from stpp.methods import Method, Online, Trained
+from stpp.methods import Method, Step, Trained
 from stpp.settings import Section, setting
 
 NAMES = ("cps_cutmix",)
@@ -37,7 +37,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
         with torch.no_grad():
             logits = net(weak)
         labels[name] = mixed(box, logits, partners(logits)).argmax(dim=1)
-    supervised = [cross_entropy(net(batch.images), batch.masks, at.team) for net in nets.values()]
+    supervised = [at.supervised(net(batch.images), batch.masks) for net in nets.values()]
     first, second = nets["first"](images), nets["second"](images)
     cross = cross_entropy(first, labels["second"], at.team) + cross_entropy(second, labels["first"], at.team)
     return {"supervised": supervised[0] + supervised[1], "cross": settings.weight * cross}
@@ -48,7 +48,7 @@ METHOD = Method(
     "one training of two networks that teach each other on images with boxes of another image",
     teacher=False,
     settings=Settings,
-    online=Online(
+    online=Step(
         step, lambda settings: ("weak",), {"first": Trained(), "second": Trained()}, result="first", mixes=True
     ),
 )

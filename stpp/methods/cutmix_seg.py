@@ -10,7 +10,7 @@ of ImageNet; here batch norm is trained.
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from stpp.methods import Average, Method, Online, Trained, both_views
+from stpp.methods import Average, Method, Step, Trained, both_views
 from stpp.settings import Section, setting
 
 NAMES = ("cutmix_seg",)
@@ -31,7 +31,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     """Cross-entropy of labeled images, and the student's distance from the teacher on mixed images."""
     import torch
 
-    from stpp.engine.losses import average, cross_entropy
+    from stpp.engine.losses import average
     from stpp.engine.mixing import boxes, half_box, mixed, partners
 
     box = boxes(batch, half_box, "box")
@@ -40,7 +40,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
         targets = mixed(box, logits, partners(logits)).softmax(dim=1)
     images, valid = (mixed(box, own, partners(own)) for own in (batch.views[settings.view], batch.valid[settings.view]))
     # Apart, so that without the consistency the student learns what it would on labeled images alone.
-    supervised = cross_entropy(nets["student"](batch.images), batch.masks, at.team)
+    supervised = at.supervised(nets["student"](batch.images), batch.masks)
     squares = (nets["student"](images).softmax(dim=1) - targets).square().sum(dim=1)
     everywhere = torch.ones_like(valid)
     sure = average(targets.amax(dim=1) >= settings.threshold, everywhere, at.team)
@@ -61,7 +61,7 @@ METHOD = Method(
     "one training: the student agrees with its moving average on images with a box of another image",
     teacher=False,
     settings=Settings,
-    online=Online(
+    online=Step(
         step,
         both_views,
         {"student": Trained(), "teacher": Average(of="student")},

@@ -9,7 +9,7 @@ image of a pair, labeled like the first.
 from collections.abc import Mapping
 from typing import Any
 
-from stpp.methods import Method, Online
+from stpp.methods import Method, Step
 from stpp.settings import Section, setting
 
 NAMES = ("fixmatch",)
@@ -30,7 +30,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     import torch
 
     from stpp.engine.labelers import hard_labels
-    from stpp.engine.losses import average, cross_entropy, pixel_cross_entropy
+    from stpp.engine.losses import average, pixel_cross_entropy
     from stpp.engine.mixing import boxes, fitting_box, mixed, partners
 
     box = boxes(batch, fitting_box, "box", settings.cutmix)
@@ -40,7 +40,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     kept = valid & (confidence >= settings.threshold)
     at.notes["counted"] = average(kept, valid, at.team)
     consistency = average(pixel_cross_entropy(strong, labels) * kept, valid, at.team)
-    supervised = cross_entropy(labeled, batch.masks, at.team)
+    supervised = at.supervised(labeled, batch.masks)
     return {"supervised": supervised / 2, "consistency": settings.weight / 2 * consistency}
 
 
@@ -49,5 +49,5 @@ METHOD = Method(
     "one training: sure labels of weak views are those of strong views with a box of another image",
     teacher=False,
     settings=Settings,
-    online=Online(step, lambda settings: ("weak", "strong"), mixes=True),
+    online=Step(step, lambda settings: ("weak", "strong"), mixes=True),
 )

@@ -9,7 +9,7 @@ padding none. The teacher computes in training mode, so that its batch norm keep
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from stpp.methods import Average, Method, Online, Trained, both_views
+from stpp.methods import Average, Method, Step, Trained, both_views
 from stpp.settings import Section, setting
 
 NAMES = ("mean_teacher",)
@@ -21,6 +21,14 @@ class Settings(Section):
     momentum: float = setting(0.99, "Share of the teacher that each step keeps, at most.", ge=0, lt=1)
     weight: float = setting(100.0, "Weight of the consistency: mean squared difference of probabilities.", ge=0)
     ramp_epochs: float = setting(0.0, "Epochs in which the weight grows, by exp(-5 (1 - t)^2).", "epochs", ge=0)
+    loss: Literal["squared_error", "cross_entropy"] = setting(
+        "squared_error",
+        "Between the student's and the teacher's probabilities; the cross-entropy has the gradient of their "
+        "Kullback-Leibler divergence, and asks for a weight near 1.",
+    )
+    temperature: float = setting(
+        1.0, "Of the teacher's probabilities, p^(1/T) normalised; below 1 they are nearer to hard labels.", gt=0, le=10
+    )
     view: Literal["weak", "strong"] = setting(
         "weak",
         "What the student sees of unlabeled images: the teacher's weak view, or `augmentation.student.unlabeled`.",
@@ -31,16 +39,23 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     """Cross-entropy of labeled images, and the student's distance from the teacher on unlabeled ones."""
     import torch
 
-    from stpp.engine.losses import cross_entropy, sigmoid_ramp, squared_error
+    from stpp.engine.labelers import sharpened
+    from stpp.engine.losses import sigmoid_ramp, soft_cross_entropy, squared_error
 
     seen = batch.views[settings.view]
     labeled, unlabeled = nets["student"](torch.cat([batch.images, seen])).split([len(batch.images), len(seen)])
     with torch.no_grad():
         targets = nets["teacher"](batch.views["weak"]).softmax(dim=1)
+        if settings.temperature != 1:
+            targets = sharpened(targets, settings.temperature)
     ramp_length = settings.ramp_epochs * at.per_epoch
     weight = settings.weight * (sigmoid_ramp(at.iteration / ramp_length) if ramp_length else 1)
-    consistency = squared_error(unlabeled.softmax(dim=1), targets, batch.valid[settings.view], at.team)
-    return {"supervised": cross_entropy(labeled, batch.masks, at.team), "consistency": weight * consistency}
+    valid = batch.valid[settings.view]
+    if settings.loss == "squared_error":
+        consistency = squared_error(unlabeled.softmax(dim=1), targets, valid, at.team)
+    else:
+        consistency = soft_cross_entropy(unlabeled, targets, valid, at.team)
+    return {"supervised": at.supervised(labeled, batch.masks), "consistency": weight * consistency}
 
 
 def after_step(nets: Mapping[str, Any], settings: Settings, at: Any) -> None:
@@ -55,7 +70,7 @@ METHOD = Method(
     "one training: the student agrees with its own moving average on unlabeled images",
     teacher=False,
     settings=Settings,
-    online=Online(
+    online=Step(
         step,
         both_views,
         {"student": Trained(), "teacher": Average(of="student")},

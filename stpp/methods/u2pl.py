@@ -10,7 +10,7 @@ unreliable pixels, is not here.
 from collections.abc import Mapping
 from typing import Any
 
-from stpp.methods import Average, Method, Online, Trained
+from stpp.methods import Average, Method, Step, Trained
 from stpp.settings import Section, setting
 
 NAMES = ("u2pl",)
@@ -41,13 +41,13 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     import torch
 
     from stpp.engine.labelers import entropy, hard_labels, percentile
-    from stpp.engine.losses import average, cross_entropy, pixel_cross_entropy
+    from stpp.engine.losses import average, pixel_cross_entropy
     from stpp.engine.mixing import boxes, mixed, partners, wide_box
 
     if at.iteration < settings.warmup_epochs * at.per_epoch:
         with torch.no_grad():
             nets["teacher"](batch.images)  # for the statistics of its batch norms alone
-        supervised = cross_entropy(nets["student"](batch.images), batch.masks, at.team)
+        supervised = at.supervised(nets["student"](batch.images), batch.masks)
         nothing = torch.zeros_like(supervised)
         at.notes["counted"] = nothing
         return {"supervised": supervised, "consistency": nothing}
@@ -63,7 +63,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     share = average(kept, torch.ones_like(kept), at.team)
     at.notes["counted"] = share
     learned = average(pixel_cross_entropy(unlabeled, labels) * kept, kept, at.team) / share.clamp(min=1e-12)
-    return {"supervised": cross_entropy(labeled, batch.masks, at.team), "consistency": settings.weight * learned}
+    return {"supervised": at.supervised(labeled, batch.masks), "consistency": settings.weight * learned}
 
 
 def after_step(nets: Mapping[str, Any], settings: Settings, at: Any) -> None:
@@ -79,7 +79,7 @@ METHOD = Method(
     "one training: labels of a moving average count where it is not uncertain; without the paper's contrastive loss",
     teacher=False,
     settings=Settings,
-    online=Online(
+    online=Step(
         step,
         lambda settings: ("weak",),
         {"student": Trained(), "teacher": Average(of="student")},

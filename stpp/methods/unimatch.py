@@ -8,7 +8,7 @@ in the batch whose features are dropped, and count there for the batch norm alon
 from collections.abc import Mapping
 from typing import Any
 
-from stpp.methods import Method, Online
+from stpp.methods import Method, Step
 from stpp.settings import Section, setting
 
 NAMES = ("unimatch",)
@@ -30,7 +30,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     import torch
 
     from stpp.engine.labelers import hard_labels
-    from stpp.engine.losses import average, cross_entropy, pixel_cross_entropy
+    from stpp.engine.losses import average, pixel_cross_entropy
     from stpp.engine.mixing import boxes, fitting_box, mixed, partners
     from stpp.engine.perturbation import dropped_channels
 
@@ -51,7 +51,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
         own = (labels, sure, batch.valid[view])
         losses.append(consistency(logits, *(mixed(box[view], part, partners(part)) for part in own)) / 4)
     at.notes["counted"] = average(batch.valid["weak"] & sure, batch.valid["weak"], at.team)
-    supervised = cross_entropy(labeled, batch.masks, at.team)
+    supervised = at.supervised(labeled, batch.masks)
     return {
         "supervised": supervised / 2,
         "features": settings.weight / 2 * losses[0],
@@ -64,5 +64,5 @@ METHOD = Method(
     "one training: sure labels of weak views are those of two strong views and of perturbed features",
     teacher=False,
     settings=Settings,
-    online=Online(step, lambda settings: ("weak", "strong", "strong2"), mixes=True),
+    online=Step(step, lambda settings: ("weak", "strong", "strong2"), mixes=True),
 )

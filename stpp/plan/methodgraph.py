@@ -1,21 +1,15 @@
-"""The stages of methods: what their files in `stpp/methods` put together.
+"""What the files in `stpp/methods` put together: networks that are trained and evaluated, and phases of them.
 
 Pure: no files, no torch.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from stpp import disk
-from stpp.methods import Method, method
-from stpp.plan.graph import CodeOf, Recipe, Stage
-from stpp.plan.parts import Part, RunRecord, networks, of_kind, result
-from stpp.registry import DECODERS, ENCODERS, METHODS, modules
-from stpp.settings.config import Config
-from stpp.settings.training import Augmentation, Training
-
-Parts = dict[str, Part]
-"""The stages of one run by the names that people see, in the order of the method."""
+from stpp.methods import Method
+from stpp.plan.parts import Part
+from stpp.plan.stagegraph import Parts, StageGraph
 
 
 class Phase(NamedTuple):
@@ -30,39 +24,8 @@ class Phase(NamedTuple):
     labels: Parts
 
 
-class MethodGraph:
-    """The stages of one experiment with one seed, added to those that are already known."""
-
-    def __init__(
-        self,
-        config: Config,
-        seed: int,
-        index: Mapping[str, Any],
-        weights: Mapping[str, str],
-        code_of: CodeOf,
-        stages: dict[str, Stage],
-    ) -> None:
-        self.config = config
-        self.seed = seed
-        self.fingerprints = {subset: entry["fingerprint"] for subset, entry in index["subsets"].items()}
-        self.manifests = {subset: entry["sha256"] for subset, entry in index["subsets"].items()}
-        self.readers = {subset: tuple(entry.get("readers", ())) for subset, entry in index["subsets"].items()}
-        self.classes = list(index["classes"])
-        self.palette = index["palette"]
-        self.weights = weights
-        self.code_of = code_of
-        self.stages = stages
-        names = {ENCODERS: config.network.backbone, DECODERS: config.network.architecture}
-        self.network = tuple(modules(folder)[name] for folder, name in names.items())
-        data = config.data
-        self.encoding = {
-            "classes": len(self.classes),
-            "ignore_value": data.ignore_value,
-            "label_map": {str(raw): label for raw, label in data.label_map.items()} if data.label_map else None,
-            "palette_map": data.palette_map,
-        }
-
-    # --- what the files of methods put together -----------------------------------------------------------------------
+class MethodGraph(StageGraph):
+    """The stages of one experiment with one seed, as methods ask for them."""
 
     def teacher(self) -> tuple[Parts, str]:
         """The beginning of a run, a teacher and its evaluations; and the folder of the teacher."""
@@ -135,8 +98,28 @@ class MethodGraph:
     def online(self, method: Method) -> Parts:
         """One training with labeled and unlabeled images in every step, and further phases; with their evaluations."""
         begun = self.teacher()[0] if self.config.training.student.start == "teacher" else {}
-        student = self.train_student(method.target, [], False, online=method.name)
+        student = self.train_student(method.target, [], False, step=method.name)
         return self.phases(begun, [Phase(student, method.target, {})])
+
+    def mutual(self, method: Method, shares: Sequence[float]) -> Parts:
+        """Two networks label for each other in turns: two teachers, and for each of the shares two phases.
+
+        In a phase, one network labels all images, the surest `share` of each class is kept, and the other network goes
+        on from its own weights, in the step of `method`. The first network is the last one to learn, and the result.
+        """
+        run, first = self.teacher()
+        second = self.train_teacher(peer=True)
+        run |= self.trained("peer", Part(second, "network", "second teacher"), "peer")
+        labeler, learner, phases = first, second, []
+        for number, share in enumerate([share for share in shares for _ in range(2)], 1):
+            slug = f"{method.target}{number}"
+            labels = self.label("teacher" if number < 3 else "student", labeler, slug, confidence=True, plain=True)
+            sure = self.select_surest(labels, slug, share)
+            trained = self.train_student(slug, [sure], True, step=method.name, start=learner)
+            made = Part(sure, "labels", f"for phase {number}", number)
+            phases.append(Phase(trained, slug, {f"labels{number}": made}))
+            labeler, learner = trained, labeler
+        return self.phases(run, phases)
 
     def supervised(self) -> Parts:
         """The upper bound: trained like a student, but on the true masks of all images, with weak augmentation."""
@@ -144,244 +127,3 @@ class MethodGraph:
         augmentation = {"labeled": self.config.augmentation.student.labeled}
         network = self.train("student", "supervised", 1, training, augmentation, [], ["truth"])
         return self.trained("supervised", Part(network, "network", "supervised", 1), "supervised")
-
-    def evaluated(self, network: str) -> str:
-        """The checkpoint of a network that is evaluated."""
-        return f"{network}/{disk.checkpoint(self.config.evaluation.checkpoint)}"
-
-    # --- one method a stage -------------------------------------------------------------------------------------------
-
-    def train_teacher(self) -> str:
-        """The teacher: labeled images, and unlabeled ones where it is trained online; K checkpoints."""
-        checkpoints = self.config.selection.checkpoints
-        training = self.config.training.teacher
-        augmentation = {"labeled": self.config.augmentation.teacher.labeled}
-        if training.online:
-            augmentation["unlabeled"] = self.config.augmentation.student.unlabeled
-        return self.train("teacher", "teacher", checkpoints, training, augmentation, [], online=training.online)
-
-    def train_student(self, slug: str, labels: list[str], weak_only: bool, online: str | None = None) -> str:
-        """A student: labeled and pseudo-labeled images, and unlabeled ones in the step of the method `online`.
-
-        That is the one of `training.student` where none is given.
-        """
-        training = self.config.training.student
-        online = online or training.online
-        augmentation = {
-            "labeled": self.config.augmentation.student.labeled,
-            "unlabeled": self.config.augmentation.student.unlabeled,
-        }
-        if weak_only:
-            off = {"jitter": None, "grayscale": None, "blur": None, "cutout": None}
-            augmentation["unlabeled"] = augmentation["unlabeled"].model_copy(update=off)
-        start = self.train_teacher() if training.start == "teacher" else None
-        return self.train("student", slug, 1, training, augmentation, labels, online=online, start=start)
-
-    def train(
-        self,
-        role: str,
-        slug: str,
-        checkpoints: int,
-        training: Training,
-        augmentation: Mapping[str, Augmentation],
-        labels: list[str],
-        more: Sequence[str] = (),
-        online: str | None = None,
-        start: str | None = None,
-    ) -> str:
-        """Training of a teacher or a student; without a val set there is no `best`. `more` are further subsets.
-
-        `online` is the method whose step it takes; None means a step on masks alone. `start` is the folder of the
-        teacher whose weights it begins with.
-        """
-        validates = "val" in self.fingerprints and training.validate_every > 0
-        unlabeled = ["unlabeled"] if labels or online else []
-        subsets = ["labeled", *(["val"] if validates else []), *unlabeled, *more]
-        settings = {
-            "role": role,
-            "seed": self.seed,
-            "checkpoints": checkpoints,
-            "classes": self.classes,
-            "encoding": self.encoding,
-            "network": self.config.network.model_dump() | {"weights": self.weights["identity"]},
-            # What it starts from is an input, and the method has an entry of its own.
-            "training": training.model_dump(exclude={"online", "start"}) | ({} if validates else {"validate_every": 0}),
-            "augmentation": {kind: value.model_dump() for kind, value in augmentation.items()},
-            "prediction": self.prediction() if validates else None,
-            **({"method": {online: self.own_settings(online)}} if online else {}),
-        }
-        outputs = disk.training_outputs(checkpoints, validates)
-        files = {"weights": self.weights["path"]} if self.weights["path"] and not start else {}
-        network = f"{self.config.network.architecture}-{self.config.network.backbone}"
-        counted = [f"k{checkpoints}"] if role == "teacher" else []
-        variant = "-".join([*counted, "val" if validates else "noval", network])
-        inputs: dict[str, str | list[str]] = {"labels": [f"{store}/{disk.MASKS}" for store in labels]} if labels else {}
-        if start:
-            inputs["start"] = f"{start}/{disk.checkpoint(self.config.labeling.teacher)}"
-        components = (*self.network, *([modules(METHODS)[online]] if online else []))
-        return self.add("train", slug, settings, subsets, inputs, variant, files, components, outputs)
-
-    def own_settings(self, name: str) -> dict[str, Any]:
-        """The settings of the method of that name that are its own."""
-        section = getattr(self.config.methods, method(name).target, None)
-        return section.model_dump() if section else {}
-
-    def all_checkpoint_masks(self, teacher: str, run: Parts) -> list[str]:
-        """`checkpoint_masks` of all K checkpoints, which are added to `run`."""
-        masks = [self.checkpoint_masks(teacher, k) for k in range(1, self.config.selection.checkpoints + 1)]
-        run |= {f"masks{k}": Part(store, "masks") for k, store in enumerate(masks, 1)}
-        return masks
-
-    def checkpoint_masks(self, teacher: str, k: int) -> str:
-        """Masks of all unlabeled images by checkpoint k of the teacher; the last checkpoint is `last`."""
-        which = "last" if k == self.config.selection.checkpoints else k
-        settings = {"tta": None, "prediction": self.prediction()}
-        inputs: dict[str, str | list[str]] = {"checkpoint": f"{teacher}/{disk.checkpoint(which)}"}
-        role = f"masks-checkpoint{k}"
-        return self.add("predict", role, settings, ["unlabeled"], inputs, components=self.network)
-
-    def label(
-        self,
-        labeler: Literal["teacher", "student"],
-        network: str,
-        slug: str,
-        images: str | None = None,
-        confidence: bool = False,
-    ) -> str:
-        """Pseudo-labels by a network, with test-time augmentation, of the listed unlabeled images or of all.
-
-        With `confidence` that of each pixel is written, too.
-        """
-        tta = {"scales": self.config.labeling.scales, "flip": self.config.labeling.flip}
-        settings = {"tta": tta, "prediction": self.prediction()} | ({"confidence": True} if confidence else {})
-        inputs: dict[str, str | list[str]] = {
-            "checkpoint": f"{network}/{disk.checkpoint(getattr(self.config.labeling, labeler))}"
-        }
-        if images:
-            inputs["images"] = images
-        role = f"labels-{slug}"
-        return self.add("predict", role, settings, ["unlabeled"], inputs, components=self.network, labeler=labeler)
-
-    def score(self, masks: Sequence[str]) -> str:
-        """Stability of the K masks of each unlabeled image."""
-        settings = {"definition": self.config.selection.score}
-        inputs: dict[str, str | list[str]] = {"masks": [f"{store}/{disk.MASKS}" for store in masks]}
-        return self.add("score", "", settings, [], inputs, f"k{len(masks)}")
-
-    def select_stable(self, teacher: str, run: Parts) -> str:
-        """The reliable images are the most stable ones; the masks and the score are added to `run`."""
-        masks = self.all_checkpoint_masks(teacher, run)
-        score = self.score(masks)
-        run["score"] = Part(score, "score")
-        settings = {"by": "score", "share": self.config.selection.share}
-        select = self.select("stable", settings, [], {"scores": f"{score}/{disk.SCORES}"})
-        last = f"masks{len(masks)}"
-        run |= self.quality(last, run[last], "stability", select)
-        return select
-
-    def select_pixels(self, teacher: str, run: Parts) -> str:
-        """The teacher's labels of all images, their reliable pixels alone; masks that decide are added to `run`."""
-        selection = self.config.selection
-        if selection.pixels == "agreement":
-            labels = self.label("teacher", teacher, "teacher")
-            run["labels"] = Part(labels, "labels", "before the selection of pixels")
-            stores = [f"{store}/{disk.MASKS}" for store in self.all_checkpoint_masks(teacher, run)]
-            inputs: dict[str, str | list[str]] = {"labels": f"{labels}/{disk.MASKS}", "masks": stores}
-            return self.add("pixels", "agreement", {"by": "agreement"}, [], inputs)
-        labels = self.label("teacher", teacher, "teacher-confidence", confidence=True)
-        run["labels"] = Part(labels, "labels", "before the selection of pixels")
-        settings = {"by": "confidence", "confidence": selection.confidence}
-        return self.add(
-            "pixels", "confidence", settings, [], {"labels": f"{labels}/{disk.MASKS}"}, f"{selection.confidence:g}"
-        )
-
-    def select_random(self) -> str:
-        """The control: the images of phase 1 are drawn at random."""
-        settings = {"by": "random", "share": self.config.selection.share, "seed": self.seed}
-        return self.select("random", settings, ["unlabeled"], {})
-
-    def select(
-        self, slug: str, settings: Mapping[str, Any], subsets: Sequence[str], inputs: Mapping[str, str | list[str]]
-    ) -> str:
-        """Reliable and unreliable list."""
-        return self.add("select", slug, settings, subsets, inputs, f"{self.config.selection.share:g}")
-
-    def evaluations(self, name: str, network: Part, slug: str) -> Parts:
-        """Evaluation on val and on test, where there is one, of the network that has this name in the run."""
-        settings = {"encoding": self.encoding, "prediction": self.prediction()}
-        inputs: dict[str, str | list[str]] = {"checkpoint": self.evaluated(network.folder)}
-        return {
-            f"{name}-{subset}": Part(
-                self.add("evaluate", f"{slug}-{subset}", settings, [subset], inputs, components=self.network),
-                "evaluation",
-                phase=network.phase,
-                of=name,
-                subset=subset,
-            )
-            for subset in ("val", "test")
-            if subset in self.fingerprints
-        }
-
-    def quality(self, name: str, masks: Part, slug: str = "", select: str | None = None) -> Parts:
-        """Quality of masks of unlabeled images, for those that happen to have a true mask; reported, never used.
-
-        `name` is that of the masks in the run, `slug` what their evaluation is called, if not so.
-        """
-        if "truth" not in self.fingerprints:
-            return {}
-        settings = {"encoding": self.encoding}
-        inputs: dict[str, str | list[str]] = {"masks": [f"{masks.folder}/{disk.MASKS}"]}
-        if select:
-            inputs["reliable"] = f"{select}/{disk.RELIABLE}"
-        told = f"{slug or name}-truth"
-        folder = self.add("evaluate", told, settings, ["truth"], inputs)
-        return {told: Part(folder, "evaluation", phase=masks.phase, of=name, subset="truth")}
-
-    def pictures(self, run: RunRecord) -> tuple[Recipe, dict[str, str | list[str]]]:
-        """What the report needs to draw masks of a run: settings, and artifacts by name.
-
-        `checkpoint` is the one of the last network that is evaluated, `masks` those of the K checkpoints, `labels` the
-        pseudo-labels.
-        """
-        settings = {
-            "classes": self.classes,
-            "palette": self.palette,
-            "encoding": self.encoding,
-            "prediction": self.prediction(),
-        }
-        artifacts: dict[str, str | list[str]] = {"checkpoint": self.evaluated(networks(run)[result(run)])}
-        artifacts["masks"] = [f"{folder}/{disk.MASKS}" for folder in of_kind(run, "masks").values()]
-        artifacts["labels"] = [f"{folder}/{disk.MASKS}" for folder in of_kind(run, "labels").values()]
-        return settings, artifacts
-
-    def prediction(self) -> dict[str, Any]:
-        """How a network is applied to an image; without tiles there is no overlap."""
-        settings = self.config.prediction.model_dump()
-        return settings if settings["tile"] else settings | {"overlap": None}
-
-    def add(
-        self,
-        kind: str,
-        role: str,
-        settings: Mapping[str, Any],
-        subsets: Sequence[str],
-        inputs: Mapping[str, str | list[str]],
-        variant: str = "",
-        files: Mapping[str, str] | None = None,
-        components: tuple[str, ...] = (),
-        outputs: Mapping[str, str] | None = None,
-        labeler: str = "",
-    ) -> str:
-        """Make a stage known; returns its folder, whose name has the `role`, a `variant` of it and the seed.
-
-        `outputs` are those of a training, which tell trainings apart.
-        """
-        data = {subset: self.fingerprints[subset] for subset in subsets}
-        manifests = {subset: self.manifests[subset] for subset in subsets}
-        name = "-".join(part for part in (role, variant, f"seed{self.seed}") if part)
-        writes = tuple((outputs or disk.outputs(kind)).values())
-        components = (*components, *dict.fromkeys(reader for subset in subsets for reader in self.readers[subset]))
-        told: dict[str, Any] = {"role": role, "seed": self.seed, "labeler": labeler}
-        code = self.code_of(kind, components)
-        stage = Stage(kind, name, settings, data, inputs, writes, code, files or {}, manifests, components, **told)
-        return self.stages.setdefault(stage.folder, stage).folder

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from stpp.errors import StppError
-from stpp.methods import online_of
+from stpp.methods import step_of
 from stpp.runtime.job import Job, Runtime
 from stpp.runtime.lease import lease
 from stpp.runtime.progress import SIGNALS, answered
@@ -36,8 +36,8 @@ def trained_by_team(job: Job, runtime: Runtime, arguments: Sequence[str]) -> int
     if runtime.gpus < 2:
         return None
     batch = job.settings["training"]["batch_size"]
-    online = online_of(job.settings)
-    if (most := batch // (online[0].least_batch if online else 1)) < runtime.gpus:
+    step = step_of(job.settings)
+    if (most := batch // (step[0].least_batch if step else 1)) < runtime.gpus:
         raise StppError(
             f"a batch of {batch} images cannot be spread over {runtime.gpus} processes; raise "
             f"training.{job.settings['role']}.batch_size, or lower runtime.train.gpu to {most} or less"

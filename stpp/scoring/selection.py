@@ -1,7 +1,7 @@
 """Which pseudo-labeled images are used first: the most stable ones (ST++) or, as a control, a random draw.
 
-Both functions split a list of image ids into a reliable and an unreliable part, of floor(N * share) ids and the rest,
-each in the order of the list.
+`select_reliable` and `select_random` split a list of image ids into a reliable and an unreliable part, of
+floor(N * share) ids and the rest, each in the order of the list.
 """
 
 from collections.abc import Sequence
@@ -33,6 +33,25 @@ def select_random(ids: Sequence[str], share: float, seed: int) -> tuple[list[str
     """
     count = _count(len(ids), share)
     return _split(ids, np.random.default_rng(seed).permutation(len(ids))[:count])
+
+
+CONFIDENCES = 256
+"""The steps in which confidence is kept, n / 255."""
+
+
+def class_steps(counts: NDArray[np.int64], share: float) -> NDArray[np.int64]:
+    """For each class the least confidence, in steps of 1/255, of the `share` of its pixels that counts as reliable.
+
+    `counts[c, n]` is how many pixels of class c have the confidence n / 255; the result is int64 (C,). Of a class's N
+    pixels, the one at place floor(N share) from the surest, from 0, is the last that counts, and all that are as sure
+    (DMT: its class-balanced threshold, over all pixels instead of every 16th one). All count where N share < 1, and
+    for a share of 1.
+    """
+    totals = counts.sum(axis=1)
+    wanted = np.array([reliable_count(int(total), share) for total in totals])
+    surest_first = counts[:, ::-1].cumsum(axis=1)  # at place i: pixels with a confidence of at least 255 - i
+    steps = CONFIDENCES - 1 - (surest_first <= wanted[:, None]).sum(axis=1)
+    return np.where((wanted < 1) | (wanted >= totals), 0, steps)
 
 
 def _count(total: int, share: float) -> int:

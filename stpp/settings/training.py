@@ -33,6 +33,18 @@ class Network(NetworkDescription):
 # --- optimisation -----------------------------------------------------------------------------------------------------
 
 
+class Ohem(Section):
+    """Online hard example mining: of the pixels with labels, the hard ones count."""
+
+    threshold: Probability = setting(0.7, "Hard is a pixel whose true class has at most this probability.")
+    kept: int = setting(
+        50_000,
+        "At least so many pixels of a batch count, for each of its images with labels; all, where there are fewer.",
+        "pixels",
+        ge=1,
+    )
+
+
 class Training(Section):
     """How a network is trained; the defaults are the paper's for Pascal VOC."""
 
@@ -55,10 +67,16 @@ class Training(Section):
     )
     validate_every: int = setting(1, "Measure val mIoU after so many epochs, and after the last; 0: never.", ge=0)
     precision: Precision = setting("fp32", "Arithmetic of the network; bf16 is faster where the hardware has it.")
+    ohem: Ohem | None = setting(None, "Only hard pixels count in the loss of images with labels; none: all of them.")
     online: str | None = setting(
         None,
         "The method with unlabeled images in every step by which this role is trained, half of each batch being what "
         "it learns from otherwise; its settings are in `methods`. None: a step on images with labels alone.",
+    )
+    unlabeled_from: Probability = setting(
+        0.0,
+        "Share of a training with unlabeled images in every step after which their losses count; until then it learns "
+        "from labels alone, while moving averages follow.",
     )
     start: Literal["scratch", "teacher"] = setting(
         "scratch",
@@ -129,6 +147,13 @@ class Blur(Section):
         return self
 
 
+class Operations(Section):
+    """Random operations of AugSeg: identity, autocontrast, equalize, blur, contrast, brightness, colour, sharpness,
+    posterize, solarize, hue; each with a random strength."""
+
+    most: int = setting(3, "1 to so many of them, drawn with replacement.", ge=1, le=11)
+
+
 class CutOut(Section):
     """A random box is overwritten and left out of the loss."""
 
@@ -153,6 +178,7 @@ class Augmentation(Section):
 
     scale: list[float] | None = _range(0.05, 20, [0.5, 2.0], "Random rescale, of `base_size`.")
     flip: Probability = setting(0.5, "Probability of a horizontal flip.")
+    operations: Operations | None = setting(None, "Strong: random operations, before all others.")
     jitter: Jitter | None = setting(None, "Strong: colour jitter.")
     grayscale: Grayscale | None = setting(None, "Strong: grayscale.")
     blur: Blur | None = setting(None, "Strong: Gaussian blur.")

@@ -1,7 +1,7 @@
-"""The stage that keeps the reliable pixels of pseudo-labels: the control to the selection of images.
+"""The stage that keeps the reliable pixels of pseudo-labels: the control to the selection of images, and DMT's.
 
 The pseudo-labels of all images are kept, but for the pixels that are not reliable, which become 255. Reliable is a
-pixel on which all K checkpoints agree, or one of high confidence.
+pixel on which all K checkpoints agree, one of high confidence, or one of the most confident ones of its class.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +14,7 @@ from stpp import disk
 from stpp.errors import StppError
 from stpp.labels import IGNORE
 from stpp.runtime.job import Job, Runtime
+from stpp.scoring.selection import CONFIDENCES, class_steps
 from stpp.store.alike import check_alike, masks_of
 from stpp.store.masks import MaskStore, MaskWriter
 
@@ -24,12 +25,15 @@ Reliable = Callable[[str], NDArray[np.bool_]]
 def run(job: Job, runtime: Runtime) -> None:
     """Write the pseudo-labels with 255 for all pixels but the reliable ones, as `masks.h5`."""
     labels = MaskStore(job.input("labels"))
-    if job.settings["by"] == "agreement":
-        reliable = agreeing([MaskStore(path) for path in job.inputs("masks")])
-    else:
-        reliable = confident(labels, job.settings["confidence"])
+    match job.settings["by"]:
+        case "agreement":
+            reliable = agreeing([MaskStore(path) for path in job.inputs("masks")])
+        case "confidence":
+            reliable = confident(labels, job.settings["confidence"])
+        case _:
+            reliable = surest(labels, job.settings["share"])
     with job.writing(disk.MASKS) as path:
-        kept = keep_reliable(labels, reliable, job.recipe["identity"], path)
+        kept = keep_reliable(labels, reliable, job.recipe["identity"], path, job.settings.get("keep_confidence", False))
     left = MaskStore(job.folder / disk.MASKS).class_pixels
     if lost := [name for name, before, after in zip(labels.classes, labels.class_pixels, left) if before > after == 0]:
         job.warn(f"{job.folder.name}: no pixel of the class {', '.join(lost)} is reliable")
@@ -63,13 +67,35 @@ def confident(store: MaskStore, least: float) -> Reliable:
     return lambda image: store.confidence(image) > threshold
 
 
-def keep_reliable(labels: MaskStore, reliable: Reliable, producer: str, out: Path) -> int:
+def surest(store: MaskStore, share: float) -> Reliable:
+    """Reliable are, of each class, the `share` (0..1) of all its pixels that is the most confident, by `class_steps`.
+
+    Reads the store once. StppError where it was written without confidence.
+    """
+    counts = np.zeros((IGNORE + 1, CONFIDENCES), np.int64)
+    for image, mask in store:
+        where = mask.astype(np.int64) * CONFIDENCES + steps_of(store, image)
+        counts += np.bincount(where.reshape(-1), minlength=counts.size).reshape(counts.shape)
+    least = class_steps(counts, share)
+    return lambda image: steps_of(store, image) >= least[store[image]]
+
+
+def steps_of(store: MaskStore, image: str) -> NDArray[np.int64]:
+    """The confidence of an image's pixels in whole steps of 1/255, int64 (H, W) in 0..255."""
+    return np.rint(255 * store.confidence(image)).astype(np.int64)
+
+
+def keep_reliable(
+    labels: MaskStore, reliable: Reliable, producer: str, out: Path, keep_confidence: bool = False
+) -> int:
     """Write a store of `labels` in which all pixels but the reliable ones are 255; returns how many were kept.
 
-    One mask is in memory at a time. StppError if no pixel is reliable, or if a mask differs in size from what is said
-    of its pixels.
+    One mask is in memory at a time. With `keep_confidence`, the new store has that of the old one. StppError if no
+    pixel is reliable, or if a mask differs in size from what is said of its pixels.
     """
-    with MaskWriter(out, classes=labels.classes, palette=labels.palette, producer=producer) as writer:
+    with MaskWriter(
+        out, classes=labels.classes, palette=labels.palette, producer=producer, confidence=keep_confidence
+    ) as writer:
         kept = 0
         for image, mask in labels:
             chosen = reliable(image)
@@ -80,7 +106,8 @@ def keep_reliable(labels: MaskStore, reliable: Reliable, producer: str, out: Pat
                 )
             chosen &= mask != IGNORE
             kept += int(chosen.sum())
-            writer.add(image, np.where(chosen, mask, IGNORE).astype(np.uint8))
+            confidence = labels.confidence(image) if keep_confidence else None
+            writer.add(image, np.where(chosen, mask, IGNORE).astype(np.uint8), confidence)
         if not kept:
             raise StppError(
                 f"No pixel of {labels.path} is reliable, so there is nothing to train the first phase on: lower "

@@ -21,13 +21,13 @@ from stpp.engine.batch import Batch, Moment, on_device
 from stpp.engine.distributed import Team, team_of
 from stpp.engine.history import end_epoch, latest, write_history
 from stpp.engine.loading import Loading, begin_loading
-from stpp.engine.losses import cross_entropy
+from stpp.engine.losses import supervised_loss
 from stpp.engine.networks import Net, networks_of, trained
 from stpp.engine.optimisation import make_optimizer, set_learning_rate
 from stpp.engine.resume import Saver, TrainingState
 from stpp.engine.validation import evaluate_network
 from stpp.errors import StppError
-from stpp.methods import Online, Views, online_of
+from stpp.methods import Step, Views, step_of
 from stpp.models.network import SegmentationNetwork
 from stpp.runtime.events import Events
 from stpp.runtime.faults import explained, training_advice
@@ -62,12 +62,12 @@ def train(job: Job, runtime: Runtime, team: Team) -> None:
     """This process's part of the training: all of it, where it is alone."""
     settings, training = job.settings, job.settings["training"]
     role, epochs = settings["role"], training["epochs"]
-    online, own = online_of(settings) or (SELF_TRAINING, None)
-    views = online.views(own)
-    dataset, batches = training_data(job, views, runtime.cache * 10**6 // team.size, online.batch_multiple(team.size))
+    method, own = step_of(settings) or (SELF_TRAINING, None)
+    views, loss_on_labels = method.views(own), supervised_loss(training)
+    dataset, batches = training_data(job, method, views, runtime.cache * 10**6 // team.size, team.size)
     per_epoch, total = batches.batches_per_epoch, len(batches)
     validation = job.rows("val") if training["validate_every"] else []
-    share = in_pairs(team.share) if online.mixes else team.share
+    share = in_pairs(team.share) if method.mixes else team.share
 
     def rng(stream: str, epoch: int, index: int, part: str) -> np.random.Generator:
         return sample_rng(settings["seed"], f"{role}-{stream}", epoch, index, part)
@@ -75,7 +75,7 @@ def train(job: Job, runtime: Runtime, team: Team) -> None:
     weights = job.recipe["files"].get("weights")
     start = job.input("start") if "start" in job.recipe["inputs"] else None
     nets = networks_of(
-        online.networks,
+        method.networks,
         settings,
         weights,
         start,
@@ -83,7 +83,7 @@ def train(job: Job, runtime: Runtime, team: Team) -> None:
         lambda part: int(sample_rng(settings["seed"], role, 0, 0, part).integers(2**63)),
         compile=runtime.compile,
     )
-    result = nets[online.result].module
+    result = nets[method.result].module
     modules = {name: net.module for name, net in nets.items()}
     state = TrainingState(modules, result, make_optimizer(trained(nets), training), torch.zeros((), device=team.device))
     save_at = {epochs * k // settings["checkpoints"]: disk.checkpoint(k) for k in range(1, settings["checkpoints"])}
@@ -112,14 +112,16 @@ def train(job: Job, runtime: Runtime, team: Team) -> None:
             module.train()
         checked: list[Tensor] = []
         for loaded in progress_bar(loading.batches(loader), role, batches, state, team, progress):
-            moment = Moment(state.iteration, per_epoch, total, team)
+            moment = Moment(state.iteration, per_epoch, total, team, loss_on_labels)
             set_learning_rate(state.optimizer, training, state.iteration, total)
-            losses = online.step(on_device(loaded, views, team.device, result.normalisation, rng), nets, own, moment)
+            losses = method.step(on_device(loaded, views, team.device, result.normalisation, rng), nets, own, moment)
+            if state.iteration < training["unlabeled_from"] * total:
+                losses = {name: loss if name == "supervised" else 0 * loss for name, loss in losses.items()}
             loss = reduce(add, losses.values())
             state.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             state.optimizer.step()
-            online.after_step(nets, own, moment)
+            method.after_step(nets, own, moment)
             state.add(losses, loss, moment.notes)
             checked.append(loss.detach())
 
@@ -163,21 +165,23 @@ def train(job: Job, runtime: Runtime, team: Team) -> None:
 
 def supervised(batch: Batch, nets: Mapping[str, Net], settings: None, at: Moment) -> dict[str, Tensor]:
     """The step of teachers and students: one cross-entropy over labeled and pseudo-labeled images."""
-    return {"supervised": cross_entropy(nets["student"](batch.images), batch.masks, at.team)}
+    return {"supervised": at.supervised(nets["student"](batch.images), batch.masks)}
 
 
-SELF_TRAINING = Online(supervised, views=lambda settings: ())
+SELF_TRAINING = Step(supervised)
 
 
-def training_data(job: Job, views: Views, cache: int, multiple: int = 1) -> tuple[Streams, StreamBatches]:
+def training_data(
+    job: Job, method: Step, views: Views, cache: int, processes: int = 1
+) -> tuple[Streams, StreamBatches]:
     """The augmented images of a training, up to `cache` bytes of them kept decoded, and its batches.
 
     With `views` of unlabeled images, these are a stream of their own, and half of each batch. Raises StppError for a
-    batch that is no `multiple`, and for an epoch without a batch.
+    batch that the method cannot spread over so many processes, and for an epoch without a batch.
     """
     settings, training = job.settings, job.settings["training"]
     role, seed, size = settings["role"], settings["seed"], training["batch_size"]
-    if size % multiple:
+    if size % (multiple := method.batch_multiple(processes)):
         raise StppError(
             f"a method that mixes images needs pairs of labeled and of unlabeled ones in each process; set "
             f"training.{role}.batch_size, now {size}, to a multiple of {multiple}"
@@ -185,6 +189,7 @@ def training_data(job: Job, views: Views, cache: int, multiple: int = 1) -> tupl
 
     def stream(samples: Sequence[Sample], name: str, share: float, views: Views = ("strong",)) -> TrainingSet:
         how = {"crop": training["crop"], "base_size": training["base_size"], "seed": seed, "cache": int(share * cache)}
+        how["confident"] = method.confident
         return TrainingSet(samples, settings["encoding"], settings["augmentation"], role=name, views=views, **how)
 
     stores = job.inputs("labels")

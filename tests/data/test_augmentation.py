@@ -13,13 +13,24 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from PIL import Image, ImageFilter
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from torchvision.transforms import ColorJitter
 from torchvision.transforms import functional as reference
 
 from stpp.data import strong
 from stpp.data.augmentation import augment, crop_box, flip, nearest, rescale_size, rescaled_crop, sample_rng
-from stpp.data.strong import adjust, colour_jitter, cutout, cutout_box, draw_jitter, gaussian_blur, to_grayscale
+from stpp.data.strong import (
+    OPERATIONS,
+    adjust,
+    colour_jitter,
+    cutout,
+    cutout_box,
+    draw_jitter,
+    gaussian_blur,
+    operation,
+    random_operations,
+    to_grayscale,
+)
 from stpp.errors import StppError
 
 JITTER = {"brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0.25}
@@ -309,6 +320,51 @@ def test_grayscale_equals_torchvision():
     gray = to_grayscale(image, np.random.default_rng(0), p=1.0)
     assert gray.mode == "L"
     assert gray.convert("RGB").tobytes() == reference.to_grayscale(image, 3).tobytes()
+
+
+def test_operations_are_those_of_augseg():
+    image = Image.fromarray(noise(17, 23))
+    kept = {name: np.asarray(operation(image, name, 0.6, False)).astype(int) for name in OPERATIONS}
+    given = np.asarray(image).astype(int)
+    assert np.array_equal(kept["identity"], given)
+    assert np.array_equal(kept["posterize"], given // 8 * 8), "5 bits of 8"
+    assert np.array_equal(kept["solarize"], np.where(given < 256 - 153, given, 255 - given))
+    for name, enhance in (
+        ("contrast", "Contrast"),
+        ("brightness", "Brightness"),
+        ("colour", "Color"),
+        ("sharpness", "Sharpness"),
+    ):
+        expected = np.asarray(getattr(ImageEnhance, enhance)(image).enhance(0.95 - 0.9 * 0.6))
+        assert np.array_equal(kept[name], expected) and not np.array_equal(kept[name], given)
+    for name in ("autocontrast", "equalize"):
+        assert np.array_equal(kept[name], np.asarray(getattr(ImageOps, name)(image)))
+    assert np.array_equal(kept["blur"], np.asarray(image.filter(ImageFilter.GaussianBlur(1.24))))
+    for negative in (False, True):
+        turned = np.asarray(image.convert("HSV")).copy()
+        turned[..., 0] += np.uint8((-76 if negative else 76) % 256)
+        expected = np.asarray(Image.fromarray(turned, "HSV").convert("RGB"))
+        assert np.array_equal(np.asarray(operation(image, "hue", 0.6, negative)), expected)
+
+
+def test_one_to_so_many_operations_are_drawn_uniformly_with_replacement(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(strong, "operation", lambda image, name, strength, negative: drawn[-1].append(name) or image)
+    for rng in streams("operations", 3000):
+        drawn.append([])
+        random_operations(Image.new("RGB", (4, 4)), rng, most=3)
+    lengths, names = Counter(map(len, drawn)), Counter(itertools.chain(*drawn))
+    assert set(lengths) == {1, 2, 3} and max(lengths.values()) < 1100
+    assert set(names) == set(OPERATIONS) and max(names.values()) < 1.2 * min(names.values())
+    assert any(len(set(each)) < len(each) for each in drawn)
+
+
+def test_operations_come_first_and_have_draws_of_their_own():
+    image, mask = noise(40, 40), classes(40, 40)
+    plain, _ = run(image, mask, {"operations": {"most": 3}}, crop=40, base_size=40)
+    assert not np.array_equal(plain, image)
+    both, _ = run(image, mask, {"operations": {"most": 3}, "grayscale": {"p": 1.0}}, crop=40, base_size=40)
+    assert np.array_equal(both, np.asarray(Image.fromarray(plain).convert("L").convert("RGB")))
 
 
 def test_sigma_of_the_blur_is_uniform(monkeypatch):

@@ -15,7 +15,7 @@ from stpp.commands.workflow import prepare
 from stpp.engine.distributed import Team
 from stpp.engine.networks import networks_of
 from stpp.errors import StppError
-from stpp.methods import methods, online_of
+from stpp.methods import methods, step_of
 from stpp.runtime.job import Job
 from stpp.settings.configfile import read
 
@@ -58,7 +58,7 @@ def beginning(place: Path, experiment: str, name: str) -> dict[str, dict[str, to
     """The weights with which a training begins, by the names of its networks."""
     with contextlib.chdir(place):
         job = Job(part(place, experiment, name).resolve(), "train")
-        online = online_of(job.settings)
+        online = step_of(job.settings)
         assert online is not None
         nets = networks_of(
             online[0].networks,

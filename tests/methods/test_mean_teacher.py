@@ -45,6 +45,16 @@ def test_the_weight_grows_over_its_epochs() -> None:
     assert weights == pytest.approx([math.exp(-5), math.exp(-1.25), 1, 1], rel=1e-5)
 
 
+def test_the_consistency_may_be_a_cross_entropy_with_sharpened_targets() -> None:
+    def expected(power: float) -> float:
+        targets = [[p**power / sum(q**power for q in pixel) for p in pixel] for pixel in TEACHER]
+        return sum(-t * math.log(s) for ts, ss in zip(targets, STUDENT) for t, s in zip(ts, ss)) / 4
+
+    for temperature in (1.0, 0.5):
+        settings = Settings(loss="cross_entropy", weight=1.0, temperature=temperature)
+        assert float(losses(settings)[0]["consistency"]) == pytest.approx(expected(1 / temperature), abs=1e-6)
+
+
 def test_the_teacher_is_first_the_mean_of_all_students_and_then_a_moving_average() -> None:
     assert [average_decay(t, 0.99) for t in range(4)] == pytest.approx([0, 1 / 2, 2 / 3, 3 / 4])
     assert average_decay(10_000, 0.99) == 0.99

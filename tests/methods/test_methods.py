@@ -101,10 +101,10 @@ def test_confidence_is_the_mean_probability_over_scales_and_flips(computed: Path
 
 def test_phase_two_of_pixels_keeps_the_teachers_reliable_ones(computed: Path) -> None:
     from stpp.runtime.job import Job, Runtime
-    from stpp.stages.train import training_data
+    from stpp.stages.train import SELF_TRAINING, training_data
 
     stage = Job((computed / "pixel/seed0/student").resolve(), "train")
-    streams, _ = training_data(stage, (), Runtime().cache)
+    streams, _ = training_data(stage, SELF_TRAINING, (), Runtime().cache)
     (dataset,) = streams.sets
     reliable, student = store(computed, "pixel", "labels1"), store(computed, "pixel", "labels2")
     pseudo = [sample for sample in dataset.samples if sample.stores]
@@ -132,10 +132,10 @@ def test_the_students_labels_replace_the_teachers_for_all_images(computed: Path)
 def test_full_supervision_trains_on_every_true_mask_once_an_epoch(computed: Path) -> None:
     from stpp.data.images import read_mask
     from stpp.runtime.job import Job
-    from stpp.stages.train import training_data
+    from stpp.stages.train import SELF_TRAINING, training_data
 
     stage = Job((computed / "supervised/seed0/supervised").resolve(), "train")
-    streams, _ = training_data(stage, (), 0)
+    streams, _ = training_data(stage, SELF_TRAINING, (), 0)
     (dataset,) = streams.sets
     counts = fabricate.COUNTS
     assert [sample.row.id.split("/")[1] for sample in dataset.samples] == [

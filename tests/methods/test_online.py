@@ -5,6 +5,7 @@ import itertools
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,49 @@ def test_a_training_stopped_anywhere_ends_in_the_same_bytes(
     assert train(folder, stage) == 0
     assert next(steps) == unit + 1
     assert artifacts(folder / stage) == artifacts(before / stage)
+
+
+@pytest.mark.parametrize("name", ["classmix", "cps", "cps_cutmix"])
+def test_without_its_loss_of_unlabeled_images_a_method_is_suponly(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same weights bit for bit, where labeled images pass through the network alone, which is the result.
+
+    The statistics of batch norm are not: those have seen unlabeled images.
+    """
+    (method,) = (method for method in methods() if method.name == name)
+    online, settings = method.online, method.settings
+    assert online is not None and settings is not None
+
+    def suponly(batch: Any, nets: Any, settings: Any, at: Any) -> Any:
+        return {"supervised": sum(at.supervised(net(batch.images), batch.masks) for net in nets.values())}
+
+    def weights(folder: Path) -> dict[str, torch.Tensor]:
+        folder = fabricate.planned(
+            folder,
+            experiments={"e": {"method": name, "methods": {method.target: {"weight": 0.0}}}},
+            network=fabricate.TINY["network"] | {"dropout": 0.0},
+        )
+        stage = fabricate.only(folder, "train/*")
+        assert train(folder, stage) == 0
+        state = torch.load(folder / stage / "last.pt", weights_only=True)["state_dict"]
+        return {key: value for key, value in state.items() if "running" not in key and "num_batches" not in key}
+
+    found = weights(tmp_path / "without")
+    step = replace(online, step=suponly, after_step=lambda nets, settings, at: None)
+    monkeypatch.setattr("stpp.stages.train.step_of", lambda _: (step, settings()))
+    expected = weights(tmp_path / "suponly")
+    assert found.keys() == expected.keys() and all(torch.equal(value, expected[key]) for key, value in found.items())
+
+
+def test_losses_of_unlabeled_images_can_begin_later(tmp_path: Path) -> None:
+    student = fabricate.TINY["training"]["student"] | {"unlabeled_from": 0.5}
+    changes = {"training": fabricate.TINY["training"] | {"student": student}}
+    folder, stage = planned(tmp_path, "classmix", **changes)
+    assert train(folder, stage) == 0
+    history = pd.read_csv(folder / stage / "metrics.csv")
+    assert history["loss_consistency"].iloc[0] == 0 < history["loss_consistency"].iloc[1]
+    assert history["loss"].iloc[0] == history["loss_supervised"].iloc[0]
 
 
 def test_loader_processes_change_nothing(tmp_path: Path) -> None:

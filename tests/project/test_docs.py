@@ -72,5 +72,5 @@ def test_each_file_that_contributors_are_shown_is_there() -> None:
     named = set(re.findall(r"`([\w/]+(?:/|\.(?:py|smk|lock|json)))`", (ROOT / "CONTRIBUTING.md").read_text()))
     # In a list, a folder stands before the first file only.
     folders = [ROOT, ROOT / "stpp", ROOT / "tests", *(ROOT / "stpp").glob("*/"), *(ROOT / "tests").glob("*/")]
-    assert {"stpp/plan/", "plan/methodgraph.py"} <= named
+    assert {"stpp/plan/", "plan/stagegraph.py"} <= named
     assert not [name for name in sorted(named) if not any((folder / name).exists() for folder in folders)]

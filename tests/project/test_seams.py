@@ -30,7 +30,7 @@ plan = fabricate.plan_of(raw, code=code_identity)
 print(json.dumps({f"{run.experiment} {name}": part.folder for run in plan.runs for name, part in run.stages.items()}))
 """
 DRIFT = """
-from stpp.methods import Method, Online
+from stpp.methods import Method, Step
 from stpp.settings import Section, setting
 
 NAMES = ("drift",)
@@ -46,7 +46,7 @@ def step(batch, nets, settings, at):
     return {"supervised": cross_entropy(nets["student"](batch.images), batch.masks, at.team)}
 
 METHOD = Method(
-    "drift", "a method of this test", plan, settings=Settings, online=Online(step, lambda settings: ("weak",))
+    "drift", "a method of this test", plan, settings=Settings, online=Step(step, lambda settings: ("weak",))
 )
 """
 """A method whose training sees unlabeled images in every step."""
