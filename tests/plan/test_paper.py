@@ -11,7 +11,7 @@ from identities import folders
 from test_experiments import dry_run, jobs, write_pair
 
 from stpp.plan.counts import labeled_repeat
-from stpp.settings.configfile import read
+from stpp.settings.configfile import read, resolved
 
 PAPER = ROOT / "experiments/paper"
 IMAGES = 32
@@ -58,8 +58,21 @@ def two_phases(count: int) -> dict[str, int]:
 THIRDS = ["1_16", "1_8", "1_4"]
 PASCAL: dict[str, tuple[list[str], dict[str, int]]] = {
     # a teacher for each network and labeled set serves three rows
-    "pascal": (THIRDS, {"teacher": 12, "student": 12, **two_phases(12)}),
-    "pascal-cps": ([f"cps/{part}" for part in THIRDS], {"teacher": 6, "student": 6, **two_phases(6)}),
+    "pascal": (THIRDS, {"teacher": 12, "student": 12, **two_phases(12), "mean_teacher": 3}),
+    "pascal-cps": (
+        [f"cps/{part}" for part in THIRDS],
+        {
+            "teacher": 6,
+            "student": 6,
+            **two_phases(6),
+            "cutmix_seg": 6,
+            "cps": 6,
+            "cps_cutmix": 6,
+            "unimatch": 3,
+            "augseg": 6,
+            "u2pl": 6,
+        },
+    ),
     "pascal-high-quality": (
         [f"high-quality/{count}" for count in (92, 183, 366, 732, 1464)],
         {
@@ -110,7 +123,7 @@ def test_a_table_on_pascal_trains_what_its_rows_do_not_share(name: str, tmp_path
         assert counts["pixels"] == 3 + 1
 
 
-def test_the_table_on_cityscapes_has_one_teacher_a_labeled_set(tmp_path: Path, snakemake: Snakemake) -> None:
+def test_the_table_on_cityscapes_has_a_teacher_a_network_and_labeled_set(tmp_path: Path, snakemake: Snakemake) -> None:
     rng = np.random.default_rng(0)
     root = tmp_path / "cityscapes"
     for split, count in (("train", 760), ("val", 1)):
@@ -124,7 +137,9 @@ def test_the_table_on_cityscapes_has_one_teacher_a_labeled_set(tmp_path: Path, s
                 for path, source in zip((image, mask), first):
                     (root / path).write_bytes((root / source).read_bytes() + f"{i}".encode())
     counts = jobs(dry_run(tmp_path, PAPER / "cityscapes.yaml", root, snakemake))
-    assert trainings(counts) == {"teacher": 3, "student": 3, **two_phases(3)}
+    online = {"cutmix_seg": 3, "classmix": 2, "cps_cutmix": 2, "unimatch": 4, "augseg": 4, "u2pl": 4}
+    assert trainings(counts) == {"teacher": 6, "student": 3, **two_phases(3), **online}
+    assert counts["weights"] == 2
 
 
 def test_camvid_has_a_teacher_a_labeled_set_and_one_that_trains_as_long_as_a_student(
@@ -199,8 +214,11 @@ def test_every_row_of_the_papers_tables_has_its_number() -> None:
         ours = [row for row in PUBLISHED if row["config"] == config.name and row["experiment"]]
         rows = {row["experiment"] for row in ours}
         assert rows <= set(config.experiments)
+        # One number stands in the column of a row of the table.
+        assert len({(row["experiment"], row["role"]) for row in ours}) == len(ours)
         if path.stem != "ablations":
-            assert rows == set(config.experiments)
+            # This one is what another is compared with.
+            assert set(config.experiments) - rows == ({"1_30-r101-suponly"} if path.stem == "cityscapes" else set())
         for row in ours:
             method = config.experiments[row["experiment"]].method
             roles = {"suponly": {"teacher"}, "supervised": {"supervised"}, "pixel": {"phase1", "student"}}
@@ -209,6 +227,17 @@ def test_every_row_of_the_papers_tables_has_its_number() -> None:
                 "cityscapes",
                 "ablations",
             )
+
+
+def test_a_number_stands_beside_its_network() -> None:
+    for path in PAPER.glob("*.yaml"):
+        config = read(path)
+        for row in PUBLISHED:
+            if row["config"] == config.name and row["experiment"]:
+                network = resolved(config, row["experiment"]).network
+                name = f"{network.architecture} {network.backbone}"
+                said = row["network"].lower().replace("+", "plus").replace("resnet-", "resnet").split(",")[0]
+                assert said == name, row
 
 
 def test_every_number_says_what_it_is_and_where_it_stands() -> None:
