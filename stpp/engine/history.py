@@ -6,6 +6,9 @@ from typing import Any
 
 from stpp.engine.resume import TrainingState, copied
 
+OTHERS = 0.005
+"""Share of all classes but the most frequent one, below which labels are nearly all of one class."""
+
 
 def end_epoch(state: TrainingState, epoch: int, per_epoch: int, miou: float | None) -> None:
     """Add a row to the history, and remember the weights if their val mIoU is the highest so far.
@@ -27,6 +30,19 @@ def end_epoch(state: TrainingState, epoch: int, per_epoch: int, miou: float | No
     )
     for total in (state.loss_sum, *state.sums.values()):
         total.zero_()
+
+
+def collapsed(history: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether nearly all labels of unlabeled images were of one class in the last epoch, but not the true ones.
+
+    That is: the share of all other classes was below `OTHERS`, and below a tenth of their share among true labels,
+    which may be small as well. False where a training says nothing of its labels.
+    """
+    last = history[-1]
+    if "largest_class" not in last or "largest_true" not in last:
+        return False
+    given, true = 1 - last["largest_class"], 1 - last["largest_true"]
+    return bool(given < min(OTHERS, true / 10))
 
 
 def latest(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from math import log
 import torch
 from torch import Tensor
 
+from stpp.engine.batch import Batch, Moment
 from stpp.engine.distributed import Team
 from stpp.labels import IGNORE
 
@@ -57,3 +58,27 @@ def percentile(values: Tensor, percent: float, team: Team) -> Tensor:
     below = int(place)
     above = min(below + 1, len(ordered) - 1)
     return ordered[below].lerp(ordered[above], place - below)
+
+
+def note_labels(batch: Batch, labels: Tensor, at: Moment) -> None:
+    """Note how far one class prevails among the labels that a step gives, and among the true ones that it sees.
+
+    `labels`, integers (U, H, W), are those of the weak views, which still are in the places of their images. The notes
+    are the `largest_share` of them, without padding, as `largest_class`, and that of the labeled images' masks as
+    `largest_true`: of as many pixels of the same step, so that the two can be compared.
+    """
+    own = labels.masked_fill(~batch.valid["weak"], IGNORE)
+    at.notes["largest_class"] = largest_share(own, at.team)
+    at.notes["largest_true"] = largest_share(batch.masks, at.team)
+
+
+def largest_share(labels: Tensor, team: Team) -> Tensor:
+    """The share of the most frequent class in the team's `labels`, integers (N, H, W), 255 = ignore.
+
+    A scalar in [0, 1], without gradients; zero where no pixel has a label.
+    """
+    # `bincount` on a GPU would wait for all that was queued; image by image, fewer threads add to one number at a time.
+    flat = labels.flatten(1).long()
+    counts = flat.new_zeros(len(flat), IGNORE + 1).scatter_add_(1, flat, torch.ones_like(flat))
+    known = team.sum(counts.sum(dim=0)[:IGNORE])
+    return known.max() / known.sum().clamp(min=1)

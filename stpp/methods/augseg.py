@@ -31,12 +31,13 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     """Cross-entropy of labeled images, and of mixed strong views with the teacher's sure labels."""
     import torch
 
-    from stpp.engine.labelers import hard_labels, sureness
+    from stpp.engine.labelers import hard_labels, note_labels, sureness
     from stpp.engine.losses import average, pixel_cross_entropy
     from stpp.engine.mixing import beta_box, boxes, mixed, partners, patches
 
     logits = nets["teacher"].evaluated(batch.views["weak"])
     labels, confidence = hard_labels(logits)
+    note_labels(batch, labels, at)
     patch = patches(batch, beta_box(8, 2), "patch", sureness(logits, confidence))
     box = boxes(batch, beta_box(4, 4), "box")
     certain = torch.ones_like(confidence)

@@ -32,13 +32,14 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     """Cross-entropy of labeled images, and of mixed images with the teacher's mixed labels."""
     import torch
 
-    from stpp.engine.labelers import hard_labels
+    from stpp.engine.labelers import hard_labels, note_labels
     from stpp.engine.losses import average, pixel_cross_entropy
     from stpp.engine.mixing import half_of_classes, mixed, partners
 
     with torch.no_grad():
         logits = nets["teacher"](batch.views["weak"])
     labels, confidence = hard_labels(logits)
+    note_labels(batch, labels, at)
     partner = ~half_of_classes(batch, labels, logits.shape[1], "classes")
     seen = batch.views[settings.view]
     images, labels, confidence = (mixed(partner, own, partners(own)) for own in (seen, labels, confidence))

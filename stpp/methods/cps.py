@@ -25,6 +25,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     """Cross-entropy of both networks on labeled images, and of each on the other's labels of all images."""
     import torch
 
+    from stpp.engine.labelers import note_labels
     from stpp.engine.losses import cross_entropy
 
     first, second = nets["first"], nets["second"]
@@ -33,7 +34,9 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     labeled2, unlabeled2 = second(batch.images), second(batch.views["weak"])
     supervised = at.supervised(labeled1, batch.masks) + at.supervised(labeled2, batch.masks)
     all1, all2 = torch.cat([labeled1, unlabeled1]), torch.cat([labeled2, unlabeled2])
-    cross = cross_entropy(all1, all2.argmax(dim=1), at.team) + cross_entropy(all2, all1.argmax(dim=1), at.team)
+    labels1, labels2 = all1.argmax(dim=1), all2.argmax(dim=1)
+    note_labels(batch, labels2[len(batch.images) :], at)  # those that the result learns
+    cross = cross_entropy(all1, labels2, at.team) + cross_entropy(all2, labels1, at.team)
     return {"supervised": supervised, "cross": settings.weight * cross}
 
 

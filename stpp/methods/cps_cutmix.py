@@ -26,17 +26,17 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     """Cross-entropy of both networks on labeled images, and of each on the other's labels of mixed images."""
     import torch
 
+    from stpp.engine.labelers import note_labels
     from stpp.engine.losses import cross_entropy
     from stpp.engine.mixing import boxes, mixed, partners, three_boxes
 
     box = boxes(batch, three_boxes, "boxes")
     weak = batch.views["weak"]
     images = mixed(box, weak, partners(weak))
-    labels = {}
-    for name, net in nets.items():
-        with torch.no_grad():
-            logits = net(weak)
-        labels[name] = mixed(box, logits, partners(logits)).argmax(dim=1)
+    with torch.no_grad():
+        labels = {name: net(weak).argmax(dim=1) for name, net in nets.items()}
+    note_labels(batch, labels["second"], at)  # those that the result learns
+    labels = {name: mixed(box, own, partners(own)) for name, own in labels.items()}
     supervised = [at.supervised(net(batch.images), batch.masks) for net in nets.values()]
     first, second = nets["first"](images), nets["second"](images)
     cross = cross_entropy(first, labels["second"], at.team) + cross_entropy(second, labels["first"], at.team)

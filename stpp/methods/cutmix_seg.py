@@ -31,6 +31,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     """Cross-entropy of labeled images, and the student's distance from the teacher on mixed images."""
     import torch
 
+    from stpp.engine.labelers import note_labels
     from stpp.engine.losses import average
     from stpp.engine.mixing import boxes, half_box, mixed, partners
 
@@ -38,6 +39,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     with torch.no_grad():
         logits = nets["teacher"](batch.views["weak"])
         targets = mixed(box, logits, partners(logits)).softmax(dim=1)
+    note_labels(batch, logits.argmax(dim=1), at)
     images, valid = (mixed(box, own, partners(own)) for own in (batch.views[settings.view], batch.valid[settings.view]))
     # Apart, so that without the consistency the student learns what it would on labeled images alone.
     supervised = at.supervised(nets["student"](batch.images), batch.masks)

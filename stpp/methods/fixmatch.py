@@ -29,14 +29,16 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     """Cross-entropy of labeled images, and of the strong views with the sure labels of the weak ones."""
     import torch
 
-    from stpp.engine.labelers import hard_labels
+    from stpp.engine.labelers import hard_labels, note_labels
     from stpp.engine.losses import average, pixel_cross_entropy
     from stpp.engine.mixing import boxes, fitting_box, mixed, partners
 
     box = boxes(batch, fitting_box, "box", settings.cutmix)
     labeled, weak = nets["student"](torch.cat([batch.images, batch.views["weak"]])).split([len(batch.images), len(box)])
     strong = nets["student"](mixed(box, batch.views["strong"], partners(batch.views["strong"])))
-    labels, confidence, valid = (mixed(box, own, partners(own)) for own in (*hard_labels(weak), batch.valid["strong"]))
+    labels, confidence = hard_labels(weak)
+    note_labels(batch, labels, at)
+    labels, confidence, valid = (mixed(box, own, partners(own)) for own in (labels, confidence, batch.valid["strong"]))
     kept = valid & (confidence >= settings.threshold)
     at.notes["counted"] = average(kept, valid, at.team)
     consistency = average(pixel_cross_entropy(strong, labels) * kept, valid, at.team)

@@ -40,7 +40,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     """Cross-entropy of labeled images, and of mixed images with the teacher's labels where it is not uncertain."""
     import torch
 
-    from stpp.engine.labelers import entropy, hard_labels, percentile
+    from stpp.engine.labelers import entropy, hard_labels, note_labels, percentile
     from stpp.engine.losses import average, pixel_cross_entropy
     from stpp.engine.mixing import boxes, mixed, partners, wide_box
 
@@ -49,10 +49,11 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
             nets["teacher"](batch.images)  # for the statistics of its batch norms alone
         supervised = at.supervised(nets["student"](batch.images), batch.masks)
         nothing = torch.zeros_like(supervised)
-        at.notes["counted"] = nothing
+        at.notes.update(dict.fromkeys(("counted", "largest_class", "largest_true"), nothing))
         return {"supervised": supervised, "consistency": nothing}
     weak = batch.views["weak"]
     labels, _ = hard_labels(nets["teacher"].evaluated(weak))
+    note_labels(batch, labels, at)
     box = boxes(batch, wide_box, "box", settings.cutmix)
     images, labels = (mixed(box, own, partners(own)) for own in (weak, labels))
     both, sizes = torch.cat([batch.images, images]), [len(batch.images), len(images)]

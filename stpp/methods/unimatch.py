@@ -29,7 +29,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     """Cross-entropy of labeled images, and of three predictions with the sure labels of the weak view."""
     import torch
 
-    from stpp.engine.labelers import hard_labels
+    from stpp.engine.labelers import hard_labels, note_labels
     from stpp.engine.losses import average, pixel_cross_entropy
     from stpp.engine.mixing import boxes, fitting_box, mixed, partners
     from stpp.engine.perturbation import dropped_channels
@@ -41,6 +41,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     labeled, weak = clean.split(sizes)
     strong = student(torch.cat([mixed(box[v], batch.views[v], partners(batch.views[v])) for v in views]))
     labels, confidence = hard_labels(weak)
+    note_labels(batch, labels, at)
     sure = confidence >= settings.threshold
 
     def consistency(logits: Any, labels: Any, sure: Any, valid: Any) -> Any:

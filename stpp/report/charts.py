@@ -29,6 +29,8 @@ LINE = 64
 """Characters of the legend in the width of a chart."""
 MOST_POINTS = 400
 """Points of one line or cloud: more would make the file large and nothing clearer."""
+SHARES = {"counted": "counted (%)", "largest_class": "largest class (%)"}
+"""Columns of a training's history that are shares of pixels, and what their axes are called."""
 
 _VARIABLES = {INK: "--ink", GRID: "--grid"} | {code: f"--series-{i}" for i, code in enumerate(SERIES, 1)}
 _STYLE: Any = look(INK, GRID) | {
@@ -82,19 +84,15 @@ def learning_curves(
 
     def paint(loss: Axes, miou: Axes | None = None) -> None:
         for i, (label, history) in enumerate(histories.items()):
-            style: dict[str, Any] = {"color": SERIES[i % 6], "linestyle": DASHES[i % 6], "linewidth": 1.6}
-            thin = history.iloc[:: -(-len(history) // MOST_POINTS)]
+            style = line_style(i)
+            thin = thinned(history)
             loss.plot(thin["iterations"], thin["loss"], label=label, **style)
             known = history.dropna(subset=["val_miou"])
             if miou is not None:
                 few: Any = {"marker": MARKERS[i % 6], "markersize": 4} if len(known) < 40 else {}
                 miou.plot(known["iterations"], 100 * known["val_miou"], label=label, **style, **few)
         loss.set_ylabel("loss")
-        if losses[0] > 0 and losses[1] / losses[0] > 20:
-            loss.set_yscale("log")
-            loss.yaxis.set_major_formatter("{x:g}")
-            loss.yaxis.set_minor_formatter(NullFormatter())
-        loss.set_ylim(0.9 * losses[0], 1.1 * losses[1])
+        scale_losses(loss, *losses)
         if miou is not None:
             miou.set_ylabel("val mIoU (%)")
             miou.set_ylim(100 * mious[0] - 3, 100 * mious[1] + 3)
@@ -111,6 +109,74 @@ def learning_curves(
     )
     description = f"Learning curves of {name}. At the end: {ends}."
     return draw(f"curves {name}", description, 4.2 if validated else 2.8, paint, 1 + validated)
+
+
+def online_curves(name: str, histories: Mapping[str, pd.DataFrame]) -> Html:
+    """Each of the losses, and the share of pixels that count where there is one, over iterations; one line a seed.
+
+    `histories` have a column `loss_<name>` for each loss, and may have those of `SHARES`, in [0, 1]. Each loss has
+    axes of its own, from its smallest to its largest value here: losses of methods differ too much to be compared.
+    """
+    columns = step_columns(histories)
+
+    def paint(*panels: Axes) -> None:
+        for axes, (column, title) in zip(panels, columns.items()):
+            factor = 100 if column in SHARES else 1
+            # A training by an earlier version may lack a column.
+            having = {label: history for label, history in histories.items() if column in history}
+            for i, label in enumerate(histories):
+                if label in having:
+                    thin = thinned(having[label])
+                    axes.plot(thin["iterations"], factor * thin[column], label=label, **line_style(i))
+            axes.set_ylabel(title)
+            if column in SHARES:
+                axes.set_ylim(-3, 103)
+            else:
+                values = pd.concat([history[column] for history in having.values()])
+                scale_losses(axes, float(values.min()), float(values.max()))
+        panels[-1].set_xlabel("iterations")
+        panels[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        if len(histories) > 1:
+            legend_above(panels[0])
+
+    def at_end(last: pd.Series) -> str:
+        known = {column: title for column, title in columns.items() if column in last}
+        return ", ".join(
+            f"{title.removesuffix(' (%)')} {100 * last[column]:.1f} %"
+            if column in SHARES
+            else f"{title} {last[column]:.3g}"
+            for column, title in known.items()
+        )
+
+    ends = "; ".join(f"{label}: {at_end(history.iloc[-1])}" for label, history in histories.items())
+    description = f"What the steps of {name} say. At the end: {ends}."
+    return draw(f"steps {name}", description, 0.5 + 1.45 * len(columns), paint, len(columns))
+
+
+def step_columns(histories: Mapping[str, pd.DataFrame]) -> dict[str, str]:
+    """The columns of what steps say, and the titles of their axes: each loss, then shares; empty in self-training."""
+    found = dict.fromkeys(str(column) for history in histories.values() for column in history)
+    losses = {column: column.removeprefix("loss_") for column in found if column.startswith("loss_")}
+    return losses | {column: title for column, title in SHARES.items() if column in found}
+
+
+def line_style(number: int) -> dict[str, Any]:
+    """How the line of a seed looks, the same in all charts of a training."""
+    return {"color": SERIES[number % 6], "linestyle": DASHES[number % 6], "linewidth": 1.6}
+
+
+def thinned(history: pd.DataFrame) -> pd.DataFrame:
+    """At most `MOST_POINTS` of the epochs, the first among them."""
+    return history.iloc[:: -(-len(history) // MOST_POINTS)]
+
+
+def scale_losses(axes: Axes, low: float, high: float) -> None:
+    """Room for losses from `low` to `high`, on a logarithmic scale if they are far apart."""
+    if low > 0 and high / low > 20:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylim(0.9 * low, (1.1 * high) or 1)  # a loss may never have counted
 
 
 def score_histogram(name: str, scores: pd.Series, reliable: pd.Series) -> Html:

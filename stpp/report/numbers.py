@@ -7,7 +7,15 @@ import numpy as np
 import pandas as pd
 
 from stpp.plan.parts import networks, networks_in_order, result_evaluation, score, score_quality, selection
-from stpp.report.charts import class_bars, learning_curves, phases, score_against_truth, score_histogram
+from stpp.report.charts import (
+    class_bars,
+    learning_curves,
+    online_curves,
+    phases,
+    score_against_truth,
+    score_histogram,
+    step_columns,
+)
 from stpp.report.facts import Facts
 from stpp.report.html import Html, details, element, figure, grid, scrolling, section, table
 from stpp.report.statistics import notes
@@ -19,6 +27,14 @@ MOST_CHARTS = 24
 
 WORTH = ("reliable", "unreliable", "spearman")
 """Columns of the table of runs that say what the stability score was worth."""
+
+MEANINGS = {
+    "counted": "Counted is the share of pixels that count: of all pixels of unlabeled images, those whose label is "
+    "sure enough for the method to learn from.",
+    "largest_class": "Largest class is the share of the most frequent class among the labels that a step gives to "
+    "unlabeled images: at 100 %, the network that labels sees one class alone.",
+}
+"""What the columns of `charts.SHARES` say."""
 
 MOST_BESIDE = 12
 """Classes of a confusion matrix that has room beside a chart."""
@@ -149,7 +165,7 @@ def confusion(evaluation: Mapping[str, Any], run: str) -> Html:
 
 
 def curves(facts: Facts) -> Html:
-    """Loss and val mIoU of every training; the seeds of one training are in one chart."""
+    """Loss and val mIoU of every training, and all that the steps of one say; its seeds are in one chart."""
     groups: dict[str, dict[str, str]] = {}
     for folder in facts.histories:
         users = [(run, name) for run in facts.runs for name, used in networks(run).items() if used == folder]
@@ -158,11 +174,30 @@ def curves(facts: Facts) -> Html:
         groups.setdefault(f"{run['stages'][name]['title']} of {who}", {})[repeat_name(run)] = folder
     together = pd.concat(facts.histories.values())
     limits = [(float(together[column].min()), float(together[column].max())) for column in ("loss", "val_miou")]
-    charts = [
-        figure(learning_curves(name, {run: facts.histories[folder] for run, folder in folders.items()}, *limits), name)
+    shown = {
+        name: {run: facts.histories[folder] for run, folder in folders.items()}
         for name, folders in list(groups.items())[:MOST_CHARTS]
-    ]
-    return section("curves", "Learning curves", left_out(len(groups)), grid(charts))
+    }
+    charts = [figure(learning_curves(name, histories, *limits), name) for name, histories in shown.items()]
+    return section("curves", "Learning curves", left_out(len(groups)), grid(charts), *steps(shown))
+
+
+def steps(shown: Mapping[str, Mapping[str, pd.DataFrame]]) -> list[Html]:
+    """What the steps of trainings with unlabeled images say, and what it means; nothing in self-training.
+
+    `shown` has the histories by seed of each training.
+    """
+    online = {name: histories for name, histories in shown.items() if step_columns(histories)}
+    if not online:
+        return []
+    said = {column for histories in online.values() for column in step_columns(histories)}
+    meanings = [meaning for column, meaning in MEANINGS.items() if column in said]
+    about = (
+        "Where every step sees unlabeled images, the loss is a sum. These are its parts, with their weights, each on a "
+        "scale of its own."
+    )
+    charts = [figure(online_curves(name, histories), name) for name, histories in online.items()]
+    return [element("h3", "Losses and labels"), element("p", " ".join([about, *meanings])), grid(charts, 2)]
 
 
 def stability(facts: Facts) -> Html:

@@ -19,7 +19,7 @@ from stpp.data.manifest import Row
 from stpp.data.streams import Repeated, StreamBatches, Streams, in_pairs, joined
 from stpp.engine.batch import Batch, Moment, on_device
 from stpp.engine.distributed import Team, team_of
-from stpp.engine.history import end_epoch, latest, write_history
+from stpp.engine.history import collapsed, end_epoch, latest, write_history
 from stpp.engine.loading import Loading, begin_loading
 from stpp.engine.losses import supervised_loss
 from stpp.engine.networks import Net, networks_of, trained
@@ -43,6 +43,12 @@ CHECK_EVERY = 20
 NEVER_COUNTED = (
     "No pixel of an unlabeled image was ever confident enough to count, so the training was one on labeled images; "
     "train longer, or lower the method's threshold"
+)
+
+COLLAPSED = (
+    "In the last epoch, nearly all pixels of unlabeled images were labeled as one and the same class, and those of "
+    "labeled images are not, so the network that labels has collapsed or learned nothing; lower the learning rate or "
+    "the method's weight, or train longer"
 )
 
 
@@ -158,6 +164,8 @@ def train(job: Job, runtime: Runtime, team: Team) -> None:
         write_history(state.history, path)
     if all(row.get("counted") == 0 for row in state.history):
         job.warn(NEVER_COUNTED)
+    if collapsed(state.history):
+        job.warn(COLLAPSED)
     facts = {"best_epoch": state.best["epoch"], "best_val_miou": state.best["miou"]} if state.best else {}
     how = {"device": str(team.device), "processes": team.size, "threads": runtime.threads, "compiled": runtime.compile}
     job.finish(**how, images_per_epoch=dataset.images, iterations=total, **facts)

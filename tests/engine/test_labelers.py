@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from toy import TEACHER, moment
+from toy import TEACHER, batch, moment
 
-from stpp.engine.labelers import entropy, hard_labels, percentile, sureness
+from stpp.engine.distributed import Team
+from stpp.engine.labelers import entropy, hard_labels, largest_share, note_labels, percentile, sureness
 from stpp.engine.losses import average, pixel_cross_entropy
 
 LOGITS = torch.tensor(TEACHER).T.reshape(1, 3, 2, 2).log()
@@ -33,6 +34,36 @@ def test_a_percentile_is_numpys() -> None:
     values = torch.rand(3, 7)
     for percent in (0, 12.5, 50, 99.75, 100):
         assert float(percentile(values, percent, TEAM)) == pytest.approx(np.percentile(values, percent), abs=1e-6)
+
+
+def test_the_share_of_the_most_frequent_class() -> None:
+    labels = torch.randint(0, 4, (3, 5, 7))
+    labels[0, 0] = 255
+    frequent = int(np.bincount(labels[labels != 255]).max())
+    assert float(largest_share(labels, TEAM)) == pytest.approx(frequent / (3 * 5 * 7 - 7))
+    assert float(largest_share(labels.byte(), TEAM)) == float(largest_share(labels, TEAM))
+    assert float(largest_share(torch.full((1, 2, 2), 255), TEAM)) == 0
+
+
+def test_the_share_is_that_of_the_whole_team() -> None:
+    class Pair(Team):
+        """The other process has three pixels of class 1."""
+
+        def sum(self, values: torch.Tensor) -> torch.Tensor:
+            return values + 3 * (torch.arange(len(values)) == 1)
+
+    pair = Pair(torch.device("cpu"), 0, 2)
+    assert float(largest_share(torch.tensor([[[0, 0], [1, 255]]]), pair)) == pytest.approx(4 / 6)
+
+
+def test_padding_has_no_label_and_true_labels_are_noted_beside() -> None:
+    at = moment()
+    seen = batch(mask=2, valid=[[False, True], [True, True]])
+    seen.masks[0, 0, 0] = 1
+    note_labels(seen, hard_labels(LOGITS)[0], at)
+    assert {name: float(value) for name, value in at.notes.items()} == pytest.approx(
+        {"largest_class": 2 / 3, "largest_true": 3 / 4}
+    )
 
 
 def test_losses_are_divided_by_what_counts() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from stpp.data.dataset import EpochBatches, TrainingSet, samples_of
 from stpp.data.manifest import Row
 from stpp.engine.distributed import Team
-from stpp.engine.history import write_history
+from stpp.engine.history import collapsed, write_history
 from stpp.engine.losses import cross_entropy
 from stpp.engine.optimisation import learning_rate, make_optimizer, set_learning_rate
 from stpp.store.masks import MaskWriter
@@ -203,3 +203,20 @@ def test_metrics_read_back_exactly(tmp_path: Path) -> None:
     assert table["loss"].tolist() == [0.1 + 0.2, 1 / 3]
     assert math.isnan(table["val_miou"][0])
     assert table["val_miou"][1] == 2 / 3
+
+
+@pytest.mark.parametrize(
+    ("given", "true", "expected"),
+    [
+        (0.996, 0.6, True),
+        (0.994, 0.6, False),
+        (1.0, 1.0, False),
+        (0.996, 0.99, False),  # rare classes are rare among true labels, too
+        (0.9995, 0.99, True),
+        (0.0, 0.0, False),
+    ],
+)
+def test_labels_of_one_class_are_told_from_rare_classes(given: float, true: float, expected: bool) -> None:
+    before = {"epoch": 1, "largest_class": 1 - given, "largest_true": true}
+    assert collapsed([before, {"epoch": 2, "largest_class": given, "largest_true": true}]) == expected
+    assert not collapsed([{"epoch": 1, "loss": 0.5}]), "self-training says nothing of its labels"

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import fabricate
 import pandas as pd
 import pytest
 import torch
+from toy import STUDENT, TEACHER, Constant, batch, moment
 
 from stpp.commands.cli import main
 from stpp.methods import Average, Trained, methods
@@ -67,6 +69,39 @@ def test_tensorboard_has_a_curve_of_all_that_steps_say(undisturbed: tuple[str, P
     events = [event for file in files for event in loader.EventFileLoader(str(file)).Load()]
     tags = {value.tag for event in events for value in event.summary.value}
     assert tags == {"loss", "learning rate", "val mIoU", *(column.replace("_", " ", 1) for column in more)}
+
+
+@pytest.mark.parametrize("name", sorted({*ONLINE} - {"mean_teacher"}))
+def test_what_labels_say_of_unlabeled_images_is_noted(name: str) -> None:
+    """The labels are 0 at two of the three pixels that are no padding, before any image is mixed."""
+    (method,) = (method for method in methods() if method.name == name)
+    assert method.online is not None and method.settings is not None
+    kinds = {"student": (TEACHER, STUDENT), "teacher": (TEACHER,), "first": (STUDENT,), "second": (TEACHER,)}
+    nets = {network: Constant(*kinds[network]) for network in method.online.networks}
+    at = moment(iteration=8)  # after a warm-up
+    method.online.step(batch(mask=1, images=2, valid=[[False, True], [True, True]]), nets, method.settings(), at)
+    assert float(at.notes["largest_class"]) == pytest.approx(2 / 3)
+    assert float(at.notes["largest_true"]) == 1
+    assert not any(note.requires_grad for note in at.notes.values())
+
+
+@pytest.mark.parametrize("frequent", [False, True])
+def test_a_training_whose_labels_are_all_of_one_class_warns(
+    frequent: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stpp.engine import labelers
+
+    def labels(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        given = torch.zeros_like(logits[:, 0], dtype=torch.int64)
+        given[:, ::2] = 0 if frequent else 1
+        return given, torch.ones_like(logits[:, 0])
+
+    monkeypatch.setattr(labelers, "hard_labels", labels)
+    folder, stage = planned(tmp_path, "fixmatch")
+    assert train(folder, stage) == 0
+    said = json.loads((folder / stage / "stage.json").read_text())["warnings"]
+    assert any("one and the same class" in warning for warning in said) == frequent
+    assert list(pd.read_csv(folder / stage / "metrics.csv")["largest_class"] == 1) == [frequent, frequent]
 
 
 @pytest.mark.parametrize("unit", [1, 5])

@@ -23,7 +23,11 @@ def test_the_most_uncertain_pixels_are_left_out_and_the_others_count_for_them() 
 
 def test_no_unlabeled_image_is_seen_in_the_warm_up() -> None:
     nets = {"student": Constant(STUDENT), "teacher": Constant(TEACHER)}
-    found = step(batch(mask=0, images=2), nets, Settings(warmup_epochs=1), moment(3))
+    at = moment(3)
+    found = step(batch(mask=0, images=2), nets, Settings(warmup_epochs=1), at)
+    assert {name: float(value) for name, value in at.notes.items()} == dict.fromkeys(
+        ("counted", "largest_class", "largest_true"), 0
+    )
     assert float(found["consistency"]) == 0 and float(found["supervised"]) > 0
     assert nets["teacher"].calls == nets["student"].calls == [2], "the teacher's batch norms see the labeled images"
 

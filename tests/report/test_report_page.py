@@ -27,7 +27,7 @@ from stpp.report import charts
 from stpp.report.facts import Facts
 from stpp.report.gallery import Pictures, choose, class_colours, gallery, legend, mask_uri, spread, tile
 from stpp.report.html import VOID, Html, element, table, together
-from stpp.report.numbers import confusion, results
+from stpp.report.numbers import confusion, curves, results
 from stpp.report.page import CONTENTS
 from stpp.report.page import page as whole
 from stpp.report.provenance import config_with_numbers, warnings
@@ -384,6 +384,7 @@ def test_without_val_and_test_the_page_says_so() -> None:
 # --- charts -----------------------------------------------------------------------------------------------------------
 
 HISTORY = pd.DataFrame({"epoch": [1, 2], "iterations": [5, 10], "loss": [1.5, 0.5], "val_miou": [np.nan, 0.25]})
+STEPS = HISTORY.assign(loss_supervised=[1.0, 0.3], loss_consistency=[0.5, 0.2], counted=[0.0, 0.64])
 SCORES = pd.Series(np.linspace(0.2, 0.8, 20))
 RELIABLE = SCORES > 0.5
 IOU = pd.DataFrame({NASTY: [0.5, 0.25], "b": [0.75, np.nan]}, index=["sky", "<i>"])
@@ -393,6 +394,8 @@ SIX_PHASES = pd.DataFrame(np.linspace(0.5, 0.7, 12).reshape(2, 6), index=["a", "
 DRAWN: Mapping[str, Callable[[], Html]] = {
     "learning curves": lambda: charts.learning_curves("x", {"seed 0": HISTORY, NASTY: HISTORY}, (0.5, 1.5), (0.2, 0.3)),
     "one curve": lambda: charts.learning_curves("x", {"seed 0": HISTORY.assign(val_miou=np.nan)}, (0.01, 1.5), (0, 1)),
+    "steps": lambda: charts.online_curves("x", {"seed 0": STEPS, NASTY: STEPS}),
+    "steps of one seed": lambda: charts.online_curves("x", {"seed 0": STEPS.assign(loss_consistency=0.0)}),
     "scores": lambda: charts.score_histogram("x", SCORES, RELIABLE),
     "equal scores": lambda: charts.score_histogram("x", SCORES * 0, RELIABLE),
     "truth": lambda: charts.score_against_truth("x", SCORES, SCORES**2, RELIABLE),
@@ -411,6 +414,34 @@ def test_a_chart_is_markup_in_the_pages_colours(name: str) -> None:
     assert set(re.findall(r"var\((--[^)]*)\)", svg)) <= set(re.findall(r"--[\w-]+(?=:)", CSS))
     assert "<style" not in svg
     assert svg == DRAWN[name](), "the same numbers give the same bytes"
+
+
+def titles(svg: Html) -> set[str]:
+    """The texts of a chart that are no numbers."""
+    texts = ["".join(node.itertext()) for node in ET.fromstring(svg).iter() if node.tag.endswith("text")]
+    return {text for text in texts if not re.fullmatch(r"[−\d.]+", text)}
+
+
+def test_each_loss_and_the_share_of_pixels_that_count_has_a_curve() -> None:
+    both = charts.online_curves("x", {"seed 0": STEPS, "seed 1": STEPS.drop(columns="counted")})
+    assert titles(both) == {"supervised", "consistency", "counted (%)", "iterations", "seed 0", "seed 1"}
+    assert "seed 0: supervised 0.3, consistency 0.2, counted 64.0 %; seed 1: supervised 0.3, consistency 0.2." in both
+    without = charts.online_curves("x", {"seed 0": STEPS.drop(columns="counted")})
+    assert titles(without) == {"supervised", "consistency", "iterations"}
+    assert charts.step_columns({"seed 0": HISTORY}) == {}
+    labels = charts.online_curves("x", {"seed 0": STEPS.assign(largest_class=0.9, largest_true=0.5)})
+    assert titles(labels) == {"supervised", "consistency", "counted (%)", "largest class (%)", "iterations"}
+
+
+def test_the_curves_of_steps_are_those_of_trainings_with_unlabeled_images() -> None:
+    histories = {"train/teacher": HISTORY, "train/phase1": HISTORY, "train/student": STEPS}
+    assert "Losses and labels" not in curves(facts(histories=dict.fromkeys(histories, HISTORY)))
+    found = curves(facts(histories=histories))
+    assert found.count("<svg") == 4
+    assert found.count("What the steps of final student of st++ say") == 1
+    assert "Counted is the share of pixels that count" in found
+    uncounted = curves(facts(histories={**histories, "train/student": STEPS.drop(columns="counted")}))
+    assert "These are its parts" in uncounted and "the share of pixels that count" not in uncounted
 
 
 def test_a_chart_shows_a_users_name_as_it_is() -> None:
