@@ -1,4 +1,4 @@
-# make demo | make ablations | make camvid | make test | make manual | make golden | make browser | make durability | make cluster | make bench
+# make demo | make ablations | make methods | make camvid | make test | make manual | make golden | make browser | make durability | make cluster | make bench
 # make demo SEEDS=3, make camvid CAMVID=path, make golden BASE=origin/main, make durability KILLS=10 POINTS=all, make bench REFERENCE=path [MODEL=checkpoint] [AT_ONCE=2]
 # make check | make docs | make lock
 
@@ -21,7 +21,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist wo
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SEED_LIST := [$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
 
-.PHONY: setup demo ablations camvid test manual golden browser durability cluster bench check docs lock
+.PHONY: setup demo ablations methods camvid test manual golden browser durability cluster bench check docs lock
 
 setup: $(VENV)/ready
 
@@ -42,6 +42,11 @@ ablations: setup  ## the paper's ablations on the demo, 3 seeds: about two hours
 	$(SNAKEMAKE) --configfile experiments/ablations-demo.yaml
 	@echo; cat results/ablations-demo/table.txt; echo
 	@echo "The charts are in results/ablations-demo/charts/:"; ls results/ablations-demo/charts/
+
+methods: setup  ## all methods on the demo, with a control for each, 3 seeds: about three hours on two CPU cores
+	$(CHECK) experiments/methods-demo.yaml
+	$(SNAKEMAKE) --configfile experiments/methods-demo.yaml
+	@echo; cat results/methods-demo/table.txt
 
 camvid: setup  ## the whole pipeline on CamVid, 1/8 of the labels, on a CPU
 	$(CHECK) experiments/camvid-cpu.yaml
