@@ -1,13 +1,15 @@
 """How near training comes to what the hardware can do.
 
     python benchmarks/speed/floor.py
+    python benchmarks/speed/floor.py --method unimatch
 
 Three rates of one network: what the device reaches in multiplying matrices, what the bare training step reaches on a
-batch that lies in memory, and what `stpp train` reaches with strong augmentation. The stage is run for one epoch and
-for several; the difference is what an epoch costs once images are decoded. It and the bare step take turns. On a CPU,
-processor time of one thread is measured, data loading included; on a GPU wall time, with loader processes. Then the
-rate of a bare prediction. Operations are counted from the layers' sizes: where a dilated convolution skips the padding,
-its rate can exceed that of multiplying matrices.
+batch that lies in memory, and what `stpp train` reaches with strong augmentation. Of a method with unlabeled images in
+every step, the bare step is the same forward and backward passes of its networks, without labels and mixing. The stage
+is run for a few epochs and for twice as many; the difference is what an epoch costs once images are decoded. It and the
+bare step take turns. On a CPU, processor time of one thread is measured, data loading included; on a GPU wall time,
+with loader processes. Then the rate of a bare prediction. Operations are counted from the layers' sizes: where a
+dilated convolution skips the padding, its rate can exceed that of multiplying matrices.
 """
 
 import argparse
@@ -18,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
@@ -29,11 +31,15 @@ import yaml
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from stpp.data.augmentation import sample_rng
+from stpp.data.streams import joined
+from stpp.engine.batch import Moment, on_device
 from stpp.engine.distributed import Team
 from stpp.engine.inference import network_input
 from stpp.engine.losses import cross_entropy
-from stpp.engine.optimisation import forward, make_optimizer
-from stpp.models import build
+from stpp.engine.networks import Net, networks_of, trained
+from stpp.engine.optimisation import make_optimizer
+from stpp.methods import methods, step_of
 from stpp.models.folding import PRECISIONS, for_prediction
 from stpp.models.network import OF_IMAGENET, SegmentationNetwork
 from stpp.runtime.job import Job, Runtime
@@ -42,6 +48,7 @@ from stpp.stages import train
 
 PROJECT = Path(__file__).parents[2]
 EPOCHS = (2, 4)
+ONLINE = [method.name for method in methods() if method.online]
 TARGET = {"cpu": 0.97, "cuda": 0.95}
 STRONG: dict[str, Any] = {"jitter": {}, "grayscale": {}, "blur": {}, "cutout": {}}
 
@@ -49,6 +56,7 @@ STRONG: dict[str, Any] = {"jitter": {}, "grayscale": {}, "blur": {}, "cutout": {
 def main() -> None:
     """Print the rates and the shares."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--method", default="suponly", choices=("suponly", *ONLINE), help="default: %(default)s")
     parser.add_argument("--backbone", default="resnet50", help="of DeepLabv3+; default: %(default)s")
     parser.add_argument("--precision", default="bf16", choices=PRECISIONS, help="default: %(default)s")
     parser.add_argument("--crop", type=int, default=321, help="px; default: %(default)s")
@@ -61,16 +69,17 @@ def main() -> None:
     device = torch.device(options.device)
     with tempfile.TemporaryDirectory(prefix="stpp-floor-") as folder:
         stages = planned(Path(folder), options)
-        settings = Job(stages[0], "train").settings
-        step = BareStep(settings, options, device)
+        with redirect_stdout(io.StringIO()):
+            step = BareStep(Job(stages[0], "train"), options.precision, device)
         staged, bare = [], []
         for _ in range(options.turns):
             few, many = (seconds(partial(run, stage, device), device) for stage in stages)
-            staged.append((many - few) / ((EPOCHS[1] - EPOCHS[0]) * (options.images // options.batch)))
+            staged.append((many - few) / ((EPOCHS[1] - EPOCHS[0]) * step.per_epoch))
             bare.append(statistics.median(seconds(step, device) for _ in range(5)))
     limit = matrix_rate(PRECISIONS[options.precision], device)
     shares = sorted(b / s for b, s in zip(bare, staged))
-    print(f"DeepLabv3+ {options.backbone}, {options.precision}, crop {options.crop}, batch {options.batch}, {device}")
+    network = f"DeepLabv3+ {options.backbone}, {options.precision}"
+    print(f"{options.method}, {network}, crop {options.crop}, batch {options.batch}, {device}")
     reached = flops(step) / statistics.median(bare)
     print(f"matrix products  {limit / 1e9:9.0f} GFLOP/s")
     print(f"bare step        {reached / 1e9:9.0f} GFLOP/s, {reached / limit:.0%} of that")
@@ -88,15 +97,19 @@ def main() -> None:
 def planned(folder: Path, options: argparse.Namespace) -> list[Path]:
     """Stages that train for each of `EPOCHS`, on the demo's scenes."""
     config: dict[str, Any] = yaml.safe_load((PROJECT / "config.yaml").read_text())
-    config["data"]["demo"] |= {"labeled": options.images, "unlabeled": 1, "val": 1, "test": 0}
+    config["data"]["demo"] |= {"labeled": options.images, "unlabeled": options.images, "val": 1, "test": 0}
     config["network"] = {"architecture": "deeplabv3plus", "backbone": options.backbone, "weights": "none"}
     training = {"batch_size": options.batch, "crop": options.crop, "base_size": 400, "precision": options.precision}
     training |= {"labeled_repeat": 1, "validate_every": 0, "learning_rate": 0.001}
     config["training"] = {"teacher": training, "student": training}
-    config["augmentation"] = {"teacher": {"labeled": STRONG}}
+    config["augmentation"] = {"teacher": {"labeled": STRONG}, "student": {"unlabeled": STRONG}}
     config["selection"] = {"checkpoints": 2}
     config["experiments"] = {
-        f"epochs{epochs}": {"method": "suponly", "training": {"teacher": {"epochs": epochs}}} for epochs in EPOCHS
+        f"epochs{epochs}": {
+            "method": options.method,
+            "training": {"teacher": {"epochs": epochs}, "student": {"epochs": epochs}},
+        }
+        for epochs in EPOCHS
     }
     os.chdir(folder)
     Path("config.yaml").write_text(yaml.safe_dump(config))
@@ -115,24 +128,72 @@ def run(stage: Path, device: torch.device) -> None:
 
 
 class BareStep:
-    """Forward, backward and update, on one batch that is augmented and normalised already."""
+    """The forward and backward passes of a step, and the update, on images that are augmented and normalised."""
 
-    def __init__(self, settings: Mapping[str, Any], options: argparse.Namespace, device: torch.device) -> None:
-        self.precision, self.team = options.precision, Team(device)
-        network: SegmentationNetwork = build(settings["network"], len(settings["classes"]))
-        self.network = network.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        self.optimizer = make_optimizer([self.network], settings["training"])
-        shape = (options.batch, options.crop, options.crop)
+    def __init__(self, job: Job, precision: str, device: torch.device) -> None:
+        self.precision, self.team = precision, Team(device)
+        method, own = step_of(job.settings) or (train.SELF_TRAINING, None)
+        views = method.views(own)
+        dataset, batches = train.training_data(job, method, views, 0)
+        self.per_epoch, total = batches.batches_per_epoch, len(batches)
+        nets = networks_of(method.networks, job.settings, None, None, self.team, lambda part: 0, compile=False)
+        self.network = nets[method.result].module
+        for net in nets.values():
+            net.module.train()
+        self.optimizer = make_optimizer(trained(nets), job.settings["training"])
+        self.calls: list[Call] = []
+        loaded = joined([dataset[key] for key in next(iter(batches))])
+        batch = on_device(loaded, views, device, self.network.normalisation, lambda *draw: sample_rng(0, *draw))
+        recorded = {name: Recorder(net, self.calls) for name, net in nets.items()}
+        method.step(batch, recorded, own, Moment(total - 1, self.per_epoch, total, self.team))
         generator = torch.Generator().manual_seed(0)
-        pixels = torch.randint(256, (*shape, 3), dtype=torch.uint8, generator=generator)
-        self.images = network_input(pixels, device, OF_IMAGENET)
-        self.masks = torch.randint(len(settings["classes"]), shape, dtype=torch.uint8, generator=generator).to(device)
+        self.masks = [
+            [
+                torch.randint(each.shape[1], each[:, 0].shape, dtype=torch.uint8, generator=generator).to(device)
+                for each in of(call())
+            ]
+            for call in self.calls
+        ]
 
     def __call__(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        logits = forward(self.network, self.images, self.precision)
-        cross_entropy(logits, self.masks, self.team).backward()  # type: ignore[no-untyped-call]
+        losses = [
+            cross_entropy(logits, masks, self.team)
+            for call, known in zip(self.calls, self.masks)
+            for logits, masks in zip(of(call()), known)
+            if logits.requires_grad
+        ]
+        sum(losses).backward()  # type: ignore[union-attr]
         self.optimizer.step()
+
+
+Call = Callable[[], Any]
+"""A pass of images through a network: gives logits, or a pair of them."""
+
+
+class Recorder:
+    """A network of a step that notes in `calls` what is asked of it."""
+
+    def __init__(self, net: Net, calls: list[Call]) -> None:
+        self.net, self.calls, self.module = net, calls, net.module
+
+    def __call__(self, images: Tensor) -> Any:
+        return self.noted(self.net, images)
+
+    def evaluated(self, images: Tensor) -> Any:
+        return self.noted(self.net.evaluated, images)
+
+    def perturbed(self, images: Tensor, dropped: Any) -> Any:
+        return self.noted(self.net.perturbed, images, dropped)
+
+    def noted(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        self.calls.append(torch.set_grad_enabled(torch.is_grad_enabled())(partial(method, *arguments)))
+        return self.calls[-1]()
+
+
+def of(found: Any) -> tuple[Tensor, ...]:
+    """The logits of a call."""
+    return found if isinstance(found, tuple) else (found,)
 
 
 def prediction(network: SegmentationNetwork, precision: str, device: torch.device) -> Callable[[], object]:

@@ -41,8 +41,13 @@ def test_each_kind_of_work_is_measured(tmp_path: Path) -> None:
     assert all(float(row["images_per_second"]) > 0 and float(row["peak_mb"]) > 100 for row in rows)
 
 
-def test_the_floor_has_its_rates() -> None:
-    options = ["--backbone", "mobilenet_v2", "--crop", "33", "--batch", "2", "--images", "4", "--turns", "1"]
+@pytest.mark.parametrize(
+    ("method", "batch"), [("suponly", "2"), *((m, "4") for m in ("u2pl", "unimatch", "cps_cutmix"))]
+)
+def test_the_floor_has_its_rates(method: str, batch: str) -> None:
+    """The methods are those that ask different things of their networks."""
+    options = ["--backbone", "mobilenet_v2", "--crop", "33", "--batch", batch, "--images", "4", "--turns", "1"]
+    options += ["--method", method]
     options += ["--precision", "fp32"]  # bf16 takes minutes where the processor has no instructions for it
     lines = run(str(BENCHMARKS / "speed" / "floor.py"), *options).splitlines()[1:]
     rates = {line[:15].strip(): float(line[15:].split()[0]) for line in lines if "GFLOP/s" in line}
