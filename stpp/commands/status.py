@@ -130,7 +130,8 @@ def _how_far(alive: Sequence[Mapping[str, Any]], told: Sequence[Mapping[str, Any
     if len(told) > 1:
         parts.append(f"{counted(len(alive), 'job')} at work")
     if isinstance(first.get("loss"), float):
-        parts.append(f"loss {first['loss']:.4f}")
+        each = [f"{name} {loss:.4f}" for name, loss in losses_of(first).items()]
+        parts.append(f"loss {first['loss']:.4f}" + (f" ({', '.join(each)})" if each else ""))
     if isinstance(first.get("val_miou"), float):
         parts.append(f"val mIoU {100 * first['val_miou']:.2f} %")
     left = [_left(job) for job in alive]
@@ -139,6 +140,12 @@ def _how_far(alive: Sequence[Mapping[str, Any]], told: Sequence[Mapping[str, Any
     if (quiet := time.time() - max(job["time"] for job in alive)) > 60:
         parts.append(f"no word for {duration(quiet)}")
     return ", ".join(parts)
+
+
+def losses_of(job: Mapping[str, Any]) -> dict[str, float]:
+    """The parts of the loss that a job tells by name; none where it tells none, or something else."""
+    told = job.get("losses")
+    return {str(name): loss for name, loss in told.items() if isinstance(loss, float)} if isinstance(told, dict) else {}
 
 
 def _left(job: Mapping[str, Any]) -> float | None:

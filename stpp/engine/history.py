@@ -6,6 +6,8 @@ from typing import Any
 
 from stpp.engine.resume import TrainingState, copied
 
+PART = "loss_"
+"""Before the names of the columns of a loss's parts."""
 OTHERS = 0.005
 """Share of all classes but the most frequent one, below which labels are nearly all of one class."""
 
@@ -46,10 +48,14 @@ def collapsed(history: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def latest(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The number of epochs that are done, the loss of the last one, and the last val mIoU; None where there is none."""
+    """The number of epochs that are done, the loss of the last one, and the last val mIoU; None where there is none.
+
+    `losses` has its parts by name, where the steps have several.
+    """
     last = history[-1] if history else {"epoch": 0, "loss": None}
     val = next((row["val_miou"] for row in reversed(history) if row["val_miou"] is not None), None)
-    return {"epoch": last["epoch"], "loss": last["loss"], "val_miou": val}
+    losses = {name.removeprefix(PART): value for name, value in last.items() if name.startswith(PART)}
+    return {"epoch": last["epoch"], "loss": last["loss"], "losses": losses, "val_miou": val}
 
 
 def write_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -98,8 +98,13 @@ class MethodGraph(StageGraph):
     def online(self, method: Method) -> Parts:
         """One training with labeled and unlabeled images in every step, and further phases; with their evaluations."""
         begun = self.teacher()[0] if self.config.training.student.start == "teacher" else {}
-        student = self.train_student(method.target, [], False, step=method.name)
-        return self.phases(begun, [Phase(student, method.target, {})])
+        moments = self.config.evaluation.moments if "truth" in self.fingerprints else 0
+        student = self.train_student(method.target, [], False, step=method.name, checkpoints=max(1, moments))
+        run = self.phases(begun, [Phase(student, method.target, {})])
+        for k in range(1, moments + 1):
+            masks = Part(self.checkpoint_masks(student, k, moments), "masks", phase=1)
+            run |= {f"masks{k}": masks, **self.quality(f"masks{k}", masks)}
+        return run
 
     def mutual(self, method: Method, shares: Sequence[float]) -> Parts:
         """Two networks label for each other in turns: two teachers, and for each of the shares two phases.

@@ -70,8 +70,13 @@ def selection(run: RunRecord) -> str | None:
 
 def score_quality(run: RunRecord) -> str | None:
     """The folder of the evaluation of the masks that were scored against true ones; None where there is none."""
+    return next(iter(moments(run)), None) if score(run) else None
+
+
+def moments(run: RunRecord) -> list[str]:
+    """The folders of the evaluations of masks by several checkpoints against true ones, in their order."""
     truth = evaluations(run, "truth")
-    return next((truth[name] for name in of_kind(run, "masks") if name in truth), None)
+    return [truth[name] for name in of_kind(run, "masks") if name in truth]
 
 
 def folders(run: RunRecord) -> list[str]:

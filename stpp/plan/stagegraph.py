@@ -71,7 +71,13 @@ class StageGraph:
         return self.train("teacher", slug, checkpoints, training, augmentation, [], step=training.online, seed=seed)
 
     def train_student(
-        self, slug: str, labels: list[str], weak_only: bool, step: str | None = None, start: str | None = None
+        self,
+        slug: str,
+        labels: list[str],
+        weak_only: bool,
+        step: str | None = None,
+        start: str | None = None,
+        checkpoints: int = 1,
     ) -> str:
         """A student: labeled and pseudo-labeled images, in the step of a method.
 
@@ -88,7 +94,7 @@ class StageGraph:
             augmentation["unlabeled"] = augmentation["unlabeled"].model_copy(update=off)
         if start is None and training.start == "teacher":
             start = self.train_teacher()
-        return self.train("student", slug, 1, training, augmentation, labels, step=step, start=start)
+        return self.train("student", slug, checkpoints, training, augmentation, labels, step=step, start=start)
 
     def train(
         self,
@@ -127,7 +133,7 @@ class StageGraph:
         outputs = disk.training_outputs(checkpoints, validates)
         files = {"weights": self.weights["path"]} if self.weights["path"] and not start else {}
         network = f"{self.config.network.architecture}-{self.config.network.backbone}"
-        counted = [f"k{checkpoints}"] if role == "teacher" else []
+        counted = [f"k{checkpoints}"] if role == "teacher" or checkpoints > 1 else []
         variant = "-".join([*counted, "val" if validates else "noval", network])
         inputs: dict[str, str | list[str]] = {"labels": [f"{store}/{disk.MASKS}" for store in labels]} if labels else {}
         if start:
@@ -142,15 +148,16 @@ class StageGraph:
 
     def all_checkpoint_masks(self, teacher: str, run: Parts) -> list[str]:
         """`checkpoint_masks` of all K checkpoints, which are added to `run`."""
-        masks = [self.checkpoint_masks(teacher, k) for k in range(1, self.config.selection.checkpoints + 1)]
+        several = self.config.selection.checkpoints
+        masks = [self.checkpoint_masks(teacher, k, several) for k in range(1, several + 1)]
         run |= {f"masks{k}": Part(store, "masks") for k, store in enumerate(masks, 1)}
         return masks
 
-    def checkpoint_masks(self, teacher: str, k: int) -> str:
-        """Masks of all unlabeled images by checkpoint k of the teacher; the last checkpoint is `last`."""
-        which = "last" if k == self.config.selection.checkpoints else k
+    def checkpoint_masks(self, network: str, k: int, several: int) -> str:
+        """Masks of all unlabeled images by checkpoint k of `several` of a network; the last one is `last`."""
         settings = {"tta": None, "prediction": self.prediction()}
-        inputs: dict[str, str | list[str]] = {"checkpoint": f"{teacher}/{disk.checkpoint(which)}"}
+        which = "last" if k == several else k
+        inputs: dict[str, str | list[str]] = {"checkpoint": f"{network}/{disk.checkpoint(which)}"}
         role = f"masks-checkpoint{k}"
         return self.add("predict", role, settings, ["unlabeled"], inputs, components=self.network)
 

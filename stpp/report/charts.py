@@ -153,6 +153,31 @@ def online_curves(name: str, histories: Mapping[str, pd.DataFrame]) -> Html:
     return draw(f"steps {name}", description, 0.5 + 1.45 * len(columns), paint, len(columns))
 
 
+def label_quality(name: str, quality: Mapping[str, Sequence[float]]) -> Html:
+    """mIoU in [0, 1] of the labels of unlabeled images at evenly spaced moments of a training; one line a seed."""
+
+    def paint(axes: Axes) -> None:
+        for i, (label, values) in enumerate(quality.items()):
+            moments = [100 * k / len(values) for k in range(1, len(values) + 1)]
+            axes.plot(
+                moments,
+                [100 * value for value in values],
+                label=label,
+                marker=MARKERS[i % 6],
+                markersize=4,
+                **line_style(i),
+            )
+        axes.set_ylabel("mIoU of its labels (%)")
+        axes.set_xlabel("% of the training")
+        if len(quality) > 1:
+            legend_above(axes)
+
+    ends = "; ".join(
+        f"{label}: {', '.join(f'{100 * value:.1f}' for value in values)}" for label, values in quality.items()
+    )
+    return draw(f"quality {name}", f"mIoU (%) of the labels of {name} over its training. {ends}.", 2.8, paint)
+
+
 def step_columns(histories: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     """The columns of what steps say, and the titles of their axes: each loss, then shares; empty in self-training."""
     found = dict.fromkeys(str(column) for history in histories.values() for column in history)

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stpp.plan.parts import networks, networks_in_order, result_evaluation, score, score_quality, selection
+from stpp.plan.parts import moments, networks, networks_in_order, result_evaluation, score, score_quality, selection
 from stpp.report.charts import (
     class_bars,
+    label_quality,
     learning_curves,
     online_curves,
     phases,
@@ -179,7 +180,7 @@ def curves(facts: Facts) -> Html:
         for name, folders in list(groups.items())[:MOST_CHARTS]
     }
     charts = [figure(learning_curves(name, histories, *limits), name) for name, histories in shown.items()]
-    return section("curves", "Learning curves", left_out(len(groups)), grid(charts), *steps(shown))
+    return section("curves", "Learning curves", left_out(len(groups)), grid(charts), *steps(shown), *over_time(facts))
 
 
 def steps(shown: Mapping[str, Mapping[str, pd.DataFrame]]) -> list[Html]:
@@ -198,6 +199,22 @@ def steps(shown: Mapping[str, Mapping[str, pd.DataFrame]]) -> list[Html]:
     )
     charts = [figure(online_curves(name, histories), name) for name, histories in online.items()]
     return [element("h3", "Losses and labels"), element("p", " ".join([about, *meanings])), grid(charts, 2)]
+
+
+def over_time(facts: Facts) -> list[Html]:
+    """How good the labels of online methods became during their trainings; nothing where nobody asked for it."""
+    quality: dict[str, dict[str, list[float]]] = {}
+    for run in facts.runs:
+        if not score(run) and (measured := [facts.evaluations[folder]["miou"] for folder in moments(run)]):
+            quality.setdefault(run["experiment"], {})[repeat_name(run)] = measured
+    if not quality:
+        return []
+    about = (
+        "These are the labels that checkpoints of the training give to unlabeled images, compared with true masks, "
+        "which are used for nothing else."
+    )
+    charts = [figure(label_quality(name, seeds), name) for name, seeds in list(quality.items())[:MOST_CHARTS]]
+    return [element("h3", "Labels over time"), element("p", about), grid(charts, 2)]
 
 
 def stability(facts: Facts) -> Html:

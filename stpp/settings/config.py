@@ -87,6 +87,13 @@ class Evaluation(Section):
     """Which numbers are reported."""
 
     checkpoint: Checkpoint = setting("last", "Which checkpoint of a model is evaluated; the authors: best on val.")
+    moments: int = setting(
+        0,
+        "At so many evenly spaced moments of the training of an online method, its labels of unlabeled images are "
+        "compared with true ones, where there are some; the training keeps a checkpoint of each. 0: never.",
+        ge=0,
+        le=20,
+    )
 
 
 if TYPE_CHECKING:
@@ -264,6 +271,11 @@ class Config(Section):
             raise ValueError(
                 f"{self.selection.checkpoints} checkpoints (selection.checkpoints) cannot be saved in "
                 f"{self.training.teacher.epochs} epochs (training.teacher.epochs); raise the epochs"
+            )
+        if self.training.student.epochs < self.evaluation.moments:
+            raise ValueError(
+                f"{self.evaluation.moments} checkpoints (evaluation.moments) cannot be saved in "
+                f"{self.training.student.epochs} epochs (training.student.epochs); raise the epochs"
             )
         if not self._validates() and "best" in (
             self.labeling.teacher,

@@ -79,11 +79,19 @@ def test_stages_are_done_ready_or_waiting(results: Path) -> None:
 
 
 def test_a_training_says_epoch_loss_val_miou_and_the_time_left(results: Path) -> None:
-    tell(results, "train/student", epoch=3, epochs=4, loss=0.51234, val_miou=0.4321)
+    tell(results, "train/student", epoch=3, epochs=4, loss=0.51234, losses={}, val_miou=0.4321)
     state = state_of(results, "train/student")
     assert state.state == "running"
     assert re.search(r"3 of 4 epochs, loss 0.5123, val mIoU 43.21 %, about (10|9\.\d) s left$", state.detail)
     assert f"on {platform.node()}, for 30 s" in state.detail
+
+
+def test_a_training_says_each_of_its_losses(results: Path) -> None:
+    losses = {"supervised": 0.3, "consistency": 0.21234, "broken": None}
+    tell(results, "train/student", epoch=3, epochs=4, loss=0.51234, losses=losses, val_miou=None)
+    assert "loss 0.5123 (supervised 0.3000, consistency 0.2123)," in state_of(results, "train/student").detail
+    tell(results, "train/student", epoch=3, epochs=4, loss=0.51234, losses=["no mapping"], val_miou=None)
+    assert "loss 0.5123," in state_of(results, "train/student").detail
 
 
 def test_of_what_is_done_but_not_written_no_time_is_left(results: Path) -> None:

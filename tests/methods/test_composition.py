@@ -26,6 +26,7 @@ EXPERIMENTS: dict[str, Any] = {
     "consistent": {"method": "st++", "training": {"student": {"online": "mean_teacher"}}},
     "online-teacher": {"method": "st++", "training": {"teacher": {"online": "mean_teacher"}}},
     "then-self-training": {"method": "mean_teacher", "training": {"further_phases": 1}},
+    "watched": {"method": "mean_teacher", "evaluation": {"moments": 2}},
 }
 
 
@@ -73,7 +74,8 @@ def beginning(place: Path, experiment: str, name: str) -> dict[str, dict[str, to
 
 
 def test_all_experiments_share_one_teacher_but_for_the_one_that_is_trained_otherwise(place: Path) -> None:
-    teachers = {name: part(place, name, "teacher").resolve() for name in EXPERIMENTS if name != "then-self-training"}
+    without = ("then-self-training", "watched")
+    teachers = {name: part(place, name, "teacher").resolve() for name in EXPERIMENTS if name not in without}
     own = teachers.pop("online-teacher")
     assert len(set(teachers.values())) == 1 and own not in teachers.values()
     assert not part(place, "then-self-training", "teacher").exists()
@@ -126,6 +128,21 @@ def test_an_online_student_labels_for_a_further_phase(place: Path, tmp_path: Pat
     assert part(place, "then-self-training", "phase1").resolve().name == training.name, "it is the same stage"
 
 
+def test_the_labels_of_an_online_method_are_measured_over_time(place: Path) -> None:
+    measured = []
+    for k, file in ((1, "checkpoint-1.pt"), (2, "last.pt")):
+        masks = json.loads((part(place, "watched", f"masks{k}") / "recipe.json").read_text())
+        training = part(place, "watched", "student").resolve().name
+        assert masks["inputs"]["checkpoint"] == f"train/{training}/{file}"
+        measured.append(json.loads((part(place, "watched", f"masks{k}-truth") / "metrics.json").read_text())["miou"])
+    page = (place / "my results/tiny/report.html").read_text()
+    told = ", ".join(f"{100 * miou:.1f}" for miou in measured)
+    assert "Labels over time" in page and f"over its training. seed 0: {told}." in page
+    watched = state(part(place, "watched", "student") / "last.pt")
+    plain = state(part(place, "then-self-training", "phase1") / "last.pt")
+    assert all(torch.equal(value, watched[key]) for key, value in plain.items()), "to be looked at changes nothing"
+
+
 @pytest.mark.parametrize("name", [method.name for method in methods() if method.online])
 def test_every_online_method_trains_any_role_and_starts_from_a_teacher(name: str) -> None:
     for training in (
@@ -160,3 +177,9 @@ def test_a_batch_that_the_method_of_a_phase_cannot_pair_is_refused_before_anythi
     training = {"student": {"online": "classmix", "batch_size": 6}}
     with pytest.raises(StppError, match=r"method classmix mixes pairs .* set training.student.batch_size to"):
         fabricate.planned(tmp_path, experiments={"e": {"method": "st++", "training": training}})
+
+
+def test_more_moments_than_epochs_are_refused(tmp_path: Path) -> None:
+    path = fabricate.write_config(tmp_path, fabricate.tiny(evaluation={"moments": 3}))
+    with pytest.raises(StppError, match=r"3 checkpoints \(evaluation.moments\) cannot be saved in 2 epochs"):
+        read(path)
