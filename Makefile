@@ -1,5 +1,5 @@
-# make demo | make ablations | make methods | make camvid | make test | make manual | make golden | make browser | make durability | make cluster | make bench
-# make demo SEEDS=3, make camvid CAMVID=path, make golden BASE=origin/main, make durability KILLS=10 POINTS=all, make bench REFERENCE=path [MODEL=checkpoint] [AT_ONCE=2]
+# make demo | make ablations | make methods | make camvid | make test | make manual | make golden | make browser | make durability | make kills | make cluster | make bench
+# make demo SEEDS=3, make camvid CAMVID=path, make golden BASE=origin/main, make durability KILLS=10 POINTS=all, make kills KILLS=10, make bench REFERENCE=path [MODEL=checkpoint] [AT_ONCE=2]
 # make check | make docs | make lock
 
 PYTHON ?= python3
@@ -21,7 +21,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist wo
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SEED_LIST := [$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
 
-.PHONY: setup demo ablations methods camvid test manual golden browser durability cluster bench check docs lock
+.PHONY: setup demo ablations methods camvid test manual golden browser durability kills cluster bench check docs lock
 
 setup: $(VENV)/ready
 
@@ -72,6 +72,9 @@ durability: setup  ## kill the workflow at random moments, stop its commands at 
 	$(BIN)/python tests/support/durability.py --kills $(KILLS)
 	$(BIN)/python tests/support/faultpoints.py --points $(POINTS)
 	$(BIN)/python benchmarks/saving.py
+
+kills: setup  ## kill the training of each method with a step of its own, so many times, and compare
+	$(BIN)/python tests/support/kills.py --kills $(KILLS)
 
 cluster: setup  ## run on a real SLURM, started here as root, disturb it, and compare what it ends in
 	$(BIN)/python tests/support/cluster.py

@@ -133,7 +133,7 @@ class StageGraph:
         outputs = disk.training_outputs(checkpoints, validates)
         files = {"weights": self.weights["path"]} if self.weights["path"] and not start else {}
         network = f"{self.config.network.architecture}-{self.config.network.backbone}"
-        counted = [f"k{checkpoints}"] if role == "teacher" or checkpoints > 1 else []
+        counted = [f"k{checkpoints}"] if checkpoints > 1 else []
         variant = "-".join([*counted, "val" if validates else "noval", network])
         inputs: dict[str, str | list[str]] = {"labels": [f"{store}/{disk.MASKS}" for store in labels]} if labels else {}
         if start:

@@ -10,6 +10,7 @@ from conftest import ROOT, Snakemake
 from identities import folders
 from test_experiments import dry_run, jobs, write_pair
 
+from stpp.methods import methods
 from stpp.plan.counts import labeled_repeat
 from stpp.settings.configfile import read, resolved
 
@@ -83,6 +84,7 @@ PASCAL: dict[str, tuple[list[str], dict[str, int]]] = {
             "cutmix_seg": 4,
             "cps": 4,
             "unimatch": 5,
+            "u2pl": 5,
             "augseg": 5,
         },
     ),
@@ -182,6 +184,18 @@ def test_the_ablations_on_the_demo_have_one_teacher_a_seed_and_k(tmp_path: Path,
         "student_phase4": 1,
         "supervised": 1,
     }
+    assert trainings(jobs(output)) == {kind: 3 * count for kind, count in per_seed.items()}
+
+
+def test_the_methods_on_the_demo_share_the_teachers_and_train_each_control(
+    tmp_path: Path, snakemake: Snakemake
+) -> None:
+    few: dict[str, Any] = {"demo": {"labeled": 16, "unlabeled": 20, "val": 1, "test": 1, "seed": 0}}
+    output = dry_run(tmp_path, ROOT / "experiments/methods-demo.yaml", tmp_path / "scenes", snakemake, data=few)
+    online = {method.target: 2 for method in methods() if method.online}
+    phases = {"student_phase1": 2, "student_phase2": 2, **{f"dmt{number}": 1 for number in (1, 2, 3, 4)}}
+    per_seed = {"teacher": 1, "peer": 1, "student": 1, "supervised": 1, **phases, **online}
+    per_seed["cutmix_seg"] += 1  # from the teacher
     assert trainings(jobs(output)) == {kind: 3 * count for kind, count in per_seed.items()}
 
 

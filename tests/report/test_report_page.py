@@ -396,6 +396,7 @@ DRAWN: Mapping[str, Callable[[], Html]] = {
     "one curve": lambda: charts.learning_curves("x", {"seed 0": HISTORY.assign(val_miou=np.nan)}, (0.01, 1.5), (0, 1)),
     "steps": lambda: charts.online_curves("x", {"seed 0": STEPS, NASTY: STEPS}),
     "steps of one seed": lambda: charts.online_curves("x", {"seed 0": STEPS.assign(loss_consistency=0.0)}),
+    "label quality": lambda: charts.label_quality("x", {"seed 0": [0.2, 0.4], NASTY: [0.1, 0.5]}),
     "scores": lambda: charts.score_histogram("x", SCORES, RELIABLE),
     "equal scores": lambda: charts.score_histogram("x", SCORES * 0, RELIABLE),
     "truth": lambda: charts.score_against_truth("x", SCORES, SCORES**2, RELIABLE),
