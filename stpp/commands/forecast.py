@@ -71,7 +71,7 @@ def forecast(plan: Plan, stages: Path) -> Forecast:
             reason = f"{', '.join(lacking)} is no longer there"
             tasks.append(Task(folder, wanted.role, (reason,), (), known[folder].facts["seconds"], True))
         elif nearest := nearest_of(wanted, by_role.get(wanted.role, [])):
-            factor = work(wanted.recipe["settings"]) / work(nearest.recipe["settings"])
+            factor = times_as_much(wanted.recipe["settings"], nearest.recipe["settings"])
             reasons, sources = tuple(differences(nearest, wanted)), other_sources(nearest, wanted, plan)
             tasks.append(Task(folder, wanted.role, reasons, sources, factor * nearest.facts["seconds"], factor == 1))
         else:
@@ -93,10 +93,18 @@ def nearest_of(wanted: KnownStage, candidates: Sequence[KnownStage]) -> KnownSta
     )
 
 
-def work(settings: Mapping[str, Any]) -> float:
-    """What a training costs relative to others of its role: epochs times pixels of a crop; 1 for other stages."""
-    training = settings.get("training")
-    return float(training["epochs"] * training["crop"] ** 2) if training else 1.0
+def times_as_much(wanted: Mapping[str, Any], known: Mapping[str, Any]) -> float:
+    """How much more work a training is than another one, by settings: its length times the pixels of a crop.
+
+    1 for other stages. A length in epochs and one in iterations count as equal: nobody has looked at the images yet.
+    """
+    new, old = (settings.get("training") for settings in (wanted, known))
+    if not new or not old:
+        return 1.0
+    pixels: float = new["crop"] ** 2 / old["crop"] ** 2
+    if new.get("iterations") and old.get("iterations"):
+        return pixels * float(new["iterations"]) / float(old["iterations"])
+    return pixels if new.get("iterations") or old.get("iterations") else pixels * new["epochs"] / old["epochs"]
 
 
 def differences(before: KnownStage, after: KnownStage) -> Iterator[str]:

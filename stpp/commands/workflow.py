@@ -158,7 +158,7 @@ def _unfit_for_online(role: str, name: str, unlabeled: int, config: Config) -> l
     online, batch = method(name).online, getattr(config.training, role).batch_size
     assert online is not None  # else the configuration would have been refused
     problems = []
-    if unlabeled < (half := -(-batch // 2)):
+    if getattr(config.training, role).iterations is None and unlabeled < (half := -(-batch // 2)):
         problems.append(
             f"half of each batch of method {name} are unlabeled images, {half}, but there are {unlabeled} in all; "
             f"lower training.{role}.batch_size"
@@ -173,8 +173,9 @@ def _unfit_for_online(role: str, name: str, unlabeled: int, config: Config) -> l
 
 def _too_small(role: str, size: int, config: Config) -> list[str]:
     """A sentence where an epoch of `size` images has no batch."""
-    batch = getattr(config.training, role).batch_size
-    if size >= batch:
+    training = getattr(config.training, role)
+    batch = training.batch_size
+    if size >= batch or training.iterations is not None:
         return []
     return [
         f"an epoch of the {role} has {size} images, too few for one batch of {batch}; lower "

@@ -4,7 +4,7 @@ A batch has so many samples of each stream. The last stream leads: an epoch is o
 begins anew, in another order, whenever it is at its end.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -57,7 +57,7 @@ def in_pairs(share: Callable[[list[Any]], list[Any]]) -> Callable[[list[Key]], l
 
 
 class Repeated:
-    """Batches of `batch_size` of a stream that another one leads: pass after pass over its `size` samples.
+    """Batches of `batch_size` of a stream, pass after pass over its `size` samples.
 
     The order of a pass is a function of (seed, role, pass). A batch may have the end of one and the beginning of the
     next.
@@ -76,6 +76,43 @@ class Repeated:
         return [(place // self.size, int(orders[place // self.size][place % self.size])) for place in places]
 
 
+class Rounds(Sampler[list[Key]]):
+    """The batches of a whole training of so many iterations, rounded up, pass after pass over a stream.
+
+    `epochs` equal parts stand for its epochs. `start` batches are left out: a training that goes on has had them.
+    """
+
+    def __init__(self, stream: Repeated, iterations: int, epochs: int) -> None:
+        self.stream, self.epochs = stream, epochs
+        self.batches_per_epoch = -(-iterations // epochs)
+        self.start = 0
+
+    @property
+    def batch_size(self) -> int:
+        return self.stream.batch_size
+
+    def __len__(self) -> int:
+        return self.batches_per_epoch * self.epochs
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return (self.stream.batch(number) for number in range(self.start, len(self)))
+
+    def from_batch(self, start: int) -> "Rounds":
+        """The same batches from number `start` (from 0) on."""
+        rest = copy(self)
+        rest.start = start
+        return rest
+
+
+def whole_training(
+    size: int, batch_size: int, training: Mapping[str, Any], seed: int, role: str
+) -> EpochBatches | Rounds:
+    """The batches of a stream of `size` samples, for as many epochs or iterations as a training's settings ask for."""
+    if training["iterations"] is not None:
+        return Rounds(Repeated(size, batch_size, seed, role), training["iterations"], training["epochs"])
+    return EpochBatches(size, batch_size, training["epochs"], seed, role)
+
+
 class StreamBatches(Sampler[list[StreamKey]]):
     """The batches of a whole training: of `leading` alone, or of `beside` and then of `leading`.
 
@@ -83,7 +120,7 @@ class StreamBatches(Sampler[list[StreamKey]]):
     batch what is wanted of it.
     """
 
-    def __init__(self, leading: EpochBatches, beside: Repeated | None = None) -> None:
+    def __init__(self, leading: EpochBatches | Rounds, beside: Repeated | None = None) -> None:
         self.leading, self.beside = leading, beside
         self.start = 0
         self.share: Callable[[list[Key]], list[Key]] = list

@@ -125,7 +125,11 @@ class StageGraph:
             "encoding": self.encoding,
             "network": self.config.network.model_dump() | {"weights": self.weights["identity"]},
             # What it starts from is an input, and the method has an entry of its own.
-            "training": training.model_dump(exclude={"online", "start"}) | ({} if validates else {"validate_every": 0}),
+            "training": {
+                **training.model_dump(exclude={"online", "start"}),
+                "epochs": training.rounds,
+                **({} if validates else {"validate_every": 0}),
+            },
             "augmentation": {kind: value.model_dump() for kind, value in augmentation.items()},
             "prediction": self.prediction() if validates else None,
             **({"method": {step: self.own_settings(step)}} if step else {}),

@@ -267,12 +267,12 @@ class Config(Section):
                 raise ValueError(
                     f"training.{role}.online must be one of {', '.join(sorted(online))}, or null, but is {asked!r}"
                 )
-        if self.training.teacher.epochs < self.selection.checkpoints:
+        if self.training.teacher.rounds < self.selection.checkpoints:
             raise ValueError(
                 f"{self.selection.checkpoints} checkpoints (selection.checkpoints) cannot be saved in "
                 f"{self.training.teacher.epochs} epochs (training.teacher.epochs); raise the epochs"
             )
-        if self.training.student.epochs < self.evaluation.moments:
+        if self.training.student.rounds < self.evaluation.moments:
             raise ValueError(
                 f"{self.evaluation.moments} checkpoints (evaluation.moments) cannot be saved in "
                 f"{self.training.student.epochs} epochs (training.student.epochs); raise the epochs"

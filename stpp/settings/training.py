@@ -33,6 +33,10 @@ class Network(NetworkDescription):
 # --- optimisation -----------------------------------------------------------------------------------------------------
 
 
+ROUNDS = 20
+"""The parts of a training whose length is given in iterations: what stands for its epochs."""
+
+
 class Ohem(Section):
     """Online hard example mining: of the pixels with labels, the hard ones count."""
 
@@ -49,6 +53,13 @@ class Training(Section):
     """How a network is trained; the defaults are the paper's for Pascal VOC."""
 
     epochs: int = setting(80, "Length of the training.", "epochs", ge=1)
+    iterations: int | None = setting(
+        None,
+        "Its length in place of `epochs`, whatever the number of images. Then a twentieth of the training counts as an "
+        "epoch, so for `validate_every` and where checkpoints are kept; it is rounded up to a multiple of 20.",
+        "iterations",
+        ge=1,
+    )
     batch_size: int = setting(16, "Images a step, over all devices.", "images", ge=2)
     crop: int = setting(321, "Side of the square crop.", "px", ge=8)
     base_size: int = setting(400, "Long side of an image at scale 1 of the random rescale.", "px", ge=8)
@@ -83,6 +94,11 @@ class Training(Section):
         "What a student begins with: `network.weights` and a random head, or all weights of the teacher's checkpoint "
         "that labels (`labeling.teacher`). Of several networks, those after the first have random heads.",
     )
+
+    @property
+    def rounds(self) -> int:
+        """How many epochs the training has."""
+        return ROUNDS if self.iterations is not None else self.epochs
 
 
 class TrainingOfRoles(Section):

@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from stpp import disk
 from stpp.data.augmentation import sample_rng
-from stpp.data.dataset import EpochBatches, Sample, TrainingSet, samples_of
+from stpp.data.dataset import Sample, TrainingSet, samples_of
 from stpp.data.manifest import Row
-from stpp.data.streams import Repeated, StreamBatches, Streams, in_pairs, joined
+from stpp.data.streams import Repeated, StreamBatches, Streams, in_pairs, joined, whole_training
 from stpp.engine.batch import Batch, Moment, on_device
 from stpp.engine.distributed import Team, team_of
 from stpp.engine.history import collapsed, end_epoch, latest, write_history
@@ -67,11 +67,11 @@ def run(job: Job, runtime: Runtime) -> None:
 def train(job: Job, runtime: Runtime, team: Team) -> None:
     """This process's part of the training: all of it, where it is alone."""
     settings, training = job.settings, job.settings["training"]
-    role, epochs = settings["role"], training["epochs"]
+    role = settings["role"]
     method, own = step_of(settings) or (SELF_TRAINING, None)
     views, loss_on_labels = method.views(own), supervised_loss(training)
     dataset, batches = training_data(job, method, views, runtime.cache * 10**6 // team.size, team.size)
-    per_epoch, total = batches.batches_per_epoch, len(batches)
+    epochs, per_epoch, total = batches.epochs, batches.batches_per_epoch, len(batches)
     validation = job.rows("val") if training["validate_every"] else []
     share = in_pairs(team.share) if method.mixes else team.share
 
@@ -211,11 +211,11 @@ def training_data(
         bare = [Sample(row, bare=True) for row in unlabeled]
         names, part = (f"{role}-labeled", f"{role}-unlabeled"), len(samples) / (len(samples) + len(bare))
         dataset = Streams([stream(samples, names[0], part), stream(bare, names[1], 1 - part, views)])
-        leading = EpochBatches(len(bare), size - size // 2, training["epochs"], seed, names[1])
+        leading = whole_training(len(bare), size - size // 2, training, seed, names[1])
         batches = StreamBatches(leading, Repeated(len(samples), size // 2, seed, names[0]))
     else:
         dataset = Streams([stream(samples, role, 1)])
-        batches = StreamBatches(EpochBatches(len(samples), size, training["epochs"], seed, role))
+        batches = StreamBatches(whole_training(len(samples), size, training, seed, role))
     if not len(batches):
         raise StppError(
             f"an epoch has {dataset.images} images, too few for the {batches.leading.batch_size} of one batch; "

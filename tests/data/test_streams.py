@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stpp.data.dataset import EpochBatches
-from stpp.data.streams import Repeated, StreamBatches, joined
+from stpp.data.streams import Repeated, Rounds, StreamBatches, joined, whole_training
 from stpp.engine.distributed import Team
 
 sizes = st.integers(1, 30)
@@ -56,3 +56,23 @@ def test_samples_are_stacked_by_stream() -> None:
     labeled, unlabeled = joined([(0, (one, two)), (1, (two,)), (0, (two, one))])
     assert [tensor.shape for tensor in labeled] == [(2, 2, 2), (2, 2, 2)]
     assert torch.equal(labeled[0], torch.stack([one, two])) and torch.equal(unlabeled[0], two[None])
+
+
+@given(size=sizes, batch=st.integers(1, 7), iterations=st.integers(1, 90), start=st.integers(0, 30))
+def test_iterations_run_through_a_stream_pass_after_pass(size: int, batch: int, iterations: int, start: int) -> None:
+    training = {"iterations": iterations, "epochs": 20}
+    rounds = whole_training(size, batch, training, 7, "student")
+    assert isinstance(rounds, Rounds) and (rounds.epochs, rounds.batch_size) == (20, batch)
+    assert iterations <= len(rounds) == 20 * rounds.batches_per_epoch < iterations + 20
+    found = list(rounds)
+    assert [len(keys) for keys in found] == [batch] * len(rounds)
+    keys = [key for keys in found for key in keys]
+    assert len(set(keys)) == len(keys), "no sample is augmented twice alike"
+    for at in range(len(keys) // size):
+        assert sorted(keys[at * size : (at + 1) * size]) == [(at, index) for index in range(size)]
+    assert list(rounds.from_batch(start)) == found[start:] and list(rounds) == found
+
+
+def test_without_iterations_the_length_is_in_epochs() -> None:
+    batches = whole_training(9, 2, {"iterations": None, "epochs": 3}, 7, "student")
+    assert isinstance(batches, EpochBatches) and len(batches) == 3 * 4

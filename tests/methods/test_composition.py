@@ -27,6 +27,7 @@ EXPERIMENTS: dict[str, Any] = {
     "online-teacher": {"method": "st++", "training": {"teacher": {"online": "mean_teacher"}}},
     "then-self-training": {"method": "mean_teacher", "training": {"further_phases": 1}},
     "watched": {"method": "mean_teacher", "evaluation": {"moments": 2}},
+    "long": {"method": "st++", "training": {"teacher": {"iterations": 20}, "student": {"iterations": 38}}},
 }
 
 
@@ -74,7 +75,7 @@ def beginning(place: Path, experiment: str, name: str) -> dict[str, dict[str, to
 
 
 def test_all_experiments_share_one_teacher_but_for_the_one_that_is_trained_otherwise(place: Path) -> None:
-    without = ("then-self-training", "watched")
+    without = ("then-self-training", "watched", "long")
     teachers = {name: part(place, name, "teacher").resolve() for name in EXPERIMENTS if name not in without}
     own = teachers.pop("online-teacher")
     assert len(set(teachers.values())) == 1 and own not in teachers.values()
@@ -141,6 +142,14 @@ def test_the_labels_of_an_online_method_are_measured_over_time(place: Path) -> N
     watched = state(part(place, "watched", "student") / "last.pt")
     plain = state(part(place, "then-self-training", "phase1") / "last.pt")
     assert all(torch.equal(value, watched[key]) for key, value in plain.items()), "to be looked at changes nothing"
+
+
+def test_trainings_of_so_many_iterations_are_as_long_whatever_their_images(place: Path) -> None:
+    for name, iterations in (("teacher", 20), ("phase1", 40), ("student", 40)):
+        history = pd.read_csv(part(place, "long", name) / "metrics.csv")
+        assert list(history["epoch"]) == [*range(1, 21)] and history["iterations"].iloc[-1] == iterations
+    checkpoints = [torch.load(part(place, "long", "teacher") / f"checkpoint-{k}.pt", weights_only=True) for k in (1, 2)]
+    assert [checkpoint["epoch"] for checkpoint in checkpoints] == [6, 13]
 
 
 @pytest.mark.parametrize("name", [method.name for method in methods() if method.online])

@@ -36,6 +36,7 @@ PRINT = {  # what, as a pattern
     "make camvid SEEDS=3": r"suponly  .* 3 ",
     "make camvid CAMVID=path": r"suponly  .* 1 ",
     "make ablations": r"phases\.png",
+    "make methods": r"(?m)^classmix  .* 1 ",
     ".venv/bin/python benchmarks/speed/trainer.py --images ../shared/camvid/JPEGImages "
     "--masks ../shared/camvid/SegmentationClass r50.pt": r"Wrote r50\.pt",
     "make bench": r"(?s)GFLOP/s.*images/s.*target: 97%",

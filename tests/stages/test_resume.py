@@ -71,7 +71,7 @@ def stop_when(monkeypatch: pytest.MonkeyPatch, target: str, count: int) -> None:
 
 # (stage, the function that is called once a unit of work, its units)
 WORK = {
-    "train": ("train/teacher*", "stpp.stages.train.cross_entropy", 6),
+    "train": ("train/teacher*", "stpp.stages.train.on_device", 6),
     "predict": ("predict/masks-checkpoint1*", "stpp.stages.predict.predict_masks", 6),
     "score": ("score/*", "stpp.stages.score.compare_masks", 6),
 }

@@ -60,7 +60,8 @@ def write(folder: Path) -> Path:
     (folder / "path").symlink_to(folder.parent / "shared/camvid")
     shutil.copy(folder / "experiments/folder.yaml", folder / "my.yaml")
     reduce(folder / "my.yaml", "suponly")
-    for name, experiment in {"folder": "st++", "camvid-cpu": "suponly", "ablations-demo": "st++"}.items():
+    of = {"folder": "st++", "camvid-cpu": "suponly", "ablations-demo": "st++", "methods-demo": "classmix"}
+    for name, experiment in of.items():
         reduce(folder / f"experiments/{name}.yaml", experiment)
     (folder / "LIST").write_text("my-images/images/val0.png my-images/masks/val0.png\n")
     (folder / "annotated").mkdir()

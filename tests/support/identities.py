@@ -32,8 +32,8 @@ SECTIONS: dict[str, type[Section]] = {
 """The sections of a configuration that enter the settings of stages, and where there."""
 ENCODING = {"encoding.ignore_value": 255, "encoding.label_map": None, "encoding.palette_map": None}
 """What the settings of the data come to, where they are at their defaults."""
-NOT_AS_GIVEN = ("network.weights",)
-"""What stands in the settings of a stage is not what the configuration says but its identity."""
+NOT_AS_GIVEN = ("network.weights", "training.online", "training.start")
+"""What stands in the settings of a stage is not what the configuration says: an identity, a method, an input."""
 
 
 def folders(path: Path) -> list[str]:
