@@ -47,7 +47,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     logits = nets["student"](batch.images)
     weights = agreement_weights(logits, batch.masks, batch.confidence, settings.agree, settings.disagree)
     losses = weights * pixel_cross_entropy(logits, batch.masks)
-    return {"weighted": average(losses, batch.masks != IGNORE, at.team)}
+    return {"supervised": average(losses, batch.masks != IGNORE, at.team)}
 
 
 METHOD = Method(

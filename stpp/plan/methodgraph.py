@@ -118,9 +118,11 @@ class MethodGraph(StageGraph):
         labeler, learner, phases = first, second, []
         for number, share in enumerate([share for share in shares for _ in range(2)], 1):
             slug = f"{method.target}{number}"
-            labels = self.label("teacher" if number < 3 else "student", labeler, slug, confidence=True, plain=True)
+            # The first to label and the first to learn are teachers; the first one learns in the second phase.
+            labels = self.label("teacher" if number == 1 else "student", labeler, slug, confidence=True, plain=True)
             sure = self.select_surest(labels, slug, share)
-            trained = self.train_student(slug, [sure], True, step=method.name, start=learner)
+            start = self.labeling(learner, "teacher" if number < 3 else "student")
+            trained = self.train_student(slug, [sure], True, step=method.name, start=start)
             made = Part(sure, "labels", f"for phase {number}", number)
             phases.append(Phase(trained, slug, {f"labels{number}": made}))
             labeler, learner = trained, labeler

@@ -81,7 +81,7 @@ class StageGraph:
     ) -> str:
         """A student: labeled and pseudo-labeled images, in the step of a method.
 
-        `step` and the network `start` are those of `training.student` where none are given.
+        `step` and the checkpoint `start` are those of `training.student` where none are given.
         """
         training = self.config.training.student
         step = step or training.online
@@ -93,7 +93,7 @@ class StageGraph:
             off = {"operations": None, "jitter": None, "grayscale": None, "blur": None, "cutout": None}
             augmentation["unlabeled"] = augmentation["unlabeled"].model_copy(update=off)
         if start is None and training.start == "teacher":
-            start = self.train_teacher()
+            start = self.labeling(self.train_teacher(), "teacher")
         return self.train("student", slug, checkpoints, training, augmentation, labels, step=step, start=start)
 
     def train(
@@ -111,8 +111,8 @@ class StageGraph:
     ) -> str:
         """Training of a teacher or a student; without a val set there is no `best`. `more` are further subsets.
 
-        `step` is the method whose step it takes; None means a step on masks alone. `start` is the folder of the
-        network whose weights it begins with. `seed` is that of its random numbers, by default that of the run.
+        `step` is the method whose step it takes; None means a step on masks alone. `start` is the
+        checkpoint whose weights it begins with. `seed` is that of its random numbers, by default that of the run.
         """
         validates = "val" in self.fingerprints and training.validate_every > 0
         unlabeled = ["unlabeled"] if labels or (step and method(step).online) else []
@@ -141,7 +141,7 @@ class StageGraph:
         variant = "-".join([*counted, "val" if validates else "noval", network])
         inputs: dict[str, str | list[str]] = {"labels": [f"{store}/{disk.MASKS}" for store in labels]} if labels else {}
         if start:
-            inputs["start"] = f"{start}/{disk.checkpoint(self.config.labeling.teacher)}"
+            inputs["start"] = start
         components = (*self.network, *([modules(METHODS)[step]] if step else []))
         return self.add("train", slug, settings, subsets, inputs, variant, files, components, outputs)
 
@@ -180,13 +180,15 @@ class StageGraph:
         """
         tta = None if plain else {"scales": self.config.labeling.scales, "flip": self.config.labeling.flip}
         settings = {"tta": tta, "prediction": self.prediction()} | ({"confidence": True} if confidence else {})
-        inputs: dict[str, str | list[str]] = {
-            "checkpoint": f"{network}/{disk.checkpoint(getattr(self.config.labeling, labeler))}"
-        }
+        inputs: dict[str, str | list[str]] = {"checkpoint": self.labeling(network, labeler)}
         if images:
             inputs["images"] = images
         role = f"labels-{slug}"
         return self.add("predict", role, settings, ["unlabeled"], inputs, components=self.network, labeler=labeler)
+
+    def labeling(self, network: str, role: Literal["teacher", "student"]) -> str:
+        """The checkpoint of a teacher or a student that labels."""
+        return f"{network}/{disk.checkpoint(getattr(self.config.labeling, role))}"
 
     def score(self, masks: Sequence[str]) -> str:
         """Stability of the K masks of each unlabeled image."""

@@ -25,7 +25,7 @@ def loss(confidence: list[list[float]], labels: list[list[int]] | None = None) -
     masks = torch.tensor([labels or [[0, 0], [1, 0]]], dtype=torch.uint8)
     seen = Batch(toy.images, masks, toy.draws, confidence=torch.tensor([confidence]))
     nets = {"student": Constant(STUDENT)}
-    return float(step(seen, nets, Settings(), moment())["weighted"])
+    return float(step(seen, nets, Settings(), moment())["supervised"])
 
 
 def test_a_label_weighs_by_whether_the_network_agrees() -> None:
@@ -43,7 +43,7 @@ def test_a_true_label_weighs_one_and_an_ignored_pixel_counts_for_nothing() -> No
 def test_no_gradient_passes_through_the_weights() -> None:
     toy, student = batch(), Constant(STUDENT)
     seen = Batch(toy.images, torch.zeros(1, 2, 2, dtype=torch.uint8), toy.draws, confidence=torch.full((1, 2, 2), 0.9))
-    step(seen, {"student": student}, Settings(), moment())["weighted"].backward()
+    step(seen, {"student": student}, Settings(), moment())["supervised"].backward()
     p = torch.tensor(STUDENT).T.reshape(1, 3, 2, 2)
     onehot = torch.zeros(1, 3, 2, 2).index_fill_(1, torch.tensor(0), 1)
     assert student.logits.grad is not None
