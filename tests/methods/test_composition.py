@@ -27,7 +27,10 @@ EXPERIMENTS: dict[str, Any] = {
     "online-teacher": {"method": "st++", "training": {"teacher": {"online": "mean_teacher"}}},
     "then-self-training": {"method": "mean_teacher", "training": {"further_phases": 1}},
     "watched": {"method": "mean_teacher", "evaluation": {"moments": 2}},
-    "long": {"method": "st++", "training": {"teacher": {"iterations": 20}, "student": {"iterations": 38}}},
+    "long": {
+        "method": "st++",
+        "training": {role: {"iterations": n, "validate_every": 20} for role, n in (("teacher", 20), ("student", 38))},
+    },
 }
 
 
@@ -35,7 +38,8 @@ EXPERIMENTS: dict[str, Any] = {
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which all experiments are computed, in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        folder = fabricate.planned(tmp_path_factory.mktemp("composition"), experiments=EXPERIMENTS)
+        without_test = {key: value for key, value in fabricate.TINY["data"].items() if key != "test"}
+        folder = fabricate.planned(tmp_path_factory.mktemp("composition"), experiments=EXPERIMENTS, data=without_test)
         patch.chdir(folder)
         for stage in prepare(read(folder / "config.yaml"), print).stages:
             assert main([stage.split("/")[0], f"my results/stages/{stage}"]) == 0
