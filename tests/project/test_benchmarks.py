@@ -41,11 +41,8 @@ def test_each_kind_of_work_is_measured(tmp_path: Path) -> None:
     assert all(float(row["images_per_second"]) > 0 and float(row["peak_mb"]) > 100 for row in rows)
 
 
-@pytest.mark.parametrize(
-    ("method", "batch"), [("suponly", "2"), *((m, "4") for m in ("u2pl", "unimatch", "cps_cutmix"))]
-)
+@pytest.mark.parametrize(("method", "batch"), [("suponly", "2"), ("unimatch", "4")])
 def test_the_floor_has_its_rates(method: str, batch: str) -> None:
-    """The methods are those that ask different things of their networks."""
     options = ["--backbone", "mobilenet_v2", "--crop", "33", "--batch", batch, "--images", "4", "--turns", "1"]
     options += ["--method", method]
     options += ["--precision", "fp32"]  # bf16 takes minutes where the processor has no instructions for it
