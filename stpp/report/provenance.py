@@ -172,7 +172,7 @@ def as_yaml(content: Mapping[str, Any]) -> str:
 
 def one_line(content: Mapping[str, Any]) -> str:
     """YAML in one line."""
-    return yaml.safe_dump(dict(content), default_flow_style=True, allow_unicode=True, width=10**6).strip().strip("{}")
+    return yaml.safe_dump(dict(content), default_flow_style=True, allow_unicode=True, width=10**6).strip()[1:-1]
 
 
 def where(record: Mapping[str, Any]) -> str:

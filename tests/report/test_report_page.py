@@ -30,7 +30,7 @@ from stpp.report.html import VOID, Html, element, table, together
 from stpp.report.numbers import confusion, curves, results
 from stpp.report.page import CONTENTS
 from stpp.report.page import page as whole
-from stpp.report.provenance import config_with_numbers, warnings
+from stpp.report.provenance import config_with_numbers, one_line, warnings
 from stpp.report.style import CSS
 from stpp.settings.configfile import load
 from stpp.store.masks import MaskStore, voc_palette
@@ -211,6 +211,11 @@ def test_the_configuration_on_the_page_is_the_one_that_ran(folder: Path) -> None
     ran = load(fabricate.tiny())
     unset = {"results", "runtime"}
     assert shown.model_dump(exclude=unset) == ran.model_dump(exclude=unset)
+
+
+def test_what_differs_is_yaml_in_a_line() -> None:
+    assert one_line({"training": {"student": {"epochs": 9}}, "x": {}}) == "training: {student: {epochs: 9}}, x: {}"
+    assert one_line({}) == ""
 
 
 def test_a_label_map_is_written_with_numbers() -> None:
