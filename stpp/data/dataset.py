@@ -122,8 +122,7 @@ class TrainingSet(Dataset[tuple[Tensor, ...]]):
         if not sample.stores:
             return np.full_like(mask, CERTAIN)
         (store,) = sample.stores
-        kept = np.rint(CERTAIN * store.confidence(sample.row.id)).astype(np.uint8)
-        return np.minimum(kept, CERTAIN - 1)
+        return np.minimum(store.confidence_steps(sample.row.id), np.uint8(CERTAIN - 1))
 
 
 class EpochBatches(Sampler[list[Key]]):

@@ -74,15 +74,10 @@ def surest(store: MaskStore, share: float) -> Reliable:
     """
     counts = np.zeros((IGNORE + 1, CONFIDENCES), np.int64)
     for image, mask in store:
-        where = mask.astype(np.int64) * CONFIDENCES + steps_of(store, image)
+        where = mask.astype(np.int64) * CONFIDENCES + store.confidence_steps(image)
         counts += np.bincount(where.reshape(-1), minlength=counts.size).reshape(counts.shape)
     least = class_steps(counts, share)
-    return lambda image: steps_of(store, image) >= least[store[image]]
-
-
-def steps_of(store: MaskStore, image: str) -> NDArray[np.int64]:
-    """The confidence of an image's pixels in whole steps of 1/255, int64 (H, W) in 0..255."""
-    return np.rint(255 * store.confidence(image)).astype(np.int64)
+    return lambda image: store.confidence_steps(image) >= least[store[image]]
 
 
 def keep_reliable(

@@ -242,10 +242,13 @@ class MaskStore:
 
         StppError if the store was written without, or the image is not in it.
         """
+        return self.confidence_steps(id).astype(np.float32) / np.float32(255)
+
+    def confidence_steps(self, id: str) -> NDArray[np.uint8]:
+        """The same as it is kept: uint8 (H, W), n for n / 255."""
         if self._contents.confidence is None:
             raise StppError(f"{self.path} holds masks without confidence: predict them again with confidence.")
-        values = self._read(self._contents.confidence, id, *self._place(id))
-        return values.astype(np.float32) / np.float32(255)
+        return self._read(self._contents.confidence, id, *self._place(id))
 
     def close(self) -> None:
         """Close the file. Using the store afterwards opens it again."""
