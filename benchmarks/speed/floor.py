@@ -70,7 +70,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="stpp-floor-") as folder:
         stages = planned(Path(folder), options)
         with redirect_stdout(io.StringIO()):
-            step = BareStep(Job(stages[0], "train"), options.precision, device)
+            step = BareStep(Job(stages[0], "train"), device)
         staged, bare = [], []
         for _ in range(options.turns):
             few, many = (seconds(partial(run, stage, device), device) for stage in stages)
@@ -130,8 +130,8 @@ def run(stage: Path, device: torch.device) -> None:
 class BareStep:
     """The forward and backward passes of a step, and the update, on images that are augmented and normalised."""
 
-    def __init__(self, job: Job, precision: str, device: torch.device) -> None:
-        self.precision, self.team = precision, Team(device)
+    def __init__(self, job: Job, device: torch.device) -> None:
+        self.team = Team(device)
         method, own = step_of(job.settings) or (train.SELF_TRAINING, None)
         views = method.views(own)
         dataset, batches = train.training_data(job, method, views, 0)
