@@ -43,7 +43,7 @@ ablations: setup  ## the paper's ablations on the demo, 3 seeds: about two hours
 	@echo; cat results/ablations-demo/table.txt; echo
 	@echo "The charts are in results/ablations-demo/charts/:"; ls results/ablations-demo/charts/
 
-methods: setup  ## all methods on the demo, with a control for each, 3 seeds: about three hours on two CPU cores
+methods: setup  ## all methods on the demo, with a control for each, 3 seeds: takes hours on two CPU cores
 	$(CHECK) experiments/methods-demo.yaml
 	$(SNAKEMAKE) --configfile experiments/methods-demo.yaml
 	@echo; cat results/methods-demo/table.txt
