@@ -55,7 +55,7 @@ with refusing():
     if workflow.is_main_process:
         PLAN = stages.prepare(SETTINGS, say)
         stages.warn_of_stale(SETTINGS, PLAN, say)
-        after_a_run(workflow, lambda: stages.refresh_view(SETTINGS, PLAN))
+        after_a_run(workflow, lambda: stages.refresh_view(SETTINGS, PLAN, say))
 keep_objects()
 look_once_a_second()
 

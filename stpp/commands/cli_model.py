@@ -8,7 +8,7 @@ from typing import Any
 from stpp.commands.subcommand import add_example, add_output, subcommand
 from stpp.errors import StppError
 
-MODEL = "checkpoint of stpp, such as .../student/last.pt, or a state dict of the ST++ authors' code"
+MODEL = "checkpoint of stpp, such as results/NAME/model.pt, or a state dict of the ST++ authors' code"
 
 
 def add_model_commands(commands: Any) -> None:
@@ -24,7 +24,7 @@ def _add_segment(commands: Any) -> None:
         "segment images of any size with a trained model",
         "Write a palette PNG and an overlay of each image, below OUT/masks and OUT/overlays, and the classes and their "
         "colours to OUT/classes.txt. Images that cannot be read are reported at the end.",
-        "stpp segment --model results/demo/experiments/st++/seed0/student/last.pt photos --out segmented",
+        "stpp segment --model results/demo/model.pt photos --out segmented",
         _segment,
     )
     command.add_argument(
@@ -75,7 +75,7 @@ def _add_export(commands: Any) -> None:
         "images as they are, uint8 (N, H, W, 3) of any N, H and W, and gives masks and probabilities. Each is run, the "
         "former in onnxruntime, and refused unless 99.99 % of the pixels have the class that the model itself gives "
         "them. Needs the extra `export`.",
-        "stpp export results/demo/experiments/st++/seed0/student/last.pt --out exported",
+        "stpp export results/demo/model.pt --out exported",
         _export,
     )
     command.add_argument("model", type=Path, metavar="MODEL", help=MODEL)
@@ -97,7 +97,7 @@ def _export(options: argparse.Namespace) -> None:
 
 def add_list_options(command: argparse.ArgumentParser) -> None:
     """Add the options with which `stpp evaluate` takes a model and a list instead of a stage."""
-    add_example(command, "stpp evaluate student/last.pt --list val.txt --root my-images")
+    add_example(command, "stpp evaluate results/demo/model.pt --list val.txt --root my-images")
     command.add_argument("--list", type=Path, metavar="LIST", help="lines `image mask` to evaluate a model on")
     command.add_argument("--root", type=Path, default=Path(), help="folder that its paths start from; default: here")
     add_output(command, "--out", metavar="DIR", help="folder for metrics.json and images.csv; default: none")

@@ -61,11 +61,13 @@ class Provenance:
 
 
 def provenance(model: Path) -> Provenance:
-    """The provenance of a checkpoint that lies in its stage, also by a link; elsewhere nothing is known of one.
+    """The provenance of a checkpoint that lies in its stage, also by a link, or of the one that a verdict chose.
+
+    Elsewhere nothing is known of a checkpoint.
 
     Raises StppError for a damaged record, and for one that no stage of stpp wrote.
     """
-    model = model.resolve()
+    model = _chosen(model.resolve())
     record, evaluated = model.parent / disk.RECORD, model.parent.parent.parent / "evaluate"
     if not record.is_file():
         return Provenance(None, None, [])
@@ -83,6 +85,17 @@ def provenance(model: Path) -> Provenance:
             _refuse(found, metrics, METRICS)
             evaluations.append(KnownEvaluation(recipe, metrics))
     return Provenance(model.parent.name, training, evaluations)
+
+
+def _chosen(model: Path) -> Path:
+    """The checkpoint that `model` is, where a verdict has chosen it."""
+    told = model.parent / disk.VERDICT
+    if model.name != disk.MODEL or not told.is_file():
+        return model
+    content = _json(told)
+    _refuse(told, content, CHOICE)
+    assert isinstance(content, dict)
+    return model.parent.parent.parent / str(content["model"]["checkpoint"])
 
 
 # --- what is believed -------------------------------------------------------------------------------------------------
@@ -161,6 +174,11 @@ METRICS: Expected = {
     ("miou",): _is_share,
     ("iou",): _maps_text(_is_share),
     ("warnings",): _are_texts,
+}
+CHOICE: Expected = {
+    ("model", "checkpoint"): lambda value: (
+        isinstance(value, str) and bool(re.fullmatch(r"train/[^/]+/[^/.]+\.pt", value))
+    )
 }
 """What the records hold that is used here, and what each must be."""
 

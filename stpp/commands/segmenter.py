@@ -130,7 +130,7 @@ def load(path: str | Path, device: str = "auto", *, long_side: int | None = None
 
 def _model(path: Path, device: torch.device) -> Model:
     if not path.is_file():
-        found = "is a folder; give the file in it, such as last.pt" if path.is_dir() else "does not exist"
+        found = "is a folder; give the file in it, such as model.pt" if path.is_dir() else "does not exist"
         raise StppError(f"the model {path} {found} (seen from {Path.cwd()})")
     try:
         with explained(f"close other programs, or read {path} on a machine with more"):
@@ -141,7 +141,7 @@ def _model(path: Path, device: torch.device) -> Model:
         found = f"{type(error).__name__}: {shortened(next(iter(str(error).splitlines()), ''), 400)}"
         raise StppError(
             f"{path} is no model ({found}); expected a checkpoint of "
-            "stpp, such as results/NAME/experiments/EXPERIMENT/seed0/student/last.pt, or a state dict of the ST++ "
+            "stpp, such as results/NAME/model.pt, or a state dict of the ST++ "
             "authors' code"
         ) from None
     if not isinstance(content, dict) or "format" in content:

@@ -329,10 +329,16 @@ def users(stages: Path) -> dict[Path, Path]:
     return {Path(path.read_text().removesuffix("\n")): path for path in sorted((stages / USERS).glob("*"))}
 
 
-def refresh_view(config: Config, plan: Plan) -> None:
-    """Let the view show this plan if all of it is there, so that going back to earlier settings takes no job."""
+def refresh_view(config: Config, plan: Plan, log: Callable[[str], None]) -> None:
+    """Let the view show this plan if all of it is there, so that going back to earlier settings takes no job.
+
+    Then the verdict is said.
+    """
     stages = Path(config.results) / disk.STAGES
-    if all((stages / folder / disk.RECORD).exists() for folder in (plan.table, plan.report, *plan.charts.values())):
+    if all(
+        (stages / folder / disk.RECORD).exists()
+        for folder in (plan.verdict, plan.table, plan.report, *plan.charts.values())
+    ):
         _write_view(config, plan)
 
 
@@ -345,7 +351,7 @@ def _write_view(config: Config, plan: Plan) -> None:
         for run in plan.runs
         for name, part in run.stages.items()
     }
-    for folder in (plan.table, plan.report):
+    for folder in (plan.verdict, plan.table, plan.report):
         outputs = [output for output in plan.stages[folder].outputs if output != disk.RECORD]
         links |= {view / output: f"{folder}/{output}" for output in outputs}
     for chart, folder in plan.charts.items():

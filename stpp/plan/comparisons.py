@@ -1,14 +1,15 @@
-"""Which experiments of a configuration stand beside each other: in differences of the table, and in charts.
+"""Which experiments of a configuration stand beside each other: in differences of the table, in charts, in the verdict.
 
 Pure, like the plan that uses it: all is told from the settings of experiments and stages, nothing from results.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from stpp import disk
 from stpp.methods import method
+from stpp.plan.graph import Stage
 from stpp.plan.parts import (
     RunRecord,
     evaluations,
@@ -43,6 +44,46 @@ def baselines(config: Config, resolve: Callable[[Config, str], Config]) -> dict[
         first = next((name for name in names if method(config.experiments[name].method).unlabeled == "none"), names[0])
         found |= dict.fromkeys(names, first)
     return {name: found[name] for name in config.experiments}
+
+
+def alike(settings: Mapping[str, Config]) -> list[str]:
+    """The experiments with the data of the first one, whose measurements on val can be compared; by their settings."""
+    data = {name: config.data for name, config in settings.items()}
+    return [name for name, own in data.items() if own == next(iter(data.values()))]
+
+
+def candidates(runs: Sequence[RunRecord], stages: Mapping[str, Stage], alike: Collection[str]) -> list[dict[str, Any]]:
+    """The networks that may be handed over, those that took the fewest trainings first, each once.
+
+    They are all networks of the `alike` experiments, teachers and students of earlier phases among them, but for those
+    of methods that read true masks of unlabeled images, unless there are no others.
+
+    Of each: its `experiment`, its `network` and the `title` of that, the number of `trainings` that it took, whether it
+    learned from `unlabeled` images, and its `runs`: `partition`, `seed`, the `checkpoint` that is evaluated, and the
+    folders of the evaluations on `val` and on `test`, or None.
+    """
+    known = [run for run in runs if run["experiment"] in alike]
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for run in [run for run in known if not method(run["method"]).truth] or known:
+        for trainings, (name, folder) in enumerate(networks(run).items(), 1):
+            measured = {subset: evaluations(run, subset).get(name) for subset in ("val", "test")}
+            evaluation = measured["val"] or measured["test"]
+            last = f"{folder}/{disk.checkpoint('last')}"
+            checkpoint = stages[evaluation].inputs["checkpoint"] if evaluation else last
+            candidate = {
+                "experiment": run["experiment"],
+                "network": name,
+                "title": run["stages"][name]["title"],
+                "trainings": trainings,
+                "unlabeled": "unlabeled" in stages[folder].data,
+                "runs": [],
+            }
+            repeat = {"partition": run["partition"], "seed": run["seed"], "checkpoint": checkpoint}
+            found.setdefault((run["experiment"], name), candidate)["runs"].append(repeat | measured)
+    distinct: dict[str, dict[str, Any]] = {}
+    for candidate in found.values():
+        distinct.setdefault(json.dumps(candidate["runs"]), candidate)
+    return sorted(distinct.values(), key=lambda candidate: (candidate["trainings"], candidate["unlabeled"]))
 
 
 def charts(rows: Sequence[RunRecord], settings_of: Callable[[str], Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

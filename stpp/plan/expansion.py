@@ -9,7 +9,7 @@ from typing import Any
 
 from stpp import disk
 from stpp.methods import method
-from stpp.plan.comparisons import baselines, charts
+from stpp.plan.comparisons import alike, baselines, candidates, charts
 from stpp.plan.graph import CodeOf, Plan, Run, Stage
 from stpp.plan.methodgraph import MethodGraph
 from stpp.plan.parts import RunRecord, folders, score
@@ -46,21 +46,38 @@ def expand(
             graphs.append(graph)
     described = [asdict(run) for run in runs]
     compared = baselines(config, lambda _, experiment: settings[experiment])
-    table = _table(config.name, described, compared, published, code_of("table", ()))
+    verdict = _verdict(config.name, candidates(described, stages, alike(settings)), code_of("verdict", ()))
+    table = _table(config.name, described, compared, verdict.folder, published, code_of("table", ()))
     drawn = _charts(config.name, described, stages, table.folder, code_of)
     report = _report(config, described, graphs, table, code_of)
     return Plan(
         config.name,
-        stages | {stage.folder: stage for stage in (table, *drawn.values(), report)},
+        stages | {stage.folder: stage for stage in (verdict, table, *drawn.values(), report)},
         runs,
+        verdict.folder,
         table.folder,
         report.folder,
         {name: stage.folder for name, stage in drawn.items()},
     )
 
 
+def _verdict(name: str, candidates: Sequence[Mapping[str, Any]], code: str) -> Stage:
+    """Which network to use; it waits for the trainings and evaluations of all candidates."""
+    runs = [run for candidate in candidates for run in candidate["runs"]]
+    folders = {run["checkpoint"].rpartition("/")[0] for run in runs}
+    folders |= {run[subset] for run in runs for subset in ("val", "test") if run[subset]}
+    settings = {"name": name, "candidates": candidates}
+    ended = sorted(f"{folder}/{disk.RECORD}" for folder in folders)
+    return Stage("verdict", name, settings, {}, {"stages": ended}, tuple(disk.outputs("verdict").values()), code)
+
+
 def _table(
-    name: str, runs: Sequence[RunRecord], compared: Mapping[str, str], published: Mapping[str, str] | None, code: str
+    name: str,
+    runs: Sequence[RunRecord],
+    compared: Mapping[str, str],
+    verdict: str,
+    published: Mapping[str, str] | None,
+    code: str,
 ) -> Stage:
     """The table; `compared` gives the baseline of each experiment."""
     settings = {
@@ -71,7 +88,8 @@ def _table(
     }
     files = {"published": published["path"]} if published else {}
     ended = sorted({f"{folder}/{disk.RECORD}" for run in runs for folder in folders(run)})
-    return Stage("table", name, settings, {}, {"stages": ended}, tuple(disk.outputs("table").values()), code, files)
+    inputs: dict[str, str | list[str]] = {"stages": ended, "verdict": f"{verdict}/{disk.VERDICT}"}
+    return Stage("table", name, settings, {}, inputs, tuple(disk.outputs("table").values()), code, files)
 
 
 def _charts(

@@ -96,7 +96,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """All stages by folder, the runs, and the folders of the table, of the report and of the charts by their names.
+    """All stages by folder, the runs, and the folders of verdict, table, report and of the charts by their names.
 
     `write_data` writes what the stages read of the data, which whoever looked at these for the plan knows.
     """
@@ -104,6 +104,7 @@ class Plan:
     name: str
     stages: Mapping[str, Stage]
     runs: Sequence[Run]
+    verdict: str
     table: str
     report: str
     charts: Mapping[str, str]

@@ -10,8 +10,8 @@ import pandas as pd
 from stpp import disk
 from stpp.data.manifest import Row
 from stpp.plan.parts import PartKind, RunRecord, folders, of_kind, result_evaluation, score, score_quality, selection
-from stpp.report.table import read_by_image
 from stpp.runtime.job import Job, verified
+from stpp.store.evaluations import read_by_image, read_metrics
 from stpp.store.idlist import read_list
 from stpp.store.scores import read_score_table
 
@@ -73,11 +73,9 @@ def load(job: Job) -> Facts:
         runs=runs,
         shown=shown,
         records={folder: json.loads((stages / folder / disk.RECORD).read_text()) for folder in known},
-        table=json.loads(job.input("table").read_text()),
+        table=read_metrics(job.input("table")),
         histories={folder: pd.read_csv(verified(stages / folder / disk.HISTORY)) for folder in all_of("network")},
-        evaluations={
-            folder: json.loads(verified(stages / folder / disk.METRICS).read_text()) for folder in all_of("evaluation")
-        },
+        evaluations={folder: read_metrics(verified(stages / folder / disk.METRICS)) for folder in all_of("evaluation")},
         image_scores={
             folder: read_by_image(verified(stages / folder / disk.IMAGES)) for folder in known if folder in rated
         },

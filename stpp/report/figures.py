@@ -15,8 +15,9 @@ from matplotlib.ticker import MaxNLocator
 
 from stpp import disk
 from stpp.report.look import MARKERS, NO_METADATA, look
-from stpp.report.table import read_by_image, score_correlation
+from stpp.report.table import score_correlation
 from stpp.runtime.job import Job, Runtime
+from stpp.store.evaluations import read_by_image
 
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 INK, GRID = "#333333", "#DDDDDD"

@@ -9,7 +9,6 @@ from stpp.methods import method
 from stpp.plan.parts import folders
 from stpp.report.facts import Facts
 from stpp.report.html import Html, details, element, section, table, together
-from stpp.report.numbers import number
 from stpp.report.table import run_name
 from stpp.wording import counted, duration, size
 
@@ -18,23 +17,15 @@ MOST_SETTINGS = 30
 
 
 def lead(facts: Facts) -> Html:
-    """The name, and the outcome in a sentence or two."""
+    """The name, the verdict, and what it is on."""
     counts = {subset: len(rows) for subset, rows in facts.subsets.items()}
     data = ", ".join(
         f"{counts[subset]:,} {subset}" for subset in ("labeled", "unlabeled", "val", "test") if subset in counts
     )
-    experiments = facts.experiments
     seeds = len({run["seed"] for run in facts.runs})
-    known = [row for row in facts.table["experiments"] if row.get("miou_mean") is not None]
-    best = max(known, key=lambda row: row["miou_mean"], default=None)
-    outcome = (
-        f" Highest: {best['experiment']}, {number(best['miou_mean'])} % mIoU on {best['subset']}"
-        + (f" (sd {number(best['miou_sd'])})." if best["miou_sd"] is not None else ".")
-        if best
-        else ""
-    )
-    text = f"{counted(len(experiments), 'experiment')} with {counted(seeds, 'seed')} on {data} images.{outcome}"
-    return together([element("h1", facts.name), element("p", text, class_="lead")])
+    text = f"{counted(len(facts.experiments), 'experiment')} with {counted(seeds, 'seed')} on {data} images."
+    sentences = [element("p", sentence, class_="lead") for sentence in facts.table["verdict"]]
+    return together([element("h1", facts.name), *sentences, element("p", text, class_="soft")])
 
 
 def warnings(facts: Facts) -> Html:

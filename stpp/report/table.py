@@ -14,6 +14,7 @@ from stpp.report.costs import experiment_costs, sharing
 from stpp.report.published import beside_ours, of_results, read_published
 from stpp.report.statistics import experiment_table, notes
 from stpp.runtime.job import Job, Runtime, verified
+from stpp.store.evaluations import read_by_image, read_metrics
 from stpp.wording import columns, repeat_name
 
 
@@ -33,6 +34,7 @@ def run(job: Job, runtime: Runtime) -> None:
     if "published" in job.recipe["files"]:
         published = beside_ours(read_published(Path(job.recipe["files"]["published"]), name), runs)
         table = table.merge(of_results(published, runs), on="experiment", how="left")
+    verdict = json.loads(job.input("verdict").read_text())["sentences"]
     warnings = sorted({text for record in records.values() for text in record["warnings"]}) + declines(runs)
     for text in warnings:
         job.warn(text)
@@ -42,13 +44,13 @@ def run(job: Job, runtime: Runtime) -> None:
     with job.writing(disk.TABLE) as path:
         with_costs.to_csv(path, index=False, lineterminator="\n")
     with job.writing(disk.TABLE_TEXT) as path:
-        path.write_text(as_text(name, runs, with_costs, published, sharing(described, records), warnings))
+        path.write_text(as_text(name, runs, with_costs, published, sharing(described, records), warnings, verdict))
     with job.writing(disk.METRICS) as path:
         frames = {"experiments": table, "runs": runs} | ({} if published is None else {"published": published})
         content = {
             key: json.loads(frame.to_json(orient="records", double_precision=15)) for key, frame in frames.items()
         }
-        path.write_text(json.dumps({**content, "warnings": warnings}, indent=1) + "\n")
+        path.write_text(json.dumps({**content, "verdict": verdict, "warnings": warnings}, indent=1) + "\n")
     job.finish()
 
 
@@ -64,7 +66,10 @@ def run_row(stages: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     """
     row: dict[str, Any] = {key: run[key] for key in ("experiment", "partition", "seed", "method")}
     measured = {
-        subset: {name: _metrics(stages / folder) for name, folder in evaluations(run, subset).items()}
+        subset: {
+            name: read_metrics(verified(stages / folder / disk.METRICS))
+            for name, folder in evaluations(run, subset).items()
+        }
         for subset in ("val", "test", "truth")
     }
     trained = networks(run)
@@ -110,11 +115,6 @@ def declines(runs: pd.DataFrame) -> list[str]:
     return found
 
 
-def read_by_image(path: Path) -> pd.DataFrame:
-    """A CSV file with one row an image, by its `id` as it is (an image may be called NA or 001); no `miou` is NaN."""
-    return pd.read_csv(path, dtype={"id": str}, keep_default_na=False, na_values={"miou": [""]})
-
-
 def score_correlation(scores: pd.DataFrame, images: pd.DataFrame) -> float:
     """Spearman's rank correlation, over images, of the stability score with the true mIoU; NaN if one is constant."""
     both = scores.merge(images, on="id")
@@ -136,11 +136,14 @@ def as_text(
     published: pd.DataFrame | None,
     saved: Mapping[str, float],
     warnings: Sequence[str],
+    verdict: Sequence[str],
 ) -> str:
-    """The table as people read it, mIoU in percent; `table` with the costs, `saved` is what `sharing` says."""
+    """The verdict, and the table as people read it, mIoU in percent; `table` with the costs, `saved` by `sharing`."""
     if "miou" not in runs:
-        return f"{name}: neither a val nor a test set was given, so no mIoU was measured.\n"
+        unmeasured = f"{name}: neither a val nor a test set was given, so no mIoU was measured."
+        return "\n".join([*verdict, "", unmeasured, ""])
     parts = [
+        list(verdict),
         [f"{name}: mIoU (%) on {table['subset'].iloc[0]}, {int(runs['images'].iloc[0])} images"],
         columns(_filled(_results(table))),
         _legend(table, saved),
@@ -247,8 +250,3 @@ def _filled(rows: Sequence[Sequence[str]]) -> list[list[str]]:
 def percent(value: float, sign: bool = False) -> str:
     """A share as percent with two digits; empty for NaN."""
     return "" if pd.isna(value) else f"{100 * value:{'+' if sign else ''}.2f}"
-
-
-def _metrics(folder: Path) -> dict[str, Any]:
-    metrics: dict[str, Any] = json.loads(verified(folder / disk.METRICS).read_text())
-    return metrics

@@ -148,6 +148,14 @@ def test_evaluations(run: Path) -> None:
     assert header(run / "student-val/images.csv") == [name for name in named("Images") if name != "group"]
 
 
+def test_the_verdict(results: Path) -> None:
+    told = content(results / "tiny/verdict.json")
+    assert list(told) == named("Verdict")
+    (text,) = re.findall(r"^## Verdict\n(.*?)^## ", TEXT, re.MULTILINE | re.DOTALL)
+    for key in {*told["model"], *told["candidates"][0]}:
+        assert f"`{key}`" in text
+
+
 def test_the_table(results: Path) -> None:
     view = results / "tiny"
     assert as_in_the_text(header(view / "runs.csv")) == set(named("Runs"))

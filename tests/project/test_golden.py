@@ -56,7 +56,7 @@ def test_results_are_those_on_record(tmp_path: Path, programs: Path, monkeypatch
     monkeypatch.setattr(golden, "start", start)
     found = golden.run(PROJECT, tmp_path, golden.brief())
     results = tmp_path / "my results"
-    kinds = {"train", "predict", "score", "select", "evaluate", "table"}
+    kinds = {"train", "predict", "score", "select", "evaluate", "verdict", "table"}
     assert kinds == {stage.name for stage in (results / "stages").iterdir() if any(stage.glob("*/stage.json"))}
     assert list(differences(golden.read_record(golden.RECORD, golden.brief()), found)) == [], (
         f"other bytes than recorded; if that is meant, `stpp stamp --new-version` and `{' '.join(record)}`"

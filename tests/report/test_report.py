@@ -87,7 +87,7 @@ def test_one_run_has_no_standard_deviation() -> None:
     frame = runs(base=[0.4], other=[0.5])
     table = table_of(frame)
     assert np.isnan(table["miou_sd"][0])
-    text = as_text("x", frame, table, None, SAVED, [])
+    text = as_text("x", frame, table, None, SAVED, [], [])
     assert "nan" not in text.lower()
     header = text.splitlines()[2].split("  ")
     assert "95 % interval" not in header and "sd" not in header
@@ -96,7 +96,7 @@ def test_one_run_has_no_standard_deviation() -> None:
 
 def test_the_text_has_the_interval_and_what_it_means() -> None:
     frame = runs(base=[0.40, 0.45, 0.41], other=[0.44, 0.46, 0.48])
-    text = as_text("x", frame, table_of(frame), None, SAVED, [])
+    text = as_text("x", frame, table_of(frame), None, SAVED, [], [])
     # Differences of 4, 1 and 7 %: mean 4, sd 3, and 4.303 * 3 / sqrt(3) to either side.
     assert "+4.00    3.00  [-3.45, +11.45]" in text
     assert "difference to base  its sd    95 % interval" in text
@@ -151,4 +151,4 @@ def test_the_finished_runs_numbers_are_those_of_the_stages(finished: Path) -> No
 def test_a_run_without_val_and_test_has_no_result(tmp_path: Path) -> None:
     run: dict[str, Any] = {"experiment": "e", "partition": 0, "seed": 0, "method": "st"}
     frame = pd.DataFrame([run_row(tmp_path, run | {"stages": fabricate.parts(teacher="train/t")})])
-    assert "no mIoU was measured" in as_text("x", frame, table_of(frame, "e"), None, SAVED, [])
+    assert "no mIoU was measured" in as_text("x", frame, table_of(frame, "e"), None, SAVED, [], [])

@@ -97,7 +97,7 @@ def facts(**changes: Any) -> Facts:
         "runs": [run],
         "shown": run,
         "records": {},
-        "table": {"experiments": [], "runs": [], "warnings": []},
+        "table": {"experiments": [], "runs": [], "verdict": [], "warnings": []},
         "histories": {},
         "evaluations": {"evaluate/student-val": {"subset": "val", "iou": {}}},
         "image_scores": {
@@ -162,7 +162,12 @@ def test_names_in_the_page_are_text() -> None:
         runs=[run],
         shown=run,
         records={stage: {**record, "device": nasty[1], "commit": nasty[2]} for stage in folders(run)},
-        table={"experiments": [{"experiment": nasty[0]}], "runs": [{"experiment": nasty[0]}], "warnings": nasty},
+        table={
+            "experiments": [{"experiment": nasty[0]}],
+            "runs": [{"experiment": nasty[0]}],
+            "verdict": nasty,
+            "warnings": nasty,
+        },
         evaluations={"evaluate/<i>": {"subset": "val", "images": 3, **values}},
         image_scores={"evaluate/<i>": pd.DataFrame({"id": nasty, "miou": [0.5, 0.2, 0.1]})},
         scores={},
@@ -201,8 +206,14 @@ def test_the_result_is_that_of_the_table(page: Parsed, folder: Path) -> None:
     table = pd.read_csv(folder / "table.csv")
     for mean in table["miou_mean"]:
         assert f"\n{100 * mean:.2f}\n" in page.text
-    best = table.loc[table["miou_mean"].idxmax()]
-    assert f"Highest: {best['experiment']}, {100 * best['miou_mean']:.2f} % mIoU on test" in page.text
+
+
+def test_the_verdict_comes_first(page: Parsed, folder: Path) -> None:
+    sentences = json.loads((folder / "verdict.json").read_text())["sentences"]
+    assert sentences[0].startswith("model.pt is the ")
+    places = [page.text.index(sentence) for sentence in sentences]
+    assert places == sorted(places)
+    assert places[-1] < page.text.index("read before you believe a number")
 
 
 def test_the_configuration_on_the_page_is_the_one_that_ran(folder: Path) -> None:

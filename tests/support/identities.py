@@ -37,10 +37,10 @@ NOT_AS_GIVEN = ("network.weights", "training.online", "training.start")
 
 
 def folders(path: Path) -> list[str]:
-    """The folders of the stages with the first seed, but of table, charts and report, over a made-up index and code."""
+    """The folders of the stages that have the first seed, and do not gather runs, over a made-up index and code."""
     config = read(path)
     plan = plan_of(config.model_copy(update={"seeds": config.seeds[:1]}))
-    return sorted(folder for folder, stage in plan.stages.items() if stage.kind not in ("table", "chart", "report"))
+    return sorted(folder for folder, stage in plan.stages.items() if stage.seed is not None)
 
 
 def plan_of(config: Config) -> Plan:

@@ -1,0 +1,222 @@
+"""Which network to use, and whether unlabeled images paid: what held-out images say, by a rule that is stated.
+
+The candidates are the networks of all phases, those of the teachers among them. The one with the highest mean mIoU on
+val is the best. Of those that are no more than one standard error of the difference below it, the one that took the
+fewest trainings is preferred, and of these one that learned from labels alone: a gain within the noise is not worth
+another network. This is the one-standard-error rule (Breiman et al., Classification and Regression Trees, 1984). Of the
+runs of that network, the one with the highest mIoU on val is handed over. Without a val set, nothing tells networks
+apart, and the one that took the fewest trainings is handed over.
+
+Whether unlabeled images paid is asked of the best network that learned from them and the best one that did not, by val;
+the difference is measured on test where there is a test set, because the val set that chose them flatters both.
+"""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stpp import disk
+from stpp.report.statistics import PAIRED_BY, paired_difference
+from stpp.runtime.job import Job, Runtime, verified
+from stpp.store.evaluations import read_by_image, read_metrics
+from stpp.wording import counted, listed, repeat_name
+
+LEAST_IMAGES = 20
+"""Fewer val images are said to be too few to choose by."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network in all runs of its experiment, and what was measured of it.
+
+    `recipe` is what `stpp.plan.comparisons.candidates` says. By run, as (partition, seed): `val` and `test`, mIoU in
+    [0, 1], empty where there is no such set; `images`, one column an image of val, its mIoU in [0, 1] or NaN.
+    """
+
+    recipe: Mapping[str, Any]
+    val: pd.Series
+    test: pd.Series
+    images: pd.DataFrame
+
+    @property
+    def name(self) -> str:
+        """How it is called: `the teacher of suponly`."""
+        title = self.recipe["title"]
+        noun = title if title in ("teacher", "second teacher", "final student", "supervised") else f"student of {title}"
+        return f"the {noun} of {self.recipe['experiment']}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The network that is handed over, the number of its run, and what is said of it and of unlabeled images."""
+
+    chosen: Candidate
+    run: int
+    sentences: Sequence[str]
+
+
+def run(job: Job, runtime: Runtime) -> None:
+    """Choose among the candidates of `job`; writes `verdict.json`, and the network as `model.pt`."""
+    stages = job.folder.parent.parent
+    job.inputs("stages")
+    found = [measured(candidate, stages) for candidate in job.settings["candidates"]]
+    val = next((run["val"] for candidate in job.settings["candidates"] for run in candidate["runs"] if run["val"]), "")
+    decision = verdict(found, read_metrics(verified(stages / val / disk.METRICS)) if val else None)
+    chosen = decision.chosen.recipe["runs"][decision.run]
+    checkpoint = verified(stages / chosen["checkpoint"])
+    with job.writing(disk.MODEL) as path:
+        share(checkpoint, path)
+    with job.writing(disk.VERDICT) as path:
+        content = {
+            "model": {
+                **{key: decision.chosen.recipe[key] for key in ("experiment", "network", "title")},
+                **{key: chosen[key] for key in (*PAIRED_BY, "checkpoint")},
+            },
+            "sentences": decision.sentences,
+            "candidates": [
+                {key: value for key, value in each.recipe.items() if key != "runs"} | summary(each) for each in found
+            ],
+        }
+        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    job.finish()
+
+
+def measured(candidate: Mapping[str, Any], stages: Path) -> Candidate:
+    """A candidate of the recipe with what its evaluations, below `stages`, say."""
+    runs = {tuple(run[key] for key in PAIRED_BY): run for run in candidate["runs"]}
+    index = pd.MultiIndex.from_tuples(list(runs), names=PAIRED_BY)
+
+    def miou(subset: str) -> pd.Series:
+        evaluated = [run[subset] for run in runs.values()]
+        found = [each and read_metrics(verified(stages / each / disk.METRICS))["miou"] for each in evaluated]
+        return pd.Series(found, index, dtype=float).dropna()
+
+    images = {
+        key: read_by_image(verified(stages / run["val"] / disk.IMAGES)).set_index("id")["miou"]
+        for key, run in runs.items()
+        if run["val"]
+    }
+    return Candidate(candidate, miou("val"), miou("test"), pd.DataFrame(images).T)
+
+
+def verdict(candidates: Sequence[Candidate], val: Mapping[str, Any] | None) -> Verdict:
+    """The verdict on `candidates`, those that took the fewest trainings first; `val` are the metrics of one on val."""
+    judged = [each for each in candidates if len(each.val)]
+    if not judged or val is None:
+        chosen = candidates[0]
+        return Verdict(
+            chosen,
+            0,
+            [
+                f"model.pt is {chosen.name}, {_run_name(chosen, 0)}.",
+                "There is no val set, so nothing tells networks apart: it is the one that took the fewest trainings. "
+                "Set data.val_split, or give a val set, to know which network is best.",
+            ],
+        )
+    best = max(judged, key=lambda each: each.val.mean())
+    chosen = next(each for each in judged if _lead(best, each) <= standard_error(best, each))
+    keys: list[Hashable] = [tuple(run[key] for key in PAIRED_BY) for run in chosen.recipe["runs"]]
+    number = keys.index(chosen.val.idxmax())
+    sentences = [
+        f"model.pt is {chosen.name}, {_run_name(chosen, number)}: {100 * chosen.val.max():.1f} % mIoU on "
+        f"{counted(val['images'], 'val image')}."
+    ]
+    if chosen is not best:
+        sentences.append(
+            f"On val, {best.name} is {_points(_lead(best, chosen))} higher, which is within one standard error "
+            f"({_points(standard_error(best, chosen))}), so the simpler network is preferred."
+        )
+    return Verdict(chosen, number, [*sentences, *whether_unlabeled_paid(judged), *doubts(val)])
+
+
+def standard_error(one: Candidate, other: Candidate) -> float:
+    """Of the difference between two candidates in mean mIoU on val, in [0, 1].
+
+    Two causes are added in squares. Other val images: the standard deviation, over images, of the difference in the
+    image's mIoU (the mean over the runs that both have), by the square root of their number. Other seeds and
+    partitions: that of the difference in mIoU over these runs, by the square root of their number; one run does not
+    tell, and counts as none.
+    """
+    by_image = (one.images - other.images).mean().dropna()
+    by_run = (one.val - other.val).dropna()
+    return math.sqrt(sum(float(values.var()) / len(values) for values in (by_image, by_run) if len(values) > 1))
+
+
+def whether_unlabeled_paid(judged: Sequence[Candidate]) -> list[str]:
+    """A sentence on the best network that learned from unlabeled images, against the best one that did not."""
+    groups = [[each for each in judged if each.recipe["unlabeled"] is unlabeled] for unlabeled in (True, False)]
+    if not all(groups):
+        return []
+    one, other = (max(group, key=lambda each: each.val.mean()) for group in groups)
+    subset = "test" if len(one.test) and len(other.test) else "val"
+    found = paired_difference(getattr(one, subset), getattr(other, subset))
+    low, high, n = found["difference_low"], found["difference_high"], found["difference_n"]
+    gain = found["difference_mean"]
+    if math.isnan(gain):
+        return []
+    interval = (
+        "one run says nothing about the spread"
+        if math.isnan(low)
+        else f"95 % interval [{_points(low, bare=True)}, {_points(high, bare=True)}] over {n} {found['difference_of']}"
+    )
+    if gain <= 0:
+        answer = "Unlabeled images did not pay"
+    elif low > 0:
+        answer = "Unlabeled images paid"
+    else:
+        answer = "Unlabeled images may have paid"
+    flattered = ", which chose both" if subset == "val" else ""
+    gained = f"{_points(gain, sign=True)} of mIoU on {subset}{flattered}"
+    return [f"{answer}: {gained}, {one.name} against {other.name}, the best from labels alone ({interval})."]
+
+
+def doubts(val: Mapping[str, Any]) -> list[str]:
+    """What makes val a poor judge, as sentences; `val` are the metrics of an evaluation on it."""
+    absent = [name for name, row in zip(val["iou"], val["confusion"]) if not sum(row)]
+    said = []
+    if val["images"] < LEAST_IMAGES:
+        said.append(
+            f"{counted(val['images'], 'val image')} are too few to choose by: give at least {LEAST_IMAGES} to val."
+        )
+    if absent:
+        said.append(
+            f"No val image shows {listed(absent)}, so nothing is known of {'it' if len(absent) == 1 else 'them'}."
+        )
+    return said
+
+
+def summary(candidate: Candidate) -> dict[str, Any]:
+    """The number of runs that were measured on val, and the means there and on test; None where there is none."""
+    means = {subset: getattr(candidate, subset).mean() for subset in ("val", "test")}
+    return {"n": len(candidate.val)} | {subset: None if pd.isna(mean) else mean for subset, mean in means.items()}
+
+
+def share(source: Path, target: Path) -> None:
+    """Put the bytes of `source` at `target`, which does not exist: by a hard link where that can be, else by a copy."""
+    with suppress(OSError):
+        os.link(source, target)
+        return
+    shutil.copyfile(source, target)
+
+
+def _lead(best: Candidate, other: Candidate) -> float:
+    """How much the mean mIoU on val of `best` is above that of `other`."""
+    return float(best.val.mean() - other.val.mean())
+
+
+def _run_name(candidate: Candidate, number: int) -> str:
+    return repeat_name(candidate.recipe["runs"][number])
+
+
+def _points(value: float, sign: bool = False, bare: bool = False) -> str:
+    """A difference of mIoU in points, such as `1.3 points`."""
+    number = f"{100 * value:{'+' if sign or bare else ''}.1f}"
+    return number if bare else f"{number} points"

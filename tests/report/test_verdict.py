@@ -1,0 +1,161 @@
+"""Which network is handed over, against the rule computed by hand, and what is said of unlabeled images."""
+
+import json
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+import fabricate
+import pandas as pd
+import pytest
+
+from stpp.commands.origin import provenance
+from stpp.errors import StppError
+from stpp.report.verdict import Candidate, doubts, share, standard_error, verdict
+
+VAL = {"images": 40, "iou": {"a": 0.5, "b": 0.5}, "confusion": [[3, 1], [2, 2]]}
+
+
+def candidate(
+    experiment: str, by_image: list[list[float]], trainings: int = 1, test: list[float] | None = None
+) -> Candidate:
+    """A network with these mIoU by run and image; that of val is their mean."""
+    keys = [(0, seed) for seed in range(len(by_image))]
+    index = pd.MultiIndex.from_tuples(keys, names=["partition", "seed"])
+    val = pd.Series([statistics.mean(row) for row in by_image], index)
+    images = pd.DataFrame(by_image, index)
+    runs = [{"partition": 0, "seed": seed, "checkpoint": f"train/{experiment}{seed}/last.pt"} for _, seed in keys]
+    recipe = {
+        "experiment": experiment,
+        "network": "x",
+        "title": "final student" if trainings > 1 else "teacher",
+        "trainings": trainings,
+        "unlabeled": trainings > 1,
+        "runs": runs,
+    }
+    return Candidate(recipe, val, pd.Series(test or [], index if test else None, dtype=float), images)
+
+
+def test_a_clearly_better_student_is_taken_and_its_best_run() -> None:
+    teacher = candidate("suponly", [[0.50, 0.52, 0.51], [0.51, 0.50, 0.52]])
+    student = candidate("st", [[0.60, 0.62, 0.61], [0.63, 0.62, 0.64]], trainings=2)
+    found = verdict([teacher, student], VAL)
+    assert (found.chosen, found.run) == (student, 1)
+    assert found.sentences[0] == "model.pt is the final student of st, seed 1: 63.0 % mIoU on 40 val images."
+
+
+def test_a_student_within_the_noise_is_not_worth_another_training() -> None:
+    teacher = candidate("suponly", [[0.50, 0.60, 0.40, 0.50]])
+    student = candidate("st", [[0.60, 0.50, 0.50, 0.44]], trainings=2)
+    found = verdict([teacher, student], VAL)
+    assert found.chosen is teacher
+    assert "so the simpler network is preferred" in found.sentences[1]
+
+
+def test_a_student_below_its_teacher_is_never_taken() -> None:
+    teacher = candidate("suponly", [[0.60, 0.62, 0.61]])
+    student = candidate("st", [[0.50, 0.52, 0.51]], trainings=2)
+    assert verdict([teacher, student], VAL).chosen is teacher
+    assert verdict([student, teacher], VAL).chosen is teacher
+
+
+def test_the_standard_error_adds_images_and_runs_in_squares() -> None:
+    one = candidate("a", [[0.5, 0.7, 0.6], [0.4, 0.6, 0.8]])
+    two = candidate("b", [[0.4, 0.5, 0.6], [0.5, 0.5, 0.6]])
+    by_image = [(0.1 - 0.1) / 2, (0.2 + 0.1) / 2, (0.0 + 0.2) / 2]
+    by_run = [0.6 - 0.5, 0.6 - 1.6 / 3]
+    expected = math.sqrt(statistics.variance(by_image) / 3 + statistics.variance(by_run) / 2)
+    assert standard_error(one, two) == pytest.approx(expected)
+    assert standard_error(one, one) == 0
+
+
+@pytest.mark.parametrize(
+    ("test", "said"),
+    [
+        ([[0.50, 0.51, 0.52], [0.60, 0.611, 0.621]], "Unlabeled images paid: +10.1 points of mIoU on test"),
+        ([[0.50, 0.51, 0.52], [0.60, 0.30, 0.70]], "Unlabeled images may have paid: +2.3 points"),
+        ([[0.50, 0.51, 0.52], [0.40, 0.41, 0.42]], "Unlabeled images did not pay: -10.0 points"),
+    ],
+)
+def test_whether_unlabeled_images_paid_is_measured_on_test(test: list[list[float]], said: str) -> None:
+    rows = [[0.5, 0.5], [0.5, 0.5], [0.5, 0.5]]
+    teacher, student = candidate("suponly", rows, 1, test[0]), candidate("st", rows, 2, test[1])
+    (sentence,) = [text for text in verdict([teacher, student], VAL).sentences if "Unlabeled" in text]
+    assert sentence.startswith(said)
+    assert "the final student of st against the teacher of suponly" in sentence
+    assert "95 % interval" in sentence
+
+
+def test_without_val_the_fewest_trainings_are_taken_and_the_reason_is_said() -> None:
+    teacher = candidate("suponly", [[0.5]])
+    unmeasured = Candidate(teacher.recipe, pd.Series(dtype=float), teacher.test, pd.DataFrame())
+    found = verdict([unmeasured], None)
+    assert found.chosen is unmeasured
+    assert "There is no val set" in found.sentences[1]
+
+
+def test_a_poor_val_set_is_said_to_be_one() -> None:
+    assert doubts(VAL) == []
+    small, absent = doubts({"images": 19, "iou": {"a": 0.5, "b": 0.0}, "confusion": [[3, 1], [0, 0]]})
+    assert small.startswith("19 val images are too few")
+    assert absent == "No val image shows b, so nothing is known of it."
+
+
+def test_the_candidates_of_a_plan_are_all_networks_once_but_for_the_upper_bound() -> None:
+    experiments = {name: {"method": name} for name in ("suponly", "st", "st++", "supervised")}
+    plan = fabricate.plan_of(fabricate.tiny(experiments=experiments))
+    found = plan.stages[plan.verdict].settings["candidates"]
+    told = [(each["experiment"], each["network"], each["trainings"], each["unlabeled"]) for each in found]
+    assert told == [
+        ("suponly", "teacher", 1, False),
+        ("st", "student", 2, True),
+        ("st++", "phase1", 2, True),
+        ("st++", "student", 3, True),
+    ]
+
+
+def test_other_data_are_no_competition() -> None:
+    experiments: dict[str, Any] = {
+        "suponly": {"method": "suponly"},
+        "fewer": {"method": "suponly", "data": {"label_map": {0: 0, 1: 1}}},
+    }
+    plan = fabricate.plan_of(fabricate.tiny(experiments=experiments))
+    assert [each["experiment"] for each in plan.stages[plan.verdict].settings["candidates"]] == ["suponly"]
+
+
+def test_the_model_is_the_chosen_checkpoint(finished: Path) -> None:
+    folder = finished / "my results/tiny"
+    told = json.loads((folder / "verdict.json").read_text())
+    model = told["model"]
+    run = folder / "experiments" / model["experiment"] / f"seed{model['seed']}" / model["network"]
+    assert (folder / "model.pt").read_bytes() == (run / Path(model["checkpoint"]).name).read_bytes()
+    assert (folder / "table.txt").read_text().startswith("\n".join(told["sentences"]))
+
+
+def test_the_model_has_the_past_of_the_chosen_checkpoint(finished: Path) -> None:
+    told = json.loads((finished / "my results/tiny/verdict.json").read_text())
+    checkpoint = finished / "my results/stages" / told["model"]["checkpoint"]
+    found = provenance(finished / "my results/tiny/model.pt")
+    assert found == provenance(checkpoint)
+    assert found.training is not None and found.evaluations
+
+
+@pytest.mark.parametrize("checkpoint", ["train/../../x.pt", "/x/y.pt", "evaluate/a/b.pt", 7, None])
+def test_a_verdict_that_names_no_checkpoint_of_a_training_is_refused(checkpoint: object, tmp_path: Path) -> None:
+    (tmp_path / "verdict.json").write_text(json.dumps({"model": {"checkpoint": checkpoint}}))
+    with pytest.raises(StppError, match=r"was not written by stpp, or was edited: model\.checkpoint is "):
+        provenance(tmp_path / "model.pt")
+
+
+def test_where_files_cannot_be_linked_they_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    share(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a").stat().st_ino == (tmp_path / "b").stat().st_ino
+
+    def refused(source: Path, target: Path) -> None:
+        raise OSError("no links")
+
+    monkeypatch.setattr("os.link", refused)
+    share(tmp_path / "a", tmp_path / "c")
+    assert (tmp_path / "c").read_bytes() == b"x"
