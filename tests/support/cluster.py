@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,8 +97,8 @@ def compare(folder: Path, seconds: float, checks: Checks) -> None:
     checks("the whole workflow runs on the cluster", run(here, seconds))
     checks(f"its {len(expected)} files equal those of a local run", list(differences(expected, artifacts(here))))
     check_records(slurm.jobs(), checks)
-    for fault in FAULTS:
-        suffer(fault, here, expected, seconds, checks)
+    for requeued in (True, False):
+        suffer([fault for fault in FAULTS if fault.requeued == requeued], here, expected, seconds, checks)
     follow_the_guide(here, expected, seconds, checks)
 
 
@@ -150,7 +150,7 @@ def run(folder: Path, seconds: float) -> str:
 # --- the scheduler's records ------------------------------------------------------------------------------------------
 
 Job = Mapping[str, str]
-LOCAL = {"all", "select", "write_table", "chart", "weights"}
+LOCAL = {"all", "select", "choose", "write_table", "chart", "weights"}
 
 
 def rule(job: Job) -> str:
@@ -216,26 +216,26 @@ FAULTS = (
 
 @dataclass(frozen=True)
 class Victim:
-    """A stage to be hit: its jobs, the unfinished work of each to wait for, and the log of one that went on."""
+    """A stage to be hit: the unfinished work of its jobs to wait for, and the log of one that went on."""
 
     what: str
     stages: str
     rule: str
-    jobs: int
     unfinished: str
     went_on: str
 
 
 VICTIMS = (
-    Victim(
-        "prediction", "predict/labels-phase1-unreliable-*", "predict_shard", SHARDS, "*/*.h5", r"\A[^|]*\|[^|]*\| [1-9]"
-    ),
-    Victim("training", "train/student-phase2-*", "train_student_phase2_val", 1, "training.pt", "going on after "),
+    Victim("prediction", "predict/labels-phase1-unreliable-*", "predict_shard", "*/*.h5", r"\A[^|]*\|[^|]*\| [1-9]"),
+    Victim("training", "train/student-phase2-*", "train_student_phase2_val", "training.pt", "going on after "),
 )
 
 
-def suffer(fault: Fault, folder: Path, expected: Mapping[str, bytes], seconds: float, checks: Checks) -> None:
-    """Make the labels of phase 2 and its student anew, with `fault` in both, and with nobody's help."""
+def suffer(
+    faults: Sequence[Fault], folder: Path, expected: Mapping[str, bytes], seconds: float, checks: Checks
+) -> None:
+    """Make the labels of phase 2 and its student anew, with all `faults` in both, one after the other, unaided."""
+    names = ", ".join(fault.name for fault in faults)
     stages = {victim: next(folder.glob(f"results/stages/{victim.stages}")) for victim in VICTIMS}
     for stage in stages.values():
         shutil.rmtree(stage)
@@ -243,40 +243,46 @@ def suffer(fault: Fault, folder: Path, expected: Mapping[str, bytes], seconds: f
     workflow = start_on_cluster(folder, *(f"{stage.relative_to(folder)}/stage.json" for stage in stages.values()))
     try:
         for victim, stage in stages.items():
-            checks(f"a job {fault.name}, during {victim.what}", hit(fault, victim, stage, seconds))
+            for fault in faults:
+                checks(f"a job {fault.name}, during {victim.what}", hit(fault, victim, stage, seconds))
     finally:
         finish(workflow, seconds)
     problems = list(differences(expected, artifacts(folder)))
     if workflow.returncode:
         problems.append((folder / "log").read_text()[-3000:])
-    checks(f"a job {fault.name}: the workflow ended by itself, in the same bytes", problems)
+    checks(f"jobs {names}: the workflow ended by itself, in the same bytes", problems)
     for victim, stage in stages.items():
-        checks(f"a job {fault.name}: the {victim.what} went on where it was", went_on(folder, victim, stage))
-    if not fault.requeued:
-        checks(f"a job {fault.name}: the next one asked for twice the time and memory", not_grown(before))
+        checks(f"jobs {names}: the {victim.what} went on where it was", went_on(folder, victim, stage))
+    if not any(fault.requeued for fault in faults):
+        checks(f"jobs {names}: the next one asked for twice the time and memory", not_grown(before))
     with suppress(TimeoutError):
         slurm.wait(slurm.idle, 30, "the nodes to be idle")
-    checks(f"a job {fault.name}: no GPU is in use at the end", slurm.gpus_in_use())
+    checks(f"jobs {names}: no GPU is in use at the end", slurm.gpus_in_use())
 
 
 def hit(fault: Fault, victim: Victim, stage: Path, seconds: float) -> str:
-    """Let `fault` happen to a job of `victim` that has saved some work; what went wrong."""
+    """Let `fault` happen to a job of `victim` that has saved some work since it started; what went wrong."""
+    since = time.time()
 
-    def begun() -> bool:
-        return len({path.parent for path in stage.glob(f"unfinished/{victim.unfinished}")}) == victim.jobs
+    def saved() -> Job | None:
+        """A job that runs, where work was saved after that job had begun."""
+        fresh = [path for path in stage.glob(f"unfinished/{victim.unfinished}") if path.stat().st_mtime > since]
+        running = [job for job in slurm.jobs() if rule(job) == victim.rule and job["JobState"] == "RUNNING"]
+        return running[0] if running and len(fresh) >= len(running) else None
 
     def struck() -> bool:
         now = next(other for other in slurm.jobs() if other["JobId"] == job["JobId"])
-        return now["Restarts"] != "0" if fault.requeued else now["JobState"] in ("TIMEOUT", "CANCELLED")
+        return now["Restarts"] != before if fault.requeued else now["JobState"] in ("TIMEOUT", "CANCELLED")
 
     try:
-        slurm.wait(begun, seconds, "saved work")
-        job = next(job for job in slurm.jobs() if rule(job) == victim.rule and job["JobState"] == "RUNNING")
+        slurm.wait(lambda: saved() is not None, seconds, "saved work")
+        job = saved()
+        if job is None:
+            return "the jobs ended before they could be hit"
+        before = job["Restarts"]
         fault.strike(job)
         slurm.wait(struck, seconds, f"job {slurm.name(job)} to be {fault.name}")
         fault.repair(job)
-    except StopIteration:
-        return "the jobs ended before they could be hit"
     except (TimeoutError, subprocess.SubprocessError) as error:
         return str(error)
     return ""
