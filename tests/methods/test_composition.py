@@ -10,8 +10,6 @@ import pandas as pd
 import pytest
 import torch
 
-from stpp.commands.cli import main
-from stpp.commands.workflow import prepare
 from stpp.engine.distributed import Team
 from stpp.engine.networks import networks_of
 from stpp.errors import StppError
@@ -33,17 +31,13 @@ EXPERIMENTS: dict[str, Any] = {
     },
 }
 
+DATA = {key: value for key, value in fabricate.TINY["data"].items() if key not in ("val", "test")}
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which all experiments are computed, in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        without_test = {key: value for key, value in fabricate.TINY["data"].items() if key != "test"}
-        folder = fabricate.planned(tmp_path_factory.mktemp("composition"), experiments=EXPERIMENTS, data=without_test)
-        patch.chdir(folder)
-        for stage in prepare(read(folder / "config.yaml"), print).stages:
-            assert main([stage.split("/")[0], f"my results/stages/{stage}"]) == 0
-    return folder
+    """A folder in which all experiments are computed, without val and test."""
+    return fabricate.computed(tmp_path_factory.mktemp("composition"), experiments=EXPERIMENTS, data=DATA)
 
 
 def part(place: Path, experiment: str, name: str) -> Path:
@@ -128,7 +122,7 @@ def test_an_online_student_labels_for_a_further_phase(place: Path, tmp_path: Pat
     assert part(place, "then-self-training", "labels2").exists()
     assert list(settings(place, "then-self-training", "phase1")["method"]) == ["mean_teacher"]
     assert "method" not in settings(place, "then-self-training", "student")
-    alone = fabricate.planned(tmp_path, experiments={"e": {"method": "mean_teacher"}})
+    alone = fabricate.planned(tmp_path, experiments={"e": {"method": "mean_teacher"}}, data=DATA)
     training = fabricate.only(alone, "train/*")
     assert part(place, "then-self-training", "phase1").resolve().name == training.name, "it is the same stage"
 

@@ -9,12 +9,9 @@ import pytest
 import torch
 from toy import STUDENT, Constant, batch, moment
 
-from stpp.commands.cli import main
-from stpp.commands.workflow import prepare
 from stpp.engine.batch import Batch
 from stpp.methods.dmt import Settings, step
 from stpp.scoring.selection import class_steps
-from stpp.settings.configfile import read
 from stpp.store.checkpoint import load_checkpoint
 from stpp.store.masks import MaskStore
 
@@ -64,12 +61,9 @@ def test_the_surest_share_of_each_class_is_that_of_a_sorted_list(share: float) -
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The seed's folder of a finished experiment with two shares, so of four phases."""
-    with pytest.MonkeyPatch.context() as patch:
-        changes = {"experiments": {"dmt": {"method": "dmt"}}, "methods": {"dmt": {"shares": [0.5, 1.0]}}}
-        folder = fabricate.planned(tmp_path_factory.mktemp("dmt"), **changes)
-        patch.chdir(folder)
-        for stage in prepare(read(folder / "config.yaml"), print).stages:
-            assert main([stage.split("/")[0], f"my results/stages/{stage}"]) == 0
+    changes = {"experiments": {"dmt": {"method": "dmt"}}, "methods": {"dmt": {"shares": [0.5, 1.0]}}}
+    gathering = ("evaluate", "verdict", "table", "chart", "report")
+    folder = fabricate.computed(tmp_path_factory.mktemp("dmt"), *gathering, **changes)
     return folder / "my results/tiny/experiments/dmt/seed0"
 
 

@@ -12,10 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from stpp.commands.cli import main
-from stpp.commands.workflow import prepare
 from stpp.models.network import OF_IMAGENET
-from stpp.settings.configfile import read
 from stpp.store.checkpoint import load_checkpoint
 from stpp.store.masks import MaskStore
 
@@ -29,13 +26,8 @@ EXPERIMENTS = {
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which all experiments are computed, in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = fabricate.planned(tmp_path_factory.mktemp("methods"), experiments=EXPERIMENTS)
-        patch.chdir(folder)
-        for stage in prepare(read(folder / "config.yaml"), print).stages:
-            assert main([stage.split("/")[0], f"my results/stages/{stage}"]) == 0
-    return folder
+    """A folder in which all experiments are computed."""
+    return fabricate.computed(tmp_path_factory.mktemp("methods"), "chart", "report", experiments=EXPERIMENTS)
 
 
 @pytest.fixture

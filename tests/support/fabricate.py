@@ -15,6 +15,7 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from stpp.commands.cli import main
 from stpp.commands.workflow import prepare, write
 from stpp.plan.expansion import expand
 from stpp.plan.graph import Plan, Stage, flat
@@ -112,6 +113,16 @@ def planned(folder: Path, **changes: Any) -> Path:
         write_config(folder, tiny(**{"experiments": {"st++": {"method": "st++"}}} | changes))
         config = read(Path("config.yaml"))
         write(config, prepare(config, print))
+    return folder
+
+
+def computed(folder: Path, *left_out: str, **changes: Any) -> Path:
+    """The same with its stages computed in this process, but for the kinds that are `left_out`."""
+    planned(folder, **changes)
+    with contextlib.chdir(folder):
+        for stage in prepare(read(Path("config.yaml")), print).stages:
+            kind = stage.partition("/")[0]
+            assert kind in left_out or main([kind, f"my results/stages/{stage}"]) == 0
     return folder
 
 
