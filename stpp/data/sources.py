@@ -52,9 +52,9 @@ def resolve(data: Mapping[str, Any], labels_of: LabelsOf) -> Sources:
 
     A subset with a list of its own is what the list says. The other training images of a scanned layout (voc,
     cityscapes, folder) are labeled where they have a mask, else unlabeled; beside a list of labeled images they are all
-    unlabeled. Then `val_split` takes val images from the labeled ones, and `partition` makes the labeled ones that it
-    does not draw unlabeled. `labels_of` gives the classes in masks, by path; it is asked where a partition is to cover
-    all classes.
+    unlabeled. Then `test_split` and `val_split` take images from the labeled ones, and `partition` makes the labeled
+    ones that it does not draw unlabeled. `labels_of` gives the classes in masks, by path; it is asked where a partition
+    is to cover all classes.
     """
     place = Place(data)
     if not place.root.is_dir():
@@ -73,10 +73,11 @@ def resolve(data: Mapping[str, Any], labels_of: LabelsOf) -> Sources:
             subsets.setdefault("val", [entry for entry in val if entry.id not in taken])
 
     labeled_pool = subsets.get("labeled", [])
-    if (split := data.get("val_split")) and labeled_pool:
-        chosen = place.draw("val_split", split, labeled_pool, labels_of)
-        subsets["val"] = [entry for entry in labeled_pool if entry.id in chosen]
-        labeled_pool = [entry for entry in labeled_pool if entry.id not in chosen]
+    for subset in ("test", "val"):
+        if (split := data.get(f"{subset}_split")) and labeled_pool:
+            chosen = place.draw(f"{subset}_split", split, labeled_pool, labels_of)
+            subsets[subset] = [entry for entry in labeled_pool if entry.id in chosen]
+            labeled_pool = [entry for entry in labeled_pool if entry.id not in chosen]
     if (split := data.get("partition")) and labeled_pool:
         chosen = place.draw("partition", split, labeled_pool, labels_of)
         rest = [entry for entry in labeled_pool if entry.id not in chosen]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from stpp import disk
 from stpp.plan.parts import evaluations, networks, of_kind, result, score, score_quality
+from stpp.report import undertrained
 from stpp.report.costs import experiment_costs, sharing
 from stpp.report.published import beside_ours, of_results, read_published
 from stpp.report.statistics import experiment_table, notes
@@ -35,7 +36,8 @@ def run(job: Job, runtime: Runtime) -> None:
         published = beside_ours(read_published(Path(job.recipe["files"]["published"]), name), runs)
         table = table.merge(of_results(published, runs), on="experiment", how="left")
     verdict = json.loads(job.input("verdict").read_text())["sentences"]
-    warnings = sorted({text for record in records.values() for text in record["warnings"]}) + declines(runs)
+    warnings = sorted({text for record in records.values() for text in record["warnings"]})
+    warnings += declines(runs) + undertrained.warnings(described, stages)
     for text in warnings:
         job.warn(text)
     with job.writing(disk.RUNS) as path:

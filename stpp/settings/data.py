@@ -63,6 +63,7 @@ class Data(Section):
     masks: Line = setting("masks", "Layout `folder`: sub-folder with the masks; an image without a mask is unlabeled.")
     partition: Partition | None = setting(None, "Split the images with masks into labeled and unlabeled at random.")
     val_split: Split | None = setting(None, "Split a validation set off the labeled images, before `partition`.")
+    test_split: Split | None = setting(None, "Split a test set off the labeled images, before `val_split`.")
     classes: list[VisibleLine] | None = setting(
         None,
         "Class names in label order, each a line of text without control characters; or `classes_file`.",
@@ -91,8 +92,9 @@ class Data(Section):
             raise ValueError(f"layout {self.layout} needs `classes` (names) or `classes_file`")
         if self.classes is not None and len(set(self.classes)) != len(self.classes):
             raise ValueError("class names must differ from each other")
-        if self.val is not None and self.val_split is not None:
-            raise ValueError("give `val` or `val_split`, not both")
+        for subset in ("val", "test"):
+            if getattr(self, subset) is not None and getattr(self, f"{subset}_split") is not None:
+                raise ValueError(f"give `{subset}` or `{subset}_split`, not both")
         for color in [*(self.palette_map or {}), *(self.colors or [])]:
             digits = color.removeprefix("#")
             if len(digits) != 6 or len(color) != 7 or not all(d in "0123456789abcdefABCDEF" for d in digits):

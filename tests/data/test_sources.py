@@ -346,6 +346,15 @@ def test_a_partition_comes_after_the_val_split_and_adds_to_the_unlabeled_list(te
     assert sorted(found["labeled"] + found["unlabeled"] + found["val"]) == [*TEN, "x"]
 
 
+def test_a_test_split_is_drawn_first_and_shares_no_image_with_val(ten):
+    splits = {"test_split": {**SPLIT, "count": 3}, "val_split": {**SPLIT, "count": 2}}
+    found = subsets(settings(ten, labeled="l.txt", unlabeled=None, **splits))
+    assert {subset: len(members) for subset, members in found.items()} == {"labeled": 5, "test": 3, "val": 2}
+    assert sorted(found["labeled"] + found["test"] + found["val"]) == TEN
+    alone = subsets(settings(ten, labeled="l.txt", unlabeled=None, test_split=splits["test_split"]))
+    assert alone["test"] == found["test"]
+
+
 def test_the_partition_seed_decides(ten):
     drawn = {
         tuple(

@@ -95,6 +95,7 @@ FAULTS = {
     "equal class names": (data(classes=["a", "a"]), "class names must differ"),
     "256 classes": (data(classes=[f"c{i}" for i in range(256)]), "at most 255 items"),
     "two val sets": (data(val="v.txt", val_split={"count": 3}), "`val` or `val_split`, not both"),
+    "two test sets": (data(test="t.txt", test_split={"count": 3}), "`test` or `test_split`, not both"),
     "partition of no size": (data(partition={}), "exactly one of count and fraction"),
     "partition of two sizes": (data(partition={"count": 1, "fraction": 0.5}), "exactly one of count and fraction"),
     "partition of everything": (data(partition={"fraction": 1.0}), "less than 1"),

@@ -14,7 +14,17 @@ CLASSES = ["sky", "road", "tree"]
 
 def settings(root: Path, **changes: Any) -> dict[str, Any]:
     """A complete `data` section as the configuration hands it over."""
-    absent = ("labeled", "unlabeled", "val", "test", "partition", "val_split", "classes_file", "label_map")
+    absent = (
+        "labeled",
+        "unlabeled",
+        "val",
+        "test",
+        "partition",
+        "val_split",
+        "test_split",
+        "classes_file",
+        "label_map",
+    )
     return {
         **dict.fromkeys((*absent, "palette_map", "colors")),
         "layout": "lists",
