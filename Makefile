@@ -1,5 +1,5 @@
-# make demo | make ablations | make methods | make camvid | make test | make manual | make golden | make browser | make durability | make kills | make cluster | make bench
-# make demo SEEDS=3, make camvid CAMVID=path, make golden BASE=origin/main, make durability KILLS=10 POINTS=all, make kills KILLS=10, make bench REFERENCE=path [MODEL=checkpoint] [AT_ONCE=2]
+# make demo | make ablations | make methods | make camvid | make real | make test | make manual | make golden | make browser | make durability | make kills | make cluster | make bench
+# make demo SEEDS=3, make camvid CAMVID=path, make real BEDS=path [BED=cars] [SEEDS=1], make golden BASE=origin/main, make durability KILLS=10 POINTS=all, make kills KILLS=10, make bench REFERENCE=path [MODEL=checkpoint] [AT_ONCE=2]
 # make check | make docs | make lock
 
 PYTHON ?= python3
@@ -11,6 +11,8 @@ KILLS  ?= 50
 POINTS ?= 300
 AT_ONCE ?= 1
 CAMVID ?= ../shared/camvid
+BEDS   ?= ../shared/beds
+BED    ?= cars nuclei steel camvid
 WEIGHTS ?= ../shared/weights/mobilenet_v2-imagenet.pth
 
 BIN := $(CURDIR)/$(VENV)/bin
@@ -19,9 +21,9 @@ SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
 CHECK := $(BIN)/stpp config check
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-SEED_LIST := [$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
+SEED_LIST = [$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
 
-.PHONY: setup demo ablations methods camvid test manual golden browser durability kills cluster bench check docs lock
+.PHONY: setup demo ablations methods camvid real test manual golden browser durability kills cluster bench check docs lock
 
 setup: $(VENV)/ready
 
@@ -53,6 +55,17 @@ camvid: setup  ## the whole pipeline on CamVid, 1/8 of the labels, on a CPU
 	$(SNAKEMAKE) --configfile experiments/camvid-cpu.yaml --config 'seeds=$(SEED_LIST)' \
 	    'data={"root": "$(CAMVID)"}' 'network={"weights": "$(WEIGHTS)"}'
 	@echo; cat results/camvid-cpu/table.txt; echo; echo "Look at results/camvid-cpu/report.html; all of it is in results/camvid-cpu/"
+
+real: SEEDS = 3
+real: cars = $(BEDS)/car-parts
+real: nuclei = $(BEDS)/nuclei
+real: steel = $(BEDS)/steel
+real: camvid = $(CAMVID)
+real: setup  ## whether unlabeled images pay on real photographs: all beds, 3 seeds; takes hours on two CPU cores
+	$(foreach bed,$(BED),$(CHECK) experiments/beds/$(bed).yaml && \
+	    $(SNAKEMAKE) --configfile experiments/beds/$(bed).yaml --config 'seeds=$(SEED_LIST)' \
+	    'data={"root": "$($(bed))"}' 'network={"weights": "$(WEIGHTS)"}' && ) \
+	$(BIN)/python benchmarks/beds.py $(BED)
 
 test: setup check  ## what is checked before a change lands, but for what takes longer
 	$(PYTEST) -m 'not manual'

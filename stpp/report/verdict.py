@@ -121,8 +121,7 @@ def verdict(candidates: Sequence[Candidate], val: Mapping[str, Any] | None) -> V
                 "Set data.val_split, or give a val set, to know which network is best.",
             ],
         )
-    best = max(judged, key=lambda each: each.val.mean())
-    chosen = next(each for each in judged if _lead(best, each) <= standard_error(best, each))
+    best, chosen = best_of(judged), preferred(judged)
     keys: list[Hashable] = [tuple(run[key] for key in PAIRED_BY) for run in chosen.recipe["runs"]]
     number = keys.index(chosen.val.idxmax())
     sentences = [
@@ -135,6 +134,17 @@ def verdict(candidates: Sequence[Candidate], val: Mapping[str, Any] | None) -> V
             f"({_points(standard_error(best, chosen))}), so the simpler network is preferred."
         )
     return Verdict(chosen, number, [*sentences, *whether_unlabeled_paid(judged), *doubts(val)])
+
+
+def best_of(judged: Sequence[Candidate]) -> Candidate:
+    """The candidate with the highest mean mIoU on val."""
+    return max(judged, key=lambda each: each.val.mean())
+
+
+def preferred(judged: Sequence[Candidate]) -> Candidate:
+    """The first of the candidates that is no more than one standard error below the best one."""
+    best = best_of(judged)
+    return next(each for each in judged if _lead(best, each) <= standard_error(best, each))
 
 
 def standard_error(one: Candidate, other: Candidate) -> float:
@@ -155,7 +165,7 @@ def whether_unlabeled_paid(judged: Sequence[Candidate]) -> list[str]:
     groups = [[each for each in judged if each.recipe["unlabeled"] is unlabeled] for unlabeled in (True, False)]
     if not all(groups):
         return []
-    one, other = (max(group, key=lambda each: each.val.mean()) for group in groups)
+    one, other = map(best_of, groups)
     subset = "test" if len(one.test) and len(other.test) else "val"
     found = paired_difference(getattr(one, subset), getattr(other, subset))
     low, high, n = found["difference_low"], found["difference_high"], found["difference_n"]

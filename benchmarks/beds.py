@@ -1,0 +1,89 @@
+"""Whether unlabeled images pay on real photographs: one table over the beds that `make real` has run.
+
+    python benchmarks/beds.py cars nuclei steel camvid
+
+For each bed: the mean mIoU on test of each experiment, its difference to the baseline with a 95 % t interval, and which
+part of the headroom that is: the difference between `supervised`, which has all true masks, and the baseline. Below:
+what the val set, without the others, would have handed over for each seed, and how far that is from `suponly` on test.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stpp import disk
+from stpp.report.table import percent
+from stpp.report.verdict import Candidate, measured, preferred
+from stpp.wording import columns
+
+
+def main() -> int:
+    """Print the table; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("beds", nargs="+", metavar="BED", help="such as cars: what `results/bed-cars/` holds")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
+    options = parser.parse_args()
+    found = {bed: options.results / f"bed-{bed}" for bed in options.beds}
+    if missing := [str(folder) for folder in found.values() if not (folder / disk.TABLE).is_file()]:
+        print(f"beds.py: nothing in {', '.join(missing)}; run `make real` first", file=sys.stderr)
+        return 1
+    print("\n".join(columns(comparison({bed: pd.read_csv(folder / disk.TABLE) for bed, folder in found.items()}))))
+    print("\nWhat val would hand over, and its distance from suponly on test, in points:\n")
+    handed = [row for bed, folder in found.items() for row in handed_over(bed, folder)]
+    print("\n".join(columns([["bed", "seed", "network", "difference"], *handed], (0, 2))))
+    return 0
+
+
+def comparison(tables: dict[str, pd.DataFrame]) -> list[list[str]]:
+    """The rows of the table, its head first; `tables` are those of `table.csv`, by bed."""
+    head = ["experiment"]
+    for bed in tables:
+        head += [bed, "difference", "95 % interval", "of headroom", "CPU-h"]
+    experiments = list(dict.fromkeys(name for table in tables.values() for name in table["experiment"]))
+    return [
+        head,
+        *([name, *(cell for table in tables.values() for cell in cells(table, name))] for name in experiments),
+    ]
+
+
+def cells(table: pd.DataFrame, experiment: str) -> list[str]:
+    """What one table says of an experiment; empty where it has none."""
+    rows = table.set_index("experiment")
+    if experiment not in rows.index:
+        return [""] * 5
+    row = rows.loc[experiment]
+    difference = row.get("difference_mean", float("nan"))
+    interval = [percent(row.get(f"difference_{end}", float("nan")), sign=True) for end in ("low", "high")]
+    room = rows.loc["supervised", "difference_mean"] if "supervised" in rows.index else float("nan")
+    share = "" if pd.isna(difference) or pd.isna(room) or room <= 0 else f"{100 * difference / room:.0f} %"
+    bounds = f"[{interval[0]}, {interval[1]}]" if all(interval) else ""
+    return [percent(row["miou_mean"]), percent(difference, sign=True), bounds, share, f"{row['cpu_hours']:.2f}"]
+
+
+def handed_over(bed: str, folder: Path) -> list[list[str]]:
+    """For each seed: the network that the verdict on this seed alone prefers, and its difference to `suponly`."""
+    stage = (folder / disk.VERDICT).resolve().parent
+    recipe: dict[str, Any] = json.loads((stage / disk.RECIPE).read_text())
+    candidates = [measured(candidate, stage.parent.parent) for candidate in recipe["settings"]["candidates"]]
+    suponly = next(each for each in candidates if each.recipe["experiment"] == "suponly")
+    rows = []
+    for number, run in enumerate(suponly.recipe["runs"]):
+        chosen = preferred([of_run(each, number) for each in candidates])
+        difference = chosen.test.iloc[0] - suponly.test.iloc[number]
+        rows.append([bed, str(run["seed"]), chosen.name, percent(difference, sign=True)])
+    return rows
+
+
+def of_run(candidate: Candidate, number: int) -> Candidate:
+    """The candidate as if it had one run alone."""
+    one = slice(number, number + 1)
+    recipe = {**candidate.recipe, "runs": candidate.recipe["runs"][one]}
+    return Candidate(recipe, candidate.val.iloc[one], candidate.test.iloc[one], candidate.images.iloc[one])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
