@@ -95,10 +95,9 @@ def rate_agrees(hits: int, count: int, p: float) -> bool:
 def test_stream_is_the_same_in_every_process():
     code = "from stpp.data.augmentation import sample_rng as r; print(r(3, 'student', 5, 7, 'blur').integers(2**62))"
     here = int(sample_rng(3, "student", 5, 7, "blur").integers(2**62))
-    for salt in ("1", "2"):
-        environment = os.environ | {"PYTHONHASHSEED": salt}
-        other = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
-        assert int(other.stdout) == here
+    environment = os.environ | {"PYTHONHASHSEED": "1"}
+    other = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+    assert int(other.stdout) == here
 
 
 def test_stream_bits_stay_those_of_the_first_release():

@@ -21,10 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import fabricate
+from runs import differences
 
 from stpp import disk
 from stpp.commands.cli import main as stpp
-from stpp.methods import methods
+from stpp.commands.workflow import prepare
+from stpp.methods import method, methods
+from stpp.plan.graph import flat
+from stpp.settings.configfile import read
 
 EVERY = "0.001"
 """Minutes between saves."""
@@ -36,7 +40,7 @@ EPOCHS = 15
 def main() -> int:
     """Kill all trainings; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    known = [method.name for method in methods() if method.online or method.own_step]
+    known = [each.name for each in methods() if each.online or each.own_step]
     parser.add_argument("--kills", type=int, default=10, help="of each method; default: %(default)s")
     parser.add_argument("--methods", default=",".join(known), help="by comma; default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the moments; default: %(default)s")
@@ -82,18 +86,14 @@ def torment(name: str, kills: int, rng: random.Random) -> int:
 def short(name: str) -> dict[str, Any]:
     """What makes the training of a method last for some seconds, and lets pixels count."""
     training = {role: settings | {"epochs": EPOCHS} for role, settings in fabricate.TINY["training"].items()}
-    (method,) = (method for method in methods() if method.name == name)
-    own: dict[str, Any] = {"threshold": 0.5} if "threshold" in getattr(method.settings, "model_fields", {}) else {}
+    asked = method(name)
+    own: dict[str, Any] = {"threshold": 0.5} if "threshold" in getattr(asked.settings, "model_fields", {}) else {}
     own |= {"shares": [1.0]} if name == "dmt" else {}
-    return {"training": training, "methods": {method.target: own}}
+    return {"training": training, "methods": {asked.target: own}}
 
 
 def order(folder: Path) -> list[str]:
     """The stages that a method's last training needs, and it, in the order of the plan."""
-    from stpp.commands.workflow import prepare
-    from stpp.plan.graph import flat
-    from stpp.settings.configfile import read
-
     stages = prepare(read(folder / "config.yaml"), lambda line: None).stages
     last = [name for name, stage in stages.items() if stage.kind == "train"][-1]
     needed, queue = {last}, [last]
@@ -159,10 +159,10 @@ def begin_anew(stage: str) -> None:
 
 def compared(name: str, expected: dict[str, bytes], found: dict[str, bytes]) -> int:
     """How many files differ; prints their names."""
-    different = [file for file in expected.keys() | found.keys() if expected.get(file) != found.get(file)]
-    for file in different:
-        print(f"{name}: DIFFERENT: {file}", flush=True)
-    return len(different)
+    lines = list(differences(expected, found))
+    for line in lines:
+        print(f"{name}: {line}", flush=True)
+    return len(lines)
 
 
 if __name__ == "__main__":
