@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import fabricate
+import forked
 import numpy as np
 import pytest
 import torch
@@ -105,7 +106,7 @@ def test_the_whole_method_runs_on_images_of_any_name(
     assert not list(tmp_path.rglob("pwned"))
 
 
-def test_the_workflow_runs_in_folders_of_any_name(tmp_path: Path) -> None:
+def test_the_workflow_runs_in_folders_of_any_name(tmp_path: Path, programs: Path) -> None:
     folder = tmp_path / f"{EVIL} {{x}}"
     write_images(folder / f"-{EVIL} {{y}}")
     (folder / f"{PLAIN} weights").mkdir()
@@ -119,10 +120,9 @@ def test_the_workflow_runs_in_folders_of_any_name(tmp_path: Path) -> None:
         experiments={"suponly": {"method": "suponly"}},
     )
     fabricate.write_config(folder, config).rename(folder / f"{EVIL} {{z}}.yaml")
-    command = ["snakemake", "--cores", "1", "-s", str(ROOT / "Snakefile")]
-    done = subprocess.run(
-        [*command, "--configfile", f"{EVIL} {{z}}.yaml"], cwd=folder, capture_output=True, text=True, timeout=300
-    )
+    command = [str(programs / "snakemake"), "--cores", "1", "-s", str(ROOT / "Snakefile")]
+    command += ["--configfile", f"{EVIL} {{z}}.yaml"]
+    done = subprocess.run(command, cwd=folder, env=forked.environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (folder / PLAIN / "tiny/table.txt").is_file()
     assert not list(tmp_path.rglob("pwned"))
