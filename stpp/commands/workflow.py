@@ -335,11 +335,12 @@ def refresh_view(config: Config, plan: Plan, log: Callable[[str], None]) -> None
     Then the verdict is said.
     """
     stages = Path(config.results) / disk.STAGES
-    if all(
-        (stages / folder / disk.RECORD).exists()
-        for folder in (plan.verdict, plan.table, plan.report, *plan.charts.values())
-    ):
+    last = (plan.verdict, plan.table, plan.report, *plan.charts.values())
+    if all((stages / folder / disk.RECORD).exists() for folder in last):
         _write_view(config, plan)
+        log(f"{Path(config.results) / plan.name}:")
+        for sentence in json.loads((stages / plan.verdict / disk.VERDICT).read_text())["sentences"]:
+            log(f"- {sentence}")
 
 
 def _write_view(config: Config, plan: Plan) -> None:

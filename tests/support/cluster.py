@@ -296,10 +296,13 @@ def went_on(folder: Path, victim: Victim, stage: Path) -> str:
 
 
 def not_grown(before: set[str]) -> list[str]:
-    """The victims' rules whose second jobs did not ask for more."""
-    jobs = [job for job in slurm.jobs() if job["JobId"] not in before]
-    asked = {(rule(job), job["TimeLimit"], job["MinMemoryNode"]) for job in jobs}
-    return [victim.rule for victim in VICTIMS if (victim.rule, "00:20:00", "1600M") not in asked]
+    """The victims' rules whose second jobs did not ask for twice as much.
+
+    The executor asks for a little more memory where the jobs are an array.
+    """
+    jobs = [job for job in slurm.jobs() if job["JobId"] not in before and job["TimeLimit"] == "00:20:00"]
+    grown = {rule(job) for job in jobs if int(job["MinMemoryNode"].removesuffix("M")) >= 1600}
+    return [victim.rule for victim in VICTIMS if victim.rule not in grown]
 
 
 # --- the guide --------------------------------------------------------------------------------------------------------

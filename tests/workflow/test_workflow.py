@@ -228,6 +228,8 @@ def test_a_second_run_does_nothing(copy: Path, snakemake: Snakemake) -> None:
     before = checksums(copy)
     done = snakemake(copy)
     assert "Nothing to be done" in done.stdout + done.stderr
+    verdict = json.loads((copy / "my results/tiny/verdict.json").read_text())["sentences"]
+    assert done.stderr.endswith("\n- ".join(["my results/tiny:", *verdict]) + "\n")
     assert checksums(copy) == before
 
 
