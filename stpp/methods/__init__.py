@@ -18,6 +18,11 @@ Views = tuple[str, ...]
 `augmentation.student.unlabeled` asks for. All views of an image share one draw of the geometry."""
 
 
+TRAINED = 3
+"""What a pass that is learned from counts as in forward passes: the gradients of the weights and of the inputs cost as
+much as the forward pass, each."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """A network that an optimizer trains. Each has a random head of its own; all encoders begin with equal weights."""
@@ -42,6 +47,10 @@ class Step:
     `views` are those of unlabeled images, which are half of each batch; where there are none, a batch has images with
     labels alone. A method that `mixes` takes pairs of images, so that each process has an even number of both kinds.
     With `confident` the batch has the confidence of the labels.
+
+    `labeled_passes` and `unlabeled_passes` say what a step computes, in forward passes of a labeled and of an unlabeled
+    image through all networks together: `TRAINED` for one that is learned from, 1 without gradients. A second pass
+    through the decoder alone, from the same features, counts as half a pass.
     """
 
     step: Callable[[Any, Mapping[str, Any], Any, Any], Mapping[str, Any]]
@@ -51,6 +60,8 @@ class Step:
     after_step: Callable[[Mapping[str, Any], Any, Any], None] = lambda networks, settings, at: None
     mixes: bool = False
     confident: bool = False
+    labeled_passes: float = TRAINED
+    unlabeled_passes: float = 0
 
     @property
     def least_batch(self) -> int:

@@ -9,7 +9,7 @@ strong view is `augmentation.student.unlabeled: {operations: {}}` with the other
 from collections.abc import Mapping
 from typing import Any
 
-from stpp.methods import Average, Method, Step, Trained
+from stpp.methods import TRAINED, Average, Method, Step, Trained
 from stpp.settings import Section, setting
 
 NAMES = ("augseg",)
@@ -73,5 +73,6 @@ METHOD = Method(
         result="teacher",
         after_step=after_step,
         mixes=True,
+        unlabeled_passes=1 + TRAINED,
     ),
 )

@@ -9,7 +9,7 @@ parameters alone and computes in training mode. The result is the student.
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from stpp.methods import Average, Method, Step, Trained, both_views
+from stpp.methods import TRAINED, Average, Method, Step, Trained, both_views
 from stpp.settings import Section, setting
 
 NAMES = ("classmix",)
@@ -69,5 +69,6 @@ METHOD = Method(
         {"student": Trained(), "teacher": Average(of="student")},
         after_step=after_step,
         mixes=True,
+        unlabeled_passes=1 + TRAINED,
     ),
 )

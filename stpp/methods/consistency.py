@@ -9,7 +9,7 @@ them out; so let them begin later, by `training.student.unlabeled_from: 0.33`.
 from collections.abc import Mapping
 from typing import Any
 
-from stpp.methods import Average, Method, Step, Trained
+from stpp.methods import TRAINED, Average, Method, Step, Trained
 from stpp.settings import Section, setting
 
 NAMES = ("consistency",)
@@ -62,5 +62,6 @@ METHOD = Method(
         result="teacher",
         after_step=after_step,
         mixes=True,
+        unlabeled_passes=1 + TRAINED,
     ),
 )

@@ -7,7 +7,7 @@ the authors' code does. The first one is the result.
 from collections.abc import Mapping
 from typing import Any
 
-from stpp.methods import Method, Step, Trained
+from stpp.methods import TRAINED, Method, Step, Trained
 from stpp.settings import Section, setting
 
 NAMES = ("cps",)
@@ -45,5 +45,12 @@ METHOD = Method(
     "one training of two networks that teach each other on all images",
     teacher=False,
     settings=Settings,
-    online=Step(step, lambda settings: ("weak",), {"first": Trained(), "second": Trained()}, result="first"),
+    online=Step(
+        step,
+        lambda settings: ("weak",),
+        {"first": Trained(), "second": Trained()},
+        result="first",
+        labeled_passes=2 * TRAINED,
+        unlabeled_passes=2 * TRAINED,
+    ),
 )

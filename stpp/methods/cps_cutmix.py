@@ -8,7 +8,7 @@ all pixels. The first network is the result.
 from collections.abc import Mapping
 from typing import Any
 
-from stpp.methods import Method, Step, Trained
+from stpp.methods import TRAINED, Method, Step, Trained
 from stpp.settings import Section, setting
 
 NAMES = ("cps_cutmix",)
@@ -49,6 +49,12 @@ METHOD = Method(
     teacher=False,
     settings=Settings,
     online=Step(
-        step, lambda settings: ("weak",), {"first": Trained(), "second": Trained()}, result="first", mixes=True
+        step,
+        lambda settings: ("weak",),
+        {"first": Trained(), "second": Trained()},
+        result="first",
+        mixes=True,
+        labeled_passes=2 * TRAINED,
+        unlabeled_passes=2 + 2 * TRAINED,
     ),
 )

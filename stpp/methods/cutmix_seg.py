@@ -10,7 +10,7 @@ of ImageNet; here batch norm is trained.
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from stpp.methods import Average, Method, Step, Trained, both_views
+from stpp.methods import TRAINED, Average, Method, Step, Trained, both_views
 from stpp.settings import Section, setting
 
 NAMES = ("cutmix_seg",)
@@ -70,5 +70,6 @@ METHOD = Method(
         result="teacher",
         after_step=after_step,
         mixes=True,
+        unlabeled_passes=1 + TRAINED,
     ),
 )

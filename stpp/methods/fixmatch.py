@@ -9,7 +9,7 @@ image of a pair, labeled like the first.
 from collections.abc import Mapping
 from typing import Any
 
-from stpp.methods import Method, Step
+from stpp.methods import TRAINED, Method, Step
 from stpp.settings import Section, setting
 
 NAMES = ("fixmatch",)
@@ -51,5 +51,5 @@ METHOD = Method(
     "one training: sure labels of weak views are those of strong views with a box of another image",
     teacher=False,
     settings=Settings,
-    online=Step(step, lambda settings: ("weak", "strong"), mixes=True),
+    online=Step(step, lambda settings: ("weak", "strong"), mixes=True, unlabeled_passes=2 * TRAINED),
 )

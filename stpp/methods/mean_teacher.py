@@ -9,7 +9,7 @@ padding none. The teacher computes in training mode, so that its batch norm keep
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from stpp.methods import Average, Method, Step, Trained, both_views
+from stpp.methods import TRAINED, Average, Method, Step, Trained, both_views
 from stpp.settings import Section, setting
 
 NAMES = ("mean_teacher",)
@@ -76,5 +76,6 @@ METHOD = Method(
         {"student": Trained(), "teacher": Average(of="student")},
         result="teacher",
         after_step=after_step,
+        unlabeled_passes=1 + TRAINED,
     ),
 )

@@ -10,7 +10,7 @@ unreliable pixels, is not here.
 from collections.abc import Mapping
 from typing import Any
 
-from stpp.methods import Average, Method, Step, Trained
+from stpp.methods import TRAINED, Average, Method, Step, Trained
 from stpp.settings import Section, setting
 
 NAMES = ("u2pl",)
@@ -87,5 +87,7 @@ METHOD = Method(
         result="teacher",
         after_step=after_step,
         mixes=True,
+        labeled_passes=1 + TRAINED,
+        unlabeled_passes=2 + TRAINED,
     ),
 )

@@ -8,7 +8,7 @@ in the batch whose features are dropped, and count there for the batch norm alon
 from collections.abc import Mapping
 from typing import Any
 
-from stpp.methods import Method, Step
+from stpp.methods import TRAINED, Method, Step
 from stpp.settings import Section, setting
 
 NAMES = ("unimatch",)
@@ -65,5 +65,12 @@ METHOD = Method(
     "one training: sure labels of weak views are those of two strong views and of perturbed features",
     teacher=False,
     settings=Settings,
-    online=Step(step, lambda settings: ("weak", "strong", "strong2"), mixes=True),
+    online=Step(
+        step,
+        lambda settings: ("weak", "strong", "strong2"),
+        mixes=True,
+        # All images of the weak view's batch pass through the decoder twice.
+        labeled_passes=1.5 * TRAINED,
+        unlabeled_passes=3.5 * TRAINED,
+    ),
 )
