@@ -3,13 +3,14 @@
 Pure, like `stpp.plan.graph`: no files, no torch.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from stpp import disk
 from stpp.methods import method
 from stpp.plan.comparisons import alike, baselines, candidates, charts
+from stpp.plan.controls import with_controls
 from stpp.plan.graph import CodeOf, Plan, Run, Stage
 from stpp.plan.methodgraph import MethodGraph
 from stpp.plan.parts import RunRecord, folders, score
@@ -33,17 +34,28 @@ def expand(
     `code_of` gives the code identity of a stage with its components.
     """
     stages: dict[str, Stage] = {}
-    runs, graphs = [], []
     settings: dict[str, Config] = {}
     partitions = range(1, len(config.partitions) + 1) if config.partitions else [0]
-    for experiment, partition in [(key, partition) for key in config.experiments for partition in partitions]:
-        resolved = resolve(config, experiment, partition)
-        settings.setdefault(experiment, resolved)
-        index, weights, name = index_of(resolved), weights_of(resolved), config.experiments[experiment].method
-        for seed in config.seeds:
-            graph = MethodGraph(resolved, seed, index, weights, code_of, stages)
-            runs.append(Run(experiment, partition, seed, name, method(name).stages(graph)))
-            graphs.append(graph)
+
+    def planned(config: Config, experiments: Iterable[str]) -> list[tuple[Run, MethodGraph]]:
+        """The runs of these experiments of `config`."""
+        found = []
+        for experiment, partition in [(key, partition) for key in experiments for partition in partitions]:
+            resolved = resolve(config, experiment, partition)
+            settings.setdefault(experiment, resolved)
+            index, weights, name = index_of(resolved), weights_of(resolved), config.experiments[experiment].method
+            for seed in config.seeds:
+                graph = MethodGraph(resolved, seed, index, weights, code_of, stages)
+                found.append((Run(experiment, partition, seed, name, method(name).stages(graph)), graph))
+        return found
+
+    pairs = planned(config, config.experiments)
+    if config.controls == "fair":
+        given = config.experiments
+        unlabeled = ((asdict(run), graph.counts.get("unlabeled", 0)) for run, graph in pairs)
+        config = with_controls(config, unlabeled, stages)
+        pairs = planned(config, [name for name in config.experiments if name not in given]) + pairs
+    runs, graphs = [run for run, _ in pairs], [graph for _, graph in pairs]
     described = [asdict(run) for run in runs]
     compared = baselines(config, lambda _, experiment: settings[experiment])
     verdict = _verdict(config.name, candidates(described, stages, alike(settings)), code_of("verdict", ()))

@@ -6,7 +6,7 @@ it reads, the identities of the stages that it reads, and its code. Its folder i
 experiments that agree on a stage share it. This module is pure: no files, no torch.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -114,3 +114,8 @@ class Plan:
 def flat(inputs: Mapping[str, str | list[str]]) -> list[str]:
     """The paths of all artifacts that a stage reads, from its inputs by name."""
     return [path for paths in inputs.values() for path in ([paths] if isinstance(paths, str) else paths)]
+
+
+def sources(stages: Iterable[Stage]) -> set[str]:
+    """The folders of the stages whose artifacts these read."""
+    return {path.rpartition("/")[0] for stage in stages for path in flat(stage.inputs)}

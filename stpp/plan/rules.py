@@ -13,7 +13,7 @@ import os
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from snakemake.io import ancient
 
 from stpp import disk
 from stpp.errors import StppError, of_the_machine, of_the_system
-from stpp.plan.graph import Plan, Stage, flat
+from stpp.plan.graph import Plan, Stage, flat, sources
 from stpp.plan.recipe import read_recipe
 from stpp.settings.config import Resources
 from stpp.terminal import escaped
@@ -296,8 +296,3 @@ class Graph:
     def missing(self, stage: Stage, begun: bool) -> list[str]:
         """The outputs of a stage that are not there: all, if it has not `begun` and so has no folder."""
         return [name for name in stage.outputs if not (begun and (self.stages / stage.folder / name).exists())]
-
-
-def sources(stages: Iterable[Stage]) -> set[str]:
-    """The folders of the stages whose artifacts these read."""
-    return {path.rpartition("/")[0] for stage in stages for path in flat(stage.inputs)}

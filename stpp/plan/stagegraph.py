@@ -37,6 +37,7 @@ class StageGraph:
         self.seed = seed
         self.fingerprints = {subset: entry["fingerprint"] for subset, entry in index["subsets"].items()}
         self.manifests = {subset: entry["sha256"] for subset, entry in index["subsets"].items()}
+        self.counts = {subset: entry["count"] for subset, entry in index["subsets"].items()}
         self.readers = {subset: tuple(entry.get("readers", ())) for subset, entry in index["subsets"].items()}
         self.classes = list(index["classes"])
         self.palette = index["palette"]

@@ -199,6 +199,8 @@ class Experiment(Section):
     methods: dict[str, Any] = setting({}, "Overrides of `methods`.")
 
 
+SUPONLY_ITERATIONS, SUPONLY_COMPUTE = CONTROLS = ("suponly-iterations", "suponly-compute")
+"""The experiments that `controls: fair` adds."""
 RESERVED = (disk.DATA, disk.LOGS, disk.STAGES, disk.WEIGHTS)
 """The folders below `results` that are no configuration's, whose names none may have, nor in other letters' case."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
@@ -221,6 +223,12 @@ class Config(Section):
         None,
         "The experiment that is subtracted from the others in the table; default: of those with the same data and "
         "network, the first `suponly`, or the first one.",
+    )
+    controls: Literal["none", "fair"] = setting(
+        "none",
+        "Experiments that are added. `fair`: `suponly-iterations` and `suponly-compute`, the labels alone for as many "
+        "iterations as the longest training of an experiment with unlabeled images, and for as much computation as the "
+        "dearest one; the latter is the default of `baseline`. All lengths must be in iterations.",
     )
     published: WorkflowPath | None = setting(
         None,
@@ -257,10 +265,15 @@ class Config(Section):
             raise ValueError(f"seeds must differ from each other, but got {self.seeds}")
         if any(partition in self.partitions[:i] for i, partition in enumerate(self.partitions)):
             raise ValueError("partitions must differ from each other, but two are equal")
-        if self.baseline is not None and self.baseline not in self.experiments:
+        added = CONTROLS if self.controls == "fair" else ()
+        if given := [name for name in added if name in self.experiments]:
             raise ValueError(
-                f"baseline must be one of the experiments {', '.join(self.experiments)}, but is {self.baseline!r}"
+                f"`controls: fair` adds the experiments {' and '.join(CONTROLS)}, but {' and '.join(given)} is given, "
+                "too; give it another name, or leave it out"
             )
+        names = [*added, *self.experiments]
+        if self.baseline is not None and self.baseline not in names:
+            raise ValueError(f"baseline must be one of the experiments {', '.join(names)}, but is {self.baseline!r}")
         online = {method.name for method in methods() if method.online}
         for role in ("teacher", "student"):
             if (asked := getattr(self.training, role).online) is not None and asked not in online:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from stpp.errors import Problems, shortened
+from stpp.methods import method
 from stpp.settings import Section
 from stpp.settings.config import OVERRIDABLE, Config, Experiment
 from stpp.settings.yamlfile import parts_of, read_yaml, refuse_excess
@@ -34,14 +35,17 @@ def load(raw: Any) -> Config:
     except ValueError as error:
         raise Problems("configuration", [str(error)]) from None
     problems = []
+    settings: dict[str, Config] = {}
     for name, partition in [(name, k) for k in range(len(config.partitions) + 1) for name in config.experiments]:
         try:
-            resolved(config, name, partition)
+            settings.setdefault(name, resolved(config, name, partition))
         except ValidationError as error:
             where = f"experiments.{name}" + (f" with partitions.{partition - 1}" if partition else "")
             problems += [f"{where}: {sentence}" for sentence in _sentences(error)]
             if partition:  # all others are likely to say the same
                 break
+    if config.controls == "fair" and not problems:
+        problems = _unfit_for_controls(config, settings)
     if problems:
         raise Problems("configuration", problems)
     return config
@@ -52,11 +56,37 @@ def resolved(config: Config, experiment: str, partition: int = 0) -> Config:
 
     Partitions are numbered from 1; 0 is none. Raises pydantic.ValidationError where an override does not fit.
     """
-    shared = config.model_dump(exclude_unset=True, exclude={"experiments", "partitions", "baseline"})
+    shared = config.model_dump(exclude_unset=True, exclude={"experiments", "partitions", "baseline", "controls"})
     chosen = config.experiments[experiment].model_dump(exclude_unset=True)
     changes = {key: chosen[key] for key in OVERRIDABLE if key in chosen}
     merged = _merged({**shared, "experiments": {experiment: {"method": chosen["method"]}}}, changes)
     return Config.model_validate(_merged(merged, {"data": config.partitions[partition - 1]} if partition else {}))
+
+
+def _unfit_for_controls(config: Config, settings: Mapping[str, Config]) -> list[str]:
+    """What keeps controls from being fair, as sentences; `settings` are those of the experiments by name."""
+    problems = []
+    lengths = {
+        name: (own.training.teacher.iterations, own.training.student.iterations) for name, own in settings.items()
+    }
+    if lacking := [name for name, both in lengths.items() if None in both]:
+        problems.append(
+            "controls: `fair` needs all lengths in iterations, but these experiments have one in epochs: "
+            f"{shortened(', '.join(lacking))}; set training.teacher.iterations and training.student.iterations, as in "
+            "`training: {teacher: {iterations: 2000}, student: {iterations: 2000}}`"
+        )
+    if other := [name for name, own in settings.items() if (own.data, own.network) != (config.data, config.network)]:
+        problems.append(
+            "controls: `fair` compares experiments on the same data with the same network, but these change one of "
+            f"them: {shortened(', '.join(other))}; give them a configuration of their own"
+        )
+    methods = [(own, method(config.experiments[name].method)) for name, own in settings.items()]
+    if all(kind.truth or (kind.unlabeled == "none" and not own.training.teacher.online) for own, kind in methods):
+        problems.append(
+            "controls: `fair` adds what experiments with unlabeled images are compared with, but there is none; add "
+            "one, such as `st: {method: st}`, or leave `controls` out"
+        )
+    return problems
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
