@@ -221,8 +221,8 @@ class Config(Section):
     )
     baseline: str | None = setting(
         None,
-        "The experiment that is subtracted from the others in the table; default: of those with the same data and "
-        "network, the first `suponly`, or the first one.",
+        "The experiment that is subtracted from the others in the table; default: `suponly-compute` with `controls: "
+        "fair`; else, of those with the same data and network, the first `suponly`, or the first one.",
     )
     controls: Literal["none", "fair"] = setting(
         "none",

@@ -7,6 +7,7 @@ import fabricate
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 from toy import STUDENT, Constant, batch, moment
 
 from stpp.methods import TRAINED, Trained, methods
@@ -67,3 +68,16 @@ def test_perturbed_features_are_computed_once_and_decoded_twice() -> None:
     factors = [torch.ones(2, channels) for channels in network.backbone.channels]
     network(torch.zeros(2, 3, 24, 24), factors)
     assert seen == [2, 4]
+
+
+@pytest.mark.manual
+@pytest.mark.parametrize("architecture", ["deeplabv3plus", "pspnet"])
+def test_the_decoder_of_the_papers_networks_is_about_half_of_a_pass(architecture: str) -> None:
+    def operations(module: torch.nn.Module) -> int:
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            module(torch.zeros(1, 3, 33, 33))
+        return int(counter.get_total_flops())
+
+    spec = Network.model_validate({"architecture": architecture, "backbone": "resnet50"})
+    network = build(spec.model_dump(), 21).eval()
+    assert 0.4 < 1 - operations(network.backbone) / operations(network) < 0.5

@@ -276,3 +276,18 @@ def test_the_numbers_of_the_paper_say_what_its_text_says() -> None:
             assert by_row[config, f"{start}st"] > by_row.get((config, f"{start}suponly"), 0)
             compared += 1
     assert compared == 12 + 6 + 5 + 3 + 3
+
+
+def test_students_of_the_paper_train_for_longer_than_its_teachers_as_the_documentation_says() -> None:
+    def times(labeled: int, images: int, share: float = 1) -> float:
+        """Images in an epoch of a student, over those in an epoch of the teacher."""
+        pseudo = int(share * (images - labeled))
+        student = pseudo + labeled * labeled_repeat("student", labeled, pseudo)
+        return student / (labeled * labeled_repeat("teacher", labeled, 0))
+
+    sizes = [*((labeled, 10582) for labeled in (662, 1323, 2645)), *((labeled, 2975) for labeled in (100, 372, 744))]
+    found = [times(*size, share) for size in sizes for share in (0.5, 1)]
+    text = (ROOT / "docs/experiments.md").read_text()
+    assert f"{min(found):.2g} times (the first phase with 1/4 labeled) to {max(found):.0f} times (1/16 of" in text
+    assert min(found) == times(744, 2975, 0.5) and max(found) == times(662, 10582)
+    assert f"with 92 labeled images for {times(92, 10582):.0f} times" in text
