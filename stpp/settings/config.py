@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 from pydantic import Field, create_model, field_validator, model_validator
 
 from stpp import disk
-from stpp.methods import methods, names
+from stpp.methods import method, methods, names
 from stpp.registry import LAYOUTS, constant, modules
 from stpp.settings import Checkpoint, Precision, Probability, Section, WorkflowPath, setting
 from stpp.settings.data import Data
@@ -301,6 +301,12 @@ class Config(Section):
                 "`last`"
             )
         return self
+
+    def learns_from_unlabeled(self) -> bool:
+        """Whether an experiment without overrides learns from unlabeled images, and not from their true masks."""
+        chosen = [method(experiment.method) for experiment in self.experiments.values()]
+        online = self.training.teacher.online is not None
+        return any(not each.truth and (online or each.unlabeled != "none") for each in chosen)
 
     def _validates(self) -> bool:
         data = self.data

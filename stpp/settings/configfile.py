@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from stpp.errors import Problems, shortened
-from stpp.methods import method
 from stpp.settings import Section
 from stpp.settings.config import OVERRIDABLE, Config, Experiment
 from stpp.settings.yamlfile import parts_of, read_yaml, refuse_excess
@@ -80,8 +79,7 @@ def _unfit_for_controls(config: Config, settings: Mapping[str, Config]) -> list[
             "controls: `fair` compares experiments on the same data with the same network, but these change one of "
             f"them: {shortened(', '.join(other))}; give them a configuration of their own"
         )
-    methods = [(own, method(config.experiments[name].method)) for name, own in settings.items()]
-    if all(kind.truth or (kind.unlabeled == "none" and not own.training.teacher.online) for own, kind in methods):
+    if not any(own.learns_from_unlabeled() for own in settings.values()):
         problems.append(
             "controls: `fair` adds what experiments with unlabeled images are compared with, but there is none; add "
             "one, such as `st: {method: st}`, or leave `controls` out"
