@@ -23,7 +23,8 @@ from stpp.models import build
 from stpp.models.folding import for_prediction
 from stpp.models.network import OF_IMAGENET, SegmentationNetwork
 from stpp.runtime.process import prepare_process
-from stpp.scoring.stability import pairs, stability_scores
+from stpp.scoring.metrics import mean_iou
+from stpp.scoring.stability import pair_confusions, pairs
 from stpp.settings.training import StudentAugmentation
 from stpp.stages.score import compare_masks
 from stpp.store.alike import masks_in_order
@@ -86,7 +87,8 @@ def score(scratch: Path, *, stored: bool) -> Turn:
         if stored:
             rows = [compare_masks(stores, *image, compared) for image in masks_in_order(stores, 0)]
             return len(masks), np.array([np.mean(row[1:]) for row in rows])
-        return len(masks), np.array([stability_scores(image, 21, compared)[0].mean() for image in masks])
+        found = (pair_confusions(image, 21, compared)[0] for image in masks)
+        return len(masks), np.array([np.mean([mean_iou(one) for one in confusions]) for confusions in found])
 
     return turn
 

@@ -151,19 +151,22 @@ class StageGraph:
         section = getattr(self.config.methods, method(name).target, None)
         return section.model_dump() if section else {}
 
-    def all_checkpoint_masks(self, teacher: str, run: Parts) -> list[str]:
+    def all_checkpoint_masks(self, teacher: str, run: Parts, confidence: bool = False) -> list[str]:
         """`checkpoint_masks` of all K checkpoints, which are added to `run`."""
         several = self.config.selection.checkpoints
-        masks = [self.checkpoint_masks(teacher, k, several) for k in range(1, several + 1)]
+        masks = [self.checkpoint_masks(teacher, k, several, confidence) for k in range(1, several + 1)]
         run |= {f"masks{k}": Part(store, "masks") for k, store in enumerate(masks, 1)}
         return masks
 
-    def checkpoint_masks(self, network: str, k: int, several: int) -> str:
-        """Masks of all unlabeled images by checkpoint k of `several` of a network; the last one is `last`."""
-        settings = {"tta": None, "prediction": self.prediction()}
+    def checkpoint_masks(self, network: str, k: int, several: int, confidence: bool = False) -> str:
+        """Masks of all unlabeled images by checkpoint k of `several` of a network; the last one is `last`.
+
+        With `confidence` that of each pixel is written, too.
+        """
+        settings = {"tta": None, "prediction": self.prediction()} | ({"confidence": True} if confidence else {})
         which = "last" if k == several else k
         inputs: dict[str, str | list[str]] = {"checkpoint": f"{network}/{disk.checkpoint(which)}"}
-        role = f"masks-checkpoint{k}"
+        role = f"masks-checkpoint{k}{'-confidence' if confidence else ''}"
         return self.add("predict", role, settings, ["unlabeled"], inputs, components=self.network)
 
     def label(
@@ -193,17 +196,25 @@ class StageGraph:
 
     def score(self, masks: Sequence[str]) -> str:
         """Stability of the K masks of each unlabeled image."""
-        settings = {"definition": self.config.selection.score}
+        settings = {"definition": self.config.selection.score} | self.asked("stability")
         inputs: dict[str, str | list[str]] = {"masks": [f"{store}/{disk.MASKS}" for store in masks]}
         return self.add("score", "", settings, [], inputs, f"k{len(masks)}")
 
     def select_stable(self, teacher: str, run: Parts) -> str:
         """The reliable images are the most stable ones; the masks and the score are added to `run`."""
-        masks = self.all_checkpoint_masks(teacher, run)
+        selection = self.config.selection
+        masks = self.all_checkpoint_masks(teacher, run, selection.stability == "soft")
         score = self.score(masks)
         run["score"] = Part(score, "score")
-        settings = {"by": "score", "share": self.config.selection.share}
-        select = self.select("stable", settings, [], {"scores": f"{score}/{disk.SCORES}"})
+        asked = self.asked("constant", "balanced")
+        settings = {"by": "score", "share": selection.share, **asked}
+        subsets: list[str] = []
+        inputs: dict[str, str | list[str]] = {"scores": f"{score}/{disk.SCORES}"}
+        if asked:
+            inputs["masks"] = f"{masks[-1]}/{disk.MASKS}"
+        if "constant" in asked:
+            subsets, settings["encoding"] = ["labeled"], self.encoding
+        select = self.select("stable", settings, subsets, inputs)
         last = f"masks{len(masks)}"
         run |= self.quality(last, run[last], "stability", select)
         return select
@@ -287,6 +298,10 @@ class StageGraph:
         artifacts["masks"] = [f"{folder}/{disk.MASKS}" for folder in of_kind(run, "masks").values()]
         artifacts["labels"] = [f"{folder}/{disk.MASKS}" for folder in of_kind(run, "labels").values()]
         return settings, artifacts
+
+    def asked(self, *names: str) -> dict[str, Any]:
+        """Of these settings of the selection those that are not at their defaults."""
+        return self.config.selection.model_dump(include=set(names), exclude_defaults=True)
 
     def prediction(self) -> dict[str, Any]:
         """How a network is applied to an image; without tiles there is no overlap."""

@@ -205,9 +205,13 @@ def scale_losses(axes: Axes, low: float, high: float) -> None:
 
 
 def score_histogram(name: str, scores: pd.Series, reliable: pd.Series) -> Html:
-    """How many images have which stability score; `reliable` says which are, and the cut is between both."""
+    """How many images have which stability score; `reliable` says which are, and the cut is between both.
+
+    There is none where more than the score decided.
+    """
     cut = float(scores[reliable].min())
     low, high = float(scores.min()), float(scores.max())
+    divided = not (scores[~reliable] > cut).any()
     # Edges are counted from the cut, so that no bar has both colours.
     width = (high - low or 1e-3) / min(40, max(8, len(scores) // 8))
     bins = cut + width * np.arange(-np.ceil((cut - low) / width), np.floor((high - cut) / width) + 2)
@@ -217,15 +221,16 @@ def score_histogram(name: str, scores: pd.Series, reliable: pd.Series) -> Html:
         colours = [SERIES[1], SERIES[0]]
         labels = [f"{len(part)} {kind}" for part, kind in zip(parts, ("unreliable", "reliable"))]
         axes.hist(parts, bins=list(bins), stacked=True, color=colours, label=labels)
-        axes.axvline(cut, color=INK, linestyle="--", linewidth=1.2, label=f"the cut, {cut:.3f}")
+        if divided:
+            axes.axvline(cut, color=INK, linestyle="--", linewidth=1.2, label=f"the cut, {cut:.3f}")
         axes.set_xlabel("stability score")
         axes.set_ylabel("images")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         legend_above(axes)
 
     description = (
-        f"Histogram of the stability scores of {len(scores)} images, from {low:.3f} to {high:.3f}; the "
-        f"{int(reliable.sum())} from {cut:.3f} on are reliable."
+        f"Histogram of the stability scores of {len(scores)} images, from {low:.3f} to {high:.3f}; "
+        f"{int(reliable.sum())}{f', those from {cut:.3f} on,' if divided else ''} are reliable."
     )
     return draw(f"scores {name}", description, 3.2, paint)
 

@@ -1,10 +1,10 @@
 """Which pseudo-labeled images are used first: the most stable ones (ST++) or, as a control, a random draw.
 
 `select_reliable` and `select_random` split a list of image ids into a reliable and an unreliable part, of
-floor(N * share) ids and the rest, each in the order of the list.
+floor(N * share) ids and the rest, each in the order of the list. A `Rearranged` changes which of them come first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +13,66 @@ from stpp.errors import StppError
 from stpp.plan.counts import reliable_count
 from stpp.scoring.stability import most_stable_first
 
+Rearranged = Callable[[NDArray[np.int64], int], NDArray[np.int64]]
+"""From positions of images, int64 (N,), the best ones first, and how many are to be reliable, to another order."""
 
-def select_reliable(ids: Sequence[str], scores: Sequence[float], share: float) -> tuple[list[str], list[str]]:
+
+def select_reliable(
+    ids: Sequence[str], scores: Sequence[float], share: float, rearranged: Sequence[Rearranged] = ()
+) -> tuple[list[str], list[str]]:
     """Split `ids` into the floor(N * share) ids of the highest scores, ties in list order, and the others.
 
-    (ST++, Algorithm 2; the paper's share is 0.5.) `scores[i]` belongs to `ids[i]`. StppError if the share is not in
-    (0, 1] or leaves no reliable image; ValueError for scores that are too few, too many or not finite.
+    (ST++, Algorithm 2; the paper's share is 0.5.) `scores[i]` belongs to `ids[i]`. What `rearranged` has changes the
+    order of the images before, one after the other. StppError if the share is not in (0, 1] or leaves no reliable
+    image; ValueError for scores that are too few, too many or not finite.
     """
     values = np.asarray(scores, np.float64)
     if values.shape != (len(ids),) or not np.isfinite(values).all():
         raise ValueError(f"expected {len(ids)} finite scores, one an image, got {values}")
-    return _split(ids, most_stable_first(values)[: _count(len(ids), share)])
+    order, count = most_stable_first(values), _count(len(ids), share)
+    for rearrange in rearranged:
+        order = rearrange(order, count)
+    return _split(ids, order[:count])
+
+
+def constant_last(predicted: NDArray[np.bool_], labeled: NDArray[np.bool_]) -> Rearranged:
+    """Images whose mask is of one class come last, but for as many as the labeled set has.
+
+    `predicted` (N, C) and `labeled` (L, C) say which classes are in the mask of an unlabeled and of a labeled image. If
+    k of the L labeled images have class c alone, floor(count k / L) of the images with class c alone, the first ones,
+    keep their places: their share of the `count` reliable images is not above that of the labeled ones. Neither part
+    changes its order.
+    """
+
+    def rearranged(order: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        alone, known = predicted[order], labeled[labeled.sum(axis=1) == 1]
+        alone = alone & (alone.sum(axis=1) == 1)[:, None]
+        allowed = count * known.sum(axis=0) // max(1, len(labeled))
+        late = (alone & (alone.cumsum(axis=0) > allowed)).any(axis=1)
+        return np.concatenate([order[~late], order[late]])
+
+    return rearranged
+
+
+def balanced_first(predicted: NDArray[np.bool_]) -> Rearranged:
+    """The images come first that give each predicted class its share of the reliable images.
+
+    `predicted` (N, C) says which classes are in the mask of an image. A class that is in n of N images is to be in
+    floor(n count / N) of the `count` reliable ones. The rarest class takes the best of its images, then the next class
+    takes as many as it still lacks; the best of the others follow.
+    """
+
+    def rearranged(order: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        present = predicted[order]
+        totals = present.sum(axis=0)
+        first = np.zeros(len(order), bool)
+        for rare in np.argsort(totals, kind="stable"):
+            wanted = totals[rare] * count // len(order) - (first & present[:, rare]).sum()
+            left = min(wanted, count - first.sum())
+            first[np.flatnonzero(present[:, rare] & ~first)[: max(0, left)]] = True
+        return np.concatenate([order[first], order[~first]])
+
+    return rearranged
 
 
 def select_random(ids: Sequence[str], share: float, seed: int) -> tuple[list[str], list[str]]:

@@ -7,9 +7,12 @@ of the earlier checkpoints with that of the last one, K:
 
 Three definitions of the score are known: "sum" (the paper), "mean" (the same divided by K-1, hence the same ranking)
 and "all_pairs" (the mean of meanIoU over all pairs of checkpoints). Checkpoints are counted from 1.
+
+The mean IoU of two masks of one and the same class is 1, whether the class is right or wrong. So there are other ways
+to compare two masks (`COMPARISONS`), which take the place of meanIoU above.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,12 +20,16 @@ from numpy.typing import NDArray
 
 from stpp.errors import StppError
 from stpp.labels import IGNORE
-from stpp.scoring.metrics import confusion_matrix, joint_histogram, mean_iou
+from stpp.scoring.metrics import Confusion, confusion_matrix, iou, joint_histogram, mean_iou
 
 if TYPE_CHECKING:
     import pandas as pd
 
 DEFINITIONS = ("sum", "mean", "all_pairs")
+
+COMPARISONS = ("miou", "foreground", "per_class", "soft")
+"""How two masks are compared: by their mean IoU, the paper's way; by that of all classes but the first; class by class,
+against what is usual for the class; or by a mean IoU in which a pixel counts by its confidence."""
 
 _MOST_BINS = 2**16
 """Largest joint histogram (3 checkpoints of 39 classes); beyond it, counting pair by pair is faster."""
@@ -57,13 +64,13 @@ def pairs(checkpoints: int, definition: str) -> list[tuple[int, int]]:
     ]
 
 
-def stability_scores(
+def pair_confusions(
     masks: Sequence[NDArray[np.uint8]], classes: int, pair_list: Sequence[tuple[int, int]]
-) -> tuple[NDArray[np.float64], int]:
-    """`mask_mean_iou` of pairs of the K masks (H, W) of one image, float64 (len(pair_list),); classes of the last mask.
+) -> tuple[list[Confusion], int]:
+    """The confusion matrix of each pair of the K masks (H, W) of one image; the number of classes of the last mask.
 
     The pixels are counted once, in a joint histogram of all K masks, whose marginals are the confusion matrices of all
-    pairs. Values, left-out pixels and errors are those of `mask_mean_iou`.
+    pairs. Left-out pixels and errors are those of `mask_mean_iou`.
     """
     if (classes + 1) ** len(masks) <= _MOST_BINS:
         joint = joint_histogram(masks, classes)
@@ -72,27 +79,101 @@ def stability_scores(
     else:
         histograms = [joint_histogram([masks[i - 1], masks[j - 1]], classes) for i, j in pair_list]
     # The last bin is for the pixels that are 255 in a mask. The last pair ends with the last mask.
-    scores = [mean_iou(histogram[:classes, :classes]) for histogram in histograms]
-    return np.array(scores), int(np.count_nonzero(histograms[-1].sum(axis=0)[:classes]))
+    present = int(np.count_nonzero(histograms[-1].sum(axis=0)[:classes]))
+    return [histogram[:classes, :classes] for histogram in histograms], present
 
 
-def scores_of(rows: NDArray[np.float64], checkpoints: int, definition: str) -> dict[str, NDArray[np.float64]]:
+def foreground_iou(confusion: Confusion) -> float:
+    """Mean IoU over the classes that occur in either mask, but for the first class, the background; in [0, 1].
+
+    0 where neither mask has another class: such masks say nothing of the foreground. NaN if no pixel was counted.
+    """
+    if not confusion.any():
+        return float("nan")
+    values = iou(confusion)[1:]
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else 0.0
+
+
+def soft_iou(
+    confusion: Confusion,
+    masks: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    confidences: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+) -> float:
+    """Mean over the classes in either of two masks of how surely they agree on the class, over its union; in [0, 1].
+
+    As the mean IoU, but a pixel of the intersection counts by the lower of its two confidences, which are uint8 (H, W),
+    n for n / 255. So masks of one and the same class score no more than the network was sure of them. `confusion` is
+    that of the masks. NaN if no pixel was counted.
+    """
+    first, second = masks
+    agreed = (first == second) & (first != IGNORE)
+    lower = np.minimum(*confidences)[agreed]
+    sure = np.bincount(first[agreed], weights=lower, minlength=len(confusion)) / 255
+    either = confusion.sum(axis=0) + confusion.sum(axis=1) - np.diagonal(confusion)
+    return float((sure / either.clip(min=1))[either > 0].mean()) if either.any() else float("nan")
+
+
+def class_ious(confusions: Sequence[Confusion]) -> NDArray[np.float64]:
+    """The IoU of each class, its mean over the pairs of masks in which it occurs: float64 (C,), NaN for no pair."""
+    return _known_mean(np.array([iou(confusion) for confusion in confusions]), axis=0)
+
+
+def usual_ious(parts: Iterable[NDArray[np.float64]], classes: int) -> NDArray[np.float64]:
+    """The mean of `class_ious` over the images that have the class, float64 (C,); NaN where none has it.
+
+    `parts` are the rows (N, C) of some images each.
+    """
+    total, count = np.zeros((2, classes))
+    for rows in parts:
+        # Image by image: the result does not depend on where a part ends.
+        total = np.add.accumulate(np.vstack([total, np.nan_to_num(rows)]))[-1]
+        count += np.count_nonzero(~np.isnan(rows), axis=0)
+    return np.divide(total, count, out=np.full(classes, np.nan), where=count > 0)
+
+
+def relative_scores(ious: NDArray[np.float64], usual: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much more stable the classes of an image are than usual: the mean of (1 + IoU - usual) / 2, float64 (N,).
+
+    `ious` (N, C) are rows of `class_ious`, `usual` (C,) is `usual_ious`. In [0, 1]; 0.5 is as stable as usual. Neither
+    the number of classes nor which ones they are decides.
+    """
+    return _known_mean((1 + ious - usual) / 2, axis=1)
+
+
+def _known_mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """The mean along an axis of the values that are not NaN; NaN where there are none."""
+    count = np.count_nonzero(~np.isnan(values), axis=axis)
+    total = np.nansum(values, axis=axis)
+    return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+
+
+def scores_of(
+    rows: NDArray[np.float64], checkpoints: int, definition: str, usual: NDArray[np.float64] | None = None
+) -> dict[str, NDArray[np.float64]]:
     """`sum` and `mean` of the comparisons with the last checkpoint, and `score`: float64 (N,) each.
 
-    `rows` (N, 1 + pairs) are those of `compare_masks`.
+    `rows` (N, 1 + pairs) are those of `compare_masks`. Where they have the IoU of each class, too, (N, 1 + pairs + C),
+    `usual` says what is usual, and `score` is that of `relative_scores`.
     """
     compared = pairs(checkpoints, definition)
-    values = rows[:, 1:]
+    values = rows[:, 1 : 1 + len(compared)]
     total = values[:, [column for column, (_, later) in enumerate(compared) if later == checkpoints]].sum(axis=1)
     mean = total / (checkpoints - 1)
     score = {"sum": total, "mean": mean, "all_pairs": values.mean(axis=1)}[definition]
+    if usual is not None:
+        score = relative_scores(rows[:, 1 + len(compared) :], usual)
     return {"sum": total, "mean": mean, "score": score}
 
 
 def score_table(
-    ids: Sequence[str], rows: NDArray[np.float64], ranks: NDArray[np.int64], checkpoints: int, definition: str
+    ids: Sequence[str],
+    rows: NDArray[np.float64],
+    ranks: NDArray[np.int64],
+    compared: Sequence[tuple[int, int]],
+    scores: Mapping[str, NDArray[np.float64]],
 ) -> "pd.DataFrame":
-    """The scores of some images, from the rows (N, 1 + pairs) of `compare_masks` and their ranks among all.
+    """The scores of some images: their rows of `compare_masks`, their ranks among all, and what `scores_of` says.
 
     Columns: `id`; `classes`: the number of classes in the last checkpoint's mask; one `iou_{j}_{k}` for each of
     `pairs(K, definition)`; `sum` and `mean` of the comparisons with the last checkpoint, whatever the definition;
@@ -100,8 +181,8 @@ def score_table(
     """
     import pandas as pd
 
-    compared = {f"iou_{i}_{j}": rows[:, column] for column, (i, j) in enumerate(pairs(checkpoints, definition), 1)}
-    columns = {"classes": rows[:, 0].astype(np.int64)} | compared | scores_of(rows, checkpoints, definition)
+    alike = {f"iou_{i}_{j}": rows[:, column] for column, (i, j) in enumerate(compared, 1)}
+    columns = {"classes": rows[:, 0].astype(np.int64), **alike, **scores}
     return pd.DataFrame({"id": list(ids)} | columns | {"rank": ranks})
 
 

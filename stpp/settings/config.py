@@ -32,6 +32,23 @@ class Selection(Section):
         "Stability score: sum or mean of the mIoU of each earlier checkpoint's mask with the last one's (the same "
         "ranking), or the mean over all pairs of checkpoints.",
     )
+    stability: Literal["miou", "foreground", "per_class", "soft"] = setting(
+        "miou",
+        "How two masks of an image are compared for the score. `miou`: by mean IoU, the paper's way, which is 1 for "
+        "masks of one and the same class. `foreground`: the same without the first class, the background, and 0 where "
+        "there is no other. `per_class`: each class by its IoU, less what is usual for this class over all images. "
+        "`soft`: by mean IoU, in which a pixel of the intersection counts by the lower of its two confidences.",
+    )
+    constant: Literal["scored", "last"] = setting(
+        "scored",
+        "Where images are ranked whose mask, by the last checkpoint, is of one class: by their score, or after all "
+        "others. Even then, their share of the reliable images may be that of such images among the labeled ones.",
+    )
+    balanced: bool = setting(
+        False,
+        "The images with the best scores for each class are reliable: so many that each predicted class has its share "
+        "of them, the rarest one first.",
+    )
     share: float = setting(0.5, "Share of the unlabeled images that counts as reliable.", gt=0, lt=1)
     pixels: Literal["agreement", "confidence"] = setting(
         "agreement",

@@ -2,8 +2,9 @@
 
 import io
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,19 @@ from stpp.errors import StppError
 from stpp.labels import IGNORE
 from stpp.runtime.job import Job, Runtime
 from stpp.runtime.progress import Progress, SavedParts
-from stpp.scoring.stability import ahead, pairs, ranks, score_table, scores_of, stability_scores
+from stpp.scoring.metrics import mean_iou
+from stpp.scoring.stability import (
+    ahead,
+    class_ious,
+    foreground_iou,
+    pair_confusions,
+    pairs,
+    ranks,
+    score_table,
+    scores_of,
+    soft_iou,
+    usual_ious,
+)
 from stpp.store.alike import check_sizes, masks_in_order
 from stpp.store.masks import MaskStore
 from stpp.store.scores import write_score_table
@@ -28,6 +41,9 @@ PART = 100_000
 BLOCK = 1000
 """Images whose lines of the table are in memory at once."""
 
+Scores = Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]
+"""From rows of `compare_masks` to columns of the table, as `scores_of`."""
+
 
 def run(job: Job, runtime: Runtime) -> None:
     """Compare the mask stores of `job`; writes `scores.csv`. Memory does not grow with the number of images.
@@ -37,17 +53,22 @@ def run(job: Job, runtime: Runtime) -> None:
     Raises Stopped if a signal asked for it.
     """
     stores = [MaskStore(path) for path in job.inputs("masks")]
-    count, definition = len(stores), job.settings["definition"]
+    count, definition, how = len(stores), job.settings["definition"], job.settings.get("stability", "miou")
+    compared, classes = pairs(count, definition), len(stores[0].classes)
     with Progress(job.unfinished, job.basis, runtime.save_minutes) as progress, ExitStack() as opened:
         for store in stores:
             opened.enter_context(store)
-        parts = compare_in_parts(stores, pairs(count, definition), progress)
+        parts = compare_in_parts(stores, compared, progress, how)
+    each = (np.load(part)[:, 1 + len(compared) :] for part in parts)
+    scores = partial(scores_of, checkpoints=count, definition=definition)
+    if how == "per_class":
+        scores = partial(scores, usual=usual_ious(each, classes))
     with job.writing(disk.SCORES) as path:
-        write_score_table(tables(stores[0], parts, count, definition), path)
+        write_score_table(tables(stores[0], parts, compared, scores), path)
     images = len(stores[0])
-    if images > 1 and len({edge for part in parts for edge in edges(part, count, definition)}) == 1:
+    if images > 1 and len({edge for part in parts for edge in edges(part, scores)}) == 1:
         job.warn(f"{job.folder.name}: all {images} images have the same stability score, so it selects nothing")
-    if uniform := sum(one_class(np.load(part)) for part in parts):
+    if how != "per_class" and (uniform := sum(one_class(np.load(part)) for part in parts)):
         job.warn(
             f"{job.folder.name}: in {uniform} of {images} images all {count} masks are one and the same "
             "class, which scores highest whether it is right or wrong"
@@ -56,9 +77,9 @@ def run(job: Job, runtime: Runtime) -> None:
 
 
 def compare_in_parts(
-    stores: Sequence[MaskStore], compared: Sequence[tuple[int, int]], progress: Progress
+    stores: Sequence[MaskStore], compared: Sequence[tuple[int, int]], progress: Progress, how: str = "miou"
 ) -> list[Path]:
-    """`compare_masks` of all images: files of float64 (N, 1 + pairs).
+    """`compare_masks` of all images: files of its rows, float64 (N, 1 + pairs) or more.
 
     One is closed after PART numbers, and whenever it is time to save.
     """
@@ -67,11 +88,11 @@ def compare_in_parts(
     while done < len(stores[0]) or not saved:
         values = array("d")
         for number, (image, masks) in enumerate(masks_in_order(stores, done), done + 1):
-            values.extend(compare_masks(stores, image, masks, compared))
+            values.extend(row := compare_masks(stores, image, masks, compared, how))
             progress.tell(number, len(stores[0]))
             if progress.due or len(values) >= PART:
                 break
-        write_rows(parts, done, np.array(values).reshape(-1, 1 + len(compared)))
+        write_rows(parts, done, np.array(values).reshape(-1, len(row) if values else 1 + len(compared)))
         saved, done = parts.done()
         progress.saved(f"after {done} of {len(stores[0])} images")
     return saved
@@ -82,20 +103,33 @@ def compare_masks(
     image: str,
     masks: Sequence[NDArray[np.uint8]],
     compared: Sequence[tuple[int, int]],
+    how: str = "miou",
 ) -> list[float]:
-    """How many classes the last checkpoint's mask of `image` has, then `mask_mean_iou` of each pair of `compared`.
+    """How many classes the last checkpoint's mask of `image` has, then how alike each pair of `compared` is.
 
-    `masks` are those of the image in the stores, uint8 (H, W) each. StppError if they differ in size, or if two of them
-    share no pixel.
+    `how` they are compared is one of `COMPARISONS`; with "per_class" it is the mean IoU, and the IoU of each class
+    follows. `masks` are those of the image in the stores, uint8 (H, W) each. StppError if they differ in size, if two
+    of them share no pixel, or if "soft" finds no confidence in a store.
     """
     check_sizes(stores, image, masks)
-    values, present = stability_scores(masks, len(stores[0].classes), compared)
+    confusions, present = pair_confusions(masks, len(stores[0].classes), compared)
+    match how:
+        case "foreground":
+            values = [foreground_iou(confusion) for confusion in confusions]
+        case "soft":
+            sure = [store.confidence_steps(image) for store in stores]
+            values = [
+                soft_iou(confusion, (masks[i - 1], masks[j - 1]), (sure[i - 1], sure[j - 1]))
+                for confusion, (i, j) in zip(confusions, compared)
+            ]
+        case _:
+            values = [mean_iou(confusion) for confusion in confusions]
     if np.isnan(values).any():
         raise StppError(
             f"Image {image!r} cannot be scored: two of its masks in {', '.join(str(s.path) for s in stores)} have "
             f"no pixel with a class in common (the others are {IGNORE}). Predict them again without ignored pixels."
         )
-    return [float(present), *values.tolist()]
+    return [float(present), *values, *(class_ious(confusions).tolist() if how == "per_class" else [])]
 
 
 def write_rows(parts: SavedParts, first: int, rows: NDArray[np.float64]) -> None:
@@ -109,38 +143,40 @@ def write_rows(parts: SavedParts, first: int, rows: NDArray[np.float64]) -> None
         path.write_bytes(buffer.getbuffer())
 
 
-def tables(store: MaskStore, parts: Sequence[Path], checkpoints: int, definition: str) -> Iterator["pd.DataFrame"]:
+def tables(
+    store: MaskStore, parts: Sequence[Path], compared: Sequence[tuple[int, int]], scores: Scores
+) -> Iterator["pd.DataFrame"]:
     """The score table of the images of the store, in pieces."""
     first = 0
     for number, part in enumerate(parts):
         rows = np.load(part)
-        rank = ranks_of(parts, number, checkpoints, definition)
+        rank = ranks_of(parts, number, scores)
         for start in range(0, max(1, len(rows)), BLOCK):
             some = slice(start, start + BLOCK)
             names = store.names(slice(first + start, first + start + len(rows[some])))
-            yield score_table(names, rows[some], rank[some], checkpoints, definition)
+            yield score_table(names, rows[some], rank[some], compared, scores(rows[some]))
         first += len(rows)
 
 
-def ranks_of(parts: Sequence[Path], number: int, checkpoints: int, definition: str) -> NDArray[np.int64]:
+def ranks_of(parts: Sequence[Path], number: int, scores: Scores) -> NDArray[np.int64]:
     """The rank among the images of all parts of each image of one of them; a second part is in memory at a time."""
-    scores = part_scores(parts[number], checkpoints, definition)
-    rank = ranks(scores)
+    own = part_scores(parts[number], scores)
+    rank = ranks(own)
     for other, part in enumerate(parts):
         if other != number:
-            rank += ahead(scores, part_scores(part, checkpoints, definition), earlier=other < number)
+            rank += ahead(own, part_scores(part, scores), earlier=other < number)
     return rank
 
 
-def part_scores(part: Path, checkpoints: int, definition: str) -> NDArray[np.float64]:
+def part_scores(part: Path, scores: Scores) -> NDArray[np.float64]:
     """The scores of the images of a part: float64 (N,)."""
-    return scores_of(np.load(part), checkpoints, definition)["score"]
+    return scores(np.load(part))["score"]
 
 
-def edges(part: Path, checkpoints: int, definition: str) -> tuple[float, float]:
+def edges(part: Path, scores: Scores) -> tuple[float, float]:
     """The lowest and the highest score of a part."""
-    scores = part_scores(part, checkpoints, definition)
-    return float(scores.min()), float(scores.max())
+    found = part_scores(part, scores)
+    return float(found.min()), float(found.max())
 
 
 def one_class(rows: NDArray[np.float64]) -> int:

@@ -1,9 +1,17 @@
 """The stage that splits the unlabeled images into reliable and unreliable ones."""
 
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
 from stpp import disk
+from stpp.data.reading import mask_of
+from stpp.labels import IGNORE
 from stpp.runtime.job import Job, Runtime
-from stpp.scoring.selection import select_random, select_reliable
+from stpp.scoring.selection import Rearranged, balanced_first, constant_last, select_random, select_reliable
 from stpp.store.idlist import write_list
+from stpp.store.masks import MaskStore
 from stpp.store.scores import read_score_table
 
 
@@ -12,7 +20,8 @@ def run(job: Job, runtime: Runtime) -> None:
     settings = job.settings
     if settings["by"] == "score":
         table = read_score_table(job.input("scores"))
-        reliable, unreliable = select_reliable(table["id"].tolist(), table["score"].tolist(), settings["share"])
+        ids, scores = table["id"].tolist(), table["score"].tolist()
+        reliable, unreliable = select_reliable(ids, scores, settings["share"], rearrangements(job, ids))
     else:
         ids = [row.id for row in job.rows("unlabeled")]
         reliable, unreliable = select_random(ids, settings["share"], settings["seed"])
@@ -20,3 +29,25 @@ def run(job: Job, runtime: Runtime) -> None:
         with job.writing(name) as path:
             write_list(part, path)
     job.finish(reliable=len(reliable), unreliable=len(unreliable))
+
+
+def rearrangements(job: Job, ids: Sequence[str]) -> list[Rearranged]:
+    """What `job` asks for beside the score of the images `ids`."""
+    settings = job.settings
+    if "masks" not in job.recipe["inputs"]:
+        return []
+    store = MaskStore(job.input("masks"))
+    predicted = classes_in((store[id] for id in ids), len(store.classes))
+    found = []
+    if settings.get("constant") == "last":
+        encoding = settings["encoding"]
+        labeled = classes_in((mask_of(row, encoding) for row in job.rows("labeled")), encoding["classes"])
+        found.append(constant_last(predicted, labeled))
+    if settings.get("balanced"):
+        found.append(balanced_first(predicted))
+    return found
+
+
+def classes_in(masks: Iterable[NDArray[np.uint8]], classes: int) -> NDArray[np.bool_]:
+    """Which classes each of N masks, uint8 (H, W), 255 = ignore, has: bool (N, classes)."""
+    return np.array([np.bincount(mask.reshape(-1), minlength=IGNORE + 1)[:classes] > 0 for mask in masks])

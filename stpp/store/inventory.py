@@ -78,8 +78,15 @@ def missing_outputs(stages: Path, folder: str, outputs: tuple[str, ...]) -> list
 PLACES = {
     "train": {"checkpoints": "selection.checkpoints", "classes": "data.classes", "encoding": "data", "seed": "seed"},
     "predict": {"tta": "labeling"},
-    "score": {"definition": "selection.score"},
-    "select": {"share": "selection.share", "by": "selection by", "seed": "seed"},
+    "score": {"definition": "selection.score", "stability": "selection.stability"},
+    "select": {
+        "share": "selection.share",
+        "by": "selection by",
+        "seed": "seed",
+        "constant": "selection.constant",
+        "balanced": "selection.balanced",
+        "encoding": "data",
+    },
     "pixels": {"by": "selection.pixels", "confidence": "selection.confidence"},
     "evaluate": {"encoding": "data"},
 }

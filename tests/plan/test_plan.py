@@ -214,6 +214,33 @@ def test_confidence_needs_no_checkpoints_but_the_labeling_one() -> None:
     assert plan.stages[students["student"]].inputs == {"labels": [f"{run['labels2']}/masks.h5"]}
 
 
+def test_what_the_selection_asks_for_moves_no_more_than_it_reads() -> None:
+    asked = {
+        "paper": {"stability": "miou", "constant": "scored", "balanced": False},
+        "foreground": {"stability": "foreground"},
+        "soft": {"stability": "soft"},
+        "last": {"constant": "last"},
+        "balanced": {"balanced": True},
+    }
+    plan = planned(plain={}, **{name: {"selection": selection} for name, selection in asked.items()})
+    runs = {name: roles(plan, name) for name in ("plain", *asked)}
+    assert runs["paper"] == runs["plain"]
+    plain = runs["plain"]
+    assert "stability" not in plan.stages[plain["score"]].settings
+    assert set(plan.stages[plain["select"]].settings) == {"by", "share"}
+    score = plan.stages[runs["foreground"]["score"]]
+    assert score.settings["stability"] == "foreground"
+    assert score.inputs == plan.stages[plain["score"]].inputs
+    soft = plan.stages[runs["soft"]["masks1"]]
+    assert soft.settings == plan.stages[plain["masks1"]].settings | {"confidence": True}
+    assert runs["last"]["score"] == runs["balanced"]["score"] == plain["score"]
+    for name, subsets in (("last", {"labeled"}), ("balanced", set())):
+        select = plan.stages[runs[name]["select"]]
+        assert select.inputs == plan.stages[plain["select"]].inputs | {"masks": f"{plain['masks3']}/masks.h5"}
+        assert set(select.data) == subsets
+        assert ("encoding" in select.settings) == (name == "last")
+
+
 def test_full_supervision_is_one_weakly_augmented_training_on_true_masks() -> None:
     plan = planned(supervised={"method": "supervised"})
     run = roles(plan, "supervised")

@@ -479,6 +479,9 @@ def test_the_cut_is_between_the_parts() -> None:
     assert f"the cut, {SCORES[RELIABLE].min():.3f}" in svg
     assert "10 unreliable" in svg
     assert "10 reliable" in svg
+    mixed = RELIABLE.sample(frac=1, random_state=0).set_axis(RELIABLE.index)
+    svg = charts.score_histogram("y", SCORES, mixed)
+    assert "10 reliable" in svg and "the cut" not in svg
 
 
 # --- colours ----------------------------------------------------------------------------------------------------------

@@ -2,12 +2,13 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stpp.errors import StppError
-from stpp.scoring.selection import select_random, select_reliable
+from stpp.scoring.selection import balanced_first, constant_last, select_random, select_reliable
 from stpp.store.idlist import read_list, write_list
 
 few_scores = st.lists(st.sampled_from([0.0, 0.1, 0.2, 1.0, 1.9]), min_size=1, max_size=30)
@@ -63,6 +64,64 @@ def test_an_empty_reliable_list_is_refused():
     for select in (lambda: select_reliable(names(3), [1.0] * 3, 0.2), lambda: select_random(names(3), 0.2, 0)):
         with pytest.raises(StppError, match=r"0\.2 of 3 unlabeled images.*raise the share"):
             select()
+
+
+seen = st.lists(st.sets(st.integers(0, 2), min_size=1, max_size=3), min_size=2, max_size=20)
+
+
+def matrix(images):
+    """Which classes each image has, bool (N, 3)."""
+    return np.array([[c in image for c in range(3)] for image in images])
+
+
+@given(seen, seen, st.integers(50, 100), st.randoms())
+def test_images_of_one_class_come_last_but_for_those_that_the_labeled_set_has(images, labeled, percent, random):
+    scores = [random.choice([0.2, 0.5, 1.0]) for _ in images]
+    ids, count = names(len(images)), len(images) * percent // 100
+    reliable, _ = select_reliable(ids, scores, percent / 100, [constant_last(matrix(images), matrix(labeled))])
+    best = sorted(range(len(images)), key=lambda k: -scores[k])
+    left = {c: count * labeled.count({c}) // len(labeled) for c in range(3)}
+    early, late = [], []
+    for k in best:
+        (c, *others) = images[k]
+        if others or left[c] > 0:
+            early.append(k)
+            left[c] -= not others
+        else:
+            late.append(k)
+    assert reliable == [ids[k] for k in sorted((early + late)[:count])]
+
+
+def test_empty_masks_take_no_more_than_their_share():
+    images, labeled = [{0}] * 6 + [{0, 1}] * 6, [{0}] + [{0, 1}] * 5
+    ids, scores = names(12), [1.0] * 6 + [0.5] * 6
+    assert select_reliable(ids, scores, 0.5)[0] == ids[:6]
+    last = constant_last(matrix(images), matrix(labeled))
+    assert select_reliable(ids, scores, 0.5, [last])[0] == [ids[0], *ids[6:11]]
+    always = constant_last(matrix(images), matrix([{0}] * 6))
+    assert select_reliable(ids, scores, 0.5, [always])[0] == ids[:6]
+
+
+@given(seen, st.integers(50, 100), st.randoms())
+def test_each_predicted_class_has_its_share_from_the_rarest_on(images, percent, random):
+    scores = [random.choice([0.2, 0.5, 1.0]) for _ in images]
+    ids, count = names(len(images)), len(images) * percent // 100
+    reliable, _ = select_reliable(ids, scores, percent / 100, [balanced_first(matrix(images))])
+    best = sorted(range(len(images)), key=lambda k: -scores[k])
+    chosen = []
+    for c in sorted(range(3), key=lambda c: sum(c in image for image in images)):
+        wanted = sum(c in image for image in images) * count // len(images)
+        for k in best:
+            if sum(c in images[one] for one in chosen) < wanted and len(chosen) < count:
+                chosen += [k] if c in images[k] and k not in chosen else []
+    chosen += [k for k in best if k not in chosen][: count - len(chosen)]
+    assert reliable == [ids[k] for k in sorted(chosen)]
+
+
+def test_a_rare_class_with_low_scores_is_selected():
+    images = [{0}] * 8 + [{0, 2}] * 4
+    ids, scores = names(12), [1.0] * 8 + [0.1, 0.4, 0.3, 0.2]
+    assert select_reliable(ids, scores, 0.5, [balanced_first(matrix(images))])[0] == [*ids[:4], *ids[9:11]]
 
 
 @pytest.mark.parametrize("scores", [[1.0], [1.0, float("nan")], [1.0, float("inf")]])

@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -15,15 +16,17 @@ from stpp.errors import StppError
 from stpp.runtime.progress import Progress
 from stpp.scoring import stability
 from stpp.scoring.stability import (
+    COMPARISONS,
     DEFINITIONS,
     ahead,
     mask_mean_iou,
     most_stable_first,
+    pair_confusions,
     pairs,
     ranks,
     score_table,
     scores_of,
-    stability_scores,
+    usual_ious,
 )
 from stpp.stages import score
 from stpp.stages.score import compare_masks
@@ -48,24 +51,33 @@ def exact_mean_iou(a, b):
     return sum(values) / len(values) if values else None
 
 
-def write_stores(folder, checkpoints, ids=None, classes=("a", "b", "c")):
-    """One store a checkpoint; `checkpoints[k][i]` is the mask of image i."""
+def write_stores(folder, checkpoints, ids=None, classes=("a", "b", "c"), confidences=None):
+    """One store a checkpoint; `checkpoints[k][i]` is the mask of image i, `confidences[k][i]` what is known of it."""
     stores = []
     for k, masks in enumerate(checkpoints, start=1):
         path = folder / f"masks_{k}.h5"
-        with MaskWriter(path, classes=classes, palette=voc_palette(len(classes)), producer=str(k)) as writer:
-            for name, mask in zip(ids or [f"im{i}" for i in range(len(masks))], masks):
-                writer.add(name, np.asarray(mask, np.uint8))
+        how = {"classes": classes, "palette": voc_palette(len(classes)), "confidence": confidences is not None}
+        with MaskWriter(path, **how, producer=str(k)) as writer:
+            known = confidences[k - 1] if confidences else [None] * len(masks)
+            for name, mask, confidence in zip(ids or [f"im{i}" for i in range(len(masks))], masks, known):
+                writer.add(name, np.asarray(mask, np.uint8), confidence)
         stores.append(MaskStore(path))
     return stores
 
 
-def scored(stores, definition):
+def scored(stores, definition, how="miou"):
     """The score table of the stores, as the stage makes it."""
     compared = pairs(len(stores), definition)
-    rows = np.array([compare_masks(stores, *image, compared) for image in masks_in_order(stores, 0)])
-    scores = scores_of(rows, len(stores), definition)["score"]
-    return score_table(stores[0].ids, rows, ranks(scores), len(stores), definition)
+    rows = np.array([compare_masks(stores, *image, compared, how) for image in masks_in_order(stores, 0)])
+    usual = usual_ious([rows[:, 1 + len(compared) :]], CLASSES) if how == "per_class" else None
+    scores = scores_of(rows, len(stores), definition, usual)
+    return score_table(stores[0].ids, rows, ranks(scores["score"]), compared, scores)
+
+
+def stability_scores(masks, classes, pair_list):
+    """`mask_mean_iou` of pairs of masks in one pass, and the number of classes of the last one."""
+    confusions, present = pair_confusions(masks, classes, pair_list)
+    return np.array([stability.mean_iou(confusion) for confusion in confusions]), present
 
 
 @given(some_masks)
@@ -165,7 +177,8 @@ def test_the_table_does_not_depend_on_how_many_numbers_are_in_memory(tmp_path, m
     with Progress(tmp_path / "unfinished", "x", minutes=60) as progress:
         parts = score.compare_in_parts(stores, pairs(3, definition), progress)
     assert len(parts) == math.ceil(17 / math.ceil(numbers / (1 + len(pairs(3, definition)))))
-    write_score_table(score.tables(stores[0], parts, 3, definition), tmp_path / "scores.csv")
+    scores = partial(scores_of, checkpoints=3, definition=definition)
+    write_score_table(score.tables(stores[0], parts, pairs(3, definition), scores), tmp_path / "scores.csv")
     expected = scored(stores, definition)
     assert len(set(expected["score"])) < 17
     pd.testing.assert_frame_equal(read_score_table(tmp_path / "scores.csv"), expected, check_exact=True)
@@ -208,6 +221,66 @@ def test_score_table_holds_every_comparison_of_every_image(tmp_path, definition,
         assert table["mean"][row] == pytest.approx(float(expected["mean"]), abs=1e-12)
         assert table["score"][row] == pytest.approx(float(expected[definition]), abs=1e-12)
     assert table["rank"].tolist() == table["score"].rank(ascending=False, method="first").astype(int).tolist()
+
+
+def exact_ious(a, b):
+    """For each class in either mask its intersection, as pixels, and the size of its union, from sets of pixels."""
+    kept = (a != 255) & (b != 255)
+    sets = {c: [{tuple(p) for p in np.argwhere(kept & (mask == c))} for mask in (a, b)] for c in range(CLASSES)}
+    return {c: (one & other, len(one | other)) for c, (one, other) in sets.items() if one | other}
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS)
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_every_comparison_is_that_of_pixel_sets(tmp_path_factory, definition, seed):
+    rng = np.random.default_rng(seed)
+    masks = rng.choice(np.array([0, 0, 1, 2, 255], np.uint8), (3, 4, 3, 4))
+    masks[:, 1] = 0  # the background alone
+    masks[:, 2] = 1
+    steps = rng.integers(0, 256, masks.shape)
+    folder = tmp_path_factory.mktemp("stores")
+    stores = write_stores(folder, list(masks), confidences=list(steps / 255))
+    tables = {how: scored(stores, definition, how) for how in COMPARISONS}
+    class_means = {c: [] for c in range(CLASSES)}  # by class, the mean IoU over pairs of each image that has it
+    for image in range(4):
+        found = {c: [] for c in range(CLASSES)}
+        for i, j in pairs(3, definition):
+            ious = exact_ious(masks[i - 1, image], masks[j - 1, image])
+            least = np.minimum(steps[i - 1, image], steps[j - 1, image]) / 255
+            expected = {
+                "miou": np.mean([len(both) / either for both, either in ious.values()]),
+                "foreground": np.mean([len(both) / either for c, (both, either) in ious.items() if c] or [0]),
+                "soft": np.mean([sum(least[p] for p in both) / either for both, either in ious.values()]),
+            }
+            for how, value in expected.items():
+                assert tables[how][f"iou_{i}_{j}"][image] == pytest.approx(value, abs=1e-12), how
+            for c, (both, either) in ious.items():
+                found[c].append(len(both) / either)
+        for c, values in found.items():
+            class_means[c].append(np.mean(values) if values else None)
+    usual = {c: np.mean([v for v in values if v is not None] or [0]) for c, values in class_means.items()}
+    for image in range(4):
+        own = [(class_means[c][image], usual[c]) for c in range(CLASSES) if class_means[c][image] is not None]
+        expected = np.mean([(1 + value - mean) / 2 for value, mean in own])
+        assert tables["per_class"]["score"][image] == pytest.approx(expected, abs=1e-12)
+        assert tables["per_class"]["mean"][image] == pytest.approx(tables["miou"]["mean"][image], abs=1e-12)
+    assert (tables["miou"]["mean"][1], tables["foreground"]["mean"][1]) == (1, 0)
+    assert tables["foreground"]["mean"][2] == 1
+
+
+def test_what_is_usual_does_not_depend_on_the_parts():
+    rows = np.random.default_rng(0).random((101, 3))
+    rows[rng_mask := np.random.default_rng(1).random(rows.shape) < 0.3] = np.nan
+    whole = usual_ious([rows], 3)
+    assert usual_ious([rows[:1], rows[1:40], rows[40:40], rows[40:]], 3).tolist() == whole.tolist()
+    np.testing.assert_allclose(whole, [rows[~rng_mask[:, c], c].mean() for c in range(3)])
+    assert np.isnan(usual_ious([np.full((2, 3), np.nan)], 3)).all()
+
+
+def test_soft_agreement_needs_confidence(tmp_path):
+    with pytest.raises(StppError, match="without confidence"):
+        scored(write_stores(tmp_path, [[np.eye(3)]] * 2), "mean", "soft")
 
 
 def test_an_image_whose_mask_does_not_change_ranks_first_and_ties_keep_the_list_order(tmp_path):

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from stpp.commands.cli import main
+from stpp.store.masks import MaskStore
+from stpp.store.scores import read_score_table
 
 
 def teacher(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Path:
@@ -82,3 +84,20 @@ def test_the_loss_falls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert main(["train", str(stage)]) == 0
     losses = pd.read_csv(stage / "metrics.csv")["loss"]
     assert losses.iloc[-3:].mean() < 0.7 * losses.iloc[:3].mean()
+
+
+def test_a_selection_reads_masks_and_labeled_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By soft agreement, masks of one class last, and balanced over the classes."""
+    monkeypatch.chdir(fabricate.planned(tmp_path / "run", selection={"stability": "soft", "constant": "last"}))
+    for pattern in ("train/teacher*", *(f"predict/masks-checkpoint{k}-confidence*" for k in (1, 2, 3)), "score/*"):
+        stage = fabricate.only(Path(), pattern)
+        assert main([stage.parent.name, str(stage)]) == 0
+    table = read_score_table(fabricate.only(Path(), "score/*") / "scores.csv")
+    store = MaskStore(fabricate.only(Path(), "predict/masks-checkpoint3*") / "masks.h5")
+    assert (table["score"] <= 1).all() and table["classes"].tolist() == [len(set(mask.flat)) for _, mask in store]
+    assert (table["score"] < table["score"].max()).any()
+    select = fabricate.only(Path(), "select/*")
+    assert main(["select", str(select)]) == 0
+    # No labeled image is of one class.
+    best = table.assign(empty=table["classes"] == 1).sort_values(["empty", "rank"])["id"].tolist()[:3]
+    assert sorted((select / "reliable.txt").read_text().split()) == sorted(best)
