@@ -225,6 +225,7 @@ NAMES = {
     r"labels(\d+)": r"pseudo-labels of phase \1",
     r"((?:un)?reliable)": r"teacher's masks of \1 images",
     "spearman": "Spearman(score, true mIoU), no %",
+    "spearman_within": "the same among images of as many classes, no %",
 }
 """What people call a column of the table of runs: the first pattern that fits it whole."""
 
@@ -283,7 +284,7 @@ def _spread_told(a: Sequence[str], b: Sequence[str]) -> str:
 
 
 def _metric_row(entry: Mapping[str, Any]) -> list[str]:
-    factor = 1 if entry["name"] == NAMES["spearman"] else 100
+    factor = 1 if entry["name"].endswith("no %") else 100
     means = [_mean(entry[key], factor, sign) for key, sign in (("a", ""), ("b", ""), ("difference", "+"))]
     return [entry["name"], *means]
 

@@ -19,15 +19,12 @@ from stpp.report.charts import (
 )
 from stpp.report.facts import Facts
 from stpp.report.html import Html, details, element, figure, grid, scrolling, section, table
-from stpp.report.statistics import notes
+from stpp.report.statistics import WORTH, notes
 from stpp.report.table import percent, run_name
 from stpp.wording import repeat_name
 
 MOST_CHARTS = 24
 """Charts of one kind; what is left out is said."""
-
-WORTH = ("reliable", "unreliable", "spearman")
-"""Columns of the table of runs that say what the stability score was worth."""
 
 MEANINGS = {
     "counted": "Counted is the share of pixels that count: of all pixels of unlabeled images, those whose label is "
@@ -237,15 +234,16 @@ def stability(facts: Facts) -> Html:
         return Html("")
     about = element(
         "p",
-        "The score of an image says how alike the masks of the teacher's checkpoints are. The images from the cut on "
-        "are reliable: phase 1 trains on them.",
+        "The score of an image says how alike the masks of the teacher's checkpoints are. Phase 1 trains on the "
+        "reliable images, which are those from the cut on, unless the configuration asks for more than the score.",
     )
     known = [run for run in facts.table["runs"] if run.get("reliable") is not None]
     rows = [[run["experiment"], repeat_name(run), *(cell(run.get(key), key) for key in WORTH)] for run in known]
-    header = ["experiment", "run", "reliable", "unreliable", "rank correlation"]
+    header = ["experiment", "run", "reliable", "unreliable", "rank correlation", "within equal numbers of classes"]
     caption = (
         "What the score was worth: mIoU (%) of the teacher's masks of both parts against true masks, which were used "
-        "for nothing else, and Spearman's correlation of score and true mIoU over images"
+        "for nothing else, and Spearman's correlation of score and true mIoU over images: all, and those with equally "
+        "many predicted classes, since their number changes both"
     )
     return section(
         "stability",
@@ -274,8 +272,10 @@ def number(value: float | None, sign: bool = False) -> str:
 
 def cell(value: object, column: str) -> str:
     """A value of the table of runs: shares in percent, others as they are."""
-    if not isinstance(value, float) or column in ("spearman", "images"):
-        return "" if value is None else f"{value:.2f}" if column == "spearman" else str(value).removesuffix(".0")
+    if column in ("spearman", "spearman_within"):
+        return "" if value is None else f"{value:.2f}"
+    if not isinstance(value, float) or column == "images":
+        return "" if value is None else str(value).removesuffix(".0")
     return percent(value)
 
 

@@ -11,6 +11,8 @@ PAIRED_BY = ["partition", "seed"]
 
 LEVEL = 0.95
 """Of the intervals."""
+WORTH = ("reliable", "unreliable", "spearman", "spearman_within")
+"""Columns of the table of runs that say what the stability score was worth."""
 FEW = 3
 """Up to so many differences are said to be few."""
 
@@ -20,7 +22,8 @@ def experiment_table(runs: pd.DataFrame, baselines: Mapping[str, str]) -> pd.Dat
 
     Of the result, in [0, 1]: `n` runs that have one, `miou_mean` and `miou_sd` (over n - 1; NaN for one run).
     `val_last_...` and `val_best_...`: the same of the last network on val after its last epoch and at its best one;
-    `reliable_...`, `unreliable_...`, `spearman_...`: of what the stability score was worth, where that is known.
+    `reliable_...`, `unreliable_...`, `spearman_...`, `spearman_within_...`: of what the stability score was worth,
+    where that is known.
     `baseline`, and `difference_...`: what `paired_difference` says of the experiment and its baseline.
     """
     if "miou" not in runs:
@@ -34,7 +37,7 @@ def experiment_table(runs: pd.DataFrame, baselines: Mapping[str, str]) -> pd.Dat
             "subset": group["subset"].iloc[0],
             "n": int(group["miou"].count()),
         }
-        for column in ("miou", "val_last", "val_best", "reliable", "unreliable", "spearman"):
+        for column in ("miou", "val_last", "val_best", *WORTH):
             if column in group:
                 row |= {f"{column}_mean": group[column].mean(), f"{column}_sd": group[column].std()}
         baseline = baselines[str(name)]

@@ -62,9 +62,9 @@ def run_row(stages: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     `<model>_<subset>` for each trained network (`teacher`, `phase1`, ..., `student`, or `supervised`) on val and test;
     `subset`, `images`, `result` (the network) and `miou` of the result: the last network on test, or on val without a
     test set; `reliable`, `unreliable`: mIoU of the last teacher checkpoint's masks of the two parts; `spearman`: rank
-    correlation of the stability score with the true mIoU of these masks; `labels...`: mIoU of the pseudo-labels of each
-    phase, over their valid pixels; `val_last`, `val_best`: mIoU on val of the last network after its last epoch, and
-    at the epoch where it was highest.
+    correlation of the stability score with the true mIoU of these masks, and `spearman_within` that among images of as
+    many classes; `labels...`: mIoU of the pseudo-labels of each phase, over their valid pixels; `val_last`, `val_best`:
+    mIoU on val of the last network after its last epoch, and at the epoch where it was highest.
     """
     row: dict[str, Any] = {key: run[key] for key in ("experiment", "partition", "seed", "method")}
     measured = {
@@ -93,10 +93,11 @@ def run_row(stages: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     if scored and rated:
         (groups,) = (metrics["groups"] for name, metrics in measured["truth"].items() if name in masks)
         row |= {group: groups[group]["miou"] for group in ("reliable", "unreliable") if group in groups}
-        row["spearman"] = score_correlation(
+        both = (
             read_by_image(verified(stages / scored / disk.SCORES)),
             read_by_image(verified(stages / rated / disk.IMAGES)),
         )
+        row["spearman"], row["spearman_within"] = score_correlation(*both), correlation_within(*both)
     return row
 
 
@@ -120,7 +121,25 @@ def declines(runs: pd.DataFrame) -> list[str]:
 def score_correlation(scores: pd.DataFrame, images: pd.DataFrame) -> float:
     """Spearman's rank correlation, over images, of the stability score with the true mIoU; NaN if one is constant."""
     both = scores.merge(images, on="id")
-    return float(both["score"].rank().corr(both["miou"].rank()))
+    return _spearman(both)
+
+
+def correlation_within(scores: pd.DataFrame, images: pd.DataFrame) -> float:
+    """The mean of `score_correlation` among images with equally many predicted classes; NaN if there is none.
+
+    The number of classes changes score and true mIoU alike, so they correlate even where the score says nothing of an
+    image. Each group counts by its images less one, as its correlation's variance is one over that, if nothing relates
+    them; groups in which score or mIoU are constant do not count.
+    """
+    both = scores.merge(images, on="id").dropna(subset=["miou"])
+    groups = [(_spearman(group), len(group) - 1) for _, group in both.groupby("classes")]
+    known = [(rho, weight) for rho, weight in groups if not math.isnan(rho)]
+    total = sum(weight for _, weight in known)
+    return sum(rho * weight for rho, weight in known) / total if known else math.nan
+
+
+def _spearman(images: pd.DataFrame) -> float:
+    return float(images["score"].rank().corr(images["miou"].rank()))
 
 
 def run_name(run: Mapping[Any, Any]) -> str:
@@ -207,12 +226,14 @@ def _legend(table: pd.DataFrame, saved: Mapping[str, float]) -> list[str]:
 
 def _score_worth(table: pd.DataFrame) -> list[list[str]]:
     """What the stability score was worth, over the runs of an experiment; of those that agree, the first is shown."""
-    names = ["reliable", "unreliable", "spearman"]
+    names = ["reliable", "unreliable", "spearman", "spearman_within"]
     known = table.dropna(subset=["reliable_mean"]).drop_duplicates([f"{name}_mean" for name in names])
-    rows = [["experiment", "reliable", "sd", "unreliable", "sd", "Spearman(score, true mIoU)", "sd"]]
+    correlations = ["Spearman(score, true mIoU)", "sd", "within equal numbers of classes", "sd"]
+    rows = [["experiment", "reliable", "sd", "unreliable", "sd", *correlations]]
     for row in known.to_dict("records"):
         parts = [percent(row[f"{name}_{what}"]) for name in names[:2] for what in ("mean", "sd")]
-        rho = ["" if pd.isna(row[f"spearman_{what}"]) else f"{row[f'spearman_{what}']:.2f}" for what in ("mean", "sd")]
+        found = [row[f"{name}_{what}"] for name in names[2:] for what in ("mean", "sd")]
+        rho = ["" if pd.isna(value) else f"{value:.2f}" for value in found]
         rows.append([str(row["experiment"]), *parts, *rho])
     return rows
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from stpp.report.statistics import experiment_table
-from stpp.report.table import as_text, declines, run_row, score_correlation
+from stpp.report.table import as_text, correlation_within, declines, run_row, score_correlation
 from stpp.stages.evaluate import summary
 
 SAVED = {
@@ -116,6 +116,23 @@ def test_spearmans_rho(scores: list[float], true: list[float], expected: float) 
     ids = [f"i{k}" for k in range(len(scores))]
     images = pd.DataFrame({"id": ids, "miou": true}).sample(frac=1, random_state=0)
     assert score_correlation(pd.DataFrame({"id": ids, "score": scores}), images) == pytest.approx(expected)
+
+
+def test_correlation_within_equal_numbers_of_classes_is_not_that_of_their_number() -> None:
+    classes = [1, 1, 1, 2, 2, 2, 2, 3, 4, 4]
+    score = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.1]
+    true = [0.7, 0.8, 0.9, 0.3, 0.5, 0.4, 0.6, 0.2, 0.1, 0.05]
+    ids = [f"i{k}" for k in range(10)]
+    scores, images = (
+        pd.DataFrame({"id": ids, "classes": classes, "score": score}),
+        pd.DataFrame({"id": ids, "miou": true}),
+    )
+    # By hand: -1 of 3 images; 1 - 6 * 18 / 60 = -0.8 of 4; one image alone; a constant score.
+    assert correlation_within(scores, images) == pytest.approx((2 * -1 + 3 * -0.8) / 5)
+    assert score_correlation(scores, images) > 0.7
+    assert np.isnan(correlation_within(scores.assign(score=0.5), images))
+    images.loc[1, "miou"] = np.nan
+    assert correlation_within(scores, images) == pytest.approx((1 * -1 + 3 * -0.8) / 4)
 
 
 def test_an_image_without_a_true_mask_does_not_count() -> None:
