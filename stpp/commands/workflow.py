@@ -123,6 +123,7 @@ def contradictions(config: Config, index: Mapping[str, Any]) -> list[str]:
         problems.append(
             "a `best` checkpoint is asked for, but there is no val set to choose it; set `last`, or give one"
         )
+    problems += _unknown_classes(config, index)
     chosen = method(experiment.method)
     if chosen.truth:
         if (known := counts.get("truth", 0)) < unlabeled:
@@ -150,6 +151,20 @@ def contradictions(config: Config, index: Mapping[str, Any]) -> list[str]:
             pseudo = used if role == "student" else 0
             repeat = getattr(config.training, role).labeled_repeat or labeled_repeat(role, labeled, pseudo)
             problems += _too_small(role, labeled * repeat + pseudo, config)
+    return problems
+
+
+def _unknown_classes(config: Config, index: Mapping[str, Any]) -> list[str]:
+    """A sentence for each role with weights of classes that the data do not have."""
+    problems = []
+    for role in ("teacher", "student"):
+        loss = getattr(config.training, role).loss
+        named = loss.class_weights if loss else None
+        if isinstance(named, dict) and (unknown := [name for name in named if name not in index["classes"]]):
+            problems.append(
+                f"training.{role}.loss.class_weights names {', '.join(unknown)}, but the classes are "
+                f"{', '.join(index['classes'])}"
+            )
     return problems
 
 

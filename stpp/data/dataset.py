@@ -16,7 +16,7 @@ from stpp.data.cache import DecodedCache
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of, mask_of
 from stpp.data.strong import Mask, Pixels, hue_tables
-from stpp.labels import CERTAIN
+from stpp.labels import CERTAIN, IGNORE
 from stpp.plan.counts import labeled_repeat
 from stpp.store.masks import MaskStore, first_labels
 
@@ -58,9 +58,9 @@ class TrainingSet(Dataset[tuple[Tensor, ...]]):
     """Augmented samples, addressed by (epoch, index), so that a sample is a function of these and the seed alone.
 
     An item is, for each of the `views` of `stpp.data.augmentation.augment`, the image, uint8 (crop, crop, 3) RGB, and
-    the mask, uint8 (crop, crop), 255 = ignore. With `confident`, which needs pseudo-labels of one store, the mask is
-    uint8 (crop, crop, 2): beside the label its confidence, 255 for a true one and at most 254 for a pseudo-label, for
-    0..1. Up to `cache` bytes of decoded images are kept in a scratch file.
+    the mask, uint8 (crop, crop), 255 = ignore. With `confident` the mask is uint8 (crop, crop, 2): beside
+    the label its confidence, 255 for a true one and at most 254 for a pseudo-label, for 0..1; pseudo-labels of a store
+    without confidence are as sure as they can be. Up to `cache` bytes of decoded images are kept in a scratch file.
     """
 
     def __init__(
@@ -118,11 +118,15 @@ class TrainingSet(Dataset[tuple[Tensor, ...]]):
 
     @staticmethod
     def confidence(sample: Sample, mask: Mask) -> Mask:
-        """The confidence of a sample's labels, as in an item."""
+        """The confidence of a sample's labels, as in an item; that of the store whose label it is."""
         if not sample.stores:
             return np.full_like(mask, CERTAIN)
-        (store,) = sample.stores
-        return np.minimum(store.confidence_steps(sample.row.id), np.uint8(CERTAIN - 1))
+        steps = np.full_like(mask, CERTAIN - 1)
+        id = sample.row.id
+        for store in reversed(sample.stores):
+            own = store.confidence_steps(id) if store.has_confidence else np.uint8(CERTAIN)
+            steps = np.where(store[id] == IGNORE, steps, np.minimum(own, np.uint8(CERTAIN - 1)))
+        return steps
 
 
 class EpochBatches(Sampler[list[Key]]):

@@ -12,8 +12,11 @@ from torch import Tensor
 from stpp.engine.distributed import Team
 from stpp.labels import IGNORE
 
-SupervisedLoss = Callable[[Tensor, Tensor, Team], Tensor]
+SupervisedLoss = Callable[..., Tensor]
 """From logits, masks and the team to a scalar, as `cross_entropy`."""
+
+LEAST = 1e-6
+"""What is left of 1 - p where a network is sure: powers below 1 have no gradient at 0."""
 
 
 def cross_entropy(logits: Tensor, masks: Tensor, team: Team) -> Tensor:
@@ -26,9 +29,78 @@ def cross_entropy(logits: Tensor, masks: Tensor, team: Team) -> Tensor:
     return team.sum(total) / team.sum((masks != IGNORE).sum()).clamp(min=1)
 
 
-def supervised_loss(training: Mapping[str, Any]) -> SupervisedLoss:
-    """The loss on labels that the settings of a training ask for."""
+def supervised_loss(training: Mapping[str, Any], class_weights: Tensor | None = None) -> SupervisedLoss:
+    """The loss on labels that the settings of a training ask for; `class_weights`, float32 (C,), are what they mean."""
+    if training["loss"]:
+        asked = {name: training["loss"][name] for name in ("pseudo_labeled", "soft", "focal", "dice")}
+        return partial(balanced_loss, class_weights=class_weights, ohem=training["ohem"], **asked)
     return partial(hard_cross_entropy, **training["ohem"]) if training["ohem"] else cross_entropy
+
+
+def balanced_loss(
+    logits: Tensor,
+    masks: Tensor,
+    team: Team,
+    confidence: Tensor | None = None,
+    *,
+    class_weights: Tensor | None = None,
+    pseudo_labeled: float = 1.0,
+    soft: bool = False,
+    focal: float = 0.0,
+    dice: float = 0.0,
+    ohem: Mapping[str, Any] | None = None,
+) -> Tensor:
+    """The weighted mean of the pixels' losses, and `dice` times the Dice loss; shapes as for `cross_entropy`.
+
+    A pixel's loss is its cross-entropy, times (1 - p) ** `focal` with p the probability of its label (Lin et al., ICCV
+    2017). Its weight is that of its class, times `pseudo_labeled` where `confidence`, float32 (N, H, W), says that it
+    has no true label, by less than 1. With `soft`, a label is as probable as it is confident, and all other classes
+    have equal parts of the rest. Of `ohem`, see `hard_pixels`, which alone count then.
+    """
+    hard, valid = pixel_cross_entropy(logits, masks), masks != IGNORE
+    losses = softened(hard, logits, confidence) if soft and confidence is not None else hard
+    if focal:
+        losses = losses * (-torch.expm1(-hard)).clamp(min=LEAST) ** focal
+    source = valid.to(losses.dtype)
+    if confidence is not None:
+        source = source * torch.where(confidence < 1, pseudo_labeled, 1.0)
+    weights = source
+    if class_weights is not None:
+        weights = weights * class_weights[masks.long() * valid]
+    if ohem:
+        weights = weights * hard_pixels(hard, valid, team, **ohem)
+    # Ignored pixels have weight 0, but not loss 0 where labels are soft.
+    total = team.sum((losses * weights).sum()) / _or_one(team.sum(weights.sum()))
+    return total + dice * dice_loss(logits, masks, source, team) if dice else total
+
+
+def softened(losses: Tensor, logits: Tensor, confidence: Tensor) -> Tensor:
+    """Cross-entropy with labels of this confidence, all other classes having equal parts of the rest: (N, H, W).
+
+    `losses` are those of `pixel_cross_entropy`.
+    """
+    every = -logits.log_softmax(dim=1).sum(dim=1)
+    return confidence * losses + (1 - confidence) * (every - losses) / (logits.shape[1] - 1)
+
+
+def dice_loss(logits: Tensor, masks: Tensor, weights: Tensor, team: Team) -> Tensor:
+    """1 - the mean Dice coefficient of the classes in the team's batch, of soft predictions (Milletari, 3DV 2016).
+
+    That of a class is 2 sum(p g) / (sum(p) + sum(g)): its probability p and its label g, 0 or 1, over all pixels by
+    their `weights` (N, H, W), which are 0 where `masks` are 255. Zero where no pixel counts.
+    """
+    classes = torch.arange(logits.shape[1], device=masks.device)
+    probabilities = logits.softmax(dim=1) * weights[:, None]
+    labels = (masks[:, None] == classes[:, None, None]) * weights[:, None]
+    known = team.sum(labels.sum(dim=(0, 2, 3)))
+    both = team.sum((probabilities * (labels > 0)).sum(dim=(0, 2, 3)))
+    coefficients = 2 * both / _or_one(team.sum(probabilities.sum(dim=(0, 2, 3))) + known)
+    return ((1 - coefficients) * (known > 0)).sum() / (known > 0).sum().clamp(min=1)
+
+
+def _or_one(total: Tensor) -> Tensor:
+    """A divisor: 1 where it would be 0."""
+    return torch.where(total > 0, total, torch.ones_like(total))
 
 
 def hard_cross_entropy(logits: Tensor, masks: Tensor, team: Team, *, threshold: float, kept: int) -> Tensor:
@@ -37,16 +109,24 @@ def hard_cross_entropy(logits: Tensor, masks: Tensor, team: Team, *, threshold: 
     Of each batch at least `kept` pixels an image count, the hardest ones, and all valid ones where there are fewer. The
     batch is that of the whole team. Shapes as for `cross_entropy`.
     """
-    losses, valid = pixel_cross_entropy(logits, masks), masks != IGNORE
-    probabilities = (-losses.detach()).exp().masked_fill(~valid, 1.0)
-    (most,) = team.largest(len(masks))  # shares differ by an image at most; what is gathered is of one size
-    everyone = F.pad(probabilities, (0, 0, 0, 0, 0, most - len(masks)), value=1.0)
-    least = kept * int(team.sum(torch.tensor(len(masks), device=masks.device)))
-    if least > int(team.sum(valid.sum())):
-        return average(losses, valid, team)
-    hardest = team.gather(everyone).flatten().kthvalue(least).values
-    hard = valid & (probabilities <= hardest.clamp(min=threshold))
+    losses = pixel_cross_entropy(logits, masks)
+    hard = hard_pixels(losses, masks != IGNORE, team, threshold=threshold, kept=kept)
     return average(losses * hard, hard, team)
+
+
+def hard_pixels(losses: Tensor, valid: Tensor, team: Team, *, threshold: float, kept: int) -> Tensor:
+    """The pixels that count for `hard_cross_entropy`, bool (N, H, W).
+
+    `losses` are those of `pixel_cross_entropy`, `valid`, bool (N, H, W), says which pixels have a label.
+    """
+    probabilities = (-losses.detach()).exp().masked_fill(~valid, 1.0)
+    (most,) = team.largest(len(valid))  # shares differ by an image at most; what is gathered is of one size
+    everyone = F.pad(probabilities, (0, 0, 0, 0, 0, most - len(valid)), value=1.0)
+    least = kept * int(team.sum(torch.tensor(len(valid), device=valid.device)))
+    if least > int(team.sum(valid.sum())):
+        return valid
+    hardest = team.gather(everyone).flatten().kthvalue(least).values
+    return valid & (probabilities <= hardest.clamp(min=threshold))
 
 
 def pixel_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

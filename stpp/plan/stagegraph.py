@@ -54,6 +54,12 @@ class StageGraph:
             "palette_map": data.palette_map,
         }
 
+    @property
+    def soft(self) -> bool:
+        """Whether students learn how sure the labels are."""
+        loss = self.config.training.student.loss
+        return loss is not None and loss.soft
+
     def evaluated(self, network: str) -> str:
         """The checkpoint of a network that is evaluated."""
         return f"{network}/{disk.checkpoint(self.config.evaluation.checkpoint)}"
@@ -180,8 +186,10 @@ class StageGraph:
     ) -> str:
         """Pseudo-labels by a network, of the listed unlabeled images or of all.
 
-        With test-time augmentation, unless `plain`. With `confidence` that of each pixel is written, too.
+        With test-time augmentation, unless `plain`. With `confidence`, or for a student that learns `soft` labels, that
+        of each pixel is written, too.
         """
+        confidence = confidence or self.soft
         tta = None if plain else {"scales": self.config.labeling.scales, "flip": self.config.labeling.flip}
         settings = {"tta": tta, "prediction": self.prediction()} | ({"confidence": True} if confidence else {})
         inputs: dict[str, str | list[str]] = {"checkpoint": self.labeling(network, labeler)}
@@ -222,15 +230,16 @@ class StageGraph:
     def select_pixels(self, teacher: str, run: Parts) -> str:
         """The teacher's labels of all images, their reliable pixels alone; masks that decide are added to `run`."""
         selection = self.config.selection
+        keep = {"keep_confidence": True} if self.soft else {}
         if selection.pixels == "agreement":
             labels = self.label("teacher", teacher, "teacher")
             run["labels"] = Part(labels, "labels", "before the selection of pixels")
             stores = [f"{store}/{disk.MASKS}" for store in self.all_checkpoint_masks(teacher, run)]
             inputs: dict[str, str | list[str]] = {"labels": f"{labels}/{disk.MASKS}", "masks": stores}
-            return self.add("pixels", "agreement", {"by": "agreement"}, [], inputs)
+            return self.add("pixels", "agreement", {"by": "agreement", **keep}, [], inputs)
         labels = self.label("teacher", teacher, "teacher-confidence", confidence=True)
         run["labels"] = Part(labels, "labels", "before the selection of pixels")
-        settings = {"by": "confidence", "confidence": selection.confidence}
+        settings = {"by": "confidence", "confidence": selection.confidence, **keep}
         return self.add(
             "pixels", "confidence", settings, [], {"labels": f"{labels}/{disk.MASKS}"}, f"{selection.confidence:g}"
         )

@@ -49,6 +49,31 @@ class Ohem(Section):
     )
 
 
+class Loss(Section):
+    """The loss of images with labels, where it is more than the mean cross-entropy of their pixels."""
+
+    class_weights: Literal["median_frequency", "inverse_sqrt"] | dict[str, Annotated[float, Field(gt=0)]] | None = (
+        setting(
+            None,
+            "Weights of the classes in the mean over pixels: by name, 1 for those that are not named; or computed from "
+            "the labeled images. `median_frequency`: the median of f / f, with f the share of a class in the images "
+            "that have it; `inverse_sqrt`: the root of the same, with f its share in all images.",
+        )
+    )
+    pseudo_labeled: float = setting(
+        1.0, "Weight of a pixel with a pseudo-label in the mean over pixels; that of one with a true label is 1.", ge=0
+    )
+    soft: bool = setting(
+        False,
+        "A pseudo-label is as probable as the network that labeled was sure of it, instead of certain; all other "
+        "classes have equal parts of the rest.",
+    )
+    focal: float = setting(
+        0.0, "Focal loss: exponent of 1 - p, by which the loss of a pixel is multiplied; 0: cross-entropy.", ge=0
+    )
+    dice: float = setting(0.0, "Weight of the Dice loss, the mean over the classes of a batch, which is added.", ge=0)
+
+
 class Training(Section):
     """How a network is trained; the defaults are the paper's for Pascal VOC."""
 
@@ -79,6 +104,11 @@ class Training(Section):
     validate_every: int = setting(1, "Measure val mIoU after so many epochs, and after the last; 0: never.", ge=0)
     precision: Precision = setting("fp32", "Arithmetic of the network; bf16 is faster where the hardware has it.")
     ohem: Ohem | None = setting(None, "Only hard pixels count in the loss of images with labels; none: all of them.")
+    loss: Loss | None = setting(
+        None,
+        "What else decides the loss of images with labels; none: the mean cross-entropy of their pixels. Method `dmt` "
+        "has a loss of its own.",
+    )
     online: str | None = setting(
         None,
         "The method with unlabeled images in every step by which this role is trained, half of each batch being what "

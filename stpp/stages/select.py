@@ -1,14 +1,11 @@
 """The stage that splits the unlabeled images into reliable and unreliable ones."""
 
-from collections.abc import Iterable, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
 
 from stpp import disk
 from stpp.data.reading import mask_of
-from stpp.labels import IGNORE
 from stpp.runtime.job import Job, Runtime
+from stpp.scoring.balance import class_pixels
 from stpp.scoring.selection import Rearranged, balanced_first, constant_last, select_random, select_reliable
 from stpp.store.idlist import write_list
 from stpp.store.masks import MaskStore
@@ -37,17 +34,12 @@ def rearrangements(job: Job, ids: Sequence[str]) -> list[Rearranged]:
     if "masks" not in job.recipe["inputs"]:
         return []
     store = MaskStore(job.input("masks"))
-    predicted = classes_in((store[id] for id in ids), len(store.classes))
+    predicted = class_pixels((store[id] for id in ids), len(store.classes)) > 0
     found = []
     if settings.get("constant") == "last":
         encoding = settings["encoding"]
-        labeled = classes_in((mask_of(row, encoding) for row in job.rows("labeled")), encoding["classes"])
+        labeled = class_pixels((mask_of(row, encoding) for row in job.rows("labeled")), encoding["classes"]) > 0
         found.append(constant_last(predicted, labeled))
     if settings.get("balanced"):
         found.append(balanced_first(predicted))
     return found
-
-
-def classes_in(masks: Iterable[NDArray[np.uint8]], classes: int) -> NDArray[np.bool_]:
-    """Which classes each of N masks, uint8 (H, W), 255 = ignore, has: bool (N, classes)."""
-    return np.array([np.bincount(mask.reshape(-1), minlength=IGNORE + 1)[:classes] > 0 for mask in masks])

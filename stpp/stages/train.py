@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import Any
 
@@ -16,6 +16,7 @@ from stpp import disk
 from stpp.data.augmentation import sample_rng
 from stpp.data.dataset import Sample, TrainingSet, samples_of
 from stpp.data.manifest import Row
+from stpp.data.reading import mask_of
 from stpp.data.streams import Repeated, StreamBatches, Streams, in_pairs, joined, whole_training
 from stpp.engine.batch import Batch, Moment, on_device
 from stpp.engine.distributed import Team, team_of
@@ -34,6 +35,7 @@ from stpp.runtime.faults import explained, training_advice
 from stpp.runtime.job import Job, Runtime
 from stpp.runtime.process import prepare_process
 from stpp.runtime.progress import Progress
+from stpp.scoring.balance import class_pixels, class_weights
 from stpp.scoring.metrics import mean_iou
 from stpp.store.checkpoint import save_checkpoint
 
@@ -69,7 +71,7 @@ def train(job: Job, runtime: Runtime, team: Team) -> None:
     settings, training = job.settings, job.settings["training"]
     role = settings["role"]
     method, own = step_of(settings) or (SELF_TRAINING, None)
-    views, loss_on_labels = method.views(own), supervised_loss(training)
+    views, loss_on_labels = method.views(own), supervised_loss(training, weights_of_classes(job, team.device))
     dataset, batches = training_data(job, method, views, runtime.cache * 10**6 // team.size, team.size)
     epochs, per_epoch, total = batches.epochs, batches.batches_per_epoch, len(batches)
     validation = job.rows("val") if training["validate_every"] else []
@@ -118,9 +120,11 @@ def train(job: Job, runtime: Runtime, team: Team) -> None:
             module.train()
         checked: list[Tensor] = []
         for loaded in progress_bar(loading.batches(loader), role, batches, state, team, progress):
-            moment = Moment(state.iteration, per_epoch, total, team, loss_on_labels)
+            batch = on_device(loaded, views, team.device, result.normalisation, rng)
+            loss_of_batch = partial(loss_on_labels, confidence=batch.confidence) if training["loss"] else loss_on_labels
+            moment = Moment(state.iteration, per_epoch, total, team, loss_of_batch)
             set_learning_rate(state.optimizer, training, state.iteration, total)
-            losses = method.step(on_device(loaded, views, team.device, result.normalisation, rng), nets, own, moment)
+            losses = method.step(batch, nets, own, moment)
             if state.iteration < training["unlabeled_from"] * total:
                 losses = {name: loss if name == "supervised" else 0 * loss for name, loss in losses.items()}
             loss = reduce(add, losses.values())
@@ -189,6 +193,7 @@ def training_data(
     """
     settings, training = job.settings, job.settings["training"]
     role, seed, size = settings["role"], settings["seed"], training["batch_size"]
+    names, confident = (f"{role}-labeled", f"{role}-unlabeled"), method.confident or needs_confidence(training["loss"])
     if size % (multiple := method.batch_multiple(processes)):
         raise StppError(
             f"a method that mixes images needs pairs of labeled and of unlabeled ones in each process; set "
@@ -197,19 +202,18 @@ def training_data(
 
     def stream(samples: Sequence[Sample], name: str, share: float, views: Views = ("strong",)) -> TrainingSet:
         how = {"crop": training["crop"], "base_size": training["base_size"], "seed": seed, "cache": int(share * cache)}
-        how["confident"] = method.confident
+        how["confident"] = confident and name != names[1]
         return TrainingSet(samples, settings["encoding"], settings["augmentation"], role=name, views=views, **how)
 
     stores = job.inputs("labels")
     unlabeled = job.rows("unlabeled") if stores or views else []
-    # Only full supervision reads the true masks of unlabeled images.
-    known = [row for subset in ("labeled", "truth") if subset in job.recipe["data"] for row in job.rows(subset)]
+    known = labeled_rows(job)
     # Beside another stream, a list without pseudo-labels is run through as often as it takes.
     repeat = 1 if views and not stores else training["labeled_repeat"]
     samples = samples_of(role, known, unlabeled, stores, repeat)
     if views:
         bare = [Sample(row, bare=True) for row in unlabeled]
-        names, part = (f"{role}-labeled", f"{role}-unlabeled"), len(samples) / (len(samples) + len(bare))
+        part = len(samples) / (len(samples) + len(bare))
         dataset = Streams([stream(samples, names[0], part), stream(bare, names[1], 1 - part, views)])
         leading = whole_training(len(bare), size - size // 2, training, seed, names[1])
         batches = StreamBatches(leading, Repeated(len(samples), size // 2, seed, names[0]))
@@ -222,6 +226,30 @@ def training_data(
             f"lower training.{role}.batch_size or raise training.{role}.labeled_repeat"
         )
     return dataset, batches
+
+
+def labeled_rows(job: Job) -> list[Row]:
+    """The images of a training with true masks; only full supervision reads those of unlabeled images."""
+    return [row for subset in ("labeled", "truth") if subset in job.recipe["data"] for row in job.rows(subset)]
+
+
+def weights_of_classes(job: Job, device: torch.device) -> Tensor | None:
+    """The weights of the classes that a training asks for, float32 (C,), or None; reads the true masks if it must."""
+    asked = (job.settings["training"]["loss"] or {}).get("class_weights")
+    if asked is None:
+        return None
+    if isinstance(asked, Mapping):
+        weights = np.array([asked.get(name, 1.0) for name in job.settings["classes"]])
+    else:
+        encoding = job.settings["encoding"]
+        masks = (mask_of(row, encoding) for row in labeled_rows(job))
+        weights = class_weights(class_pixels(masks, encoding["classes"]), asked)
+    return torch.from_numpy(weights).float().to(device)
+
+
+def needs_confidence(loss: Mapping[str, Any] | None) -> bool:
+    """Whether a loss tells true labels from pseudo-labels."""
+    return loss is not None and (loss["soft"] or loss["pseudo_labeled"] != 1)
 
 
 def check_finite(losses: Sequence[Tensor], iteration: int, batches: StreamBatches, dataset: Streams, role: str) -> None:

@@ -12,13 +12,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stpp.data.dataset import EpochBatches, TrainingSet, samples_of
+from stpp.data.dataset import EpochBatches, Sample, TrainingSet, samples_of
 from stpp.data.manifest import Row
 from stpp.engine.distributed import Team
 from stpp.engine.history import collapsed, write_history
 from stpp.engine.losses import cross_entropy
 from stpp.engine.optimisation import learning_rate, make_optimizer, set_learning_rate
-from stpp.store.masks import MaskWriter
+from stpp.store.masks import MaskStore, MaskWriter
 
 ALONE = Team(torch.device("cpu"))
 PASCAL = {
@@ -147,6 +147,23 @@ def test_phase_two_reads_each_image_from_its_own_store(tmp_path: Path) -> None:
     samples = samples_of("student", [row("l")], rows, [first, second], 1)
     origins = [(sample.row.id, *(store.path.name for store in sample.stores)) for sample in samples if sample.stores]
     assert origins == [("a", "1.h5"), ("b", "2.h5"), ("c", "1.h5"), ("d", "2.h5")]
+
+
+def test_the_confidence_of_a_label_is_that_of_the_store_that_it_is_from(tmp_path: Path) -> None:
+    masks = {"sure": [[1, 255, 255, 0]], "unsure": [[0, 0, 255, 1]], "silent": [[1, 1, 1, 1]]}
+    steps = {"sure": [[255, 9, 8, 100]], "unsure": [[1, 2, 3, 4]]}
+    stores = []
+    for name, mask in masks.items():
+        how = {"classes": ["a", "b"], "palette": [[0, 0, 0]] * 2, "producer": name}
+        with MaskWriter(tmp_path / name, **how, confidence=name in steps) as writer:
+            given = np.array(steps[name]) / 255 if name in steps else None
+            writer.add("u", np.array(mask, np.uint8), given)
+        stores.append(MaskStore(tmp_path / name))
+    true, label = np.zeros((1, 4), np.uint8), np.array([[1, 0, 1, 0]], np.uint8)
+    assert TrainingSet.confidence(Sample(row("l")), true).tolist() == [[255] * 4]
+    found = TrainingSet.confidence(Sample(row("u"), tuple(stores)), label)
+    assert found.dtype == np.uint8
+    assert found.tolist() == [[254, 2, 254, 100]]
 
 
 @given(size=st.integers(2, 60), batch=st.integers(1, 20), epochs=st.integers(1, 4), seed=st.integers(0, 9))

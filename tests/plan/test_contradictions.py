@@ -44,6 +44,15 @@ def test_what_does_not_fit_is_said(method: str, counts: dict[str, int], changes:
     assert expected in problem
 
 
+def test_weights_of_classes_that_the_data_lack_are_refused() -> None:
+    training = fabricate.tiny()["training"]
+    training["teacher"]["loss"] = {"class_weights": {"left": 2.0, "lift": 3.0}}
+    config = load(fabricate.tiny(experiments={"e": {"method": "suponly"}}, training=training))
+    index = {"subsets": {"labeled": {"count": 4}}, "classes": ["background", "left", "right"]}
+    (problem,) = contradictions(resolved(config, "e"), index)
+    assert "training.teacher.loss.class_weights names lift, but the classes are background, left, right" in problem
+
+
 def test_labels_alone_need_no_unlabeled_images() -> None:
     assert said("suponly", {"labeled": 4}) == []
 

@@ -241,6 +241,22 @@ def test_what_the_selection_asks_for_moves_no_more_than_it_reads() -> None:
         assert ("encoding" in select.settings) == (name == "last")
 
 
+def test_soft_labels_come_with_confidence() -> None:
+    soft = {"training": {"student": {"loss": {"soft": True}}}}
+    dice = {"training": {"student": {"loss": {"dice": 1.0}}}}
+    methods = {name: {"method": name} for name in ("st", "pixel")}
+    plan = planned(
+        **methods, **{f"soft-{name}": soft | one for name, one in methods.items()}, dice=dice | methods["st"]
+    )
+    for name in methods:
+        hard, run = roles(plan, name), roles(plan, f"soft-{name}")
+        assert run["teacher"] == hard["teacher"]
+        assert all(plan.stages[run[part]].settings["confidence"] for part in run if part in ("labels", "labels2"))
+    assert plan.stages[roles(plan, "soft-pixel")["select"]].settings == {"by": "agreement", "keep_confidence": True}
+    assert roles(plan, "dice")["labels"] == roles(plan, "st")["labels"]
+    assert roles(plan, "dice")["student"] != roles(plan, "st")["student"]
+
+
 def test_full_supervision_is_one_weakly_augmented_training_on_true_masks() -> None:
     plan = planned(supervised={"method": "supervised"})
     run = roles(plan, "supervised")
