@@ -55,6 +55,7 @@ def augment(
     off:
 
     - "scale": [low, high], the long side in multiples of `base_size`; off means that it is `base_size`
+    - "rare_crop": probability of a crop by `rare_box`, instead of one by `crop_box`
     - "flip": probability of a horizontal flip
     - "jitter", "grayscale", "blur", "cutout": the keyword arguments of `colour_jitter`, `to_grayscale`,
       `gaussian_blur` and `cutout`, each with its probability "p"
@@ -76,7 +77,10 @@ def augment(
         return sample_rng(seed, role, epoch, index, part)
 
     size = rescale_size(mask.shape[:2], rng("scale"), scale=settings.get("scale"), base_size=base_size)
-    pixels, mask = rescaled_crop(image, mask, size, crop_box(size, rng("crop"), crop=crop), crop=crop)
+    box = crop_box(size, rng("crop"), crop=crop)
+    if probability := settings.get("rare_crop"):
+        box = rare_box(mask, size, box, rng("rare_crop"), crop=crop, p=probability)
+    pixels, mask = rescaled_crop(image, mask, size, box, crop=crop)
     if probability := settings.get("flip"):
         pixels, mask = flip(pixels, mask, rng("flip"), p=probability)
     return [
@@ -135,6 +139,35 @@ def crop_box(size: tuple[int, int], rng: np.random.Generator, *, crop: int) -> t
     left = int(across * (max(width - crop, 0) + 1))
     top = int(down * (max(height - crop, 0) + 1))
     return left, top, min(left + crop, width), min(top + crop, height)
+
+
+def rare_box(
+    mask: Mask,
+    size: tuple[int, int],
+    box: tuple[int, int, int, int],
+    rng: np.random.Generator,
+    *,
+    crop: int,
+    p: float,
+) -> tuple[int, int, int, int]:
+    """With probability `p` a box around a pixel of a class that is drawn from those of the mask, else `box`.
+
+    Each class is equally likely, and so is each of its pixels, and each place of the pixel in the box that leaves the
+    box within the image of `size` = (width, height). `mask` is that of the image before it is resized, (height, width)
+    or (height, width, planes), whose first plane has the classes. A mask of 255 alone has no such box.
+    """
+    labels = mask if mask.ndim == 2 else mask[..., 0]
+    classes = np.flatnonzero(np.bincount(labels.reshape(-1), minlength=IGNORE + 1)[:IGNORE])
+    if rng.random() >= p or not len(classes):
+        return box
+    rows, columns = np.nonzero(labels == rng.choice(classes))
+    chosen = rng.integers(len(rows))
+    corner = []
+    for place, old, new in zip((columns[chosen], rows[chosen]), labels.shape[::-1], size):
+        at = int((place + 0.5) * new / old)
+        corner.append(int(rng.integers(max(0, at - crop + 1), min(at, max(0, new - crop)), endpoint=True)))
+    left, top = corner
+    return left, top, min(left + crop, size[0]), min(top + crop, size[1])
 
 
 def rescaled_crop(

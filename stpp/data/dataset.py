@@ -38,12 +38,18 @@ class Sample:
 
 
 def samples_of(
-    role: str, labeled: Sequence[Row], unlabeled: Sequence[Row], stores: Sequence[Path], repeat: int | None
+    role: str,
+    labeled: Sequence[Row],
+    unlabeled: Sequence[Row],
+    stores: Sequence[Path],
+    repeat: int | None,
+    factors: Sequence[float] | None = None,
 ) -> list[Sample]:
     """The list of an epoch: each labeled image `repeat` times, then every pseudo-labeled image once.
 
-    Default of `repeat`: `labeled_repeat`. The pseudo-labeled images are those of `unlabeled` that occur in a store, in
-    the order of `unlabeled`.
+    Default of `repeat`: `labeled_repeat`. Of several `factors`, each is that of an image, which occurs so many times as
+    often, rounded half up. The pseudo-labeled images are those of `unlabeled` that occur in a store, in the order of
+    `unlabeled`.
     """
     where: dict[str, tuple[MaskStore, ...]] = {}
     for store in [MaskStore(path) for path in stores]:
@@ -51,7 +57,9 @@ def samples_of(
     pseudo = [Sample(row, where[row.id]) for row in unlabeled if row.id in where]
     if repeat is None:
         repeat = labeled_repeat(role, len(labeled), len(pseudo))
-    return [Sample(row) for row in labeled] * repeat + pseudo
+    counts = [int(repeat * factor + 0.5) for factor in factors or [1.0] * len(labeled)]
+    passes = [Sample(row) for number in range(max(counts)) for row, count in zip(labeled, counts) if number < count]
+    return passes + pseudo
 
 
 class TrainingSet(Dataset[tuple[Tensor, ...]]):

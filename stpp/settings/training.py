@@ -101,6 +101,11 @@ class Training(Section):
         "times",
         ge=1,
     )
+    rare_images: Probability = setting(
+        0.0,
+        "Share of the labeled images below which a class is rare. Images with a rare class are seen more often than "
+        "`labeled_repeat` says, by sqrt(share / f), with f the share of images that have it, rounded; 0: none is rare.",
+    )
     validate_every: int = setting(1, "Measure val mIoU after so many epochs, and after the last; 0: never.", ge=0)
     precision: Precision = setting("fp32", "Arithmetic of the network; bf16 is faster where the hardware has it.")
     ohem: Ohem | None = setting(None, "Only hard pixels count in the loss of images with labels; none: all of them.")
@@ -223,6 +228,11 @@ class Augmentation(Section):
     """What happens to the images of one kind in the training of one role; `null` switches a part off."""
 
     scale: list[float] | None = _range(0.05, 20, [0.5, 2.0], "Random rescale, of `base_size`.")
+    rare_crop: Probability = setting(
+        0.0,
+        "Probability that the crop is around a pixel of a class that is drawn from those of the mask, each equally "
+        "likely, instead of anywhere.",
+    )
     flip: Probability = setting(0.5, "Probability of a horizontal flip.")
     operations: Operations | None = setting(None, "Strong: random operations, before all others.")
     jitter: Jitter | None = setting(None, "Strong: colour jitter.")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -35,7 +36,7 @@ from stpp.runtime.faults import explained, training_advice
 from stpp.runtime.job import Job, Runtime
 from stpp.runtime.process import prepare_process
 from stpp.runtime.progress import Progress
-from stpp.scoring.balance import class_pixels, class_weights
+from stpp.scoring.balance import class_pixels, class_weights, image_repeats
 from stpp.scoring.metrics import mean_iou
 from stpp.store.checkpoint import save_checkpoint
 
@@ -210,7 +211,10 @@ def training_data(
     known = labeled_rows(job)
     # Beside another stream, a list without pseudo-labels is run through as often as it takes.
     repeat = 1 if views and not stores else training["labeled_repeat"]
-    samples = samples_of(role, known, unlabeled, stores, repeat)
+    factors = None
+    if rare := training["rare_images"]:
+        factors = image_repeats(true_class_pixels(job, known), rare).tolist()
+    samples = samples_of(role, known, unlabeled, stores, repeat, factors)
     if views:
         bare = [Sample(row, bare=True) for row in unlabeled]
         part = len(samples) / (len(samples) + len(bare))
@@ -241,10 +245,14 @@ def weights_of_classes(job: Job, device: torch.device) -> Tensor | None:
     if isinstance(asked, Mapping):
         weights = np.array([asked.get(name, 1.0) for name in job.settings["classes"]])
     else:
-        encoding = job.settings["encoding"]
-        masks = (mask_of(row, encoding) for row in labeled_rows(job))
-        weights = class_weights(class_pixels(masks, encoding["classes"]), asked)
+        weights = class_weights(true_class_pixels(job, labeled_rows(job)), asked)
     return torch.from_numpy(weights).float().to(device)
+
+
+def true_class_pixels(job: Job, rows: Sequence[Row]) -> NDArray[np.int64]:
+    """`class_pixels` of the true masks of `rows`, which are read."""
+    encoding = job.settings["encoding"]
+    return class_pixels((mask_of(row, encoding) for row in rows), encoding["classes"])
 
 
 def needs_confidence(loss: Mapping[str, Any] | None) -> bool:

@@ -18,7 +18,16 @@ from torchvision.transforms import ColorJitter
 from torchvision.transforms import functional as reference
 
 from stpp.data import strong
-from stpp.data.augmentation import augment, crop_box, flip, nearest, rescale_size, rescaled_crop, sample_rng
+from stpp.data.augmentation import (
+    augment,
+    crop_box,
+    flip,
+    nearest,
+    rare_box,
+    rescale_size,
+    rescaled_crop,
+    sample_rng,
+)
 from stpp.data.strong import (
     OPERATIONS,
     adjust,
@@ -218,6 +227,45 @@ def test_every_crop_position_is_equally_likely():
         corners.append((top, left))
         assert (window_mask == mask[top : top + 8, left : left + 8]).all()
     assert looks_uniform(corners, itertools.product(range(4), range(6)))
+
+
+def test_a_rare_crop_draws_a_class_then_a_pixel_then_a_place():
+    mask = np.zeros((6, 9), np.uint8)
+    mask[:, 6:] = 255
+    mask[2, 3], mask[5, 0] = 3, 1
+    boxes = [rare_box(mask, (9, 6), (7, 8, 9, 10), rng, crop=4, p=1) for rng in streams("rare_crop", 6000)]
+    # Class 3 leaves boxes at columns 0 to 3 and rows 0 to 2, class 1 only the one at column 0 and row 2.
+    expected = Counter()
+    for c in (0, 1, 3):
+        places = np.argwhere(mask == c)
+        for y, x in places:
+            lefts = [left for left in range(6) if left <= x < left + 4]
+            tops = [top for top in range(3) if top <= y < top + 4]
+            for left, top in itertools.product(lefts, tops):
+                expected[left, top, left + 4, top + 4] += Fraction(1, 3 * len(places) * len(lefts) * len(tops))
+    assert sum(expected.values()) == 1
+    found = Counter(boxes)
+    assert set(found) == set(expected)
+    assert all(rate_agrees(found[box], len(boxes), float(expected[box])) for box in expected)
+    planes = np.dstack([mask, np.full_like(mask, 2)])
+    rng, same = np.random.default_rng(5), np.random.default_rng(5)
+    box = rare_box(planes, (9, 6), (0, 0, 0, 0), rng, crop=4, p=1)
+    assert box == rare_box(mask, (9, 6), (0, 0, 0, 0), same, crop=4, p=1)
+
+
+def test_a_rare_crop_happens_at_its_rate_and_needs_a_label():
+    mask, box = np.eye(30, dtype=np.uint8), (1, 2, 9, 10)
+    made = [rare_box(mask, (30, 30), box, rng, crop=8, p=0.3) for rng in streams("rare_crop", 1000)]
+    assert rate_agrees(sum(one != box for one in made), 1000, 0.3 * 0.995)
+    assert rare_box(np.full((5, 5), 255, np.uint8), (5, 5), box, np.random.default_rng(0), crop=8, p=1) == box
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 40), st.integers(30, 90), st.integers(0, 9))
+def test_a_rare_crop_of_an_enlarged_image_has_the_class(height, width, crop, base_size, index):
+    mask = np.full((height, width), 255, np.uint8)
+    mask[index % height, index % width] = 7
+    window = run(noise(height, width), mask, {"rare_crop": 1.0}, crop=crop, base_size=base_size, index=index)[1]
+    assert (window == 7).any()
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(0, 5))
@@ -578,6 +626,7 @@ any_settings = st.fixed_dictionaries(
     optional={
         "scale": st.none() | st.tuples(st.floats(0.2, 1.0), st.floats(1.0, 2.0)).map(list),
         "flip": probabilities,
+        "rare_crop": probabilities,
         "jitter": st.none()
         | st.fixed_dictionaries({"p": probabilities} | {name: st.floats(0, 0.5) for name in JITTER}),
         "grayscale": st.none() | st.fixed_dictionaries({"p": probabilities}),

@@ -141,6 +141,13 @@ def test_labeled_images_are_over_sampled_to_the_pseudo_labeled(
     assert len(samples_of("student", [row("l0")], unlabeled, [store], 7)) == 7 + pseudo
 
 
+def test_images_of_rare_classes_are_listed_more_often() -> None:
+    rows = [row(name) for name in "abc"]
+    samples = samples_of("teacher", rows, [], [], 2, [1.0, 1.25, 2.2])
+    assert [sample.row.id for sample in samples] == list("abcabcbcc")
+    assert samples_of("teacher", rows, [], [], 2, [1.0] * 3) == samples_of("teacher", rows, [], [], 2)
+
+
 def test_phase_two_reads_each_image_from_its_own_store(tmp_path: Path) -> None:
     first, second = store_of(tmp_path / "1.h5", ["a", "c"]), store_of(tmp_path / "2.h5", ["d", "b"])
     rows = [row(name, "unlabeled") for name in "abcde"]
