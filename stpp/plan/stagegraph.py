@@ -239,10 +239,14 @@ class StageGraph:
             return self.add("pixels", "agreement", {"by": "agreement", **keep}, [], inputs)
         labels = self.label("teacher", teacher, "teacher-confidence", confidence=True)
         run["labels"] = Part(labels, "labels", "before the selection of pixels")
-        settings = {"by": "confidence", "confidence": selection.confidence, **keep}
-        return self.add(
-            "pixels", "confidence", settings, [], {"labels": f"{labels}/{disk.MASKS}"}, f"{selection.confidence:g}"
-        )
+        settings: dict[str, Any] = {"by": selection.pixels, **keep}
+        least = "confidence" if selection.pixels == "confidence" else "share"
+        settings[least] = getattr(selection, least)
+        if selection.pixels == "aligned":
+            settings |= {"seed": self.seed, "encoding": self.encoding}
+        subsets = ["labeled"] if selection.pixels == "aligned" else []
+        inputs = {"labels": f"{labels}/{disk.MASKS}"}
+        return self.add("pixels", selection.pixels, settings, subsets, inputs, f"{settings[least]:g}")
 
     def select_surest(self, labels: str, slug: str, share: float) -> str:
         """Of the labels, the surest `share` of the pixels of each class, with their confidence."""

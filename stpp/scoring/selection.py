@@ -103,6 +103,24 @@ def class_steps(counts: NDArray[np.int64], share: float) -> NDArray[np.int64]:
     return np.where((wanted < 1) | (wanted >= totals), 0, steps)
 
 
+def aligned_steps(
+    counts: NDArray[np.int64], frequency: NDArray[np.float64], share: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """For each class the confidence from which its pixels count, so that the classes are as frequent as they should be.
+
+    Of N pixels in `counts` (C, 256), as for `class_steps`, `share` N are wanted, those of class c `frequency[c]` times
+    as many, the surest ones: all, where there are fewer. Pixels above the step, int64 (C,), count, and of those at the
+    step a part, float64 (C,), which is to be drawn: many are equally sure (DARS: He, Yang and Qi, ICCV 2021).
+    """
+    totals = counts.sum(axis=1)
+    wanted = np.minimum(totals, np.rint(share * totals.sum() * frequency).astype(np.int64))
+    surest_first = counts[:, ::-1].cumsum(axis=1)  # at place i: pixels with a confidence of at least 255 - i
+    steps = CONFIDENCES - 1 - (surest_first < wanted[:, None]).sum(axis=1)
+    at = np.take_along_axis(counts, steps[:, None], axis=1)[:, 0]
+    above = np.take_along_axis(surest_first, (CONFIDENCES - 1 - steps)[:, None], axis=1)[:, 0] - at
+    return steps, (wanted - above) / at.clip(min=1)
+
+
 def _count(total: int, share: float) -> int:
     if not 0 < share <= 1:
         raise StppError(f"The reliable share is {share}; it must be above 0 and at most 1 (the paper uses 0.5).")

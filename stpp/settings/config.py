@@ -49,11 +49,14 @@ class Selection(Section):
         "The images with the best scores for each class are reliable: so many that each predicted class has its share "
         "of them, the rarest one first.",
     )
-    share: float = setting(0.5, "Share of the unlabeled images that counts as reliable.", gt=0, lt=1)
-    pixels: Literal["agreement", "confidence"] = setting(
+    share: float = setting(
+        0.5, "Share of the unlabeled images that counts as reliable; of their pixels with `pixels: share`.", gt=0, lt=1
+    )
+    pixels: Literal["agreement", "confidence", "share", "aligned"] = setting(
         "agreement",
-        "Method `pixel`: reliable are the pixels in which the masks of all K checkpoints agree, or those of high "
-        "confidence.",
+        "Method `pixel`: reliable are the pixels in which the masks of all K checkpoints agree; those of high "
+        "confidence; of each class the surest `share` of its pixels; or, `aligned`, the surest `share` of all pixels, "
+        "in which each class is as frequent as in the labeled images, or has all its pixels where these are too few.",
     )
     confidence: Probability = setting(
         0.9,

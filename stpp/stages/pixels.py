@@ -1,20 +1,24 @@
 """The stage that keeps the reliable pixels of pseudo-labels: the control to the selection of images, and DMT's.
 
 The pseudo-labels of all images are kept, but for the pixels that are not reliable, which become 255. Reliable is a
-pixel on which all K checkpoints agree, one of high confidence, or one of the most confident ones of its class.
+pixel on which all K checkpoints agree, one of high confidence, or one of the most confident ones of its class: a share
+of the class, or so many that the classes are as frequent as in the labeled images.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stpp import disk
+from stpp.data.reading import mask_of
 from stpp.errors import StppError
 from stpp.labels import IGNORE
 from stpp.runtime.job import Job, Runtime
-from stpp.scoring.selection import CONFIDENCES, class_steps
+from stpp.scoring.balance import class_pixels
+from stpp.scoring.selection import CONFIDENCES, aligned_steps, class_steps
 from stpp.store.alike import check_alike, masks_of
 from stpp.store.masks import MaskStore, MaskWriter
 
@@ -30,6 +34,11 @@ def run(job: Job, runtime: Runtime) -> None:
             reliable = agreeing([MaskStore(path) for path in job.inputs("masks")])
         case "confidence":
             reliable = confident(labels, job.settings["confidence"])
+        case "aligned":
+            encoding = job.settings["encoding"]
+            masks = (mask_of(row, encoding) for row in job.rows("labeled"))
+            pixels = class_pixels(masks, encoding["classes"]).sum(axis=0)
+            reliable = aligned(labels, pixels / pixels.sum(), job.settings["share"], job.settings["seed"])
         case _:
             reliable = surest(labels, job.settings["share"])
     with job.writing(disk.MASKS) as path:
@@ -72,12 +81,34 @@ def surest(store: MaskStore, share: float) -> Reliable:
 
     Reads the store once. StppError where it was written without confidence.
     """
+    least = class_steps(confidence_counts(store), share)
+    return lambda image: store.confidence_steps(image) >= least[store[image]]
+
+
+def aligned(store: MaskStore, frequency: NDArray[np.float64], share: float, seed: int) -> Reliable:
+    """Reliable are the surest pixels of each class, so many as `aligned_steps` says for `frequency` (C,) and `share`.
+
+    Which pixels of the last step count is drawn by `seed` and the image. Reads the store once. StppError where it was
+    written without confidence.
+    """
+    steps, parts = aligned_steps(confidence_counts(store)[: len(frequency)], frequency, share)
+
+    def reliable(image: str) -> NDArray[np.bool_]:
+        mask, confidence = store[image], store.confidence_steps(image)
+        labels = np.where(mask == IGNORE, 0, mask)  # ignored pixels are left out later
+        drawn = np.random.default_rng([seed, crc32(image.encode())]).random(mask.shape) < parts[labels]
+        return (confidence > steps[labels]) | ((confidence == steps[labels]) & drawn)
+
+    return reliable
+
+
+def confidence_counts(store: MaskStore) -> NDArray[np.int64]:
+    """How many pixels of each label have which confidence in all masks: int64 (256, 256), from label and step."""
     counts = np.zeros((IGNORE + 1, CONFIDENCES), np.int64)
     for image, mask in store:
         where = mask.astype(np.int64) * CONFIDENCES + store.confidence_steps(image)
         counts += np.bincount(where.reshape(-1), minlength=counts.size).reshape(counts.shape)
-    least = class_steps(counts, share)
-    return lambda image: store.confidence_steps(image) >= least[store[image]]
+    return counts
 
 
 def keep_reliable(

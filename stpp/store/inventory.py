@@ -87,7 +87,7 @@ PLACES = {
         "balanced": "selection.balanced",
         "encoding": "data",
     },
-    "pixels": {"by": "selection.pixels", "confidence": "selection.confidence"},
+    "pixels": {"by": "selection.pixels", "confidence": "selection.confidence", "encoding": "data", "seed": "seed"},
     "evaluate": {"encoding": "data"},
 }
 """Where the settings of a stage stand in the configuration, if not under the same name."""

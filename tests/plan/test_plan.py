@@ -241,6 +241,16 @@ def test_what_the_selection_asks_for_moves_no_more_than_it_reads() -> None:
         assert ("encoding" in select.settings) == (name == "last")
 
 
+def test_pixels_are_selected_by_class_from_labels_with_confidence() -> None:
+    kinds = ("confidence", "share", "aligned")
+    plan = planned(**{kind: {"method": "pixel", "selection": {"pixels": kind, "share": 0.25}} for kind in kinds})
+    select = {kind: plan.stages[roles(plan, kind)["select"]] for kind in kinds}
+    assert len({roles(plan, kind)["labels"] for kind in kinds}) == 1
+    assert select["share"].settings == {"by": "share", "share": 0.25}
+    assert set(select["aligned"].settings) == {"by", "share", "seed", "encoding"}
+    assert [set(stage.data) for stage in select.values()] == [set(), set(), {"labeled"}]
+
+
 def test_soft_labels_come_with_confidence() -> None:
     soft = {"training": {"student": {"loss": {"soft": True}}}}
     dice = {"training": {"student": {"loss": {"dice": 1.0}}}}

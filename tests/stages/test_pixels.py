@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stpp.errors import StppError
-from stpp.stages.pixels import agreeing, confident, keep_reliable
+from stpp.stages.pixels import agreeing, aligned, confident, keep_reliable
 from stpp.store.masks import MaskStore, MaskWriter, first_labels
 
 CLASSES = ["a", "b", "c"]
@@ -91,6 +91,41 @@ def test_a_pixel_has_the_first_label_that_there_is(seed: int, count: int) -> Non
     for place in np.ndindex(found.shape):
         assert found[place] == next((one[place] for one in masks if one[place] != 255), 255)
     assert all(np.array_equal(one, other) for one, other in zip(masks, before))
+
+
+@settings(max_examples=30)
+@given(Seed, st.floats(0.05, 1), st.integers(1, 256))
+def test_aligned_pixels_are_the_surest_and_as_frequent_as_in_the_labeled_images(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, share: float, distinct: int
+) -> None:
+    rng, folder = np.random.default_rng(seed), tmp_path_factory.mktemp("stores")
+    masks = {name: mask(rng, (9, 9)) for name in "xyz"}
+    steps = {name: rng.integers(0, distinct, (9, 9)) for name in masks}
+    store = write(folder / "l.h5", masks, {name: values / 255 for name, values in steps.items()})
+    frequency = rng.dirichlet([1, 1, 1])
+    reliable = aligned(store, frequency, share, seed)
+    chosen = {name: reliable(name) for name in masks}
+    assert all(np.array_equal(chosen[name], reliable(name)) for name in masks)
+    known = sum(int((one != 255).sum()) for one in masks.values())
+    for c in range(3):
+        pixels = [(steps[name][p], bool(chosen[name][p])) for name in masks for p in zip(*np.nonzero(masks[name] == c))]
+        wanted = min(len(pixels), round(share * known * frequency[c]))
+        ordered = sorted((step for step, _ in pixels), reverse=True)
+        last = ordered[wanted - 1] if wanted else 256
+        assert all(kept for step, kept in pixels if step > last)
+        assert not any(kept for step, kept in pixels if step < last)
+        # Those that are as sure as the last one are drawn, each with the same probability.
+        tied, left = ordered.count(last), wanted - sum(step > last for step in ordered)
+        found = sum(kept for step, kept in pixels if step == last)
+        spread = 4 * np.sqrt(tied * 0.25) + 1
+        assert (found == left) if left in (0, tied) else abs(found - left) < spread
+
+
+def test_the_drawn_pixels_depend_on_the_seed(tmp_path: Path) -> None:
+    store = write(tmp_path / "l.h5", {"x": np.zeros((20, 20), np.uint8)}, {"x": np.ones((20, 20))})
+    first, second = (aligned(store, np.array([1.0, 0, 0]), 0.5, seed)("x") for seed in (0, 1))
+    assert 140 < first.sum() < 260 and 140 < second.sum() < 260
+    assert (first != second).any()
 
 
 def test_masks_of_another_size_are_refused(tmp_path: Path) -> None:
