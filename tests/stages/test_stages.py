@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import fabricate
+import pandas as pd
 import pytest
 import torch
 
@@ -76,8 +77,6 @@ def test_a_missing_gpu_is_said_before_anything_is_computed(
 
 
 def test_the_loss_falls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pandas as pd
-
     training = fabricate.tiny()["training"]
     training["teacher"]["epochs"] = 20
     stage = teacher(tmp_path, monkeypatch, training=training)
@@ -101,3 +100,29 @@ def test_a_selection_reads_masks_and_labeled_images(tmp_path: Path, monkeypatch:
     # No labeled image is of one class.
     best = table.assign(empty=table["classes"] == 1).sort_values(["empty", "rank"])["id"].tolist()[:3]
     assert sorted((select / "reliable.txt").read_text().split()) == sorted(best)
+
+
+def test_a_training_may_make_up_for_rare_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that there is for it at once; the parts are tested where they are."""
+    loss = {"class_weights": "median_frequency", "pseudo_labeled": 0.5, "soft": True, "focal": 1.0, "dice": 0.5}
+    roles = fabricate.tiny()["training"]
+    roles["teacher"] |= {"loss": {"class_weights": {"left": 2.0}}, "ohem": {"kept": 10}}
+    roles["student"] |= {"loss": loss, "rare_images": 1.0, "epochs": 1}
+    augmentation = {"student": {"labeled": {"rare_crop": 0.5}, "unlabeled": {"rare_crop": 0.5}}}
+    pixels = {"experiments": {"pixel": {"method": "pixel"}}, "selection": {"pixels": "aligned", "share": 0.75}}
+    folder = fabricate.planned(tmp_path / "run", training=roles, augmentation=augmentation, **pixels)
+    monkeypatch.chdir(folder)
+    patterns = (
+        "train/teacher*",
+        "predict/labels-teacher*",
+        "pixels/*",
+        "train/student-phase1*",
+        "predict/labels-phase1*",
+    )
+    for pattern in (*patterns, "train/student-phase2*"):
+        stage = fabricate.only(folder, pattern)
+        assert main([stage.parent.name, str(stage)]) == 0
+    before, kept = (MaskStore(fabricate.only(folder, pattern) / "masks.h5") for pattern in patterns[1:3])
+    assert kept.has_confidence and 0.6 < sum(kept.class_pixels) / sum(before.class_pixels) < 0.8
+    losses = pd.read_csv(fabricate.only(folder, "train/student-phase2*") / "metrics.csv")["loss"]
+    assert losses.between(0, 10).all()
