@@ -120,7 +120,7 @@ class MethodGraph(StageGraph):
             slug = f"{method.target}{number}"
             # The first to label and the first to learn are teachers; the first one learns in the second phase.
             labels = self.label("teacher" if number == 1 else "student", labeler, slug, confidence=True, plain=True)
-            sure = self.select_surest(labels, slug, share)
+            sure = self.surest_pixels(labels, slug, "share", share)
             start = self.labeling(learner, "teacher" if number < 3 else "student")
             trained = self.train_student(slug, [sure], True, step=method.name, start=start)
             made = Part(sure, "labels", f"for phase {number}", number)

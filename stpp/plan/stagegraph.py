@@ -187,16 +187,20 @@ class StageGraph:
         """Pseudo-labels by a network, of the listed unlabeled images or of all.
 
         With test-time augmentation, unless `plain`. With `confidence`, or for a student that learns `soft` labels, that
-        of each pixel is written, too.
+        of each pixel is written, too. Unless `plain`, they are the pixels that `labeling.kept` asks for.
         """
         confidence = confidence or self.soft
+        kept, share = self.config.labeling.kept, self.config.labeling.share
+        selects = kept != "all" and not plain
         tta = None if plain else {"scales": self.config.labeling.scales, "flip": self.config.labeling.flip}
-        settings = {"tta": tta, "prediction": self.prediction()} | ({"confidence": True} if confidence else {})
+        settings: dict[str, Any] = {"tta": tta, "prediction": self.prediction()}
+        settings |= {"confidence": True} if confidence or selects else {}
         inputs: dict[str, str | list[str]] = {"checkpoint": self.labeling(network, labeler)}
         if images:
             inputs["images"] = images
         role = f"labels-{slug}"
-        return self.add("predict", role, settings, ["unlabeled"], inputs, components=self.network, labeler=labeler)
+        folder = self.add("predict", role, settings, ["unlabeled"], inputs, components=self.network, labeler=labeler)
+        return self.surest_pixels(folder, f"{slug}-{kept}", kept, share, confidence, labeler) if selects else folder
 
     def labeling(self, network: str, role: Literal["teacher", "student"]) -> str:
         """The checkpoint of a teacher or a student that labels."""
@@ -239,19 +243,27 @@ class StageGraph:
             return self.add("pixels", "agreement", {"by": "agreement", **keep}, [], inputs)
         labels = self.label("teacher", teacher, "teacher-confidence", confidence=True)
         run["labels"] = Part(labels, "labels", "before the selection of pixels")
-        settings: dict[str, Any] = {"by": selection.pixels, **keep}
-        least = "confidence" if selection.pixels == "confidence" else "share"
-        settings[least] = getattr(selection, least)
-        if selection.pixels == "aligned":
-            settings |= {"seed": self.seed, "encoding": self.encoding}
-        subsets = ["labeled"] if selection.pixels == "aligned" else []
-        inputs = {"labels": f"{labels}/{disk.MASKS}"}
-        return self.add("pixels", selection.pixels, settings, subsets, inputs, f"{settings[least]:g}")
+        if selection.pixels != "confidence":
+            return self.surest_pixels(labels, selection.pixels, selection.pixels, selection.share, self.soft)
+        settings = {"by": "confidence", "confidence": selection.confidence, **keep}
+        return self.add(
+            "pixels", "confidence", settings, [], {"labels": f"{labels}/{disk.MASKS}"}, f"{selection.confidence:g}"
+        )
 
-    def select_surest(self, labels: str, slug: str, share: float) -> str:
-        """Of the labels, the surest `share` of the pixels of each class, with their confidence."""
-        settings = {"by": "share", "share": share, "keep_confidence": True}
-        return self.add("pixels", slug, settings, [], {"labels": f"{labels}/{disk.MASKS}"}, f"{share:g}")
+    def surest_pixels(
+        self, labels: str, slug: str, by: str, share: float, confidence: bool = True, labeler: str = ""
+    ) -> str:
+        """Of the labels, the surest `share` of the pixels: of each class, or `by` "aligned" as often as it should be.
+
+        With `confidence` they keep it.
+        """
+        settings = {"by": by, "share": share} | ({"keep_confidence": True} if confidence else {})
+        subsets = []
+        if by == "aligned":
+            settings |= {"seed": self.seed, "encoding": self.encoding}
+            subsets = ["labeled"]
+        inputs = {"labels": f"{labels}/{disk.MASKS}"}
+        return self.add("pixels", slug, settings, subsets, inputs, f"{share:g}", labeler=labeler)
 
     def select_random(self) -> str:
         """The control: the images of phase 1 are drawn at random."""

@@ -74,6 +74,14 @@ class Labeling(Section):
     flip: bool = setting(True, "Sum over the mirrored image as well.")
     teacher: Checkpoint = setting("last", "Which checkpoint of the teacher labels; the authors: best on val.")
     student: Checkpoint = setting("last", "Which checkpoint of a student labels; the authors: best on val.")
+    kept: Literal["all", "share", "aligned"] = setting(
+        "all",
+        "Which pixels of the pseudo-labels are kept: all, as in the paper; of each class the surest `share` of its "
+        "pixels; or the surest `share` of all pixels, in which each class is as frequent as in the labeled images, or "
+        "has all its pixels where these are too few. Methods with unlabeled images in every step, and `dmt`, have "
+        "rules of their own.",
+    )
+    share: float = setting(0.5, "With `kept: share` or `aligned`: the share.", gt=0, le=1)
     reliable: Literal["teacher", "student"] = setting(
         "teacher",
         "Whose labels the reliable images or pixels have in phase 2: still the teacher's, as in the paper, or new ones "

@@ -102,6 +102,8 @@ def settings_by_name(recipe: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "train":
         role = settings.get("role", "")
         places = {**places, "training": f"training.{role}", "augmentation": f"augmentation.{role}"}
+    if kind == "pixels" and recipe.get("labeler"):
+        places = {**places, "by": "labeling.kept", "share": "labeling.share"}
     found: dict[str, Any] = {}
     for key, value in settings.items():
         if key == "encoding":

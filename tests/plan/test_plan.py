@@ -251,6 +251,26 @@ def test_pixels_are_selected_by_class_from_labels_with_confidence() -> None:
     assert [set(stage.data) for stage in select.values()] == [set(), set(), {"labeled"}]
 
 
+@pytest.mark.parametrize("method", ["st", "random", "st++"])
+def test_students_may_learn_some_pixels_of_the_labels(method: str) -> None:
+    kept = {name: {"method": method, "labeling": {"kept": name, "share": 0.25}} for name in ("all", "share", "aligned")}
+    plan = planned(plain={"method": method}, **kept)
+    plain = roles(plan, "plain")
+    assert roles(plan, "all") == plain
+    for name in ("share", "aligned"):
+        run = roles(plan, name)
+        parts = [part for part in run if part.startswith("labels") and not part.endswith("truth")]
+        assert parts
+        for part in parts:
+            stage = plan.stages[run[part]]
+            assert (stage.kind, stage.settings["by"], stage.settings["share"]) == ("pixels", name, 0.25)
+            predicted = plan.stages[str(stage.inputs["labels"]).rpartition("/")[0]]
+            assert predicted.settings == plan.stages[plain[part]].settings | {"confidence": True}
+            assert "keep_confidence" not in stage.settings
+        stores = [f"{run[part]}/masks.h5" for part in parts]
+        assert plan.stages[run["student"]].inputs == {"labels": stores}
+
+
 def test_soft_labels_come_with_confidence() -> None:
     soft = {"training": {"student": {"loss": {"soft": True}}}}
     dice = {"training": {"student": {"loss": {"dice": 1.0}}}}

@@ -65,7 +65,10 @@ FAULTS = {
     "share of all": (minimal(selection={"share": 1.0}), "less than 1"),
     "share of none": (minimal(selection={"share": 0}), "greater than 0"),
     "confidence above one": (minimal(selection={"confidence": 1.5}), "less than or equal to 1"),
-    "unknown way to select pixels": (minimal(selection={"pixels": "entropy"}), "'agreement', 'confidence', 'share' or 'aligned'"),
+    "unknown way to select pixels": (
+        minimal(selection={"pixels": "entropy"}),
+        "'agreement', 'confidence', 'share' or 'aligned'",
+    ),
     "unknown labels of the reliable": (minimal(labeling={"reliable": "both"}), "'teacher' or 'student'"),
     "phases less than the method's": (minimal(training={"further_phases": -1}), "greater than or equal to 0"),
     "unknown score": (minimal(selection={"score": "median"}), "'sum', 'mean' or 'all_pairs'"),
