@@ -10,7 +10,7 @@ from tqdm import tqdm
 from stpp import disk
 from stpp.commands.output import Outputs
 from stpp.commands.segmenter import Segmenter
-from stpp.data.inspection import Inspector
+from stpp.data.inspection import Inspector, mask_kind
 from stpp.data.lint import lint
 from stpp.data.manifest import Row
 from stpp.data.sources import resolve
@@ -64,7 +64,7 @@ def _rows(model: Segmenter, list_file: Path, root: Path, encoding: Mapping[str, 
     inspector = Inspector(None)
     masks = [entry.mask for entry in sources.entries if entry.mask is not None]
     image_looks = inspector.look("image", [entry.image for entry in sources.entries], content=True)
-    mask_looks = inspector.look("coloured mask" if encoding.get("palette_map") else "mask", masks, content=True)
+    mask_looks = inspector.look(mask_kind(encoding), masks, content=True)
     found = lint(sources.entries, image_looks, mask_looks, encoding, model.classes, model.palette)
     if problems := [*sources.problems, *found.problems]:
         raise Problems(f"The list {list_file} cannot be evaluated", problems)

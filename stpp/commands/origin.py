@@ -139,14 +139,18 @@ def _is_encoding(value: object) -> bool:
     if not isinstance(value, dict) or not is_count(value.get("classes"), 1, 255):
         return False
     ignored, by_value, by_colour = (value.get(key) for key in ("ignore_value", "label_map", "palette_map"))
-    return (ignored is None or is_count(ignored, 0, 65535)) and all(
-        given is None
-        or (
-            isinstance(given, dict)
-            and all(re.fullmatch(pattern, key, re.ASCII) for key in given)
-            and all(target == "ignore" or is_count(target, 0, 254) for target in given.values())
+    return (
+        (ignored is None or is_count(ignored, 0, 65535))
+        and is_count(value.get("palette_tolerance", 0), 0, 255)
+        and all(
+            given is None
+            or (
+                isinstance(given, dict)
+                and all(re.fullmatch(pattern, key, re.ASCII) for key in given)
+                and all(target == "ignore" or is_count(target, 0, 254) for target in given.values())
+            )
+            for given, pattern in ((by_value, r"\d{1,5}(-\d{1,5})?|default"), (by_colour, r"#[0-9a-fA-F]{6}"))
         )
-        for given, pattern in ((by_value, r"\d{1,5}"), (by_colour, r"#[0-9a-fA-F]{6}"))
     )
 
 

@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import combinations
 from pathlib import Path
 from posixpath import expanduser
 from typing import Any, NamedTuple
 
+from stpp.data.images import distance
 from stpp.data.lists import locate
 from stpp.errors import StppError
+from stpp.labels import encoding_of
 from stpp.store.masks import voc_palette
 from stpp.terminal import CONTROL
 
@@ -124,12 +127,7 @@ def classes_of(data: Mapping[str, Any]) -> Classes:
         problems.append(f"There are {len(colours)} colours for {len(names)} classes; give one for each, or none.")
     palette = colours[: len(names)] if len(colours) >= len(names) else voc_palette(len(names))
 
-    encoding = {
-        "classes": len(names),
-        "ignore_value": data.get("ignore_value"),
-        "label_map": {str(raw): class_ for raw, class_ in (data.get("label_map") or {}).items()} or None,
-        "palette_map": {raw.lower(): class_ for raw, class_ in (data.get("palette_map") or {}).items()} or None,
-    }
+    encoding = encoding_of(data, len(names))
     if not 2 <= len(names) <= 255:
         return Classes(names, palette, None, files, problems)
     contradictions = list(_encoding_problems(encoding))
@@ -144,6 +142,24 @@ def _encoding_problems(encoding: Mapping[str, Any]) -> Iterable[str]:
                 yield f"{name} maps {raw} to {class_!r}; expected a class index from 0 to {last}, or `ignore`."
     if encoding["label_map"] and encoding["palette_map"]:
         yield "label_map and palette_map are both given: masks are read by value or by colour; keep one of them."
+    if (tolerance := encoding.get("palette_tolerance")) and (near := _near(encoding["palette_map"] or {}, tolerance)):
+        yield (
+            f"palette_tolerance: {tolerance} reaches from {near[0]} to {near[1]}, which are two classes; choose less "
+            "than half of the difference between any two colours of palette_map."
+        )
+
+
+def _near(palette_map: Mapping[str, Any], tolerance: int) -> tuple[str, str] | None:
+    """Two colours of different classes that one and the same colour may be taken for."""
+    pairs = combinations(palette_map, 2)
+    return next(
+        (
+            (one, other)
+            for one, other in pairs
+            if palette_map[one] != palette_map[other] and distance(one, other) <= 2 * tolerance
+        ),
+        None,
+    )
 
 
 def read_classes(path: Path) -> tuple[list[str], list[Colour]]:

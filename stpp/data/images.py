@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stpp.data.readers import RGB, ImageError, Picture, picture
 from stpp.errors import StppError
-from stpp.labels import IGNORE
+from stpp.labels import IGNORE, LARGEST_VALUE
 from stpp.registry import READERS, component, modules
 
 
@@ -35,12 +35,11 @@ def read_mask(path: str | Path, encoding: Mapping[str, Any], content: bytes | No
     With a `palette_map`, masks that have both values and colours are read by their colours. Raises ImageError where
     the file cannot be read, and StppError where a pixel has no class.
     """
-    raw = reader_of(path).labels(path, content, bool(encoding.get("palette_map")))
+    raw = reader_of(path).labels(path, content, bool(encoding.get("palette_map")), forgives_noise(encoding))
     colours = raw.dtype == np.uint32
     known, classes = _decoder(json.dumps(dict(encoding)), 0 if colours else 256 ** min(raw.dtype.itemsize, 2))
     if colours:
-        place = np.minimum(np.searchsorted(known, raw), len(known) - 1)
-        place[known[place] != raw] = len(known)  # where the table says: no class
+        place = _places(raw, known, encoding.get("palette_tolerance") or 0)
     elif raw.dtype.itemsize > 1:
         place = np.where((raw >= 0) & (raw < 65536), raw, 65536)
     else:
@@ -51,7 +50,8 @@ def read_mask(path: str | Path, encoding: Mapping[str, Any], content: bytes | No
         names = ", ".join(f"#{value:06x}" if colours else str(value) for value in strange.tolist())
         raise StppError(
             f"{path}: {'colour' if colours else 'value'} {names} is no class: expected {expected(encoding)}. "
-            "Correct the mask, or classes, ignore_value, label_map or palette_map in the configuration; "
+            "Correct the mask, or classes, ignore_value, label_map, first_label, threshold, palette_map or "
+            "palette_tolerance in the configuration; "
             "`stpp index` reports all such masks"
         )
     return decoded.astype(np.uint8)
@@ -84,22 +84,74 @@ def other_readers(paths: Iterable[str]) -> list[str]:
 def class_of(raw: str, encoding: Mapping[str, Any]) -> int | None:
     """What a raw mask value ("17") or colour ("#80ff00") stands for: class 0..C-1, 255 = ignore, None = nothing.
 
-    `encoding` has `classes` (C); `palette_map` (colour -> class or "ignore") where masks are to be read by colour; else
-    `label_map` (value -> class or "ignore", which goes before) and `ignore_value` (the value that means ignore, or
-    None). Without a `label_map` a value is its class.
+    `encoding` has `classes` (C); `palette_map` (colour -> class or "ignore") where masks are to be read by colour, with
+    a `palette_tolerance` where the nearest colour counts, up to that `distance`; else `label_map` (-> class or
+    "ignore") and `ignore_value` (the value that means ignore, or None). A label map has values, ranges such as
+    "1-255", and "default"; the first of these counts that has the value, the ignored value before the default. Without
+    a `label_map` a value is its class.
     """
     target: Any
     if by_colour := encoding.get("palette_map"):
-        target = {colour.lower(): class_ for colour, class_ in by_colour.items()}.get(raw)
+        by_colour = {colour.lower(): class_ for colour, class_ in by_colour.items()}
+        target = by_colour.get(raw)
+        if target is None and raw.startswith("#") and (tolerance := encoding.get("palette_tolerance")):
+            nearest = min(sorted(by_colour), key=lambda colour: distance(colour, raw))
+            target = by_colour[nearest] if distance(nearest, raw) <= tolerance else None
     elif raw.startswith("#"):
         target = None
+    elif by_value := encoding.get("label_map"):
+        target = by_value.get(raw)
+        if target is None:
+            target = next(
+                (by_value[key] for low, high, key in _ranges(tuple(by_value)) if low <= int(raw) <= high), None
+            )
+        if target is None and 0 <= int(raw) <= LARGEST_VALUE:
+            target = "ignore" if int(raw) == encoding.get("ignore_value") else by_value.get("default")
     else:
-        by_value = {int(value): class_ for value, class_ in (encoding.get("label_map") or {}).items()}
-        default = "ignore" if int(raw) == encoding.get("ignore_value") else None if by_value else int(raw)
-        target = by_value.get(int(raw), default)
+        target = "ignore" if int(raw) == encoding.get("ignore_value") else int(raw)
     if target == "ignore":
         return IGNORE
     return target if target is not None and 0 <= target < encoding["classes"] else None
+
+
+def distance(colour: str, other: str) -> int:
+    """How far two colours "#rrggbb" are from each other: the largest difference of a channel, 0..255."""
+    return max(abs(int(colour[at : at + 2], 16) - int(other[at : at + 2], 16)) for at in (1, 3, 5))
+
+
+def forgives_noise(encoding: Mapping[str, Any]) -> bool:
+    """Whether masks may hold more values or colours than there are classes, as JPEG files and smoothed ones do."""
+    return bool(encoding.get("palette_tolerance")) or any(
+        "-" in key or key == "default" for key in encoding.get("label_map") or ()
+    )
+
+
+@lru_cache(maxsize=8)
+def _ranges(keys: tuple[str, ...]) -> list[tuple[int, int, str]]:
+    """The ranges among the keys of a label map: first value, last value, key."""
+    return [(int(low), int(high), key) for key in keys for low, dash, high in [key.partition("-")] if dash]
+
+
+def _places(raw: NDArray[np.uint32], known: NDArray[np.uint32], tolerance: int) -> NDArray[np.intp]:
+    """For each colour 0xrrggbb its place among the `known`, sorted ones, else the nearest one's; their number if none.
+
+    Nearest is the one of the least `distance`, the first of equals, up to the `tolerance`.
+    """
+    place = np.minimum(np.searchsorted(known, raw), len(known) - 1)
+    strange = known[place] != raw
+    if not tolerance or not strange.any():
+        place[strange] = len(known)  # where the table says: no class
+        return place
+    colours, back = np.unique(raw[strange], return_inverse=True)
+    shifts = np.array([16, 8, 0], np.uint32)
+    found, given = ((packed[:, None] >> shifts & 255).astype(np.int16) for packed in (colours, known))
+    nearest = np.empty(len(colours), np.intp)
+    for start in range(0, len(colours), 4096):  # a photograph has a million colours
+        apart = np.abs(found[start : start + 4096, None] - given).max(axis=2)
+        best = apart.argmin(axis=1)
+        nearest[start : start + 4096] = np.where(apart.min(axis=1) <= tolerance, best, len(known))
+    place[strange] = nearest[back]
+    return place
 
 
 def expected(encoding: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from stpp import disk
 from stpp.data.classes import Classes, classes_of
 from stpp.data.demo import draw_scenes, generate, is_there
 from stpp.data.images import class_of, other_readers
-from stpp.data.inspection import Inspector, Kind, Look
+from stpp.data.inspection import Inspector, Look, mask_kind
 from stpp.data.lint import counted, lint, lint_counts, shares, some
 from stpp.data.lists import absent
 from stpp.data.manifest import SUBSETS, Row, fingerprint, manifest_digest, manifest_path, write_manifest
@@ -97,10 +97,10 @@ def look(
     source = _as_lists(data, scenes) if data["layout"] == "demo" else data
     inspector = Inspector(results / disk.DATA / disk.INSPECTED, verify=verify)
     classes = classes_of(source)
-    mask_kind: Kind = "coloured mask" if data.get("palette_map") else "mask"
+    kind = mask_kind(classes.encoding or {})
 
     def labels_of(masks: Sequence[str]) -> dict[str, frozenset[int]]:
-        looks = inspector.look(mask_kind, masks, content=True)
+        looks = inspector.look(kind, masks, content=True)
         encoding = classes.encoding or {"classes": 0}
         found = {mask: [class_of(raw, encoding) for raw in look.values] for mask, look in looks.items()}
         return {mask: frozenset(label for label in each if label not in (None, IGNORE)) for mask, each in found.items()}
@@ -111,8 +111,8 @@ def look(
     truth = [entry.mask for entry in unlabeled if entry.mask is not None and not absent(entry.mask)]
     images = inspector.look("image", [entry.image for entry in others], content=True)
     images |= inspector.look("image", [entry.image for entry in unlabeled], content=False)
-    masks = inspector.look(mask_kind, truth, content=False)
-    masks |= inspector.look(mask_kind, [entry.mask for entry in others if entry.mask is not None], content=True)
+    masks = inspector.look(kind, truth, content=False)
+    masks |= inspector.look(kind, [entry.mask for entry in others if entry.mask is not None], content=True)
 
     headline = f"The data set in {data['root']} cannot be used"
     sources.problems.extend(_own_output(results, sources.entered))

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stpp.data.images import reader_of
+from stpp.data.images import forgives_noise, reader_of
 from stpp.data.readers import ImageError, open_stream, unreadable
 from stpp.data.record import stamp
 from stpp.files import write_text
@@ -20,7 +20,14 @@ THREADS = 8
 GROUP = 32  # files a task: with one, handing out tasks would cost more than many a look
 MAX_LABELS = 4096  # distinct labels in one mask
 
-Kind = Literal["image", "mask", "coloured mask"]
+Kind = Literal["image", "mask", "coloured mask", "noisy mask", "noisy coloured mask"]
+
+
+def mask_kind(encoding: Mapping[str, Any]) -> Kind:
+    """How masks are looked at that are to be read with an encoding: by their colours or values, and JPEG files too."""
+    if encoding.get("palette_map"):
+        return "noisy coloured mask" if forgives_noise(encoding) else "coloured mask"
+    return "noisy mask" if forgives_noise(encoding) else "mask"
 
 
 class Look(NamedTuple):
@@ -120,8 +127,9 @@ def _measure(kind: Kind, path: str, data: bytes | None = None) -> tuple[int, int
     reader = reader_of(path)
     if kind == "image":
         return *reader.image_size(path, data), {}
-    size = reader.mask_size(path, data)
-    return *size, {} if data is None else _count_labels(path, reader.labels(path, data, kind == "coloured mask"))
+    noisy = kind.startswith("noisy")
+    size = reader.mask_size(path, data, noisy)
+    return *size, {} if data is None else _count_labels(path, reader.labels(path, data, "coloured" in kind, noisy))
 
 
 def _count_labels(path: str, raw: NDArray[Any]) -> dict[str, int]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from stpp import disk
+from stpp.labels import encoding_of
 from stpp.methods import method
 from stpp.plan.graph import CodeOf, Recipe, Stage
 from stpp.plan.parts import Part, RunRecord, networks, of_kind, result
@@ -46,13 +47,7 @@ class StageGraph:
         self.stages = stages
         names = {ENCODERS: config.network.backbone, DECODERS: config.network.architecture}
         self.network = tuple(modules(folder)[name] for folder, name in names.items())
-        data = config.data
-        self.encoding = {
-            "classes": len(self.classes),
-            "ignore_value": data.ignore_value,
-            "label_map": {str(raw): label for raw, label in data.label_map.items()} if data.label_map else None,
-            "palette_map": data.palette_map,
-        }
+        self.encoding = encoding_of(config.data.model_dump(), len(self.classes))
 
     @property
     def soft(self) -> bool:

@@ -152,7 +152,9 @@ def config_with_numbers(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration as it is written in YAML: JSON has made text of the values in a label map."""
     data = dict(config["data"])
     if data.get("label_map"):
-        data["label_map"] = {int(value): label for value, label in data["label_map"].items()}
+        data["label_map"] = {
+            int(value) if value.isdecimal() else value: label for value, label in data["label_map"].items()
+        }
     return {**config, "data": data}
 
 

@@ -1,9 +1,11 @@
 """The settings of the data: where the images are, how their masks are encoded, which of them count as labeled."""
 
-from typing import TYPE_CHECKING, Literal, Self, TypeAlias
+import re
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 
+from stpp.labels import LARGEST_VALUE
 from stpp.registry import LAYOUTS, constant, modules
 from stpp.settings import Line, Section, VisibleLine, setting
 
@@ -11,6 +13,18 @@ if TYPE_CHECKING:
     Layout: TypeAlias = str
 else:  # the names that there are
     Layout = Literal[tuple(modules(LAYOUTS))]
+
+
+def _values(key: object) -> object:
+    """A key of a label map: an int, the range "low-high", or "default"."""
+    text = str(key).replace(" ", "") if isinstance(key, int | str) and not isinstance(key, bool) else ""
+    numbers = [int(number) for number in text.split("-")] if re.fullmatch(r"\d{1,5}(-\d{1,5})?", text, re.ASCII) else []
+    if text != "default" and not (numbers and numbers == sorted(numbers) and numbers[-1] <= LARGEST_VALUE):
+        raise ValueError(f"{key!r} is no mask value: expected a number up to 65535, a range such as 1-255, or default")
+    return numbers[0] if len(numbers) == 1 else text
+
+
+Values = Annotated[int | str, BeforeValidator(_values)]
 
 
 class Split(Section):
@@ -72,11 +86,34 @@ class Data(Section):
     )
     classes_file: Line | None = setting(None, "Text file with one class name a line, with no control characters.")
     ignore_value: int | None = setting(255, "Mask value that means: leave this pixel out; or none.", ge=0, le=65535)
-    label_map: dict[int, int | Literal["ignore"]] | None = setting(
-        None, "Mask value -> class index or `ignore`, for masks whose values are not 0, 1, 2, ..."
+    label_map: dict[Values, int | Literal["ignore"]] | None = setting(
+        None,
+        "Mask value -> class index or `ignore`, for masks whose values are not 0, 1, 2, ... A key is a value, a range "
+        "such as `1-255`, or `default`, which stands for all others but `ignore_value`; values go before ranges.",
+    )
+    first_label: int | None = setting(
+        None,
+        "Mask value of the first class, where the classes are numbered from there on; lower values are left out. `1`: "
+        "0 means that nobody labeled the pixel.",
+        ge=1,
+        le=255,
+    )
+    threshold: int | None = setting(
+        None,
+        "For two classes: mask values from here on are the second class, lower ones the first. For masks in black and "
+        "white with grey edges, which may also be JPEG files then.",
+        ge=1,
+        le=65535,
     )
     palette_map: dict[str, int | Literal["ignore"]] | None = setting(
         None, "Colour `#rrggbb` -> class index or `ignore`, for masks stored as RGB."
+    )
+    palette_tolerance: int = setting(
+        0,
+        "How far a colour may be from the nearest one of `palette_map` to be taken for it: the largest difference of "
+        "red, green or blue. Masks may also be JPEG files then.",
+        ge=0,
+        le=127,
     )
     colors: list[str] | None = setting(None, "Colours `#rrggbb` of the classes in pictures; default: VOC's.")
     demo: DemoScenes = setting(DemoScenes(), "Layout `demo`: how many scenes are generated under `root`.")
@@ -92,6 +129,15 @@ class Data(Section):
             raise ValueError(f"layout {self.layout} needs `classes` (names) or `classes_file`")
         if self.classes is not None and len(set(self.classes)) != len(self.classes):
             raise ValueError("class names must differ from each other")
+        maps = [
+            name for name in ("label_map", "first_label", "threshold", "palette_map") if getattr(self, name) is not None
+        ]
+        if len(maps) > 1 and maps != ["label_map", "palette_map"]:  # of which `stpp index` says more
+            raise ValueError(f"{' and '.join(maps)} say the same thing in different ways; keep one of them")
+        if self.palette_tolerance and not self.palette_map:
+            raise ValueError("palette_tolerance needs a `palette_map`, whose colours it is about")
+        if self.threshold is not None and self.classes is not None and len(self.classes) != 2:
+            raise ValueError(f"threshold tells two classes apart, and there are {len(self.classes)}; give a label_map")
         for subset in ("val", "test"):
             if getattr(self, subset) is not None and getattr(self, f"{subset}_split") is not None:
                 raise ValueError(f"give `{subset}` or `{subset}_split`, not both")

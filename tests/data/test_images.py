@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from stpp.data.images import class_of, read_image, read_mask
 from stpp.data.readers import ImageError
 from stpp.data.readers.picture import image_size, open_file
 from stpp.errors import StppError
+from stpp.labels import encoding_of
 
 PLAIN = {"classes": 3, "ignore_value": 255, "label_map": None, "palette_map": None}
 LOSSLESS = {".png": {}, ".tif": {}, ".webp": {"lossless": True}}
@@ -285,7 +287,8 @@ TARGETS = st.one_of(st.integers(0, 4), st.just("ignore"))
     st.booleans(),
 )
 def test_values_are_decoded_as_the_encoding_says(tmp_path, values, label_map, ignore_value, wide):
-    encoding = {"classes": 5, "ignore_value": ignore_value, "label_map": label_map, "palette_map": None}
+    by_name = label_map and {str(value): to for value, to in label_map.items()}
+    encoding = {"classes": 5, "ignore_value": ignore_value, "label_map": by_name, "palette_map": None}
     expected = []
     for value in values:
         if label_map is not None and value in label_map:
@@ -348,6 +351,76 @@ def test_files_that_cannot_hold_labels_are_refused(tmp_path, name, mask, reason)
 
 
 def test_a_label_map_goes_before_the_ignored_value():
-    encoding = {"classes": 2, "ignore_value": 255, "label_map": {0: 0, 255: 1}, "palette_map": None}
+    encoding = {"classes": 2, "ignore_value": 255, "label_map": {"0": 0, "255": 1}, "palette_map": None}
     assert [class_of(raw, encoding) for raw in ("0", "255", "7")] == [0, 1, None]
-    assert class_of("255", {**encoding, "label_map": {0: 0}}) == 255
+    assert class_of("255", {**encoding, "label_map": {"0": 0}}) == 255
+
+
+# --- masks whose values or colours are not exact ----------------------------------------------------------------------
+
+
+def encoded(**data: Any) -> dict[str, Any]:
+    """The encoding that data settings give for two classes."""
+    return encoding_of({"ignore_value": 255, **data}, 2)
+
+
+@pytest.mark.parametrize(
+    ("data", "raw", "classes"),
+    [
+        ({"first_label": 1}, [0, 1, 2, 3, 255], [255, 0, 1, None, 255]),
+        ({"first_label": 7}, [0, 6, 7, 8, 9], [255, 255, 0, 1, None]),
+        ({"threshold": 128}, [0, 127, 128, 254, 255, 65535], [0, 0, 1, 1, 1, 1]),
+        ({"threshold": 1}, [0, 1, 255], [0, 1, 1]),
+        ({"label_map": {0: 0, "1-65535": 1}}, [0, 1, 255, 65535], [0, 1, 1, 1]),
+        ({"label_map": {0: 0, 255: "ignore", "1-65535": 1}}, [0, 254, 255, 256], [0, 1, 255, 1]),
+        ({"label_map": {"0-9": 0, "5-20": 1, 7: 1}}, [5, 7, 9, 10, 21], [0, 1, 0, 1, None]),
+        ({"label_map": {0: 0, "default": 1}}, [0, 1, 255, 70000, -1], [0, 1, 255, None, None]),
+        ({"label_map": {0: 0, "default": 1}, "ignore_value": None}, [0, 255], [0, 1]),
+        ({"label_map": {1: 1, "default": "ignore"}}, [0, 1, 2], [255, 1, 255]),
+    ],
+)
+def test_values_have_the_class_that_the_settings_give_them(tmp_path, data, raw, classes):
+    encoding = encoded(**data)
+    assert [class_of(str(value), encoding) for value in raw] == classes
+    known = [(value, class_) for value, class_ in zip(raw, classes) if class_ is not None]
+    path = save(tmp_path / "m.tif", np.array([[value for value, _ in known]], np.int32))
+    assert read_mask(path, encoding).tolist() == [[class_ for _, class_ in known]]
+
+
+@QUICK
+@given(st.lists(st.integers(0, 0xFFFFFF), min_size=1, max_size=20), st.integers(0, 60))
+def test_a_colour_has_the_class_of_the_nearest_one_within_the_tolerance(tmp_path, colours, tolerance):
+    known = {"#000000": 0, "#ff8000": 1, "#00FF80": "ignore"}
+    encoding = encoded(palette_map=known, palette_tolerance=tolerance)
+    pixels = [[colour >> 16, colour >> 8 & 255, colour & 255] for colour in colours]
+    expected = []
+    for pixel in pixels:
+        apart = [max(abs(a - b) for a, b in zip(pixel, other)) for other in [(0, 0, 0), (255, 128, 0), (0, 255, 128)]]
+        expected.append([0, 1, 255][apart.index(min(apart))] if min(apart) <= tolerance else None)
+    assert [class_of(f"#{colour:06x}", encoding) for colour in colours] == expected
+    path = save(tmp_path / "m.png", np.array([pixels], np.uint8))
+    if None in expected:
+        with pytest.raises(StppError, match="is no class"):
+            read_mask(path, encoding)
+    else:
+        assert read_mask(path, encoding).tolist() == [expected]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_jpeg_mask_in_black_and_white_is_read_with_a_threshold(tmp_path, mode):
+    true = np.zeros((32, 32), np.uint8)
+    true[5:21, 5:21] = 1
+    Image.fromarray(true * 255).convert(mode).save(tmp_path / "m.jpg")
+    assert len(np.unique(Image.open(tmp_path / "m.jpg").convert("L"))) > 2
+    assert (read_mask(tmp_path / "m.jpg", encoded(threshold=128)) == true).all()
+    with pytest.raises(ImageError, match="threshold: 128"):
+        read_mask(tmp_path / "m.jpg", encoded())
+
+
+def test_a_coloured_jpeg_mask_is_read_with_a_tolerance_and_not_with_a_threshold(tmp_path):
+    true = np.repeat(np.array([0, 1], np.uint8), 16)[None].repeat(32, axis=0)
+    save(tmp_path / "m.jpg", np.array([[0, 0, 0], [200, 30, 30]], np.uint8)[true], quality=95, subsampling=0)
+    tolerant = encoded(palette_map={"#000000": 0, "#c81e1e": 1}, palette_tolerance=40)
+    assert (read_mask(tmp_path / "m.jpg", tolerant) == true).all()
+    with pytest.raises(StppError, match="is no class"):
+        read_mask(tmp_path / "m.jpg", encoded(threshold=128))

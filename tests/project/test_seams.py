@@ -75,7 +75,7 @@ from stpp.data.readers import ImageError, Picture
 
 NAMES = (".toy",)
 
-def labels(path, content=None, by_colour=False):
+def labels(path, content=None, by_colour=False, noisy=False):
     try:
         return np.array(json.loads(content or Path(path).read_bytes()), np.uint16)
     except (OSError, ValueError) as error:
@@ -85,7 +85,7 @@ def image(path, content=None):
     grey = labels(path, content).astype(np.uint8)
     return Picture(np.stack([grey] * 3, axis=2))
 
-def image_size(path, content=None):
+def image_size(path, content=None, noisy=False):
     return labels(path, content).shape
 
 mask_size = image_size

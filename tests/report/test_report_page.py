@@ -230,8 +230,8 @@ def test_what_differs_is_yaml_in_a_line() -> None:
 
 
 def test_a_label_map_is_written_with_numbers() -> None:
-    config = {"data": {"label_map": {"0": 0, "255": 1}}}
-    assert config_with_numbers(config)["data"]["label_map"] == {0: 0, 255: 1}
+    config = {"data": {"label_map": {"0": 0, "255": 1, "1-9": "ignore"}}}
+    assert config_with_numbers(config)["data"]["label_map"] == {0: 0, 255: 1, "1-9": "ignore"}
 
 
 def test_snakemakes_report_has_the_page_and_the_tables(finished: Path, tmp_path: Path, snakemake: Snakemake) -> None:

@@ -14,17 +14,8 @@ CLASSES = ["sky", "road", "tree"]
 
 def settings(root: Path, **changes: Any) -> dict[str, Any]:
     """A complete `data` section as the configuration hands it over."""
-    absent = (
-        "labeled",
-        "unlabeled",
-        "val",
-        "test",
-        "partition",
-        "val_split",
-        "test_split",
-        "classes_file",
-        "label_map",
-    )
+    absent = ("labeled", "unlabeled", "val", "test", "partition", "val_split", "test_split", "classes_file")
+    absent = (*absent, "label_map", "first_label", "threshold")
     return {
         **dict.fromkeys((*absent, "palette_map", "colors")),
         "layout": "lists",
@@ -33,6 +24,7 @@ def settings(root: Path, **changes: Any) -> dict[str, Any]:
         "masks": "masks",
         "classes": CLASSES,
         "ignore_value": 255,
+        "palette_tolerance": 0,
         "demo": {"labeled": 3, "unlabeled": 4, "val": 1, "test": 0, "seed": 0},
         **changes,
     }

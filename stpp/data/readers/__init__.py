@@ -6,9 +6,11 @@ bytes if they are at hand,
 
 - `image(path, content)`: a `Picture`
 - `image_size(path, content)`: height and width of it, without decoding more than it must to say that it is whole
-- `labels(path, content, by_colour)`: the labels of a mask as stored, (H, W): uint32 0xrrggbb for colours, another type
-  for values; `by_colour` asks for colours where the format has both
-- `mask_size(path, content)`: height and width of a mask, from its header; with `content`, whether all of it is there
+- `labels(path, content, by_colour, noisy)`: the labels of a mask as stored, (H, W): uint32 0xrrggbb for colours,
+  another type for values; `by_colour` asks for colours where the format has both; a `noisy` mask may be one whose
+  format does not keep labels exactly
+- `mask_size(path, content, noisy)`: height and width of a mask, from its header; with `content`, whether all of it is
+  there
 
 all upright. What cannot be read is an ImageError.
 """

@@ -30,6 +30,7 @@ warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")
 IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 MASK_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L", "I;16N")
+GREY = 40  # the largest difference of the channels of a pixel that JPEG makes of grey
 TRANSPOSE = {  # EXIF orientation -> what brings the image upright (Exif 2.3, tag 0x0112)
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -60,18 +61,25 @@ def image_size(path: str | Path, content: bytes | None = None) -> tuple[int, int
         return size
 
 
-def labels(path: str | Path, content: bytes | None = None, by_colour: bool = False) -> NDArray[Any]:
+def labels(
+    path: str | Path, content: bytes | None = None, by_colour: bool = False, noisy: bool = False
+) -> NDArray[Any]:
     """The labels of a mask: values of grey (1 to 16 bits) and palette masks, colours of RGB ones.
 
-    `by_colour` asks for the colours of 8-bit grey and palette masks. Raises ImageError for what is no mask.
+    `by_colour` asks for the colours of 8-bit grey and palette masks. A `noisy` mask may be a JPEG file, and where it is
+    not read by colour, an RGB one without colours is taken as grey. Raises ImageError for what is no mask.
     """
-    with open_mask(path, content) as opened:
+    with open_mask(path, content, noisy) as opened:
+        if noisy and not by_colour and opened.mode in ("RGB", "RGBA"):
+            rgb = np.asarray(upright(opened, orientation(opened)).convert("RGB"))
+            if np.ptp(rgb, axis=2).max() <= GREY:
+                return np.asarray(rgb[..., 1])
         return raw_labels(opened, by_colour=by_colour)
 
 
-def mask_size(path: str | Path, content: bytes | None = None) -> tuple[int, int]:
+def mask_size(path: str | Path, content: bytes | None = None, noisy: bool = False) -> tuple[int, int]:
     """Height and width of a mask; where its bytes are given, ImageError if they do not reach to its last row."""
-    with open_mask(path, content) as opened:
+    with open_mask(path, content, noisy) as opened:
         if content is not None and opened.format == "PNG" and not _has_all_rows(content):
             raise ImageError(path, "truncated or damaged file", "Copy or download it again", "rows are missing")
         return upright_size(opened)
@@ -129,11 +137,15 @@ def open_image(path: str | Path, content: bytes | None = None) -> Iterator[Image
 
 
 @contextmanager
-def open_mask(path: str | Path, content: bytes | None = None) -> Iterator[Image.Image]:
+def open_mask(path: str | Path, content: bytes | None = None, noisy: bool = False) -> Iterator[Image.Image]:
     """`open_file` for a mask whose labels `raw_labels` can give. Raises ImageError for the others."""
     with open_file(path, content) as image:
-        if image.format in ("JPEG", "MPO"):
-            remedy = "JPEG blurs labels into each other: make the masks again as PNG"
+        if image.format in ("JPEG", "MPO") and not noisy:
+            remedy = (
+                "JPEG blurs labels into each other: make the masks again as PNG from what they were drawn in. If you "
+                "cannot: for masks in black and white write `threshold: 128`, for coloured ones a palette_map and "
+                "`palette_tolerance: 32`"
+            )
             raise ImageError(path, "JPEG file as a mask", remedy)
         if image.mode not in MASK_MODES or (";16" in _stored_mode(image) and not image.mode.startswith("I")):
             remedy = "Masks are grey, palette or 8-bit RGB images"
