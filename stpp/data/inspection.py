@@ -15,7 +15,7 @@ from stpp.data.readers import ImageError, open_stream, unreadable
 from stpp.data.record import stamp
 from stpp.files import write_text
 
-FORMAT = 2  # of the cache file
+FORMAT = 3  # of the cache file
 THREADS = 8
 GROUP = 32  # files a task: with one, handing out tasks would cost more than many a look
 MAX_LABELS = 4096  # distinct labels in one mask
@@ -34,8 +34,9 @@ class Look(NamedTuple):
     """What a file turned out to be. Of a file with an `error` nothing else is known.
 
     `stamp` is what `record.stamp` said before it was read; `height`, `width` once upright. `sha256` of the bytes, and
-    for masks `values` (raw value "17" or colour "#80ff00" -> number of pixels), where its content was looked at, else
-    empty.
+    for masks `values` (raw value "17" or colour "#80ff00" -> number of pixels) and `colours` (value -> colour, of those
+    with a palette that are read by value), where its content was looked at, else empty. `remark` is what of an image is
+    not read.
     """
 
     stamp: Sequence[int] = ()
@@ -43,6 +44,8 @@ class Look(NamedTuple):
     height: int = 0
     width: int = 0
     values: Mapping[str, int] = {}
+    colours: Mapping[str, str] = {}
+    remark: str = ""
     error: ImageError | None = None
 
     @property
@@ -111,25 +114,39 @@ class Inspector:
                 with open_stream(path) as stream:
                     data = stream.read()
             digest = "" if data is None else hashlib.sha256(data).hexdigest()
-            height, width, values = _measure(kind, path, data)
+            measures = _measure(kind, path, data)
         except ImageError as error:
             return Look(error=error)
         except OSError as error:
             return Look(error=unreadable(path, error))
-        look = Look(found, digest, height, width, values)
+        look = Look(found, digest, *measures)
         if earlier.sha256 and earlier.size == look.size and earlier.sha256 != digest:
             self.changed.add(path)
         return look
 
 
-def _measure(kind: Kind, path: str, data: bytes | None = None) -> tuple[int, int, dict[str, int]]:
-    """Height, width and, where the bytes of a mask are given, its labels. Raises ImageError."""
+Measures = tuple[int, int, dict[str, int], dict[str, str], str]
+
+
+def _measure(kind: Kind, path: str, data: bytes | None = None) -> Measures:
+    """Height, width, of a mask whose bytes are given its labels and their colours, and a remark. Raises ImageError."""
     reader = reader_of(path)
     if kind == "image":
-        return *reader.image_size(path, data), {}
+        height, width, remark = reader.image_size(path, data)
+        return height, width, {}, {}, remark
     noisy = kind.startswith("noisy")
-    size = reader.mask_size(path, data, noisy)
-    return *size, {} if data is None else _count_labels(path, reader.labels(path, data, "coloured" in kind, noisy))
+    height, width = reader.mask_size(path, data, noisy)
+    if data is None:
+        return height, width, {}, {}, ""
+    values = _count_labels(path, reader.labels(path, data, "coloured" in kind, noisy))
+    known = reader.colours(path, data) if "coloured" not in kind and hasattr(reader, "colours") else {}
+    return (
+        height,
+        width,
+        values,
+        {raw: known[int(raw)] for raw in values if not raw.startswith("#") and int(raw) in known},
+        "",
+    )
 
 
 def _count_labels(path: str, raw: NDArray[Any]) -> dict[str, int]:
@@ -152,7 +169,7 @@ def _count_labels(path: str, raw: NDArray[Any]) -> dict[str, int]:
 
 def _remembered_look(fields: Any) -> Look:
     """An earlier look from the cache; an empty one where it remembers nothing, or nothing of this kind."""
-    types = [list, str, int, int, dict]
+    types = [list, str, int, int, dict, dict, str]
     known = isinstance(fields, list) and [type(field) for field in fields] == types
     return Look(*fields) if known and [type(number) for number in fields[0]] == [int] * 4 else Look()
 

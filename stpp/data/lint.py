@@ -48,6 +48,7 @@ def lint(
     warnings = [
         f"{text} (Used for reports only.)" for text in (*_unusable(truth, {}, masks), *_sizes(truth, images, masks))
     ]
+    warnings += _remarks(entries, images)
     if encoding is not None:
         strange = [*_values(with_labels, masks, encoding, names, palette)]
         missing, single = _coverage([entry for entry in entries if entry.subset == "labeled"], masks, encoding, names)
@@ -101,6 +102,18 @@ def _remedy(path: str, what: str, remedy: str) -> str:
             "Cityscapes comes without these: make them with csCreateTrainIdLabelImgs of the cityscapesscripts package"
         )
     return remedy
+
+
+def _remarks(entries: Iterable[Entry], images: Mapping[str, Look]) -> Iterable[str]:
+    """What of images is not read."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for path in dict.fromkeys(entry.image for entry in entries):
+        if remark := images[path].remark:
+            groups[remark].append(path)
+    for remark, files in groups.items():
+        yield (
+            f"{counted(files, 'image')}: {remark}: {some(files)}. Write the bands that matter into images of three."
+        )
 
 
 def _sizes(entries: Iterable[Entry], images: Mapping[str, Look], masks: Mapping[str, Look]) -> Iterable[str]:

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def solid(colour):
 def test_lossless_formats_give_the_pixels(tmp_path, suffix):
     path = save(tmp_path / f"a{suffix}", photo(1, (5, 9)), **LOSSLESS[suffix])
     assert (pixels(path) == photo(1, (5, 9))).all()
-    assert image_size(path) == (5, 9)
+    assert image_size(path) == (5, 9, "")
 
 
 def test_jpeg_gives_about_the_pixels(tmp_path):
@@ -167,7 +168,7 @@ def test_large_images_and_odd_metadata_bring_no_warnings(tmp_path):
     )
     command = [sys.executable, "-W", "error", "-c", program, large, tmp_path / "p.png"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "(10000, 10000)\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "(10000, 10000, '')\n", "")
 
 
 # --- EXIF -------------------------------------------------------------------------------------------------------------
@@ -207,7 +208,7 @@ def test_images_and_masks_are_turned_upright(tmp_path, suffix, orientation):
     path = save(tmp_path / f"a{suffix}", photo(3, (5, 9)), exif=exif, **LOSSLESS[suffix])
     expected = seen(photo(3, (5, 9)), orientation)
     assert (pixels(path) == expected).all()
-    assert image_size(path) == expected.shape[:2]
+    assert image_size(path) == (*expected.shape[:2], "")
 
     mask = np.random.default_rng(4).integers(0, 3, (5, 9), np.uint8)
     colours = {"#000000": 0, "#010101": 1, "#020202": 2}
@@ -225,7 +226,7 @@ def test_jpeg_images_are_turned_upright(tmp_path, orientation):
     stored = np.kron(photo(5, (2, 3)), np.ones((16, 16, 1), np.uint8))
     path = save(tmp_path / "a.jpg", stored, exif=exif, quality=100, subsampling=0)
     expected = seen(stored, orientation)
-    assert image_size(path) == expected.shape[:2]
+    assert image_size(path) == (*expected.shape[:2], "")
     assert np.abs(pixels(path).astype(int) - expected).max() < 12
 
 
@@ -424,3 +425,43 @@ def test_a_coloured_jpeg_mask_is_read_with_a_tolerance_and_not_with_a_threshold(
     assert (read_mask(tmp_path / "m.jpg", tolerant) == true).all()
     with pytest.raises(StppError, match="is no class"):
         read_mask(tmp_path / "m.jpg", encoded(threshold=128))
+
+
+# --- TIFF files that hold more than is read ---------------------------------------------------------------------------
+
+
+def pages(path: Path, *sizes: int, **options: Any) -> Path:
+    first, *others = (Image.fromarray(photo(at, (size, size))) for at, size in enumerate(sizes))
+    first.save(path, save_all=True, append_images=others, **options)
+    return path
+
+
+@pytest.mark.parametrize("read", [read_image, image_size, lambda path: read_mask(path, PLAIN)])
+def test_a_tiff_file_of_several_pages_is_refused(tmp_path, read):
+    with pytest.raises(ImageError, match=r"several pages \(3 pages\)\. Save each page as a file of its own"):
+        read(pages(tmp_path / "a.tif", 8, 8, 8))
+
+
+def test_smaller_versions_of_a_picture_are_no_pages(tmp_path):
+    assert image_size(pages(tmp_path / "a.tif", 16, 8, 4)) == (16, 16, "")
+    assert (read_image(tmp_path / "a.tif") == photo(0, (16, 16))).all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "remark"),
+    [
+        ("L", ""),
+        ("RGB", ""),
+        ("LA", "2 bands, of which the first alone is read"),
+        ("RGBA", "4 bands, of which the first three alone are read"),
+        ("RGBX", "4 bands, of which the first three alone are read"),
+    ],
+)
+def test_bands_that_are_not_read_are_named(tmp_path, mode, remark):
+    Image.new(mode, (8, 8)).save(tmp_path / "a.tif")
+    assert image_size(tmp_path / "a.tif") == (8, 8, remark)
+
+
+def test_transparency_of_other_formats_is_no_band(tmp_path):
+    Image.new("RGBA", (8, 8)).save(tmp_path / "a.png")
+    assert image_size(tmp_path / "a.png") == (8, 8, "")

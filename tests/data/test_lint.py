@@ -1,6 +1,7 @@
 """Every fault of a data set that is found, by the message that its user reads."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -557,7 +558,7 @@ def a_label_map_leads_out_of_the_classes(root):
     return good(root, label_map={"0": 0, "1": 1, "2": 3})
 
 
-@fault("palette_map maps #ffffff to 7; expected a class index from 0 to 2, or `ignore`")
+@fault("palette_map maps #FFFFFF to 7; expected a class index from 0 to 2, or `ignore`")
 def a_palette_map_leads_out_of_the_classes(root):
     return good(root, palette_map={"#FFFFFF": 7})
 
@@ -682,3 +683,15 @@ def test_a_jpeg_with_data_after_its_end_is_no_fault(tmp_path):
     path.write_bytes(path.read_bytes() + b"the camera's own notes")
     append(tmp_path / "unlabeled.txt", "u.jpg")
     assert warnings_of(data, tmp_path / "results") == []
+
+
+def test_bands_that_are_not_read_are_a_warning(tmp_path):
+    data = good(tmp_path)
+    for name in ("labeled0", "labeled1"):
+        (tmp_path / f"i/{name}.png").unlink()
+        save(tmp_path / f"i/{name}.tif", np.dstack([photo(), photo()[..., :1]]))
+    lines = (tmp_path / "labeled.txt").read_text()
+    (tmp_path / "labeled.txt").write_text(re.sub(r"i/labeled([01])\.png", r"i/labeled\1.tif", lines))
+    (warning,) = warnings_of(data, tmp_path / "results")
+    assert warning.startswith("2 images: 4 bands, of which the first three alone are read: ")
+    assert "i/labeled1.tif" in warning

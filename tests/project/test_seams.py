@@ -85,10 +85,11 @@ def image(path, content=None):
     grey = labels(path, content).astype(np.uint8)
     return Picture(np.stack([grey] * 3, axis=2))
 
-def image_size(path, content=None, noisy=False):
-    return labels(path, content).shape
+def image_size(path, content=None):
+    return *labels(path, content).shape, ""
 
-mask_size = image_size
+def mask_size(path, content=None, noisy=False):
+    return labels(path, content).shape
 """
 """A reader of files that hold their pixels as a JSON list of rows."""
 

@@ -5,14 +5,16 @@ that has its suffix, else as a `picture`, whose own bytes tell what it is. A rea
 bytes if they are at hand,
 
 - `image(path, content)`: a `Picture`
-- `image_size(path, content)`: height and width of it, without decoding more than it must to say that it is whole
+- `image_size(path, content)`: height and width of it, without decoding more than it must to say that it is whole, and
+  a remark on what of it is not read, or ""
 - `labels(path, content, by_colour, noisy)`: the labels of a mask as stored, (H, W): uint32 0xrrggbb for colours,
   another type for values; `by_colour` asks for colours where the format has both; a `noisy` mask may be one whose
   format does not keep labels exactly
 - `mask_size(path, content, noisy)`: height and width of a mask, from its header; with `content`, whether all of it is
   there
 
-all upright. What cannot be read is an ImageError.
+and, if values have colours in the format, `colours(path, content)`: the colours "#rrggbb" of the values of a mask. All
+is upright. What cannot be read is an ImageError.
 """
 
 import stat

@@ -1,4 +1,4 @@
-"""JPEG, PNG, TIFF and WebP, by Pillow: of a file with several frames or pages the first.
+"""JPEG, PNG, TIFF and WebP, by Pillow: of a file with several frames the first. A TIFF of several pages is refused.
 
 A file is turned upright as its EXIF orientation says (a PNG's only where it stands before the pixels), masks like
 images.
@@ -30,6 +30,9 @@ warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")
 IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 MASK_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L", "I;16N")
+SUBFILE_TYPE, REDUCED, MASK = 254, 1, 4  # what a page of a TIFF file is: a tag, and bits of its value (TIFF 6.0)
+SAMPLES = 277  # the tag with the number of bands
+COLOURS = {"1": 1, "L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "RGBX": 3}  # how many bands of an image are read
 GREY = 40  # the largest difference of the channels of a pixel that JPEG makes of grey
 TRANSPOSE = {  # EXIF orientation -> what brings the image upright (Exif 2.3, tag 0x0112)
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -52,13 +55,16 @@ def image(path: str | Path, content: bytes | None = None) -> Picture:
         return Picture(np.array(upright(opened, orientation(opened)).convert("RGB")))
 
 
-def image_size(path: str | Path, content: bytes | None = None) -> tuple[int, int]:
-    """Height and width of an image; it is decoded where its end does not tell that it is whole."""
+def image_size(path: str | Path, content: bytes | None = None) -> tuple[int, int, str]:
+    """Height and width of an image, and what of it is not read; it is decoded where its end does not tell that it is
+    whole.
+    """
     with open_image(path, content) as opened:
+        remark = _unread_bands(opened)
         size = upright_size(opened)
         if not _seems_whole(opened):
             opened.load()  # which says for sure
-        return size
+        return *size, remark
 
 
 def labels(
@@ -85,6 +91,15 @@ def mask_size(path: str | Path, content: bytes | None = None, noisy: bool = Fals
         return upright_size(opened)
 
 
+def colours(path: str | Path, content: bytes | None = None) -> dict[int, str]:
+    """The colours "#rrggbb" of the values of a palette mask; nothing for other masks."""
+    with open_file(path, content) as opened:
+        if opened.mode not in ("P", "PA"):
+            return {}
+        packed = opened.getpalette("RGB") or []
+        return {at // 3: f"#{bytes(packed[at : at + 3]).hex()}" for at in range(0, len(packed) - 2, 3)}
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
@@ -101,6 +116,9 @@ def open_file(path: str | Path, content: bytes | None = None) -> Iterator[Image.
             with Image.open(stream, formats=FORMATS) as image:
                 if 0 in image.size:
                     raise ImageError(path, "image without pixels", "Take it off the list")
+                if (pages := _pages(image)) > 1:
+                    remedy = "Save each page as a file of its own; one page of several would be read alone"
+                    raise ImageError(path, "TIFF file of several pages", remedy, f"{pages} pages")
                 yield image
     except ImageError:
         raise
@@ -197,6 +215,31 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Height and width of an opened image once upright."""
     return image.size if orientation(image) >= 5 else (image.height, image.width)
+
+
+def _pages(image: Image.Image) -> int:
+    """How many pictures of one size a TIFF file has; smaller versions of the first and masks of it do not count."""
+    if not isinstance(image, TiffImageFile) or not image.is_animated:
+        return 1
+    size, pages = image.size, 1
+    try:
+        for page in range(1, image.n_frames):
+            image.seek(page)
+            pages += image.size == size and not image.tag_v2.get(SUBFILE_TYPE, 0) & (REDUCED | MASK)
+    finally:
+        image.seek(0)
+    return pages
+
+
+def _unread_bands(image: Image.Image) -> str:
+    """What becomes of the bands of a TIFF file beyond grey or red, green and blue."""
+    if (
+        not isinstance(image, TiffImageFile)
+        or not (extra := image.tag_v2.get(SAMPLES, 1) - COLOURS.get(image.mode, 99)) > 0
+    ):
+        return ""
+    read = "first alone is" if COLOURS[image.mode] == 1 else "first three alone are"
+    return f"{COLOURS[image.mode] + extra} bands, of which the {read} read"
 
 
 def _stored_mode(image: Image.Image) -> str:
