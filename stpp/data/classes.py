@@ -1,13 +1,11 @@
 """Names and colours of the classes, and what the values in mask files mean, from the data settings."""
 
 import re
-from collections.abc import Iterable, Mapping
-from itertools import combinations
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from posixpath import expanduser
 from typing import Any, NamedTuple
 
-from stpp.data.images import distance
 from stpp.data.lists import locate
 from stpp.errors import StppError
 from stpp.labels import encoding_of
@@ -64,11 +62,16 @@ CITYSCAPES = {
 }
 
 
+LABEL_MAP = "labelmap.txt"
+"""The file with names and colours of the classes that CVAT puts beside masks."""
+
+
 class Classes(NamedTuple):
     """The classes of a data set: names and [r, g, b] in label order, and the `encoding` that masks are read with.
 
     `encoding` is None where the settings give none that holds. `files` that this rests on come with their
-    `record.stamp_or_none`; `problems` are sentences.
+    `record.stamp_or_none`; `problems` are sentences. `known` are the colours of masks (#rrggbb -> class) by a label map
+    beside them.
     """
 
     names: list[str]
@@ -76,6 +79,7 @@ class Classes(NamedTuple):
     encoding: dict[str, Any] | None
     files: dict[str, list[int] | None]
     problems: list[str]
+    known: Mapping[str, int] = {}
 
 
 def classes_of(data: Mapping[str, Any]) -> Classes:
@@ -131,7 +135,18 @@ def classes_of(data: Mapping[str, Any]) -> Classes:
     if not 2 <= len(names) <= 255:
         return Classes(names, palette, None, files, problems)
     contradictions = list(_encoding_problems(encoding))
-    return Classes(names, palette, None if contradictions else encoding, files, problems + contradictions)
+    known = _known(Path(expanduser(data["root"])) / LABEL_MAP, names)
+    return Classes(names, palette, None if contradictions else encoding, files, problems + contradictions, known)
+
+
+def _known(label_map: Path, names: Sequence[str]) -> dict[str, int]:
+    """The colours of those classes that a label map names, if there is one."""
+    try:
+        given, colours = read_classes(label_map)
+    except (OSError, UnicodeDecodeError):
+        return {}
+    pairs = zip(given, colours) if len(given) == len(colours) else ()
+    return {f"#{bytes(colour).hex()}": names.index(name) for name, colour in pairs if name in names}
 
 
 def _encoding_problems(encoding: Mapping[str, Any]) -> Iterable[str]:
@@ -142,37 +157,27 @@ def _encoding_problems(encoding: Mapping[str, Any]) -> Iterable[str]:
                 yield f"{name} maps {raw} to {class_!r}; expected a class index from 0 to {last}, or `ignore`."
     if encoding["label_map"] and encoding["palette_map"]:
         yield "label_map and palette_map are both given: masks are read by value or by colour; keep one of them."
-    if (tolerance := encoding.get("palette_tolerance")) and (near := _near(encoding["palette_map"] or {}, tolerance)):
-        yield (
-            f"palette_tolerance: {tolerance} reaches from {near[0]} to {near[1]}, which are two classes; choose less "
-            "than half of the difference between any two colours of palette_map."
-        )
-
-
-def _near(palette_map: Mapping[str, Any], tolerance: int) -> tuple[str, str] | None:
-    """Two colours of different classes that one and the same colour may be taken for."""
-    pairs = combinations(palette_map, 2)
-    return next(
-        (
-            (one, other)
-            for one, other in pairs
-            if palette_map[one] != palette_map[other] and distance(one, other) <= 2 * tolerance
-        ),
-        None,
-    )
 
 
 def read_classes(path: Path) -> tuple[list[str], list[Colour]]:
-    """The names in a classes file, one a line, and the colours behind them. Raises OSError and UnicodeDecodeError."""
+    """The names in a classes file, one a line, and the colours behind them. Raises OSError and UnicodeDecodeError.
+
+    A first name `__ignore__`, as labelme has it for the ignored value, is no class. Lines `name:red,green,blue::`, as
+    CVAT writes them into labelmap.txt, are read as well.
+    """
     names: list[str] = []
     colours: list[Colour] = []
     text = path.read_text(encoding="utf-8-sig")
     for line in (line.strip(" \t") for line in text.split("\n")):  # other separators are part of a name, and refused
         if line and not line.startswith("#"):
+            if cvat := re.fullmatch(r"(.*?):(\d{1,3}),(\d{1,3}),(\d{1,3}):[^:]*:[^:]*", line):
+                names.append(cvat[1])
+                colours.append([min(255, int(cvat[at])) for at in (2, 3, 4)])
+                continue
             name, colour = re.fullmatch(r"(.*?)[ \t,]*(#[0-9a-fA-F]{6})?", line).groups()  # type: ignore[union-attr]
             names.append(name)
             colours += [_colour(colour)] if colour else []
-    return names, colours
+    return (names, colours) if names[:1] != ["__ignore__"] else (names[1:], colours)
 
 
 def _colour(text: str) -> Colour:

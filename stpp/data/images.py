@@ -35,7 +35,7 @@ def read_mask(path: str | Path, encoding: Mapping[str, Any], content: bytes | No
     With a `palette_map`, masks that have both values and colours are read by their colours. Raises ImageError where
     the file cannot be read, and StppError where a pixel has no class.
     """
-    raw = reader_of(path).labels(path, content, bool(encoding.get("palette_map")), forgives_noise(encoding))
+    raw = raw_values(path, encoding, content)
     colours = raw.dtype == np.uint32
     known, classes = _decoder(json.dumps(dict(encoding)), 0 if colours else 256 ** min(raw.dtype.itemsize, 2))
     if colours:
@@ -55,6 +55,13 @@ def read_mask(path: str | Path, encoding: Mapping[str, Any], content: bytes | No
             "`stpp index` reports all such masks"
         )
     return decoded.astype(np.uint8)
+
+
+def raw_values(path: str | Path, encoding: Mapping[str, Any], content: bytes | None = None) -> NDArray[Any]:
+    """The labels of a mask as its file has them, (H, W), before they become classes; see `stpp.data.readers`."""
+    by_colour = bool(encoding.get("palette_map"))
+    found: NDArray[Any] = reader_of(path).labels(path, content, by_colour, forgives_noise(encoding))
+    return found
 
 
 # --- readers ----------------------------------------------------------------------------------------------------------

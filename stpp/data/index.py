@@ -203,7 +203,7 @@ def _check(
     need_unlabeled: bool,
 ) -> list[str]:
     """The warnings; raises Problems if there are any."""
-    found = lint(sources.entries, images, masks, classes.encoding, classes.names, classes.palette)
+    found = lint(sources.entries, images, masks, classes.encoding, classes.names, classes.palette, classes.known)
     problems = [*classes.problems, *sources.problems, *found.problems]
     counts = lint_counts(Counter(entry.subset for entry in sources.entries), batch_size, need_unlabeled=need_unlabeled)
     if not sources.problems:  # which explain why images are missing

@@ -4,14 +4,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from stpp.data.images import class_of, expected
+from stpp.data import hints
+from stpp.data.doubts import contradicted, doubted, void
+from stpp.data.images import class_of, expected, raw_values
 from stpp.data.inspection import Look
 from stpp.data.sources import Entry
 from stpp.errors import shortened
 from stpp.labels import IGNORE
 
 SHOWN = 5  # files named for each kind of problem
-SUGGESTED = 24  # colours written out in a suggested palette map
+CLASSES = 24  # classes whose share is said
 
 
 class Findings(NamedTuple):
@@ -28,6 +30,7 @@ def lint(
     encoding: Mapping[str, Any] | None,
     names: Sequence[str],
     palette: Sequence[Sequence[int]],
+    known: Mapping[str, int] = {},
 ) -> Findings:
     """All problems of the images `entries`, given a look at each image and mask by its path.
 
@@ -50,10 +53,14 @@ def lint(
     ]
     warnings += _remarks(entries, images)
     if encoding is not None:
-        strange = [*_values(with_labels, masks, encoding, names, palette)]
+        whole = {entry.mask: masks[entry.mask] for entry in with_labels if entry.mask and not masks[entry.mask].error}
+        problem, doubt = contradicted(whole, encoding, names, palette, known)
+        strange = [problem] if problem else [*_values(whole, encoding, names, palette, known)]
         missing, single = _coverage([entry for entry in entries if entry.subset == "labeled"], masks, encoding, names)
         problems += strange or single
-        warnings += [] if strange else missing
+        warnings += [doubt] if doubt else []
+        missing = [f"{text} {void(whole, encoding, names)}".rstrip() for text in missing]
+        warnings += [] if strange or single else [*missing, *doubted(whole, encoding, names, raw_values)]
     return Findings(problems, warnings)
 
 
@@ -111,9 +118,7 @@ def _remarks(entries: Iterable[Entry], images: Mapping[str, Look]) -> Iterable[s
         if remark := images[path].remark:
             groups[remark].append(path)
     for remark, files in groups.items():
-        yield (
-            f"{counted(files, 'image')}: {remark}: {some(files)}. Write the bands that matter into images of three."
-        )
+        yield (f"{counted(files, 'image')}: {remark}: {some(files)}. Write the bands that matter into images of three.")
 
 
 def _sizes(entries: Iterable[Entry], images: Mapping[str, Look], masks: Mapping[str, Look]) -> Iterable[str]:
@@ -185,22 +190,17 @@ def _repeated(entries: Iterable[Entry]) -> Iterable[str]:
 
 
 def _values(
-    entries: Iterable[Entry],
     masks: Mapping[str, Look],
     encoding: Mapping[str, Any],
     names: Sequence[str],
     palette: Sequence[Sequence[int]],
+    known: Mapping[str, int],
 ) -> Iterable[str]:
     """Masks with values or colours that have no class, or without any labeled pixel."""
     wrong: list[str] = []
     coloured: list[str] = []
     empty: list[str] = []
-    all_values: Counter[str] = Counter()
-    for path in dict.fromkeys(entry.mask for entry in entries if entry.mask is not None):
-        look = masks[path]
-        if look.error is not None:
-            continue
-        all_values.update(look.values)
+    for path, look in masks.items():
         classes = {raw: class_of(raw, encoding) for raw in look.values}
         if unknown := [raw for raw, class_ in classes.items() if class_ is None]:
             shown = [f"{raw}: {counted(look.values[raw], 'pixel')}" for raw in unknown]
@@ -209,59 +209,16 @@ def _values(
         elif set(classes.values()) == {IGNORE}:
             empty.append(path)
     if coloured:
-        suggestion = _palette_map(all_values, len(names), palette)
-        yield (
-            f"{counted(coloured, 'mask')}: colours instead of class numbers: {some(coloured)}. Say which class each "
-            f"colour is, for example (check the numbers): {suggestion}"
-        )
+        hint = hints.for_colours(hints.values_of(masks.values()), names, palette, known)
+        yield f"{counted(coloured, 'mask')}: colours instead of class numbers: {some(coloured)}. {hint}"
     if wrong:
-        hint = _value_hint({raw for raw in all_values if not raw.startswith("#")}, encoding)
+        hint = hints.for_values(list(masks.values()), encoding, names)
         yield f"{counted(wrong, 'mask')}: labels out of range: {some(wrong)}. Expected {expected(encoding)}. {hint}"
     if empty:
         yield (
             f"{counted(empty, 'mask')}: no labeled pixel, all are ignored: {some(empty)}. Correct the mask, or make "
-            f"the image an unlabeled one. {_binary_hint(all_values)}"
+            f"the image an unlabeled one. {hints.black_and_white(hints.values_of(masks.values()))}"
         ).rstrip()
-
-
-def _value_hint(found: set[str], encoding: Mapping[str, Any]) -> str:
-    """What to do about labels out of range, given all values of all masks."""
-    if encoding["palette_map"]:
-        return "Add the missing colours to palette_map, as a class index or `ignore`."
-    if encoding["label_map"]:
-        return "Add the missing values to label_map, as a class index or `ignore`."
-    if hint := _binary_hint(found):
-        return hint
-    count = encoding["classes"]
-    labels = {int(raw) for raw in found} - {encoding["ignore_value"]}
-    if labels and min(labels) >= 1 and max(labels) == count:
-        pairs = ", ".join(f"{value}: {value - 1}" for value in range(1, count + 1))
-        return f"The values seem to begin with 1 instead of 0; then write: label_map: {{{pairs}}}"
-    if labels == set(range(count + 1)):
-        return f"There is one value more than the {count} classes: is a name missing in `classes` (the background)?"
-    pairs = ", ".join(f"{value}: ignore" for value in sorted(labels) if not 0 <= value < count)
-    return (
-        "Correct the masks or the number of classes, or give a label_map with a class index or `ignore` for each "
-        f"value; to leave these pixels out, it has {{{_shortened(pairs)}}}."
-    )
-
-
-def _binary_hint(found: Iterable[str]) -> str:
-    """For masks that are drawn in black and white."""
-    if not set(found) <= {"0", "255"} or "255" not in set(found):
-        return ""
-    return "The masks hold nothing but 0 and 255, as if drawn in black and white; then write: label_map: {0: 0, 255: 1}"
-
-
-def _palette_map(found: Mapping[str, int], classes: int, palette: Sequence[Sequence[int]]) -> str:
-    """A palette map to paste: by the colours of the classes where they occur, else by frequency."""
-    colours = sorted((raw for raw in found if raw.startswith("#")), key=lambda raw: (-found[raw], raw))
-    known = {f"#{red:02x}{green:02x}{blue:02x}": class_ for class_, (red, green, blue) in enumerate(palette)}
-    if len(known.keys() & set(colours)) < 2:
-        known = {raw: class_ for class_, raw in enumerate(colours[:classes])}
-    pairs = [f'"{raw}": {known.get(raw, "ignore")}' for raw in colours[:SUGGESTED]]
-    more = len(colours) - len(pairs)
-    return f"palette_map: {{{', '.join(pairs)}}}" + (f" and {more} more colours" if more else "")
 
 
 def _coverage(
@@ -275,7 +232,7 @@ def _coverage(
         return [], []
     if len(seen) == 1:
         (only,) = seen
-        text = f"All labeled pixels are of class {only}, so there is nothing to learn. {_binary_hint(found)}"
+        text = f"All labeled pixels are of class {only}, so there is nothing to learn. {hints.black_and_white(found)}"
         return [], [text.rstrip()]
     return [
         f"{counted(missing, 'class')} without a labeled pixel: {some(missing, 12)}. Nothing can learn these: label "
@@ -293,7 +250,7 @@ def shares(
     left_out = pixels.pop(IGNORE, 0)
     total = pixels.total()
     parts = [f"{name} {pixels[class_] / max(1, total):.1%}" for class_, name in enumerate(names)]
-    return f"{some(parts, SUGGESTED)}; left out: {left_out / max(1, total + left_out):.1%} of all".replace("%", " %")
+    return f"{some(parts, CLASSES)}; left out: {left_out / max(1, total + left_out):.1%} of all".replace("%", " %")
 
 
 def _pixels(labeled: Iterable[Entry], masks: Mapping[str, Look]) -> Counter[str]:
@@ -318,7 +275,3 @@ def some(items: Sequence[str], shown: int = SHOWN) -> str:
     """The first few, and how many more there are."""
     more = len(items) - shown
     return ", ".join(shortened(item, 500) for item in items[:shown]) + (f" and {more:,} more" if more > 0 else "")
-
-
-def _shortened(text: str, limit: int = 200) -> str:
-    return text if len(text) <= limit else f"{text[: text.rindex(', ', 0, limit)]}, ..."

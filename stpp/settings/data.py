@@ -113,7 +113,7 @@ class Data(Section):
         "How far a colour may be from the nearest one of `palette_map` to be taken for it: the largest difference of "
         "red, green or blue. Masks may also be JPEG files then.",
         ge=0,
-        le=127,
+        le=255,
     )
     colors: list[str] | None = setting(None, "Colours `#rrggbb` of the classes in pictures; default: VOC's.")
     demo: DemoScenes = setting(DemoScenes(), "Layout `demo`: how many scenes are generated under `root`.")

@@ -7,7 +7,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tiny_data import settings
 
-from stpp.data.classes import CITYSCAPES, VOC_CLASSES, classes_of
+from stpp.data.classes import CITYSCAPES, VOC_CLASSES, classes_of, read_classes
 from stpp.data.lists import split_line
 from stpp.data.record import stamp
 from stpp.data.sources import resolve
@@ -395,6 +395,20 @@ def test_a_classes_file_has_names_and_perhaps_colours(tmp_path):
     assert found.files == {"classes.txt": None, str(tmp_path / "classes.txt"): stamp(tmp_path / "classes.txt")}
     (tmp_path / "classes.txt").write_text("a\nb\n")
     assert classes_of(settings(tmp_path, classes=None, classes_file="classes.txt")).palette == [[0, 0, 0], [128, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "colours"),
+    [
+        ("__ignore__\n_background_\nbus\n", ["_background_", "bus"], []),
+        ("bus\n__ignore__\n", ["bus", "__ignore__"], []),
+        ("# label:color_rgb\ncar:1,2,255::\nroad way:0,0,0:a,b:c\n", ["car", "road way"], [[1, 2, 255], [0, 0, 0]]),
+        ("a:b\nc:1,2\n", ["a:b", "c:1,2"], []),
+    ],
+)
+def test_classes_files_of_annotation_tools_are_read(tmp_path, text, names, colours):
+    (tmp_path / "labels.txt").write_text(text)
+    assert read_classes(tmp_path / "labels.txt") == (names, colours)
 
 
 def test_colours_in_the_settings_go_first(tmp_path):
