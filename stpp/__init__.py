@@ -27,8 +27,8 @@ def load(path: str | Path, device: str = "auto", *, long_side: int | None = None
     - `probabilities(image)` gives float32 (C, H, W), 0..1, 1 in sum over the classes
     - `classes` are the C class names in label order, `palette` their colours, [r, g, b] of 0..255
 
-    where `image` is the path of a JPEG, PNG, TIFF or WebP file, which is turned upright as its EXIF orientation says; a
-    Pillow image; or RGB pixels, uint8 (H, W, 3) of 0..255. Raises stpp.errors.StppError for a file that is no model.
+    where `image` is the path of a JPEG, PNG, TIFF, WebP, BMP or GIF file, turned upright as its EXIF orientation says;
+    a Pillow image; or RGB pixels, uint8 (H, W, 3) of 0..255. Raises stpp.errors.StppError for a file that is no model.
     """
     from stpp.commands.segmenter import load  # torch takes seconds to import, so only who loads a model does
 

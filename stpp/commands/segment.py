@@ -76,7 +76,7 @@ def images_of(arguments: Sequence[str], out: Path) -> dict[Path, str]:
         if not found:
             raise StppError(
                 f"{argument}: no such image, folder with images or pattern (seen from {Path.cwd()}); expected JPEG, "
-                "PNG, TIFF or WebP files"
+                "PNG, TIFF, WebP, BMP or GIF files"
             )
         for path, below in found:
             images.setdefault(path.absolute(), (path, str(path.relative_to(below).with_suffix(""))))

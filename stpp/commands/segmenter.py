@@ -61,7 +61,7 @@ class Segmenter:
     def predict(self, image: Picture) -> NDArray[np.uint8]:
         """The mask of one image: uint8 (H, W), the class 0..C-1 of each pixel, at the image's own size.
 
-        `image` is the path of a JPEG, PNG, TIFF or WebP file, which is turned upright as its EXIF orientation says; a
+        `image` is the path of a JPEG, PNG, TIFF, WebP, BMP or GIF file, turned upright as its EXIF orientation says; a
         Pillow image; or RGB pixels, uint8 (H, W, 3) of 0..255. Raises StppError for a file that cannot be read, for
         another array, and for too little memory.
         """

@@ -114,15 +114,19 @@ def look(
     masks = inspector.look(kind, truth, content=False)
     masks |= inspector.look(kind, [entry.mask for entry in others if entry.mask is not None], content=True)
 
-    headline = f"The data set in {data['root']} cannot be used"
     sources.problems.extend(_own_output(results, sources.entered))
-    warnings = _check(headline, sources, classes, images, masks, batch_size, need_unlabeled)
+    problems, warnings = _check(sources, classes, images, masks, batch_size, need_unlabeled)
     if changed := sorted(inspector.changed & {*truth, *(entry.image for entry in unlabeled)}):
         warnings.append(
             f"{counted(changed, 'unlabeled file')} with another content than when it was last read, under the same "
             f"size: {some(changed)}. The fingerprint, of names and sizes, does not show it, and results made from the "
             "earlier content are out of date. Give changed images new names, or remove the stages made from them."
         )
+
+    if problems:
+        for warning in warnings:  # which may say why
+            log(f"Warning: {warning}")
+        raise Problems(f"The data set in {data['root']} cannot be used", problems)
 
     rows = _rows(sources.entries, images, masks)
     if scenes is not None:
@@ -194,23 +198,20 @@ def _own_output(results: Path, entered: Iterable[str]) -> Iterator[str]:
 
 
 def _check(
-    headline: str,
     sources: Sources,
     classes: Classes,
     images: Mapping[str, Look],
     masks: Mapping[str, Look],
     batch_size: int,
     need_unlabeled: bool,
-) -> list[str]:
-    """The warnings; raises Problems if there are any."""
+) -> tuple[list[str], list[str]]:
+    """The problems and the warnings."""
     found = lint(sources.entries, images, masks, classes.encoding, classes.names, classes.palette, classes.known)
     problems = [*classes.problems, *sources.problems, *found.problems]
     counts = lint_counts(Counter(entry.subset for entry in sources.entries), batch_size, need_unlabeled=need_unlabeled)
     if not sources.problems:  # which explain why images are missing
         problems += counts.problems
-    if problems:
-        raise Problems(headline, problems)
-    return [*sources.warnings, *found.warnings, *counts.warnings]
+    return problems, [*sources.warnings, *found.warnings, *counts.warnings]
 
 
 def _rows(entries: Iterable[Entry], images: Mapping[str, Look], masks: Mapping[str, Look]) -> dict[str, list[Row]]:

@@ -78,6 +78,11 @@ def resolve(data: Mapping[str, Any], labels_of: LabelsOf) -> Sources:
             chosen = place.draw(f"{subset}_split", split, labeled_pool, labels_of)
             subsets[subset] = [entry for entry in labeled_pool if entry.id in chosen]
             labeled_pool = [entry for entry in labeled_pool if entry.id not in chosen]
+            if not labeled_pool and not place.problems:
+                place.problems.append(
+                    f"{subset}_split takes all {len(chosen)} labeled images, and none is left to train on: label more, "
+                    f"or leave {subset}_split out."
+                )
     if (split := data.get("partition")) and labeled_pool:
         chosen = place.draw("partition", split, labeled_pool, labels_of)
         rest = [entry for entry in labeled_pool if entry.id not in chosen]

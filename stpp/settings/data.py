@@ -15,6 +15,10 @@ else:  # the names that there are
     Layout = Literal[tuple(modules(LAYOUTS))]
 
 
+STEM = "{stem}"
+"""What image and mask have in common in their names."""
+
+
 def _values(key: object) -> object:
     """A key of a label map: an int, the range "low-high", or "default"."""
     text = str(key).replace(" ", "") if isinstance(key, int | str) and not isinstance(key, bool) else ""
@@ -75,6 +79,16 @@ class Data(Section):
     test: Line | None = setting(None, "List of test images, used for nothing but the final numbers, or none.")
     images: Line = setting("images", "Layout `folder`: sub-folder of `root` with the images.")
     masks: Line = setting("masks", "Layout `folder`: sub-folder with the masks; an image without a mask is unlabeled.")
+    image_name: Line = setting(
+        STEM,
+        "Layout `folder`: how images are called, without the suffix or with it, as `{stem}_image` or `{stem}.jpg`; "
+        "others are left out. Image and mask belong together where `{stem}`, and the folders before it, are the same.",
+    )
+    mask_name: Line = setting(
+        STEM,
+        "Layout `folder`: how masks are called, as `{stem}_mask`. With such a name, `images` and `masks` may be one "
+        "folder.",
+    )
     partition: Partition | None = setting(None, "Split the images with masks into labeled and unlabeled at random.")
     val_split: Split | None = setting(None, "Split a validation set off the labeled images, before `partition`.")
     test_split: Split | None = setting(None, "Split a test set off the labeled images, before `val_split`.")
@@ -138,6 +152,9 @@ class Data(Section):
             raise ValueError("palette_tolerance needs a `palette_map`, whose colours it is about")
         if self.threshold is not None and self.classes is not None and len(self.classes) != 2:
             raise ValueError(f"threshold tells two classes apart, and there are {len(self.classes)}; give a label_map")
+        for name in ("image_name", "mask_name"):
+            if (pattern := getattr(self, name)).replace(STEM, "", 1).count("{") or "/" in pattern or not pattern:
+                raise ValueError(f"{name}: {pattern!r} is no name; expected one such as '{{stem}}_mask'")
         for subset in ("val", "test"):
             if getattr(self, subset) is not None and getattr(self, f"{subset}_split") is not None:
                 raise ValueError(f"give `{subset}` or `{subset}_split`, not both")

@@ -19,7 +19,7 @@ from stpp.errors import StppError
 from stpp.labels import encoding_of
 
 PLAIN = {"classes": 3, "ignore_value": 255, "label_map": None, "palette_map": None}
-LOSSLESS = {".png": {}, ".tif": {}, ".webp": {"lossless": True}}
+LOSSLESS = {".png": {}, ".tif": {}, ".bmp": {}, ".webp": {"lossless": True}}
 QUICK = hypothesis_settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -41,6 +41,15 @@ def test_lossless_formats_give_the_pixels(tmp_path, suffix):
     path = save(tmp_path / f"a{suffix}", photo(1, (5, 9)), **LOSSLESS[suffix])
     assert (pixels(path) == photo(1, (5, 9))).all()
     assert image_size(path) == (5, 9, "")
+
+
+def test_gif_masks_and_images_are_read(tmp_path):
+    mask = np.array([[0, 1], [2, 255]], np.uint8)
+    assert (read_mask(save(tmp_path / "m.gif", mask), PLAIN) == mask).all()
+    assert (read_image(tmp_path / "m.gif")[..., 0] == mask).all()
+    (tmp_path / "cut.gif").write_bytes((tmp_path / "m.gif").read_bytes()[:-4])
+    with pytest.raises(ImageError, match="damaged"):
+        image_size(tmp_path / "cut.gif")
 
 
 def test_jpeg_gives_about_the_pixels(tmp_path):
@@ -94,8 +103,8 @@ def test_cmyk_becomes_rgb(tmp_path):
         ("rgb16.png", png(2, 1, 16, 2, bytes(12)), r"not an 8-bit image \(Pillow mode RGB;16B\)"),
         ("rgba16.png", png(2, 1, 16, 6, bytes(16)), "not an 8-bit image"),
         ("empty.png", b"", "empty file"),
-        ("text.jpg", b"<html>404</html>", "not a readable JPEG, PNG, TIFF or WebP file"),
-        ("picture.gif", b"GIF89a" + bytes(40), "not a readable JPEG, PNG, TIFF or WebP file"),
+        ("text.jpg", b"<html>404</html>", "not a readable JPEG, PNG, TIFF, WebP, BMP or GIF file"),
+        ("picture.gif", b"GIF89a" + bytes(40), "not a readable JPEG, PNG, TIFF, WebP, BMP or GIF file"),
         ("bomb.png", png(20000, 20000, 8, 2, b""), "more than 179 million pixels"),
         ("none.png", png(0, 8, 8, 2, b""), "without pixels|not a readable"),
     ],
@@ -201,7 +210,7 @@ def seen(stored, orientation):
 
 
 @pytest.mark.parametrize("orientation", SIDES)
-@pytest.mark.parametrize("suffix", LOSSLESS)
+@pytest.mark.parametrize("suffix", LOSSLESS.keys() - {".bmp"})  # which has no EXIF block
 def test_images_and_masks_are_turned_upright(tmp_path, suffix, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation

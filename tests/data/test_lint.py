@@ -206,26 +206,26 @@ def a_mask_is_truncated(root):
     return data
 
 
-@fault("1 labeled image: not a readable JPEG, PNG, TIFF or WebP file: ", "Convert it")
+@fault("1 labeled image: not a readable JPEG, PNG, TIFF, WebP, BMP or GIF file: ", "Convert it")
 def an_image_is_a_web_page(root):
     data = good(root)
     (root / "i/labeled0.png").write_text("<html>404 Not Found</html>")
     return data
 
 
-@fault("1 unlabeled image: not a readable JPEG, PNG, TIFF or WebP file: ", "u.gif")
-def an_image_is_a_gif(root):
+@fault("1 unlabeled image: not a readable JPEG, PNG, TIFF, WebP, BMP or GIF file: ", "u.ppm")
+def an_image_is_a_ppm(root):
     data = good(root)
-    save(root / "u.gif", photo()[..., 0])
-    append(root / "unlabeled.txt", "u.gif")
+    save(root / "u.ppm", photo())
+    append(root / "unlabeled.txt", "u.ppm")
     return data
 
 
-@fault("1 labeled mask: not a readable JPEG, PNG, TIFF or WebP file: ", "m/labeled0.bmp")
-def a_mask_is_a_bmp(root):
+@fault("1 labeled mask: not a readable JPEG, PNG, TIFF, WebP, BMP or GIF file: ", "m/labeled0.pgm")
+def a_mask_is_a_pgm(root):
     data = good(root)
-    save(root / "m/labeled0.bmp", labels())
-    (root / "labeled.txt").write_text("i/labeled0.png m/labeled0.bmp\n")
+    save(root / "m/labeled0.pgm", labels())
+    (root / "labeled.txt").write_text("i/labeled0.png m/labeled0.pgm\n")
     return data
 
 
@@ -474,7 +474,7 @@ def the_folder_of_images_is_missing(root):
     return {**folder(root), "images": "photos"}
 
 
-@fault("There is no labeled image")
+@fault("2 belong to no image, for example a_mask.png, b_mask.png", "2 would have one", "mask_name: '{stem}_mask'")
 def no_image_has_a_mask(root):
     data = folder(root)
     for name in ("a", "b"):
@@ -492,9 +492,9 @@ def the_folder_of_images_lies_elsewhere(root):
     return {**folder(root), "images": "../images"}
 
 
-@fault("1 unlabeled image: not a readable JPEG, PNG, TIFF or WebP file: ", "d.bmp")
+@fault("1 unlabeled image: not a readable JPEG, PNG, TIFF, WebP, BMP or GIF file: ", "d.ppm")
 def a_folder_has_an_image_that_is_not_read(root):
-    save(root / "images/d.bmp", photo())
+    save(root / "images/d.ppm", photo())
     return folder(root)
 
 
@@ -593,7 +593,7 @@ def test_a_fault_is_named_and_nothing_is_written(tmp_path, name):
     root.mkdir()
     problems = problems_of(make(root), tmp_path / "results")
     assert any(all(fragment in text for fragment in fragments) for text in problems), problems
-    assert all(re.search(r"[.?}0-9]$", text) for text in problems)  # a setting to type has no full stop behind it
+    assert all(re.search(r"[.?}'0-9]$", text) for text in problems)  # a setting to type has no full stop behind it
     assert not (tmp_path / "results").exists()
 
 
@@ -655,7 +655,7 @@ def test_faults_of_masks_of_unlabeled_images_are_warnings_and_no_truth(tmp_path)
     (tmp_path / "m/unlabeled2.png").unlink()
     record = index(data, tmp_path / "r", batch_size=2, need_unlabeled=True, log=lambda text: None)
     assert [text.split(": ")[:2] for text in record["warnings"]] == [
-        ["1 unlabeled mask", "not a readable JPEG, PNG, TIFF or WebP file"],
+        ["1 unlabeled mask", "not a readable JPEG, PNG, TIFF, WebP, BMP or GIF file"],
         ["1 unlabeled mask", "not of the size of the image (width x height, upright as EXIF says)"],
     ]
     assert {subset: entry["count"] for subset, entry in record["subsets"].items()} == {

@@ -291,7 +291,7 @@ def test_lists_beside_a_folder_take_their_images_out_of_it(folder):
 
 def test_masks_without_images_are_a_warning(folder):
     touch(folder, "masks/1_mask.png")
-    (warning,) = resolve(settings(folder, layout="folder"), no_labels).warnings
+    warning, _ = resolve(settings(folder, layout="folder"), no_labels).warnings
     assert "masks, 1 belong to no image" in warning and "1_mask.png" in warning
     assert "as 1.png has that of 1.png" in warning
 
@@ -299,9 +299,110 @@ def test_masks_without_images_are_a_warning(folder):
 @pytest.mark.parametrize("name", ["2.png", "2-labels.png"])
 def test_the_image_that_a_mask_may_mean_is_the_example(folder, name):
     touch(folder, f"masks/{name}")
-    (warning,) = resolve(settings(folder, layout="folder"), no_labels).warnings
+    warning, _ = resolve(settings(folder, layout="folder"), no_labels).warnings
     assert f"example {name}: " in warning
     assert "as b/2.png has that of b/2.JPG" in warning
+
+
+def named(root, *names, **changes):
+    """What is wrong and what is found in a folder of files with these names."""
+    touch(root, *names)
+    return resolve(settings(root, layout="folder", **changes), no_labels)
+
+
+@pytest.mark.parametrize(
+    ("files", "patterns", "labeled"),
+    [
+        (
+            "images/1_image.png images/2_image.png masks/1_label.png",
+            ("{stem}_image", "{stem}_label"),
+            ["images/1_image"],
+        ),
+        ("images/1.png images/x/2.png masks/x/gt_2.png", ("{stem}", "gt_{stem}"), ["images/x/2"]),
+        ("images/1/t1.png images/2/t1.png masks/2/seg.png", ("t1", "seg"), ["images/2/t1"]),
+        ("both/1.jpg both/2.jpg both/1_mask.png both/2_m.png", ("{stem}", "{stem}_mask"), ["both/1"]),
+        ("both/1.jpg both/2.jpg both/1.png", ("{stem}.jpg", "{stem}.png"), ["both/1"]),
+    ],
+)
+def test_image_and_mask_are_told_by_their_names(tmp_path, files, patterns, labeled):
+    one = {"images": "both", "masks": "both"} if files.startswith("both") else {}
+    names = dict(zip(("image_name", "mask_name"), patterns))
+    found = named(tmp_path, *files.split(), **one, **names)
+    assert found.problems == []
+    assert [entry.id for entry in found.entries if entry.subset == "labeled"] == labeled
+    assert len(found.entries) == sum(not entry.id.startswith("both") for entry in found.entries) or one
+
+
+def test_images_with_other_names_than_said_are_a_warning(tmp_path):
+    found = named(tmp_path, "images/1_rgb.png", "images/1_depth.png", "masks/1.png", image_name="{stem}_rgb")
+    (warning,) = found.warnings
+    assert "1 are not called as image_name says, and are left out, for example 1_depth.png" in warning
+    assert [entry.id for entry in found.entries] == ["images/1_rgb"]
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "expected"),
+    [
+        ("{}_image", "{}_annotation", "image_name: '{stem}_image', mask_name: '{stem}_annotation'"),
+        ("{}", "{}_mask", "settings of data: mask_name: '{stem}_mask'"),
+        ("img_{}", "mask_{}", "image_name: 'img_{stem}', mask_name: 'mask_{stem}'"),
+        ("{}/t1", "{}/seg", "image_name: 't1', mask_name: 'seg'"),
+    ],
+)
+def test_where_all_masks_have_other_names_the_names_that_would_do_are_said(tmp_path, images, masks, expected):
+    numbers = [8, 9, 10, 11]
+    files = [f"images/{images.format(n)}.png" for n in numbers] + [f"masks/{masks.format(n)}.png" for n in numbers]
+    (problem,) = named(tmp_path, *files).problems
+    assert "Of the masks below" in problem and "4 belong to no image" in problem
+    assert expected in problem
+
+
+def test_masks_that_differ_in_upper_and_lower_case_are_named(tmp_path):
+    (problem,) = named(tmp_path, "images/DOG.png", "images/CAT.png", "masks/dog.png", "masks/Cat.png").problems
+    assert "2 differ from an image in upper and lower case alone: rename them" in problem
+
+
+def test_several_masks_an_image_are_named(tmp_path):
+    files = [f"images/{n}.png" for n in "abc"] + [f"masks/{n}_{part}.png" for n in "abc" for part in ("car", "bus")]
+    (problem,) = named(tmp_path, *files).problems
+    assert "several masks an image, {stem}_bus, {stem}_car" in problem
+
+
+def test_all_that_is_not_taken_is_named(tmp_path):
+    images = ["1.png", "2.jfif", "3.BMP", "4.png.part", "5.jpg_", "README", "Thumbs.db", "@eaDir/1.png/thumb.jpg"]
+    found = named(tmp_path, *(f"images/{name}" for name in images), "masks/1.png", "masks/1.json", "masks/1.npy")
+    assert [entry.id for entry in found.entries] == ["images/1", "images/2", "images/3"]
+    first, second = found.warnings
+    assert "3 files in " in first and ".part 1" in first and ".jpg_ 1" in first and "no suffix 1" in first
+    assert "1 files in " in first and "@eaDir/1.png/thumb.jpg" in first
+    assert ".json 1, .npy 1" in second and "`stpp import FORMAT SOURCE --out my-images`" in second
+    assert "Write the arrays in .npy files as PNG" in second
+
+
+def test_a_folder_of_annotations_instead_of_masks_is_named(tmp_path):
+    (problem,) = named(tmp_path, "images/1.png", "images/2.png", "masks/1.json", "masks/2.json").problems
+    assert "There is no mask below" in problem and "2 files in " in problem and ".json 2" in problem
+    assert "stpp import" in problem
+    (problem,) = named(tmp_path / "d", "images/1.dcm", "masks/1.png").problems
+    assert "There is no image below" in problem and ".dcm 1" in problem
+
+
+def test_many_pairs_of_masks_are_one_problem(tmp_path):
+    files = [f"masks/{n}.{suffix}" for n in range(9) for suffix in ("png", "tif")]
+    (problem,) = named(tmp_path, *files, "images/0.png").problems
+    assert "masks/0.png and " in problem and "and 6 more are two masks of one image" in problem
+
+
+def test_a_readable_file_goes_before_one_that_is_not(tmp_path):
+    found = named(tmp_path, "images/0.png", "images/0.ppm", "images/1.ppm", "masks/0.png", "masks/0.npy")
+    assert [Path(entry.image).name for entry in found.entries] == ["0.png", "1.ppm"]
+    assert found.problems == []
+
+
+def test_a_val_split_that_takes_the_only_labeled_image_is_a_problem(tmp_path):
+    touch(tmp_path, "images/1.png", "images/2.png", "masks/1.png")
+    (problem,) = named(tmp_path, val_split={**SPLIT, "count": 1}).problems
+    assert "val_split takes all 1 labeled images" in problem
 
 
 def test_a_folder_of_links_is_followed_and_a_loop_is_not(folder, tmp_path_factory):

@@ -22,6 +22,8 @@ def settings(root: Path, **changes: Any) -> dict[str, Any]:
         "root": str(root),
         "images": "images",
         "masks": "masks",
+        "image_name": "{stem}",
+        "mask_name": "{stem}",
         "classes": CLASSES,
         "ignore_value": 255,
         "palette_tolerance": 0,

@@ -1,4 +1,5 @@
-"""JPEG, PNG, TIFF and WebP, by Pillow: of a file with several frames the first. A TIFF of several pages is refused.
+"""JPEG, PNG, TIFF, WebP, BMP and GIF, by Pillow: of a file with several frames the first, of a TIFF with several pages
+none.
 
 A file is turned upright as its EXIF orientation says (a PNG's only where it stands before the pixels), masks like
 images.
@@ -22,12 +23,12 @@ from PIL.TiffImagePlugin import TiffImageFile
 from stpp.data.readers import ImageError, Picture, open_stream, unreadable
 from stpp.errors import of_a_dead_loader
 
-NAMES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
+NAMES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif")
 
 # Pillow warns of large images (below its hard limit, which holds), odd metadata and the like; what matters is an error.
 warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
 
-FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
 IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 MASK_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L", "I;16N")
 SUBFILE_TYPE, REDUCED, MASK = 254, 1, 4  # what a page of a TIFF file is: a tag, and bits of its value (TIFF 6.0)
@@ -94,7 +95,7 @@ def mask_size(path: str | Path, content: bytes | None = None, noisy: bool = Fals
 def colours(path: str | Path, content: bytes | None = None) -> dict[int, str]:
     """The colours "#rrggbb" of the values of a palette mask; nothing for other masks."""
     with open_file(path, content) as opened:
-        if opened.mode not in ("P", "PA"):
+        if opened.mode not in ("P", "PA") or _is_grey_gif(opened):
             return {}
         packed = opened.getpalette("RGB") or []
         return {at // 3: f"#{bytes(packed[at : at + 3]).hex()}" for at in range(0, len(packed) - 2, 3)}
@@ -124,7 +125,7 @@ def open_file(path: str | Path, content: bytes | None = None) -> Iterator[Image.
         raise
     except UnidentifiedImageError:
         remedy = "Convert it; other formats are not read"
-        raise ImageError(path, "not a readable JPEG, PNG, TIFF or WebP file", remedy) from None
+        raise ImageError(path, "not a readable JPEG, PNG, TIFF, WebP, BMP or GIF file", remedy) from None
     except Image.DecompressionBombError:
         remedy = "Cut it into smaller images"
         raise ImageError(path, "more than 179 million pixels", remedy) from None
@@ -181,6 +182,8 @@ def raw_labels(image: Image.Image, *, by_colour: bool) -> NDArray[Any]:
         rgb = np.asarray(upright(image, turn).convert("RGB"), np.uint32)
         return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
     picture = upright(image, turn)
+    if _is_grey_gif(image):
+        picture = picture.convert("L")
     values = np.asarray(picture.getchannel(0) if picture.mode in ("LA", "PA") else picture)
     # Pillow stretches grey values of 2 and 4 bits to 0..255 for display; a label is the number that was stored.
     if values.dtype == np.uint8 and image.mode == "L" and stored[1:] in (";2", ";4"):
@@ -215,6 +218,14 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Height and width of an opened image once upright."""
     return image.size if orientation(image) >= 5 else (image.height, image.width)
+
+
+def _is_grey_gif(image: Image.Image) -> bool:
+    """Whether an image is a GIF file with nothing but grey in its palette: programs renumber these as they like."""
+    if image.format != "GIF" or image.mode != "P":
+        return False
+    palette = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+    return bool((np.ptp(palette, axis=1) == 0).all())
 
 
 def _pages(image: Image.Image) -> int:
@@ -284,6 +295,8 @@ def _seems_whole(image: Image.Image) -> bool:
     stream.seek(position)
     if image.format == "PNG":
         return b"IEND" in tail
+    if image.format == "GIF":
+        return tail.rstrip(b"\0").endswith(b";")
     if isinstance(image, TiffImageFile):
         tags = image.tag_v2  # offsets and lengths of strips, or of tiles
         offsets, lengths = (tags.get(strips, tags.get(tiles, ())) for strips, tiles in ((273, 324), (279, 325)))
