@@ -103,7 +103,7 @@ def test_cmyk_becomes_rgb(tmp_path):
         ("rgb16.png", png(2, 1, 16, 2, bytes(12)), r"not an 8-bit image \(Pillow mode RGB;16B\)"),
         ("rgba16.png", png(2, 1, 16, 6, bytes(16)), "not an 8-bit image"),
         ("empty.png", b"", "empty file"),
-        ("text.jpg", b"<html>404</html>", "not a readable JPEG, PNG, TIFF, WebP, BMP or GIF file"),
+        ("text.jpg", b"<html>404</html>", "a web page or XML file"),
         ("picture.gif", b"GIF89a" + bytes(40), "not a readable JPEG, PNG, TIFF, WebP, BMP or GIF file"),
         ("bomb.png", png(20000, 20000, 8, 2, b""), "more than 179 million pixels"),
         ("none.png", png(0, 8, 8, 2, b""), "without pixels|not a readable"),

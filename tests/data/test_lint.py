@@ -206,7 +206,7 @@ def a_mask_is_truncated(root):
     return data
 
 
-@fault("1 labeled image: not a readable JPEG, PNG, TIFF, WebP, BMP or GIF file: ", "Convert it")
+@fault("1 labeled image: a web page or XML file instead of an image: ", "i/labeled0.png", "Download it again")
 def an_image_is_a_web_page(root):
     data = good(root)
     (root / "i/labeled0.png").write_text("<html>404 Not Found</html>")

@@ -6,6 +6,7 @@ images.
 """
 
 import io
+import logging
 import os
 import struct
 import warnings
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
+from stpp.data import signatures
 from stpp.data.readers import ImageError, Picture, open_stream, unreadable
 from stpp.errors import of_a_dead_loader
 
@@ -27,6 +29,7 @@ NAMES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".b
 
 # Pillow warns of large images (below its hard limit, which holds), odd metadata and the like; what matters is an error.
 warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
 IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
@@ -124,8 +127,7 @@ def open_file(path: str | Path, content: bytes | None = None) -> Iterator[Image.
     except ImageError:
         raise
     except UnidentifiedImageError:
-        remedy = "Convert it; other formats are not read"
-        raise ImageError(path, "not a readable JPEG, PNG, TIFF, WebP, BMP or GIF file", remedy) from None
+        raise _unidentified(path, content) from None
     except Image.DecompressionBombError:
         remedy = "Cut it into smaller images"
         raise ImageError(path, "more than 179 million pixels", remedy) from None
@@ -139,6 +141,26 @@ def open_file(path: str | Path, content: bytes | None = None) -> Iterator[Image.
         if of_a_dead_loader(error):
             raise
         raise _damaged(path, error) from error
+
+
+def _unidentified(path: str | Path, content: bytes | None) -> ImageError:
+    """What to say of a file that Pillow takes for no image."""
+    if content is None:
+        with open_stream(path) as stream:
+            content = stream.read(signatures.HEAD)
+            if content[:2] in (b"II", b"MM"):
+                content += stream.read()  # the tags may lie at the end
+    if (tiff := signatures.bands_of_tiff(content)) and tiff > (1, 8):
+        bands, bits = tiff
+        remedy = (
+            "Write three bands of 8 bits that you choose, such as `gdal_translate -b 3 -b 2 -b 1 -ot Byte -scale 0 "
+            "3000 0 255 in.tif out.png`"
+        )
+        return ImageError(path, f"a TIFF file of {bands} {'band' if bands == 1 else 'bands'} of {bits} bits", remedy)
+    if found := signatures.identified(content[: signatures.HEAD]):
+        return ImageError(path, *found)
+    remedy = "Convert it; other formats are not read"
+    return ImageError(path, "not a readable JPEG, PNG, TIFF, WebP, BMP or GIF file", remedy)
 
 
 def _damaged(path: str | Path, error: Exception) -> ImageError:
