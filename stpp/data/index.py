@@ -20,6 +20,7 @@ from stpp.data.lists import absent
 from stpp.data.manifest import SUBSETS, Row, fingerprint, manifest_digest, manifest_path, write_manifest
 from stpp.data.record import FORMAT, index_path, stamp
 from stpp.data.sources import Entry, Sources, resolve
+from stpp.data.strays import copies, masks_among, smaller_versions
 from stpp.errors import Problems
 from stpp.files import write_text
 from stpp.labels import IGNORE
@@ -211,7 +212,8 @@ def _check(
     counts = lint_counts(Counter(entry.subset for entry in sources.entries), batch_size, need_unlabeled=need_unlabeled)
     if not sources.problems:  # which explain why images are missing
         problems += counts.problems
-    return problems, [*sources.warnings, *found.warnings, *counts.warnings]
+    strays = [check(sources.entries, images) for check in (masks_among, smaller_versions, copies)]
+    return problems, [*sources.warnings, *found.warnings, *(text for each in strays for text in each), *counts.warnings]
 
 
 def _rows(entries: Iterable[Entry], images: Mapping[str, Look], masks: Mapping[str, Look]) -> dict[str, list[Row]]:

@@ -36,7 +36,7 @@ class Look(NamedTuple):
     `stamp` is what `record.stamp` said before it was read; `height`, `width` once upright. `sha256` of the bytes, and
     for masks `values` (raw value "17" or colour "#80ff00" -> number of pixels) and `colours` (value -> colour, of those
     with a palette that are read by value), where its content was looked at, else empty. `remark` is what of an image is
-    not read.
+    not read, `glance` what it looks like, in hex, where its content was looked at.
     """
 
     stamp: Sequence[int] = ()
@@ -46,6 +46,7 @@ class Look(NamedTuple):
     values: Mapping[str, int] = {}
     colours: Mapping[str, str] = {}
     remark: str = ""
+    glance: str = ""
     error: ImageError | None = None
 
     @property
@@ -125,28 +126,24 @@ class Inspector:
         return look
 
 
-Measures = tuple[int, int, dict[str, int], dict[str, str], str]
+Measures = tuple[int, int, dict[str, int], dict[str, str], str, str]
 
 
 def _measure(kind: Kind, path: str, data: bytes | None = None) -> Measures:
-    """Height, width, of a mask whose bytes are given its labels and their colours, and a remark. Raises ImageError."""
+    """What a Look has from its height on, without an error. Raises ImageError."""
     reader = reader_of(path)
     if kind == "image":
         height, width, remark = reader.image_size(path, data)
-        return height, width, {}, {}, remark
+        seen = reader.glance(path, data) if data is not None and hasattr(reader, "glance") else ""
+        return height, width, {}, {}, remark, seen
     noisy = kind.startswith("noisy")
     height, width = reader.mask_size(path, data, noisy)
     if data is None:
-        return height, width, {}, {}, ""
+        return height, width, {}, {}, "", ""
     values = _count_labels(path, reader.labels(path, data, "coloured" in kind, noisy))
     known = reader.colours(path, data) if "coloured" not in kind and hasattr(reader, "colours") else {}
-    return (
-        height,
-        width,
-        values,
-        {raw: known[int(raw)] for raw in values if not raw.startswith("#") and int(raw) in known},
-        "",
-    )
+    colours = {raw: known[int(raw)] for raw in values if not raw.startswith("#") and int(raw) in known}
+    return height, width, values, colours, "", ""
 
 
 def _count_labels(path: str, raw: NDArray[Any]) -> dict[str, int]:
@@ -169,7 +166,7 @@ def _count_labels(path: str, raw: NDArray[Any]) -> dict[str, int]:
 
 def _remembered_look(fields: Any) -> Look:
     """An earlier look from the cache; an empty one where it remembers nothing, or nothing of this kind."""
-    types = [list, str, int, int, dict, dict, str]
+    types = [list, str, int, int, dict, dict, str, str]
     known = isinstance(fields, list) and [type(field) for field in fields] == types
     return Look(*fields) if known and [type(number) for number in fields[0]] == [int] * 4 else Look()
 

@@ -13,8 +13,12 @@ bytes if they are at hand,
 - `mask_size(path, content, noisy)`: height and width of a mask, from its header; with `content`, whether all of it is
   there
 
-and, if values have colours in the format, `colours(path, content)`: the colours "#rrggbb" of the values of a mask. All
-is upright. What cannot be read is an ImageError.
+and perhaps
+
+- `glance(path, content)`: 256 bits (hex) that tell an image from others, and not from copies in other sizes or formats
+- `colours(path, content)`: the colours "#rrggbb" of the values of a mask, where it has such
+
+All is upright. What cannot be read is an ImageError.
 """
 
 import stat
