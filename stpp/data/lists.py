@@ -36,6 +36,16 @@ def read_list(path: Path, exists: Callable[[str], bool]) -> Iterator[tuple[int, 
         first = False
 
 
+def foreign_format(path: Path) -> str | None:
+    """What a list file is, if annotations in JSON or XML were given for a list; else None. Raises OSError."""
+    with path.open("rb") as file:
+        start = file.read(200).lstrip(b"\xef\xbb\xbf \t\r\n")
+    kind = "JSON" if start[:1] in (b"{", b"[") else "XML" if start[:5].lower() in (b"<?xml", b"<anno") else None
+    if kind is None:
+        return None
+    return f"{kind}: if it holds annotations, `stpp import FORMAT {path} --out my-images` makes masks of them"
+
+
 def split_line(line: str, exists: Callable[[str], bool]) -> list[str]:
     """The fields of a line.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from posixpath import expanduser
 from typing import Any, NamedTuple
 
-from stpp.data.lists import exists, is_image, locate, read_list
+from stpp.data.lists import exists, foreign_format, is_image, locate, read_list
 from stpp.data.partition import covering_sample, sample, sample_size
 from stpp.data.record import listing, names_digest
 from stpp.errors import StppError, shortened
@@ -105,6 +105,7 @@ class Place:
         self.files: dict[str, list[int] | None] = {}
         self.folders: dict[str, str] = {}
         self.entered: set[str] = set()
+        self.wrong_lines: dict[str, list[str]] = {}
 
     # --- lists ---
 
@@ -121,6 +122,10 @@ class Place:
     def read(self, path: Path, subset: str) -> list[Entry]:
         """The images of a list file that there is."""
         entries: list[Entry] = []
+        if (found := foreign_format(path)) is not None:
+            self.problems.append(f"The {subset} list {path} is {found}; expected a text file, `image mask` a line.")
+            return []
+        self.wrong_lines.clear()
         try:
             for number, fields in read_list(path, lambda name: exists(self._path(self._expand([name])[0]))):
                 entries += self._entry(self._expand(fields), f"{path}:{number}", subset)
@@ -129,7 +134,10 @@ class Place:
                 f"The {subset} list {path} cannot be read as text in UTF-8 ({error}); save it as such."
             )
             return []
-        if not entries and subset in ("val", "test"):
+        for remedy, lines in self.wrong_lines.items():
+            count = f"{len(lines):,} lines: " if len(lines) > 1 else ""
+            self.problems.append(f"{count}{listed(lines)}{remedy}")
+        if not entries and subset in ("val", "test") and not self.wrong_lines:
             self.problems.append(f"The {subset} list {path} names no image: fill it, or leave `{subset}` out.")
         return entries
 
@@ -141,32 +149,36 @@ class Place:
     def _entry(self, fields: list[str], where: str, subset: str) -> Iterator[Entry]:
         """The entry of one line, or nothing and a problem."""
         if strange := next((character for character in "\0\r" if any(character in field for field in fields)), None):
-            self.problems.append(
-                f"{where}: {strange!a} in {shortened(repr(' '.join(fields)))}; expected a name a line. Save the list "
-                "as plain text, with LF or CRLF at the ends of lines."
+            self._wrong_line(
+                f"{where}: {strange!a} in {shortened(repr(' '.join(fields)))}",
+                "expected a name a line. Save the list as plain text, with LF or CRLF at the ends of lines.",
             )
             return
         if len(fields) > 2:
             found = shortened(" | ".join(fields[:4]))
-            self.problems.append(
-                f"{where}: {len(fields)} columns ({found}); expected an image and at most a mask. Put names with "
-                "spaces or commas into double quotes."
+            self._wrong_line(
+                f"{where}: {len(fields)} columns ({found})",
+                "expected an image and at most a mask. Put names with spaces or commas into double quotes.",
             )
             return
         if len(fields) == 1 and subset != "unlabeled":
-            self.problems.append(
-                f"{where}: {shortened(fields[0], 500)} has no mask beside it, but {subset} images need one."
+            self._wrong_line(
+                f"{where}: {shortened(fields[0], 500)} has no mask beside it", f"but {subset} images need one.", ", "
             )
             return
         names = [self._below_root(name) for name in fields]
         if None in names:
             found = shortened(" ".join(fields), 500)
-            self.problems.append(
-                f"{where}: {found!r} leads out of the data root {self.root}; set `root` to a folder that holds all "
-                "images and masks."
+            self._wrong_line(
+                f"{where}: {found!r} leads out of the data root {self.root}",
+                "set `root` to a folder that holds all images and masks.",
             )
             return
         yield self.made(*(name for name in names if name is not None), where=where)
+
+    def _wrong_line(self, what: str, remedy: str, between: str = "; ") -> None:
+        """A problem of one line, which is told together with those of the same kind."""
+        self.wrong_lines.setdefault(between + remedy, []).append(what)
 
     def _below_root(self, name: str) -> str | None:
         """The normalised path relative to the root, None if it is none."""

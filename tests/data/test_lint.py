@@ -82,6 +82,20 @@ def a_line_has_three_columns(root):
     return data
 
 
+@fault("labeled list ", "labeled.txt is JSON: if it holds annotations, `stpp import FORMAT ", "expected a text file")
+def a_list_is_json(root):
+    data = good(root)
+    (root / "labeled.txt").write_text('{\n "images": [\n  {"file_name": "a.png"}\n ]\n}\n')
+    return data
+
+
+@fault("81 lines: ", "labeled.txt:4: '/x/0.png", "labeled.txt:6", "and 78 more; set `root` to a folder that holds")
+def many_lines_lead_out_of_the_root(root):
+    data = good(root)
+    append(root / "labeled.txt", "\n".join(f"/x/{number}.png /x/{number}_m.png" for number in range(81)))
+    return data
+
+
 @fault("labeled.txt:4: i/val0.png has no mask beside it, but labeled images need one")
 def a_labeled_line_has_no_mask(root):
     data = good(root)
