@@ -192,28 +192,22 @@ def _add_index(commands: Any) -> None:
         "index",
         "check the data and write the manifests",
         "Read every header and every mask, report all problems at once, and write one manifest and one fingerprint "
-        "a subset.",
+        "a subset, for the data of all experiments.",
         "stpp index experiments/camvid-cpu.yaml",
         _index,
     )
     command.add_argument("config", type=Path, help="configuration file")
-    command.add_argument("--verify", action="store_true", help="compare the contents of unlabeled images, too")
+    command.add_argument(
+        "--verify", action="store_true", help="decode the unlabeled images, too, and compare their contents"
+    )
 
 
 def _index(options: argparse.Namespace) -> None:
-    from stpp.data.index import index
+    from stpp.commands.workflow import index_all
     from stpp.settings.configfile import read
 
-    config = read(options.config)
-    found = index(
-        config.data.model_dump(mode="json"),
-        Path(config.results),
-        batch_size=config.training.teacher.batch_size,
-        need_unlabeled=False,
-        verify=options.verify,
-    )
-    for entry in found["subsets"].values():
-        print(entry["manifest"])
+    for manifest in dict.fromkeys(index_all(read(options.config), verify=options.verify)):
+        print(manifest)
 
 
 def _add_weights(commands: Any) -> None:

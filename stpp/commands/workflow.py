@@ -24,6 +24,7 @@ from stpp.plan.code import code_identity
 from stpp.plan.counts import labeled_repeat, reliable_count
 from stpp.plan.expansion import expand
 from stpp.plan.graph import Plan, Stage
+from stpp.plan.mirror import doubted_flips
 from stpp.plan.staleness import as_text, record_in, stale
 from stpp.runtime.lock import Hold, Holder, InUse, hold, holders
 from stpp.settings.config import Config
@@ -42,7 +43,8 @@ def prepare(config: Config, log: Callable[[str], None]) -> Plan:
     Writes nothing that a job reads: that is for `write`, when a run starts. Raises StppError.
     """
     results = Path(config.results)
-    needs_unlabeled = any(method(each.method).unlabeled != "none" for each in config.experiments.values())
+    need_unlabeled = needs_unlabeled(config)
+    doubts: set[str] = {""}
     found: dict[str, _DataSet] = {}
 
     def index_of(config: Config) -> Mapping[str, Any]:
@@ -50,7 +52,10 @@ def prepare(config: Config, log: Callable[[str], None]) -> Plan:
         key = json.dumps(data, sort_keys=True)
         if key not in found:
             batch_size = config.training.teacher.batch_size
-            found[key] = _DataSet(data, results, {"batch_size": batch_size, "need_unlabeled": needs_unlabeled}, log)
+            found[key] = _DataSet(data, results, {"batch_size": batch_size, "need_unlabeled": need_unlabeled}, log)
+        if (doubt := doubted_flips(config, found[key].record["classes"])) not in doubts:
+            doubts.add(doubt)
+            log(f"Warning: {doubt}")
         if problems := contradictions(config, found[key].record):
             raise Problems("configuration and data", problems)
         return found[key].record
@@ -61,6 +66,41 @@ def prepare(config: Config, log: Callable[[str], None]) -> Plan:
 
     plan = expand(config, resolved, index_of, weights_of, cache(code_identity), published_of(config))
     return replace(plan, write_data=write_data)
+
+
+def needs_unlabeled(config: Config) -> bool:
+    """Whether an experiment trains on unlabeled images."""
+    return any(method(each.method).unlabeled != "none" for each in config.experiments.values())
+
+
+def index_all(config: Config, *, verify: bool) -> list[str]:
+    """Index the data of all experiments as `stpp index` does, and return the paths of the manifests.
+
+    Raises Problems where data cannot be used, or are not what an experiment asks for, as `prepare` does.
+    """
+    from stpp.data.index import index
+
+    records: dict[str, Mapping[str, Any]] = {}
+    problems: dict[str, None] = {}
+    doubts: set[str] = {""}
+    partitions = range(1, len(config.partitions) + 1) if config.partitions else [0]
+    for each in (resolved(config, name, partition) for name in config.experiments for partition in partitions):
+        data = each.data.model_dump(mode="json")
+        if (key := json.dumps(data, sort_keys=True)) not in records:
+            records[key] = index(
+                data,
+                Path(config.results),
+                batch_size=each.training.teacher.batch_size,
+                need_unlabeled=needs_unlabeled(config),
+                verify=verify,
+            )
+        if (doubt := doubted_flips(each, records[key]["classes"])) not in doubts:
+            doubts.add(doubt)
+            print(f"Warning: {doubt}")
+        problems |= dict.fromkeys(contradictions(each, records[key]))
+    if problems:
+        raise Problems("configuration and data", list(problems))
+    return [entry["manifest"] for record in records.values() for entry in record["subsets"].values()]
 
 
 class _DataSet:

@@ -112,6 +112,8 @@ def look(
     truth = [entry.mask for entry in unlabeled if entry.mask is not None and not absent(entry.mask)]
     images = inspector.look("image", [entry.image for entry in others], content=True)
     images |= inspector.look("image", [entry.image for entry in unlabeled], content=False)
+    if data.get("skip_broken"):
+        sources = _without_broken(sources, images)
     masks = inspector.look(kind, truth, content=False)
     masks |= inspector.look(kind, [entry.mask for entry in others if entry.mask is not None], content=True)
 
@@ -158,6 +160,18 @@ def look(
         "watch": {"files": files, "folders": sources.folders, "manifests": {}},
     }
     return Index(record, rows, inspector, scenes)
+
+
+def _without_broken(sources: Sources, images: Mapping[str, Look]) -> Sources:
+    """`sources` without the unlabeled images that cannot be read, of which a warning tells."""
+    broken = [entry for entry in sources.entries if entry.subset == "unlabeled" and images[entry.image].error]
+    if not broken:
+        return sources
+    names = [f"{entry.image} ({error.what})" for entry in broken if (error := images[entry.image].error)]
+    warning = f"{counted(names, 'unlabeled image')} left out, as data.skip_broken says: {some(names)}."
+    left = {entry.image for entry in broken}
+    entries = [entry for entry in sources.entries if entry.image not in left]
+    return sources._replace(entries=entries, warnings=[*sources.warnings, warning])
 
 
 def _scenes(data: Mapping[str, Any]) -> Path | None:

@@ -100,23 +100,31 @@ class Inspector:
                 self._remembered.get(kind, {}).pop(path, None)
         write_text(self.cache, json.dumps({"format": FORMAT, **self._remembered}, separators=(",", ":")))
 
+    def _damaged(self) -> dict[str, Any]:
+        """Images that could not be decoded: path -> stamp, and what an ImageError says."""
+        return self._remembered.setdefault("damaged", {})
+
     def _known(self, kind: Kind, path: str, content: bool) -> bool:
         look = self._seen.get((kind, path))
         return look is not None and (look.error is not None or bool(look.sha256) or not content)
 
     def _look(self, kind: Kind, path: str, content: bool) -> Look:
         earlier = _remembered_look(self._remembered.get(kind, {}).get(path))
+        data = None
         try:
             found = stamp(path)
+            if (damage := self._damaged().get(path)) and damage[0] == found and not self.verify:
+                raise ImageError(path, *damage[1:])
             if earlier.stamp == found and not self.verify and (earlier.sha256 or not content):
                 return earlier
-            data = None
             if content or earlier.sha256:
                 with open_stream(path) as stream:
                     data = stream.read()
             digest = "" if data is None else hashlib.sha256(data).hexdigest()
             measures = _measure(kind, path, data)
         except ImageError as error:
+            if data is not None and kind == "image":  # what a look at its header may not see
+                self._damaged()[path] = [found, error.what, error.remedy, error.detail]
             return Look(error=error)
         except OSError as error:
             return Look(error=unreadable(path, error))
@@ -134,8 +142,9 @@ def _measure(kind: Kind, path: str, data: bytes | None = None) -> Measures:
     reader = reader_of(path)
     if kind == "image":
         height, width, remark = reader.image_size(path, data)
-        seen = reader.glance(path, data) if data is not None and hasattr(reader, "glance") else ""
-        return height, width, {}, {}, remark, seen
+        if data is None or not hasattr(reader, "glance"):
+            return height, width, {}, {}, remark, ""
+        return height, width, {}, {}, remark, reader.glance(path, data)
     noisy = kind.startswith("noisy")
     height, width = reader.mask_size(path, data, noisy)
     if data is None:

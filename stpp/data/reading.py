@@ -15,7 +15,14 @@ from stpp.data.readers import ImageError, open_stream, unreadable
 
 def image_of(row: Row) -> NDArray[np.uint8]:
     """`read_image` of a row's image. Raises ImageError, too, if its file has another digest, or size, than the row."""
-    return read_image(row.image, planned(row.image, row.bytes, row.sha256))
+    content = planned(row.image, row.bytes, row.sha256)
+    try:
+        return read_image(row.image, content)
+    except ImageError as error:
+        if row.subset != "unlabeled":
+            raise
+        remedy = f"{error.remedy}; or set data.skip_broken: true, and run `stpp index --verify` and the workflow again"
+        raise ImageError(row.image, error.what, remedy, error.detail) from None
 
 
 def mask_of(row: Row, encoding: Mapping[str, Any]) -> NDArray[np.uint8]:

@@ -92,6 +92,11 @@ class Data(Section):
     partition: Partition | None = setting(None, "Split the images with masks into labeled and unlabeled at random.")
     val_split: Split | None = setting(None, "Split a validation set off the labeled images, before `partition`.")
     test_split: Split | None = setting(None, "Split a test set off the labeled images, before `val_split`.")
+    skip_broken: bool = setting(
+        False,
+        "Leave out unlabeled images that cannot be read, with a warning, instead of stopping. `stpp index --verify` "
+        "finds those, too, that are damaged behind their headers.",
+    )
     classes: list[VisibleLine] | None = setting(
         None,
         "Class names in label order, each a line of text without control characters; or `classes_file`.",

@@ -594,3 +594,36 @@ def test_a_malformed_manifest_is_refused(tmp_path, content, message):
     with pytest.raises(StppError, match=r"m\.csv: .*run it again") as caught:
         read_manifest(tmp_path / "m.csv")
     assert message in str(caught.value)
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+def damage(path):
+    """A PNG file with zeros in its middle, which its header and its end do not show."""
+    save(Path(path), photo(7, (40, 40)))
+    content = bytearray(Path(path).read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 50] = bytes(50)
+    Path(path).write_bytes(bytes(content))
+
+
+def test_a_damaged_body_is_found_by_verify_and_remembered(place):
+    damage("data/i/unlabeled1.png")
+    Path("data/m/unlabeled1.png").unlink()
+    assert run(place)["subsets"]["unlabeled"]["count"] == 4  # the header is whole
+    with pytest.raises(Problems, match=r"1 unlabeled image: truncated or damaged file: data/i/unlabeled1\.png"):
+        run(place, verify=True)
+    place = {**place, "skip_broken": True}
+    record = run(place, verify=True)
+    assert record["subsets"]["unlabeled"]["count"] == 3
+    (warning,) = record["warnings"]
+    assert warning.startswith("1 unlabeled image left out, as data.skip_broken says: data/i/unlabeled1.png (truncated")
+    assert run(place)["subsets"]["unlabeled"]["count"] == 3  # as it was found before
+    save(Path("data/i/unlabeled1.png"), photo(7, (8, 8)))
+    assert run(place)["subsets"]["unlabeled"]["count"] == 4  # mended
+
+
+def test_a_broken_labeled_image_is_never_skipped(place):
+    Path("data/i/labeled0.png").write_bytes(b"")
+    with pytest.raises(Problems, match="1 labeled image: empty file"):
+        run({**place, "skip_broken": True})
