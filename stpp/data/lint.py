@@ -205,15 +205,15 @@ def _values(
         if unknown := [raw for raw, class_ in classes.items() if class_ is None]:
             shown = [f"{raw}: {counted(look.values[raw], 'pixel')}" for raw in unknown]
             as_colour = unknown[0].startswith("#") and not encoding["palette_map"]
-            (coloured if as_colour else wrong).append(f"{path} ({some(shown)})")
+            (coloured if as_colour else wrong).append(f"{path} ({some(shown, 3)})")
         elif set(classes.values()) == {IGNORE}:
             empty.append(path)
     if coloured:
         hint = hints.for_colours(hints.values_of(masks.values()), names, palette, known)
-        yield f"{counted(coloured, 'mask')}: colours instead of class numbers: {some(coloured)}. {hint}"
+        yield f"{counted(coloured, 'mask')}: colours instead of class numbers: {some(coloured, 3)}. {hint}"
     if wrong:
         hint = hints.for_values(list(masks.values()), encoding, names)
-        yield f"{counted(wrong, 'mask')}: labels out of range: {some(wrong)}. Expected {expected(encoding)}. {hint}"
+        yield f"{counted(wrong, 'mask')}: labels out of range: {some(wrong, 3)}. Expected {expected(encoding)}. {hint}"
     if empty:
         yield (
             f"{counted(empty, 'mask')}: no labeled pixel, all are ignored: {some(empty)}. Correct the mask, or make "

@@ -387,6 +387,14 @@ def test_a_folder_of_annotations_instead_of_masks_is_named(tmp_path):
     assert "There is no image below" in problem and ".dcm 1" in problem
 
 
+@pytest.mark.parametrize("masks", [".", "all"])
+def test_images_below_the_folder_of_masks_are_no_masks(tmp_path, masks):
+    files = [f"{masks}/photos/1.png", f"{masks}/photos/2.png", f"{masks}/1.png"]
+    found = named(tmp_path, *files, images=f"{masks}/photos", masks=masks)
+    assert (found.problems, found.warnings) == ([], [])
+    assert [entry.subset for entry in found.entries] == ["labeled", "unlabeled"]
+
+
 def test_many_pairs_of_masks_are_one_problem(tmp_path):
     files = [f"masks/{n}.{suffix}" for n in range(9) for suffix in ("png", "tif")]
     (problem,) = named(tmp_path, *files, "images/0.png").problems

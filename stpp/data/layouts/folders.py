@@ -58,6 +58,9 @@ def scan(place: Place) -> tuple[list[Entry], list[Entry]]:
         image_names, mask_names, beside = [name for name in pictures if name not in found], sorted(found), ""
     else:
         image_names, (mask_names, beside) = pictures, _pictures(place, masks)
+        if masks == "." or images.startswith(f"{masks}/"):  # the images lie among the masks
+            within = "" if masks == "." else f"{masks}/"
+            mask_names = [name for name in mask_names if not f"{within}{name}".startswith(f"{images}/")]
     images_of, masks_of = by_stem(image_names, names.image), by_stem(mask_names, names.mask)
     mask_of = {stem: members[0] for stem, members in masks_of.items()}
     if twice := [members for members in masks_of.values() if len(members) > 1]:
