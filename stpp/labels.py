@@ -10,6 +10,9 @@ MOST_CLASSES = IGNORE
 LARGEST_VALUE = 65535
 """The largest value that a mask file may hold: it has 16 bits at most."""
 
+STEM = "{stem}"
+"""In a pattern of names, what an image and its mask have in common."""
+
 CERTAIN = 255
 """The confidence of a true label, where one is kept beside each label, in steps of 1/255."""
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, model_validator
 
-from stpp.labels import LARGEST_VALUE
+from stpp.labels import LARGEST_VALUE, STEM
 from stpp.registry import LAYOUTS, constant, modules
 from stpp.settings import Line, Section, VisibleLine, setting
 
@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     Layout: TypeAlias = str
 else:  # the names that there are
     Layout = Literal[tuple(modules(LAYOUTS))]
-
-
-STEM = "{stem}"
-"""What image and mask have in common in their names."""
 
 
 def _values(key: object) -> object:

@@ -5,8 +5,8 @@ from typing import Any
 import fabricate
 import pytest
 
-from stpp.commands.workflow import contradictions
 from stpp.methods import methods
+from stpp.plan.contradictions import contradictions
 from stpp.settings.configfile import load, resolved
 
 

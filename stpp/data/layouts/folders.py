@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from stpp.data.lists import is_image
 from stpp.data.naming import Names, by_stem, differ_in_case, guess
 from stpp.data.sources import Entry, Place
-from stpp.settings.data import STEM
+from stpp.labels import STEM
 from stpp.wording import listed
 
 NAMES = ("folder",)
