@@ -225,7 +225,7 @@ NAMES = {
     r"labels(\d+)": r"pseudo-labels of phase \1",
     r"((?:un)?reliable)": r"teacher's masks of \1 images",
     "spearman": "Spearman(score, true mIoU), no %",
-    "spearman_within": "the same among images of as many classes, no %",
+    "spearman_within": "Spearman within equal numbers of classes, no %",
 }
 """What people call a column of the table of runs: the first pattern that fits it whole."""
 

@@ -49,7 +49,7 @@ def experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             metrics["groups"] = {"reliable": {"miou": 0.4}, "unreliable": {"miou": 0.2}}
             return {"metrics.json": json.dumps(metrics).encode(), "images.csv": b"id,miou\na,0.5\nb,0.7\n"}
         if stage.kind == "score":
-            return {"scores.csv": b"id,score\na,1\nb,2\n"}
+            return {"scores.csv": b"id,classes,score\na,2,1\nb,2,2\n"}
         if stage.kind == "predict":
             masks = {"a": MASK, "b": MASK} if experiment == "st" else {"b": OTHER, "c": MASK}
             return {"masks.h5": fabricate.write_store(tmp_path / "store.h5", masks).read_bytes()}
