@@ -1,12 +1,18 @@
 """The commands that look at results: what would run or runs, how experiments differ, what is damaged or unused."""
 
 import argparse
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from stpp import disk
 from stpp.commands.subcommand import add_example, subcommand
+
+
+def tell(line: str) -> None:
+    """Print what a look at the data says beside the answer, to stderr."""
+    print(line, file=sys.stderr)
 
 
 def add_results_commands(commands: Any) -> None:
@@ -44,7 +50,7 @@ def _plan(options: argparse.Namespace) -> None:
     from stpp.settings.configfile import read
 
     config = read(options.config)
-    plan = prepare(config, print)
+    plan = prepare(config, tell)
     stages = Path(config.results) / disk.STAGES
     found = forecast(plan, stages)
     if options.recipes:
@@ -77,7 +83,7 @@ def _status(options: argparse.Namespace) -> None:
     from stpp.settings.configfile import read
 
     config = read(options.config)
-    plan = prepare(config, print)
+    plan = prepare(config, tell)
     results = Path(config.results)
     workflow = at_work(results)
     found = states(plan, results, workflow)
@@ -163,7 +169,7 @@ def _gc(options: argparse.Namespace) -> None:
     configs = [read(path) for path in options.configs]
     results = results_of(config.results for config in configs)
     with alone(results) if options.remove else nullcontext():
-        found = garbage(results, [prepare(config, print) for config in configs])
+        found = garbage(results, [prepare(config, tell) for config in configs])
         if options.remove:
             remove(results, found)
     print(as_text(results, found, options.remove), end="")

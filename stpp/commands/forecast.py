@@ -117,14 +117,18 @@ def differences(before: KnownStage, after: KnownStage) -> Iterator[str]:
     for subset, digest in new["data"].items():
         if old["data"].get(subset) != digest:
             yield f"{DATA.get(subset, subset)} changed"
-    before_runs, after_runs = (
-        [f"{run['experiment']} {repeat_name(run)}" for run in recipe["settings"].get("runs", [])]
-        for recipe in (old, new)
-    )
+    before_runs, after_runs = gathered(old["settings"]), gathered(new["settings"])
     if added := [name for name in after_runs if name not in before_runs]:
         yield f"new: {listed(added)}"
     if removed := [name for name in before_runs if name not in after_runs]:
         yield f"no longer wanted: {listed(removed)}"
+
+
+def gathered(settings: Mapping[str, Any]) -> list[str]:
+    """The names of the runs that a stage gathers, or among whose networks it chooses; none of others."""
+    runs = [*settings.get("runs", [])]
+    runs += [each | run for each in settings.get("candidates", []) for run in each["runs"]]
+    return list(dict.fromkeys(f"{run['experiment']} {repeat_name(run)}" for run in runs))
 
 
 def other_sources(before: KnownStage, after: KnownStage, plan: Plan) -> tuple[str, ...]:

@@ -96,7 +96,7 @@ PLACES = {
 def settings_by_name(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a stage, flat, by their names in the configuration: `training.student.epochs`."""
     kind, settings = recipe["stage"], recipe["settings"]
-    if "runs" in settings:  # it gathers what others have computed
+    if "runs" in settings or "candidates" in settings:  # it gathers what others have computed
         return {}
     places = PLACES.get(kind, {})
     if kind == "train":

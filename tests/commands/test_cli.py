@@ -114,7 +114,7 @@ def test_plan_lists_the_stages_and_says_which_are_done(
     fabricate.write_config(tmp_path / "run", fabricate.tiny(selection={"share": 0.34}))
     assert main(["plan", "--recipes", "config.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert sum(line.startswith("to do") for line in lines) == 3 + 4 + 16 + 2 + 3
+    assert sum(line.startswith("to do") for line in lines) == 3 + 4 + 16 + 3 + 3
 
 
 def test_masks_become_palette_pngs_that_say_the_same(finished: Path, tmp_path: Path) -> None:

@@ -49,13 +49,13 @@ def test_what_neither_a_configuration_nor_a_view_has_is_garbage(results: Path) -
 def test_what_a_view_shows_stays_with_all_that_it_reads(results: Path) -> None:
     other = OLD | {"name": "other"}
     fabricate.pretend(other, fabricate.plan_of(other))
-    ends = {folder for folder in unused() if folder.startswith(("table/", "chart/", "report/"))}
+    ends = {folder for folder in unused() if folder.startswith(("verdict/", "table/", "chart/", "report/"))}
     assert {item.folder for item in garbage(results, [])} == ends
     for link in (results / "other").rglob("*"):
         if link.is_symlink() and link.name != "student":
             link.unlink()
     left = {item.folder.split("/")[0] for item in garbage(results, [fabricate.plan_of(NEW)])}
-    assert left == {"evaluate", "table", "chart", "report"}
+    assert left == {"evaluate", "verdict", "table", "chart", "report"}
 
 
 def test_the_view_shows_stages_by_links(results: Path) -> None:

@@ -286,7 +286,7 @@ def test_a_training_can_be_followed_and_leaves_nothing_behind(
     assert not (stage / "unfinished").exists()
     capsys.readouterr()
     assert main(["status", "config.yaml"]) == 0
-    assert "5 stages: 1 done, 2 waiting, 2 ready" in capsys.readouterr().out
+    assert "6 stages: 1 done, 3 waiting, 2 ready" in capsys.readouterr().out
 
 
 def test_a_workflow_at_work_is_seen_and_not_disturbed(tmp_path: Path) -> None:
