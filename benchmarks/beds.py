@@ -24,10 +24,10 @@ from stpp.wording import columns
 def main() -> int:
     """Print the table; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("beds", nargs="+", metavar="BED", help="such as cars: what `results/bed-cars/` holds")
+    parser.add_argument("beds", nargs="+", metavar="BED", help="such as cars: what `results/beds-cars/` holds")
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
     options = parser.parse_args()
-    found = {bed: options.results / f"bed-{bed}" for bed in options.beds}
+    found = {bed: options.results / f"beds-{bed}" for bed in options.beds}
     if missing := [str(folder) for folder in found.values() if not (folder / disk.TABLE).is_file()]:
         print(f"beds.py: nothing in {', '.join(missing)}; run `make real` first", file=sys.stderr)
         return 1

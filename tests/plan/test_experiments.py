@@ -97,8 +97,8 @@ def test_a_folder_of_images_needs_no_lists(name: str, tmp_path: Path, snakemake:
         mask = root / f"masks/holiday {i}.png" if i < 8 else None
         write_pair(root / f"images/holiday {i}.jpg", mask, 2, rng)
     counts = jobs(dry_run(tmp_path, ROOT / f"experiments/{name}.yaml", root, snakemake))
-    assert counts["train_teacher_k3_noval"] == 1
-    assert "evaluate" not in counts
+    assert counts["train_teacher_k3_val"] == 1
+    assert counts["choose"] == 1
 
 
 def test_camvid_without_the_images_is_a_clear_message(tmp_path: Path, snakemake: Snakemake) -> None:
@@ -122,7 +122,7 @@ def test_missing_weights_are_a_clear_message(tmp_path: Path, snakemake: Snakemak
 def test_the_ablations_of_the_documentation_are_valid() -> None:
     page = (ROOT / "docs/experiments.md").read_text()
     lines = re.findall(r"^    ([\w-]+: +\{method: .*)$", page, re.MULTILINE)
-    assert len(lines) == 7
+    assert len(lines) == 19
     training = {"teacher": {"epochs": 5}}
     config = load(fabricate.tiny(training=training, experiments=yaml.safe_load("\n".join(lines))))
     assert all(len(experiment.model_fields_set) == 2 for experiment in config.experiments.values())

@@ -31,19 +31,7 @@ def run(stage: Path, *options: str) -> int:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All stages of ST++, finished."""
-    folder = fabricate.planned(tmp_path_factory.mktemp("faults") / "finished")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        order = ["train/teacher*", "predict/masks*", "score/*", "select/*", "predict/labels-teacher*"]
-        order += ["train/student-phase1*", "predict/labels-phase1*", "train/student-phase2*", "evaluate/*", "table/*"]
-        order += ["report/*"]
-        for pattern in order:
-            for stage in sorted(folder.glob(f"my results/stages/{pattern}")):
-                assert run(stage.relative_to(folder)) == 0
-    finally:
-        os.chdir(before)
-    return folder
+    return fabricate.computed(tmp_path_factory.mktemp("faults") / "finished", "chart")
 
 
 @pytest.fixture

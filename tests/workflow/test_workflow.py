@@ -58,9 +58,10 @@ PHASES = Counter(
 )
 TABLE = Counter({f"{stage}-tiny": 1 for stage in ("chart/pseudo-labels", "chart/phases", "chart/stability")})
 TABLE |= Counter({"table/tiny": 1, "report/tiny": 1})
-EVERYTHING = TEACHER + MASKS + SCORE + STABLE + RANDOM + LABELS + STUDENT + LABELS1 + PHASES + TABLE
+END = TABLE + Counter({"verdict/tiny": 1})
+EVERYTHING = TEACHER + MASKS + SCORE + STABLE + RANDOM + LABELS + STUDENT + LABELS1 + PHASES + END
 NOTHING: Stages = Counter()
-AFTER_LABELING = LABELS + STUDENT + LABELS1 + PHASES + TABLE
+AFTER_LABELING = LABELS + STUDENT + LABELS1 + PHASES + END
 
 
 def renamed(stages: Stages, old: str, new: str) -> Stages:
@@ -123,7 +124,7 @@ def code(module: str, line: str) -> Callable[[Path, Path], None]:
 
 
 K2 = renamed(EVERYTHING - RANDOM - Counter({"predict/masks-checkpoint3": 1}), "k3", "k2")
-SHARE = renamed(STABLE + RANDOM, "0.5", "0.34") + LABELS1 + PHASES + TABLE
+SHARE = renamed(STABLE + RANDOM, "0.5", "0.34") + LABELS1 + PHASES + END
 
 EDITS: dict[str, tuple[Callable[[Path, Path], None], Stages]] = {
     "a label's bytes": (mask_pixel("labeled0"), EVERYTHING - RANDOM),
@@ -132,7 +133,7 @@ EDITS: dict[str, tuple[Callable[[Path, Path], None], Stages]] = {
     "a val mask": (mask_pixel("val0"), EVERYTHING - RANDOM),
     "a test mask": (
         mask_pixel("test0"),
-        Counter({"evaluate/teacher-test": 1, "evaluate/phase1-test": 2, "evaluate/student-test": 3}) + TABLE,
+        Counter({"evaluate/teacher-test": 1, "evaluate/phase1-test": 2, "evaluate/student-test": 3}) + END,
     ),
     "a true mask of an unlabeled image, whose file has another size then": (
         mask_pixel("unlabeled0"),
@@ -142,18 +143,18 @@ EDITS: dict[str, tuple[Callable[[Path, Path], None], Stages]] = {
     ),
     "K": (setting("selection", "checkpoints", to=2), K2),
     "the teacher's epochs": (setting("training", "teacher", "epochs", to=4), EVERYTHING - RANDOM),
-    "the students' epochs": (setting("training", "student", "epochs", to=3), STUDENT + PHASES + TABLE),
+    "the students' epochs": (setting("training", "student", "epochs", to=3), STUDENT + PHASES + END),
     "a weak augmentation of the teacher": (
         setting("augmentation", "teacher", "labeled", "flip", to=0.0),
         EVERYTHING - RANDOM,
     ),
     "a weak augmentation of the students": (
         setting("augmentation", "student", "labeled", "flip", to=0.0),
-        STUDENT + PHASES + TABLE,
+        STUDENT + PHASES + END,
     ),
     "a strong augmentation": (
         setting("augmentation", "student", "unlabeled", "grayscale", to={"p": 0.3}),
-        STUDENT + PHASES + TABLE,
+        STUDENT + PHASES + END,
     ),
     "the reliable share": (setting("selection", "share", to=0.34), SHARE),
     "the labelling teacher's checkpoint": (setting("labeling", "teacher", to="best"), AFTER_LABELING),
@@ -165,11 +166,11 @@ EDITS: dict[str, tuple[Callable[[Path, Path], None], Stages]] = {
     ),
     "the experiments' order and names": (
         setting("experiments", to={"b": {"method": "st++"}, "a": {"method": "st"}}),
-        TABLE,
+        END,
     ),
     "a line of code in scoring": (
         code("stpp/scoring/stability.py", "EXTRA = 1"),
-        SCORE + STABLE + RANDOM + LABELS1 + PHASES + TABLE,
+        SCORE + STABLE + RANDOM + LABELS1 + PHASES + END,
     ),
     "a line of code in training": (code("stpp/stages/train.py", "EXTRA = 1"), EVERYTHING - RANDOM),
     "a line of code in the table": (code("stpp/report/table.py", "EXTRA = 1"), TABLE),
