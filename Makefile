@@ -23,7 +23,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist wo
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SEED_LIST = [$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
 
-.PHONY: setup demo ablations methods camvid real test manual golden browser durability kills cluster bench check docs lock
+.PHONY: setup demo ablations methods camvid real test tests manual golden browser durability kills cluster bench check docs lock
 
 setup: $(VENV)/ready
 
@@ -70,7 +70,10 @@ bed-%: setup
 	$(SNAKEMAKE) --configfile experiments/beds/$*.yaml --config 'seeds=$(SEED_LIST)' \
 	    'data={"root": "$(ROOT)"}' 'network={"weights": "$(WEIGHTS)"}'
 
-test: setup check  ## what is checked before a change lands, but for what takes longer
+test: setup  ## what is checked before a change lands, but for what takes longer
+	$(MAKE) --jobs 2 check tests
+
+tests: setup
 	$(PYTEST) -m 'not manual'
 
 manual: setup  ## each command of the documentation as it stands there, and other tests that take long and rarely break
