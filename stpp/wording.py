@@ -47,6 +47,13 @@ def repeat_name(run: Mapping[Any, Any]) -> str:
     return (f"partition {run['partition']}, " if run.get("partition") else "") + f"seed {run['seed']}"
 
 
+def network_name(title: str) -> str:
+    """What the network with this title in a run is called: `student of phase 1` for `phase 1`."""
+    if title == "supervised":
+        return "supervised network"
+    return f"student of {title}" if title.startswith("phase ") else title
+
+
 def duration(seconds: float) -> str:
     """A time in its two largest units, such as `3 min 20 s`; below ten seconds with one decimal."""
     if seconds < 9.95:

@@ -27,7 +27,7 @@ from stpp import disk
 from stpp.report.statistics import PAIRED_BY, paired_difference
 from stpp.runtime.job import Job, Runtime, verified
 from stpp.store.evaluations import read_by_image, read_metrics
-from stpp.wording import counted, listed, repeat_name
+from stpp.wording import counted, listed, network_name, repeat_name
 
 LEAST_IMAGES = 20
 """Fewer val images are said to be too few to choose by."""
@@ -49,9 +49,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """How it is called: `the teacher of suponly`."""
-        title = self.recipe["title"]
-        noun = title if title in ("teacher", "second teacher", "final student", "supervised") else f"student of {title}"
-        return f"the {noun} of {self.recipe['experiment']}"
+        return f"the {network_name(self.recipe['title'])} of {self.recipe['experiment']}"
 
 
 @dataclass(frozen=True)
