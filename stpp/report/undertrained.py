@@ -9,7 +9,6 @@ import pandas as pd
 from stpp import disk
 from stpp.plan.parts import RunRecord, networks
 from stpp.runtime.job import verified
-from stpp.wording import network_name
 
 LAST = 0.1
 """The part at the end of a training that is compared with all before it."""
@@ -39,7 +38,7 @@ def warnings(runs: Sequence[RunRecord], stages: Path) -> list[str]:
             if folder not in seen:
                 seen.add(folder)
                 gain = last_gain(pd.read_csv(verified(stages / folder / disk.HISTORY)))
-                gains.setdefault((run["experiment"], network_name(run["stages"][name]["title"])), []).append(gain)
+                gains.setdefault((run["experiment"], run["stages"][name]["title"]), []).append(gain)
     means = {owner: float(np.mean(values)) for owner, values in gains.items()}
     return [
         f"{experiment}: the training of the {network} may be too short: its last tenth brought {100 * mean:.1f} points "

@@ -191,8 +191,8 @@ def doubts(val: Mapping[str, Any]) -> list[str]:
     absent = [name for name, row in zip(val["iou"], val["confusion"]) if not sum(row)]
     said = []
     if val["images"] < LEAST_IMAGES:
-        few = counted(val["images"], "image")
-        said.append(f"A val set of {few} is too small to choose by; give it {LEAST_IMAGES} or more.")
+        few = f"{counted(val['images'], 'val image')} {'is' if val['images'] == 1 else 'are'} too few"
+        said.append(f"{few} to choose by: give at least {LEAST_IMAGES} to val.")
     if absent:
         said.append(
             f"No val image shows {listed(absent)}, so nothing is known of {'it' if len(absent) == 1 else 'them'}."

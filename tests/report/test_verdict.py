@@ -98,7 +98,7 @@ def test_without_val_the_fewest_trainings_are_taken_and_the_reason_is_said() -> 
 def test_a_poor_val_set_is_said_to_be_one() -> None:
     assert doubts(VAL) == []
     small, absent = doubts({"images": 19, "iou": {"a": 0.5, "b": 0.0}, "confusion": [[3, 1], [0, 0]]})
-    assert small == "A val set of 19 images is too small to choose by; give it 20 or more."
+    assert small == "19 val images are too few to choose by: give at least 20 to val."
     assert absent == "No val image shows b, so nothing is known of it."
 
 
