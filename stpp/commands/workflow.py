@@ -43,7 +43,7 @@ def prepare(config: Config, log: Callable[[str], None]) -> Plan:
     """
     results = Path(config.results)
     need_unlabeled = needs_unlabeled(config)
-    doubts: set[str] = {""}
+    doubts: set[str] = set()
     found: dict[str, _DataSet] = {}
 
     def index_of(config: Config) -> Mapping[str, Any]:
@@ -52,9 +52,7 @@ def prepare(config: Config, log: Callable[[str], None]) -> Plan:
         if key not in found:
             batch_size = config.training.teacher.batch_size
             found[key] = _DataSet(data, results, {"batch_size": batch_size, "need_unlabeled": need_unlabeled}, log)
-        if (doubt := doubted_flips(config, found[key].record["classes"])) not in doubts:
-            doubts.add(doubt)
-            log(f"Warning: {doubt}")
+        _doubt_once(config, found[key].record, doubts, log)
         if problems := contradictions(config, found[key].record):
             raise Problems("configuration and data", problems)
         return found[key].record
@@ -76,9 +74,8 @@ def index_all(config: Config, *, verify: bool) -> list[str]:
 
     records: dict[str, Mapping[str, Any]] = {}
     problems: dict[str, None] = {}
-    doubts: set[str] = {""}
-    partitions = range(1, len(config.partitions) + 1) if config.partitions else [0]
-    for each in (resolved(config, name, partition) for name in config.experiments for partition in partitions):
+    doubts: set[str] = set()
+    for each in (resolved(config, name, number) for name in config.experiments for number in config.partition_numbers):
         data = each.data.model_dump(mode="json")
         if (key := json.dumps(data, sort_keys=True)) not in records:
             records[key] = index(
@@ -88,13 +85,18 @@ def index_all(config: Config, *, verify: bool) -> list[str]:
                 need_unlabeled=needs_unlabeled(config),
                 verify=verify,
             )
-        if (doubt := doubted_flips(each, records[key]["classes"])) not in doubts:
-            doubts.add(doubt)
-            print(f"Warning: {doubt}")
+        _doubt_once(each, records[key], doubts, print)
         problems |= dict.fromkeys(contradictions(each, records[key]))
     if problems:
         raise Problems("configuration and data", list(problems))
     return [entry["manifest"] for record in records.values() for entry in record["subsets"].values()]
+
+
+def _doubt_once(config: Config, record: Mapping[str, Any], said: set[str], log: Callable[[str], None]) -> None:
+    """Warn of what the settings of one experiment make of the classes, where no other one has been warned of it."""
+    if (doubt := doubted_flips(config, record["classes"])) and doubt not in said:
+        said.add(doubt)
+        log(f"Warning: {doubt}")
 
 
 class _DataSet:

@@ -35,12 +35,13 @@ def expand(
     """
     stages: dict[str, Stage] = {}
     settings: dict[str, Config] = {}
-    partitions = range(1, len(config.partitions) + 1) if config.partitions else [0]
 
     def planned(config: Config, experiments: Iterable[str]) -> list[tuple[Run, MethodGraph]]:
         """The runs of these experiments of `config`."""
         found = []
-        for experiment, partition in [(key, partition) for key in experiments for partition in partitions]:
+        for experiment, partition in [
+            (key, partition) for key in experiments for partition in config.partition_numbers
+        ]:
             resolved = resolve(config, experiment, partition)
             settings.setdefault(experiment, resolved)
             index, weights, name = index_of(resolved), weights_of(resolved), config.experiments[experiment].method

@@ -4,6 +4,7 @@ This module knows nobody: it is imported at every start of the workflow, so it i
 reference in `docs/config.md` and the JSON schema are generated from it. `stpp.settings` has its larger sections.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, create_model, field_validator, model_validator
@@ -329,6 +330,11 @@ class Config(Section):
                 "`last`"
             )
         return self
+
+    @property
+    def partition_numbers(self) -> Sequence[int]:
+        """The numbers of the partitions, from 1; 0 alone where there are the data's own settings."""
+        return range(1, len(self.partitions) + 1) if self.partitions else [0]
 
     def learns_from_unlabeled(self) -> bool:
         """Whether an experiment without overrides learns from unlabeled images, and not from their true masks."""
