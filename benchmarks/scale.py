@@ -27,6 +27,7 @@ import yaml
 from stpp.data.manifest import fingerprint, manifest_digest, manifest_path, read_manifest, write_manifest
 from stpp.data.record import index_path, stamp
 from stpp.disk import part_of_masks
+from stpp.runtime.job import Job
 from stpp.settings.configfile import read
 from stpp.store.masks import MaskWriter, voc_palette
 
@@ -82,6 +83,8 @@ def many_images(count: int) -> None:
     config["runtime"]["shards"] = 100
     Path("sharded.yaml").write_text(yaml.safe_dump(config))
     measure("dry run with 100 shards", [*SNAKEMAKE, "-s", f"{PROJECT}/Snakefile", "--configfile", "sharded.yaml"])
+    for stage in Path("results/stages/train").iterdir():
+        stand_in(stage)
     stores = sorted(Path("results/stages/predict").glob("masks-*"))
     for stage in stores:
         write_parts(stage, count, shards=4)
@@ -166,6 +169,14 @@ def enlarge(count: int) -> None:
 def name(number: int) -> str:
     """An image id of the length that ids have."""
     return f"unlabeled/city{number // 1000:04}/frame_{number:08}"
+
+
+def stand_in(stage: Path) -> None:
+    """Let a training be done, whose files nobody reads here."""
+    job = Job(stage, "train")
+    for output in job.recipe["outputs"][:-1]:
+        (stage / output).write_text("stand-in")
+    job.finish()
 
 
 def write_parts(stage: Path, count: int, shards: int) -> None:

@@ -8,6 +8,7 @@ localrules:
     selection,
     students,
     evaluation,
+    outlook,
     table,
     charts,
     report,
@@ -46,6 +47,13 @@ rule evaluation:
         lambda wildcards: GRAPH.files("evaluate"),
     message:
         "All models are evaluated"
+
+
+rule outlook:
+    input:
+        lambda wildcards: GRAPH.files("outlook"),
+    message:
+        "The outlook is there"
 
 
 rule table:

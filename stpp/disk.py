@@ -44,6 +44,8 @@ METRICS, IMAGES = "metrics.json", "images.csv"
 """Of an evaluation, as a whole (of a table, too) and of each image."""
 VERDICT, MODEL = "verdict.json", "model.pt"
 """Which network to use and why, and that network."""
+OUTLOOK = "outlook.json"
+"""Whether unlabeled images will probably pay, and why."""
 TABLE, TABLE_TEXT, RUNS = "table.csv", "table.txt", "runs.csv"
 REPORT = "report.html"
 
@@ -53,6 +55,7 @@ OUTPUTS = {
     "select": {"reliable": RELIABLE, "unreliable": UNRELIABLE},
     "pixels": {"masks": MASKS},
     "evaluate": {"metrics": METRICS, "images": IMAGES},
+    "outlook": {"outlook": OUTLOOK},
     "verdict": {"verdict": VERDICT, "model": MODEL},
     "table": {"table": TABLE, "runs": RUNS, "text": TABLE_TEXT, "metrics": METRICS},
     "chart": {"data": "data.csv", "png": "chart.png", "svg": "chart.svg"},

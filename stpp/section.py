@@ -6,9 +6,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Section(BaseModel):
-    """Common behaviour of all sections: unknown keys are refused, values are not coerced."""
+    """Common behaviour of all sections: unknown keys are refused, values are not coerced, and nothing changes them.
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    They have a hash, because pydantic copies a default without one for each configuration, and a plan has thousands.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
 
 
 def setting(default: Any, description: str, unit: str | None = None, **limits: Any) -> Any:

@@ -85,6 +85,7 @@ STAGES = {
     "select": "split the unlabeled images into reliable and unreliable ones",
     "pixels": "keep the reliable pixels of pseudo-labels",
     "evaluate": "measure mIoU of a model or of pseudo-labels",
+    "outlook": "say whether unlabeled images will probably pay",
     "verdict": "choose the network to use, by the val set",
     "table": "gather the numbers of all experiments in a table",
     "chart": "draw a chart of several experiments, as in the paper",

@@ -297,15 +297,26 @@ def users(stages: Path) -> dict[Path, Path]:
 def refresh_view(config: Config, plan: Plan, log: Callable[[str], None]) -> None:
     """Let the view show this plan if all of it is there, so that going back to earlier settings takes no job.
 
-    Then the verdict is said.
+    Then outlook and verdict are said.
     """
     stages = Path(config.results) / disk.STAGES
+    for sentence in looked_ahead(plan, stages):
+        log(f"- {sentence}")
     last = (plan.verdict, plan.table, plan.report, *plan.charts.values())
     if all((stages / folder / disk.RECORD).exists() for folder in last):
         _write_view(config, plan)
         log(f"{Path(config.results) / plan.name}:")
         for sentence in json.loads((stages / plan.verdict / disk.VERDICT).read_text())["sentences"]:
             log(f"- {sentence}")
+
+
+def looked_ahead(plan: Plan, stages: Path) -> list[str]:
+    """What the outlook says, as sentences; none where it is not asked for, or not there yet."""
+    path = stages / plan.outlook / disk.OUTLOOK
+    if not plan.outlook or not (path.parent / disk.RECORD).exists():
+        return []
+    sentences: list[str] = json.loads(path.read_text())["sentences"]
+    return sentences
 
 
 def _write_view(config: Config, plan: Plan) -> None:
@@ -317,7 +328,7 @@ def _write_view(config: Config, plan: Plan) -> None:
         for run in plan.runs
         for name, part in run.stages.items()
     }
-    for folder in (plan.verdict, plan.table, plan.report):
+    for folder in (*([plan.outlook] if plan.outlook else []), plan.verdict, plan.table, plan.report):
         outputs = [output for output in plan.stages[folder].outputs if output != disk.RECORD]
         links |= {view / output: f"{folder}/{output}" for output in outputs}
     for chart, folder in plan.charts.items():

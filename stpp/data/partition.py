@@ -62,6 +62,16 @@ def covering_sample(labels: Mapping[str, frozenset[int]], count: int, seed: int,
     return cover | set(fill[: count - len(cover)])
 
 
+def fold(ids: Sequence[str], of: int, number: int, seed: int) -> set[str]:
+    """Fold `number`, from 1, of the distinct `ids`, which are dealt out to `of` folds in a random order.
+
+    Raises StppError where there are fewer ids than folds.
+    """
+    if len(ids) < of:
+        raise StppError(f"{of} folds are asked for and there are {len(ids)} labeled images; ask for fewer folds")
+    return set(_ranked(ids, f"fold:{seed}")[number - 1 :: of])
+
+
 def _draws(ids: Sequence[str], count: int, seed: int, purpose: str) -> Iterator[set[str]]:
     yield sample(ids, count, seed, purpose)
     for attempt in range(1, REDRAWS):

@@ -8,7 +8,7 @@ from posixpath import expanduser
 from typing import Any, NamedTuple
 
 from stpp.data.lists import exists, foreign_format, is_image, locate, read_list
-from stpp.data.partition import covering_sample, sample, sample_size
+from stpp.data.partition import covering_sample, fold, sample, sample_size
 from stpp.data.record import listing, names_digest
 from stpp.errors import StppError, shortened
 from stpp.registry import LAYOUTS, component
@@ -53,8 +53,8 @@ def resolve(data: Mapping[str, Any], labels_of: LabelsOf) -> Sources:
     A subset with a list of its own is what the list says. The other training images of a scanned layout (voc,
     cityscapes, folder) are labeled where they have a mask, else unlabeled; beside a list of labeled images they are all
     unlabeled. Then `test_split` and `val_split` take images from the labeled ones, and `partition` makes the labeled
-    ones that it does not draw unlabeled. `labels_of` gives the classes in masks, by path; it is asked where a partition
-    is to cover all classes.
+    ones that it does not draw unlabeled; of those that it draws, a `fold` is the test set. `labels_of` gives the
+    classes in masks, by path; it is asked where a partition is to cover all classes.
     """
     place = Place(data)
     if not place.root.is_dir():
@@ -88,6 +88,10 @@ def resolve(data: Mapping[str, Any], labels_of: LabelsOf) -> Sources:
         rest = [entry for entry in labeled_pool if entry.id not in chosen]
         subsets["unlabeled"] = subsets.get("unlabeled", []) + rest
         labeled_pool = [entry for entry in labeled_pool if entry.id in chosen]
+    if (asked := data.get("fold")) and labeled_pool:
+        held = place.fold(asked, labeled_pool)
+        subsets["test"] = [entry for entry in labeled_pool if entry.id in held]
+        labeled_pool = [entry for entry in labeled_pool if entry.id not in held]
     subsets["labeled"] = labeled_pool
     entries = [entry._replace(subset=subset) for subset, members in subsets.items() for entry in members]
     return Sources(entries, place.problems, place.warnings, place.files, place.folders, place.entered)
@@ -251,3 +255,11 @@ class Place:
         except StppError as error:
             self.problems.append(f"{setting}: {error}.")
             return frozenset(masks)
+
+    def fold(self, asked: Mapping[str, Any], pool: Sequence[Entry]) -> set[str]:
+        """The ids of the pool that are held out; none, and a problem, where there are too few for the folds."""
+        try:
+            return fold([entry.id for entry in pool], **asked)
+        except StppError as error:
+            self.problems.append(f"fold: {error}.")
+            return set()

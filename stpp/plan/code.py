@@ -29,6 +29,7 @@ MODULES = {
     "select": "stpp.stages.select",
     "pixels": "stpp.stages.pixels",
     "evaluate": "stpp.stages.evaluate",
+    "outlook": "stpp.report.outlook",
     "verdict": "stpp.report.verdict",
     "table": "stpp.report.table",
     "chart": "stpp.report.figures",

@@ -4,7 +4,6 @@ Pure, like `stpp.plan.graph`: no files, no torch.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from stpp import disk
@@ -12,6 +11,7 @@ from stpp.methods import method
 from stpp.plan.comparisons import alike, baselines, candidates, charts
 from stpp.plan.controls import with_controls
 from stpp.plan.graph import CodeOf, Plan, Run, Stage
+from stpp.plan.halves import outlook
 from stpp.plan.methodgraph import MethodGraph
 from stpp.plan.parts import RunRecord, folders, score
 from stpp.settings.config import Config
@@ -53,32 +53,36 @@ def expand(
     pairs = planned(config, config.experiments)
     if config.controls == "fair":
         given = config.experiments
-        unlabeled = ((asdict(run), graph.counts.get("unlabeled", 0)) for run, graph in pairs)
+        unlabeled = ((run.record(), graph.counts.get("unlabeled", 0)) for run, graph in pairs)
         config = with_controls(config, unlabeled, stages)
         pairs = planned(config, [name for name in config.experiments if name not in given]) + pairs
+    ahead = outlook(config, index_of, weights_of(config), code_of, stages) if config.outlook else None
     runs, graphs = [run for run, _ in pairs], [graph for _, graph in pairs]
-    described = [asdict(run) for run in runs]
+    described = [run.record() for run in runs]
     compared = baselines(config, lambda _, experiment: settings[experiment])
     verdict = _verdict(config.name, candidates(described, stages, alike(settings)), code_of("verdict", ()))
     table = _table(config.name, described, compared, verdict.folder, published, code_of("table", ()))
     drawn = _charts(config.name, described, stages, table.folder, code_of)
-    report = _report(config, described, graphs, table, code_of)
+    report = _report(config, described, graphs, table, ahead, code_of)
     return Plan(
         config.name,
-        stages | {stage.folder: stage for stage in (verdict, table, *drawn.values(), report)},
+        stages
+        | {stage.folder: stage for stage in (*([ahead] if ahead else []), verdict, table, *drawn.values(), report)},
         runs,
         verdict.folder,
         table.folder,
         report.folder,
         {name: stage.folder for name, stage in drawn.items()},
+        ahead.folder if ahead else "",
     )
 
 
 def _verdict(name: str, candidates: Sequence[Mapping[str, Any]], code: str) -> Stage:
-    """Which network to use; it waits for the trainings and evaluations of all candidates."""
+    """Which network to use; it waits for the evaluations of all candidates, or the trainings of those without one."""
     runs = [run for candidate in candidates for run in candidate["runs"]]
-    folders = {run["checkpoint"].rpartition("/")[0] for run in runs}
-    folders |= {run[subset] for run in runs for subset in ("val", "test") if run[subset]}
+    measured = [[run[subset] for subset in ("val", "test") if run[subset]] for run in runs]
+    trained = [run["checkpoint"].rpartition("/")[0] for run in runs]
+    folders = {folder for found, training in zip(measured, trained) for folder in found or [training]}
     settings = {"name": name, "candidates": candidates}
     ended = sorted(f"{folder}/{disk.RECORD}" for folder in folders)
     return Stage("verdict", name, settings, {}, {"stages": ended}, tuple(disk.outputs("verdict").values()), code)
@@ -121,7 +125,12 @@ def _charts(
 
 
 def _report(
-    config: Config, runs: Sequence[RunRecord], graphs: Sequence[MethodGraph], table: Stage, code_of: CodeOf
+    config: Config,
+    runs: Sequence[RunRecord],
+    graphs: Sequence[MethodGraph],
+    table: Stage,
+    ahead: Stage | None,
+    code_of: CodeOf,
 ) -> Stage:
     """The page; its pictures are of one run: the first one with scores, else that of the last experiment."""
     shown = next((i for i, run in enumerate(runs) if score(run)), len(runs) - len(config.seeds))
@@ -129,6 +138,8 @@ def _report(
     changed = config.model_dump(mode="json", exclude={"results", "runtime"}, exclude_defaults=True)
     settings = {"name": config.name, "runs": runs, "config": changed, "shown": shown, **pictures}
     inputs = {"table": f"{table.folder}/{disk.METRICS}", "stages": table.inputs["stages"], **artifacts}
+    if ahead:
+        inputs["outlook"] = f"{ahead.folder}/{disk.OUTLOOK}"
     outputs = tuple(disk.outputs("report").values())
     shown_graph = graphs[shown]
     readers = dict.fromkeys(reader for modules in shown_graph.readers.values() for reader in modules)

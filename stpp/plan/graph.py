@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from stpp.plan.identity import identity_of
-from stpp.plan.parts import Part
+from stpp.plan.parts import Part, RunRecord
 
 Recipe = dict[str, Any]
 CodeOf = Callable[[str, tuple[str, ...]], str]
@@ -93,11 +93,16 @@ class Run:
         """What it is called among the runs of its experiment."""
         return f"seed{self.seed}-partition{self.partition}" if self.partition else f"seed{self.seed}"
 
+    def record(self) -> RunRecord:
+        """The run as JSON."""
+        return {**vars(self), "stages": {name: dict(vars(part)) for name, part in self.stages.items()}}
+
 
 @dataclass(frozen=True)
 class Plan:
     """All stages by folder, the runs, and the folders of verdict, table, report and of the charts by their names.
 
+    `outlook` is the folder of the outlook, or "" where none is asked for.
     `write_data` writes what the stages read of the data, which whoever looked at these for the plan knows.
     """
 
@@ -108,6 +113,7 @@ class Plan:
     table: str
     report: str
     charts: Mapping[str, str]
+    outlook: str = ""
     write_data: Callable[[], None] = field(default=lambda: None, compare=False, repr=False)
 
 

@@ -273,6 +273,7 @@ class Graph:
         }
         if method is None and phase is None:
             folders |= {self.plan.table, self.plan.report, *self.plan.charts.values()}
+            folders |= {self.plan.outlook} if self.plan.outlook else set()
         wanted = [
             self.plan.stages[folder]
             for folder in sorted(folders)

@@ -72,6 +72,12 @@ class StageGraph:
         slug, seed = ("peer", self.seed + PEER) if peer else ("teacher", self.seed)
         return self.train("teacher", slug, checkpoints, training, augmentation, [], step=training.online, seed=seed)
 
+    def train_half(self, number: int) -> str:
+        """A teacher on a part of the labeled images, which is not validated and keeps its last checkpoint alone."""
+        training = self.config.training.teacher.model_copy(update={"validate_every": 0})
+        augmentation = {"labeled": self.config.augmentation.teacher.labeled}
+        return self.train("teacher", f"half{number}", 1, training, augmentation, [])
+
     def train_student(
         self,
         slug: str,
@@ -273,11 +279,9 @@ class StageGraph:
 
     def evaluations(self, name: str, network: Part, slug: str) -> Parts:
         """Evaluation on val and on test, where there is one, of the network that has this name in the run."""
-        settings = {"encoding": self.encoding, "prediction": self.prediction()}
-        inputs: dict[str, str | list[str]] = {"checkpoint": self.evaluated(network.folder)}
         return {
             f"{name}-{subset}": Part(
-                self.add("evaluate", f"{slug}-{subset}", settings, [subset], inputs, components=self.network),
+                self.measure(subset, slug, self.evaluated(network.folder)),
                 "evaluation",
                 phase=network.phase,
                 of=name,
@@ -286,6 +290,21 @@ class StageGraph:
             for subset in ("val", "test")
             if subset in self.fingerprints
         }
+
+    def measure(self, subset: str, slug: str, checkpoint: str) -> str:
+        """Evaluation of one checkpoint on val or test."""
+        settings = {"encoding": self.encoding, "prediction": self.prediction()}
+        inputs: dict[str, str | list[str]] = {"checkpoint": checkpoint}
+        return self.add("evaluate", f"{slug}-{subset}", settings, [subset], inputs, components=self.network)
+
+    def calibration(self, network: str, slug: str) -> str:
+        """How right the predictions of a network are on test, by class and confidence."""
+        settings = {"tta": None, "prediction": self.prediction(), "confidence": True}
+        checkpoint: dict[str, str | list[str]] = {"checkpoint": f"{network}/{disk.LAST}"}
+        masks = self.add("predict", f"{slug}-test", settings, ["test"], checkpoint, components=self.network)
+        inputs: dict[str, str | list[str]] = {"masks": [f"{masks}/{disk.MASKS}"]}
+        settings = {"encoding": self.encoding, "confidence": True}
+        return self.add("evaluate", f"{slug}-confidence", settings, ["test"], inputs)
 
     def quality(self, name: str, masks: Part, slug: str = "", select: str | None = None) -> Parts:
         """Quality of masks of unlabeled images, for those that happen to have a true mask; reported, never used.

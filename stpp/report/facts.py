@@ -24,8 +24,8 @@ class Facts:
     order of the runs), `histories` (epoch, iterations, loss, val mIoU of trainings), `evaluations` (`metrics.json`),
     `image_scores` (id and mIoU in [0, 1] of each image: of the masks that were scored, and of the result shown),
     `scores` (the score tables) and `reliable` (the ids of the images that were selected by score). `table` is the
-    `metrics.json` of the table. `subsets` are the manifests of the shown run with their `fingerprints`; `palette` has
-    [r, g, b] of 0..255 for each of its `classes`.
+    `metrics.json` of the table, `outlook` what was said beforehand, as sentences. `subsets` are the manifests of the
+    shown run with their `fingerprints`; `palette` has [r, g, b] of 0..255 for each of its `classes`.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Facts:
     shown: RunRecord
     records: Mapping[str, Mapping[str, Any]]
     table: Mapping[str, Any]
+    outlook: Sequence[str]
     histories: Mapping[str, pd.DataFrame]
     evaluations: Mapping[str, Mapping[str, Any]]
     image_scores: Mapping[str, pd.DataFrame]
@@ -74,6 +75,7 @@ def load(job: Job) -> Facts:
         shown=shown,
         records={folder: json.loads((stages / folder / disk.RECORD).read_text()) for folder in known},
         table=read_metrics(job.input("table")),
+        outlook=read_metrics(job.input("outlook"))["sentences"] if "outlook" in job.recipe["inputs"] else [],
         histories={folder: pd.read_csv(verified(stages / folder / disk.HISTORY)) for folder in all_of("network")},
         evaluations={folder: read_metrics(verified(stages / folder / disk.METRICS)) for folder in all_of("evaluation")},
         image_scores={

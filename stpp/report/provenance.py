@@ -25,7 +25,9 @@ def lead(facts: Facts) -> Html:
     seeds = len({run["seed"] for run in facts.runs})
     text = f"{counted(len(facts.experiments), 'experiment')} with {counted(seeds, 'seed')} on {data} images."
     sentences = [element("p", sentence, class_="lead") for sentence in facts.table["verdict"]]
-    return together([element("h1", facts.name), *sentences, element("p", text, class_="soft")])
+    said = element("ul", *(element("li", sentence) for sentence in facts.outlook))
+    beforehand = [details("What labels alone said beforehand", said)] if facts.outlook else []
+    return together([element("h1", facts.name), *sentences, *beforehand, element("p", text, class_="soft")])
 
 
 def warnings(facts: Facts) -> Html:

@@ -259,6 +259,11 @@ class Config(Section):
         "iterations as the longest training of an experiment with unlabeled images, and for as much computation as the "
         "dearest one; the latter is the default of `baseline`. All lengths must be in iterations.",
     )
+    outlook: bool = setting(
+        False,
+        "Say beforehand whether unlabeled images will probably pay, from two more teachers, on one half of the labeled "
+        "images each. Needs a val set; the target `outlook` makes nothing else.",
+    )
     published: WorkflowPath | None = setting(
         None,
         "CSV file of published numbers that the table shows beside ours, with the columns of "

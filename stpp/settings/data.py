@@ -47,6 +47,20 @@ class Partition(Split):
     cover_classes: bool = setting(False, "Draw so that every class of the pool occurs in the labeled part.")
 
 
+class Fold(Section):
+    """Which part of the labeled images is held out, of several that are equal but for rounding."""
+
+    of: int = setting(..., "How many parts.", "folds", ge=2)
+    number: int = setting(..., "Which of them, from 1.", ge=1)
+    seed: int = setting(0, "Seed of the draw; independent of the seeds of the training.", ge=0)
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if self.number > self.of:
+            raise ValueError(f"number must be one of the {self.of} folds, from 1, but is {self.number}")
+        return self
+
+
 class DemoScenes(Section):
     """Size of the procedural demo set."""
 
@@ -88,6 +102,11 @@ class Data(Section):
     partition: Partition | None = setting(None, "Split the images with masks into labeled and unlabeled at random.")
     val_split: Split | None = setting(None, "Split a validation set off the labeled images, before `partition`.")
     test_split: Split | None = setting(None, "Split a test set off the labeled images, before `val_split`.")
+    fold: Fold | None = setting(
+        None,
+        "Cross-validation: of the labeled images that `partition` draws, this fold is the test set, in place of any "
+        "other one. With a fold for each of `partitions`, every labeled image is held out once.",
+    )
     skip_broken: bool = setting(
         False,
         "Leave out unlabeled images that cannot be read, with a warning, instead of stopping. `stpp index --verify` "

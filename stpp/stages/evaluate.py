@@ -1,4 +1,4 @@
-"""mIoU of a network on val or test, and of stored masks against true ones where those happen to exist."""
+"""mIoU of a network on val or test, and of stored masks against true ones where these are known."""
 
 import csv
 import json
@@ -15,6 +15,7 @@ from stpp.data.reading import mask_of
 from stpp.labels import IGNORE
 from stpp.runtime.job import Job, Runtime
 from stpp.runtime.progress import followed
+from stpp.scoring.calibration import empty_counts, pixels_by_confidence
 from stpp.scoring.metrics import Confusion, confusion_matrix, iou, mean_iou, pixel_accuracy, total
 from stpp.store.idlist import read_list
 from stpp.store.masks import MaskStore
@@ -51,20 +52,24 @@ def evaluate_checkpoint(job: Job, runtime: Runtime) -> None:
 
 
 def evaluate_labels(job: Job) -> None:
-    """mIoU of stored masks of unlabeled images, for those that happen to have a true mask."""
+    """mIoU of stored masks, for those images that have a true mask; for unlabeled ones, these happen to exist."""
     stores = [MaskStore(path) for path in job.inputs("masks")]
     classes = stores[0].classes
-    images = evaluate_stores(stores, job.rows("truth"), job.settings["encoding"])
+    (subset,) = job.recipe["data"]
+    rows = job.rows(subset)
+    images = evaluate_stores(stores, rows, job.settings["encoding"])
     groups = _groups(job, images)
     members = {group: [id for id in images if groups[id] == group] for group in sorted(set(groups.values()))}
     report = {
-        "subset": "truth",
+        "subset": subset,
         **summary(total(images.values(), len(classes)), classes, len(images)),
         "groups": {
             group: summary(total([images[id] for id in ids], len(classes)), classes, len(ids))
             for group, ids in members.items()
         },
     }
+    if job.settings.get("confidence"):
+        report["confidence"] = by_confidence(stores, rows, job.settings["encoding"])
     write(job, report, images, groups)
     job.finish()
 
@@ -89,6 +94,22 @@ def evaluate_stores(
         mask, true = store[row.id], mask_of(row, encoding)
         found[row.id] = confusion_matrix(mask, np.where(mask == IGNORE, IGNORE, true), encoding["classes"])
     return found
+
+
+def by_confidence(
+    stores: Sequence[MaskStore], rows: Sequence[Row], encoding: Mapping[str, Any]
+) -> dict[str, list[list[int]]]:
+    """How many `pixels` of each class each level of confidence has in stored masks, and how many of them are `right`.
+
+    Both are lists by class of `stpp.scoring.calibration.pixels_by_confidence`, over the images of `rows`.
+    """
+    counts = {"pixels": empty_counts(encoding["classes"]), "right": empty_counts(encoding["classes"])}
+    for store, row in [(store, row) for store in stores for row in rows if row.id in store]:
+        mask, true, confidence = store[row.id], mask_of(row, encoding), store.confidence_steps(row.id)
+        for name, counted in (("pixels", true != IGNORE), ("right", mask == true)):
+            left = np.where(counted, mask, IGNORE).astype(np.uint8)
+            counts[name] += pixels_by_confidence(left, confidence, encoding["classes"])
+    return {name: table.tolist() for name, table in counts.items()}
 
 
 def summary(confusion: Confusion, classes: Sequence[str], images: int) -> dict[str, Any]:

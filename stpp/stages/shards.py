@@ -66,13 +66,14 @@ def finish(job: Job, **facts: Any) -> None:
 
 
 def listed_rows(job: Job) -> list[Row]:
-    """The unlabeled images that the stage predicts, in the manifest's order: those of its list, or all."""
-    rows = job.rows("unlabeled")
+    """The images that the stage predicts, in the manifest's order: those of its list, or all."""
+    (subset,) = job.recipe["data"]
+    rows = job.rows(subset)
     if "images" not in job.recipe["inputs"]:
         return rows
     path = job.input("images")
     wanted = set(read_list(path))
     missing = wanted - {row.id for row in rows}
     if missing:
-        raise StppError(f"{path} names {len(missing)} images that are not unlabeled ones, such as {min(missing)!r}")
+        raise StppError(f"{path} names {len(missing)} images that are not {subset} ones, such as {min(missing)!r}")
     return [row for row in rows if row.id in wanted]

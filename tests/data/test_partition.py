@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stpp.data.partition import covering_sample, sample, sample_size
+from stpp.data.partition import covering_sample, fold, sample, sample_size
 from stpp.errors import StppError
 
 IDS = st.lists(st.text(max_size=6), unique=True, min_size=1, max_size=30)
@@ -30,6 +30,16 @@ def test_a_sample_depends_on_the_seed_but_not_on_the_order(ids, data, seed):
 def test_a_smaller_sample_is_part_of_a_larger_one(ids, data, seed):
     small, large = sorted(data.draw(st.tuples(*[st.integers(1, len(ids))] * 2)))
     assert sample(ids, small, seed, "partition") <= sample(ids, large, seed, "partition")
+
+
+@given(st.lists(st.text(max_size=6), unique=True, min_size=2, max_size=30), st.data(), st.integers(0, 99))
+def test_each_id_is_in_one_fold_whatever_their_order(ids, data, seed):
+    of = data.draw(st.integers(2, len(ids)))
+    folds = [fold(ids, of, number, seed) for number in range(1, of + 1)]
+    assert Counter(id_ for each in folds for id_ in each) == Counter(ids)
+    assert max(map(len, folds)) - min(map(len, folds)) <= 1
+    shuffled = data.draw(st.permutations(ids))
+    assert fold(shuffled, of, 1, seed) == folds[0]
 
 
 def test_seeds_and_purposes_draw_differently():

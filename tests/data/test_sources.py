@@ -464,6 +464,23 @@ def test_a_test_split_is_drawn_first_and_shares_no_image_with_val(ten):
     assert alone["test"] == found["test"]
 
 
+def test_folds_of_what_the_partition_draws_are_the_test_sets(ten):
+    (ten / "t.txt").write_text("x.jpg y.png\n")
+    known = {"labeled": "l.txt", "test": "t.txt", "partition": {**SPLIT, "count": 7, "cover_classes": False}}
+    whole = subsets(settings(ten, **known))
+    folds = [subsets(settings(ten, **known, fold={"of": 3, "number": k, "seed": 0})) for k in (1, 2, 3)]
+    assert sorted(id for found in folds for id in found["test"]) == sorted(whole["labeled"])
+    assert sorted(len(found["test"]) for found in folds) == [2, 2, 3]
+    for found in folds:
+        assert sorted(found["labeled"] + found["test"]) == sorted(whole["labeled"])
+        assert found["unlabeled"] == whole["unlabeled"]
+
+
+def test_more_folds_than_labeled_images_are_a_problem(ten):
+    (problem,) = resolve(settings(ten, labeled="l.txt", fold={"of": 11, "number": 1, "seed": 0}), no_labels).problems
+    assert problem == "fold: 11 folds are asked for and there are 10 labeled images; ask for fewer folds."
+
+
 def test_the_partition_seed_decides(ten):
     drawn = {
         tuple(

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from conftest import ROOT
 
 from stpp.data.manifest import read_manifest
 from stpp.plan.code import MODULES
+from stpp.report.outlook import Signs
+from stpp.scoring.calibration import LEVELS
 from stpp.store.masks import MaskStore, MaskWriter
 
 TEXT = (ROOT / "docs/formats.md").read_text()
@@ -140,12 +143,17 @@ def test_scores_and_lists(results: Path, run: Path) -> None:
 def test_evaluations(run: Path) -> None:
     keys = named("Evaluation")
     labels, network = content(run / "stability-truth/metrics.json"), content(run / "student-val/metrics.json")
-    assert list(labels) == keys
-    assert list(network) == [key for key in keys if key != "groups"]
+    assert list(labels) == [key for key in keys if key != "confidence"]
+    assert list(network) == [key for key in keys if key not in ("confidence", "groups")]
+    assert str(list(LEVELS[1:-1])).strip("[]") in TEXT and f"and {LEVELS[-1]} |" in TEXT
     first, *_, last = [key for key in keys if key in labels["groups"]["reliable"]]
     assert f"`{first}` to `{last}` again" in TEXT
     assert header(run / "stability-truth/images.csv") == named("Images")
     assert header(run / "student-val/images.csv") == [name for name in named("Images") if name != "group"]
+
+
+def test_the_outlook() -> None:
+    assert named("Outlook") == ["pays", *(field.name for field in fields(Signs)), "sentences"]
 
 
 def test_the_verdict(results: Path) -> None:

@@ -98,6 +98,7 @@ def facts(**changes: Any) -> Facts:
         "shown": run,
         "records": {},
         "table": {"experiments": [], "runs": [], "verdict": [], "warnings": []},
+        "outlook": [],
         "histories": {},
         "evaluations": {"evaluate/student-val": {"subset": "val", "iou": {}}},
         "image_scores": {
@@ -168,6 +169,7 @@ def test_names_in_the_page_are_text() -> None:
             "verdict": nasty,
             "warnings": nasty,
         },
+        outlook=nasty,
         evaluations={"evaluate/<i>": {"subset": "val", "images": 3, **values}},
         image_scores={"evaluate/<i>": pd.DataFrame({"id": nasty, "miou": [0.5, 0.2, 0.1]})},
         scores={},

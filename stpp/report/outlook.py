@@ -1,0 +1,176 @@
+"""Whether unlabeled images will probably pay, before a method has run: what labels alone tell.
+
+Two signs are read. What twice as many labels bring: where that is little, the labels are not what is missing, and
+pseudo-labels bring less than labels. And how right pseudo-labels would be, class by class: where they are wrong more
+often than right, students learn the mistakes. Two teachers, on one half of the labeled images each, tell both: measured
+on val beside the teacher that has all labels, and compared with the true masks of the half that they have not seen.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stpp import disk
+from stpp.runtime.job import Job, Runtime
+from stpp.scoring.calibration import empty_counts, expected_precision, pixels_by_confidence, precision
+from stpp.store.evaluations import read_by_image, read_metrics
+from stpp.store.masks import MaskStore
+from stpp.wording import counted, listed
+
+LEAST_GAIN = 0.01
+"""Of mIoU, by twice as many labels: less than that, and labels are not what is missing."""
+LEAST_PRECISION = 0.5
+"""Mean over the classes of the share of right pixels among pseudo-labels: below that, they teach mistakes."""
+LOST = 0.5
+"""A class that is predicted less often than this share of how often it occurs counts as lost."""
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What labels alone tell.
+
+    `labeled` images give the mIoU `full` on val, one half of them `half`, the mean of two; `error` is the standard
+    error of the difference over val images; all in [0, 1]. By class: `precision`, the share of right pixels to be
+    expected among the pseudo-labels, NaN for a class of which nothing is known; and `found`, how often it is predicted
+    for unlabeled images, over how often it occurs in labeled ones, NaN for one that does not. `right` is the share of
+    right pixels among all pseudo-labels, NaN without unlabeled images.
+    """
+
+    labeled: int
+    full: float
+    half: float
+    error: float
+    precision: Mapping[str, float]
+    found: Mapping[str, float]
+    right: float
+
+    @property
+    def gain(self) -> float:
+        """What twice as many labels bring, of mIoU."""
+        return self.full - self.half
+
+    @property
+    def mean_precision(self) -> float:
+        """The mean of `precision` over the classes of which something is known."""
+        known = [value for value in self.precision.values() if not math.isnan(value)]
+        return sum(known) / len(known) if known else math.nan
+
+
+def run(job: Job, runtime: Runtime) -> None:
+    """Read what the stages before measured; writes `outlook.json`."""
+    classes = job.settings["classes"]
+    full = read_metrics(job.input("teacher"))["miou"]
+    halves = [read_metrics(path)["miou"] for path in job.inputs("halves")]
+    held = [read_metrics(path) for path in job.inputs("held")]
+    images = [read_by_image(path).set_index("id")["miou"] for path in job.inputs("images")]
+    signs = Signs(
+        job.settings["labeled"],
+        full,
+        sum(halves) / len(halves),
+        standard_error(*images),
+        *of_pseudo_labels(
+            classes, held, predicted(job.input("masks"), len(classes)) if job.settings["unlabeled"] else None
+        ),
+    )
+    with job.writing(disk.OUTLOOK) as path:
+        path.write_text(json.dumps(content(signs), indent=1, allow_nan=False) + "\n")
+    job.finish()
+
+
+def standard_error(teacher: pd.Series, *halves: pd.Series) -> float:
+    """Of the difference between the teacher and the mean of the halves, over images; NaN for fewer than two."""
+    differences = (teacher - sum(halves) / len(halves)).dropna()
+    return float(differences.std() / math.sqrt(len(differences))) if len(differences) > 1 else math.nan
+
+
+def predicted(store: Any, classes: int) -> NDArray[np.int64]:
+    """How many pixels of the masks in a store are of each class at each level of confidence: int64 (C, levels)."""
+    counts = empty_counts(classes)
+    with MaskStore(store) as masks:
+        for id, mask in masks:
+            counts += pixels_by_confidence(mask, masks.confidence_steps(id), classes)
+    return counts
+
+
+def of_pseudo_labels(
+    classes: Sequence[str], held: Sequence[Mapping[str, Any]], pixels: NDArray[np.int64] | None
+) -> tuple[dict[str, float], dict[str, float], float]:
+    """The `precision`, `found` and `right` of `Signs`.
+
+    `held` are the metrics of the halves on the images that they have not seen, `pixels` those of the unlabeled images.
+    """
+    confusion = np.sum([each["confusion"] for each in held], axis=0)
+    right, compared = (np.sum([each["confidence"][name] for each in held], axis=0) for name in ("right", "pixels"))
+    if pixels is None:
+        return {}, {}, math.nan
+    expected = expected_precision(pixels, precision(right, compared))
+    occurs, shares = confusion.sum(axis=1) / confusion.sum(), pixels.sum(axis=1) / pixels.sum()
+    found = np.divide(shares, occurs, out=np.full(len(classes), math.nan), where=occurs > 0)
+    return (
+        dict(zip(classes, expected.tolist())),
+        dict(zip(classes, found.tolist())),
+        float(np.nansum(expected * shares)),
+    )
+
+
+def will_pay(signs: Signs) -> bool:
+    """Whether unlabeled images will probably pay."""
+    return signs.gain >= LEAST_GAIN and signs.mean_precision >= LEAST_PRECISION
+
+
+def sentences(signs: Signs) -> list[str]:
+    """What the signs say, for people; the first sentence is the forecast."""
+    said = []
+    if not math.isnan(signs.mean_precision):
+        reasons = []
+        if signs.gain < LEAST_GAIN:
+            reasons.append("labels are not what is missing here, because twice as many bring little")
+        if signs.mean_precision < LEAST_PRECISION:
+            reasons.append("pseudo-labels would be wrong too often")
+        answer = f"probably not pay: {', and '.join(reasons)}" if reasons else "probably pay"
+        said.append(f"Unlabeled images will {answer}.")
+    error = "" if math.isnan(signs.error) else f" (standard error {100 * signs.error:.1f})"
+    said.append(
+        f"On val, {counted(signs.labeled, 'labeled image')} alone give {100 * signs.full:.1f} % mIoU, and one half of "
+        f"them {100 * signs.half:.1f} %: twice as many labels bring {100 * signs.gain:+.1f} points{error}."
+    )
+    if not math.isnan(signs.mean_precision):
+        said.append(
+            f"About {100 * signs.right:.0f} % of the pixels of pseudo-labels would be right, "
+            f"{100 * signs.mean_precision:.0f} % on average over the classes."
+        )
+    wrong = {name: value for name, value in signs.precision.items() if value < LEAST_PRECISION}
+    if wrong:
+        shares = [
+            f"{name} ({100 * value:.0f} % right)" for name, value in sorted(wrong.items(), key=lambda one: one[1])
+        ]
+        said.append(f"They would be wrong more often than right for {listed(shares)}.")
+    if lost := lost_classes(signs):
+        said.append(
+            f"They would lose {listed(lost)}, which {'is' if len(lost) == 1 else 'are'} predicted less than half as "
+            "often as in the labeled images."
+        )
+    return said
+
+
+def lost_classes(signs: Signs) -> list[str]:
+    """The classes that pseudo-labels would lose, the most lost one first."""
+    return sorted((name for name, value in signs.found.items() if value < LOST), key=lambda name: signs.found[name])
+
+
+def content(signs: Signs) -> dict[str, Any]:
+    """What `outlook.json` holds: whether unlabeled images will pay, the signs, and the sentences; None is unknown."""
+
+    def known(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: known(each) for name, each in value.items()}
+        return None if isinstance(value, float) and math.isnan(value) else value
+
+    forecast = None if math.isnan(signs.mean_precision) else will_pay(signs)
+    return {"pays": forecast, **known(vars(signs)), "sentences": sentences(signs)}
