@@ -50,8 +50,10 @@ def prepare(config: Config, log: Callable[[str], None]) -> Plan:
         data = config.data.model_dump(mode="json")
         key = json.dumps(data, sort_keys=True)
         if key not in found:
-            batch_size = config.training.teacher.batch_size
-            found[key] = _DataSet(data, results, {"batch_size": batch_size, "need_unlabeled": need_unlabeled}, log)
+            needs = {"batch_size": config.training.teacher.batch_size, "need_unlabeled": need_unlabeled}
+            # Of a fold nothing is to be said that has not been said of all labeled images.
+            whole = json.dumps(data | {"fold": None}, sort_keys=True)
+            found[key] = _DataSet(data, results, needs, (lambda line: None) if whole in found else log)
         _doubt_once(config, found[key].record, doubts, log)
         if problems := contradictions(config, found[key].record):
             raise Problems("configuration and data", problems)

@@ -52,7 +52,9 @@ def alike(settings: Mapping[str, Config]) -> list[str]:
     return [name for name, own in data.items() if own == next(iter(data.values()))]
 
 
-def candidates(runs: Sequence[RunRecord], stages: Mapping[str, Stage], alike: Collection[str]) -> list[dict[str, Any]]:
+def candidates(
+    runs: Sequence[RunRecord], folds: Sequence[Sequence[RunRecord]], stages: Mapping[str, Stage], alike: Collection[str]
+) -> list[dict[str, Any]]:
     """The networks that may be handed over, those that took the fewest trainings first, each once.
 
     They are all networks of the `alike` experiments, teachers and students of earlier phases among them, but for those
@@ -60,9 +62,12 @@ def candidates(runs: Sequence[RunRecord], stages: Mapping[str, Stage], alike: Co
 
     Of each: its `experiment`, its `network` and the `title` of that, the number of `trainings` that it took, whether it
     learned from `unlabeled` images, and its `runs`: `partition`, `seed`, the `checkpoint` that is evaluated, and the
-    folders of the evaluations on `val` and on `test`, or None.
+    folders of the evaluations on `val` and on `test`, or None; where there are folds, also those of the evaluations of
+    the same network in the runs of all `folds`, each on the images that it held out. `folds` has for each of `runs` the
+    same run without one fold after the other, or nothing.
     """
     known = [run for run in runs if run["experiment"] in alike]
+    without = {id(run): each for run, each in zip(runs, folds)}
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for run in [run for run in known if not method(run["method"]).truth] or known:
         for trainings, (name, folder) in enumerate(networks(run).items(), 1):
@@ -79,6 +84,8 @@ def candidates(runs: Sequence[RunRecord], stages: Mapping[str, Stage], alike: Co
                 "runs": [],
             }
             repeat = {"partition": run["partition"], "seed": run["seed"], "checkpoint": checkpoint}
+            if held := [evaluations(each, "test")[name] for each in without.get(id(run), [])]:
+                repeat["folds"] = held
             found.setdefault((run["experiment"], name), candidate)["runs"].append(repeat | measured)
     distinct: dict[str, dict[str, Any]] = {}
     for candidate in found.values():

@@ -24,6 +24,10 @@ def contradictions(config: Config, index: Mapping[str, Any]) -> list[str]:
         problems.append(
             "a `best` checkpoint is asked for, but there is no val set to choose it; set `last`, or give one"
         )
+    if config.folds and "val" in counts:
+        problems.append(
+            f"`folds: {config.folds}` stands for a val set, but there is one, of {counts['val']} images; leave one out"
+        )
     if config.outlook and "val" not in counts:
         problems.append("`outlook` compares networks on val, but there is no val set; give one, or set data.val_split")
     problems += _unknown_classes(config, index)

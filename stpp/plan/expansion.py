@@ -15,6 +15,7 @@ from stpp.plan.halves import outlook
 from stpp.plan.methodgraph import MethodGraph
 from stpp.plan.parts import RunRecord, folders, score
 from stpp.settings.config import Config
+from stpp.settings.data import Fold
 
 
 def expand(
@@ -36,14 +37,16 @@ def expand(
     stages: dict[str, Stage] = {}
     settings: dict[str, Config] = {}
 
-    def planned(config: Config, experiments: Iterable[str]) -> list[tuple[Run, MethodGraph]]:
-        """The runs of these experiments of `config`."""
+    def planned(config: Config, experiments: Iterable[str], fold: Fold | None = None) -> list[tuple[Run, MethodGraph]]:
+        """The runs of these experiments of `config`, without the labeled images of a fold."""
         found = []
         for experiment, partition in [
             (key, partition) for key in experiments for partition in config.partition_numbers
         ]:
             resolved = resolve(config, experiment, partition)
             settings.setdefault(experiment, resolved)
+            if fold:
+                resolved = resolved.model_copy(update={"data": resolved.data.model_copy(update={"fold": fold})})
             index, weights, name = index_of(resolved), weights_of(resolved), config.experiments[experiment].method
             for seed in config.seeds:
                 graph = MethodGraph(resolved, seed, index, weights, code_of, stages)
@@ -60,7 +63,11 @@ def expand(
     runs, graphs = [run for run, _ in pairs], [graph for _, graph in pairs]
     described = [run.record() for run in runs]
     compared = baselines(config, lambda _, experiment: settings[experiment])
-    verdict = _verdict(config.name, candidates(described, stages, alike(settings)), code_of("verdict", ()))
+    numbers = range(1, config.folds + 1)
+    held_out = [planned(config, config.experiments, Fold(of=config.folds, number=number)) for number in numbers]
+    folds = list(zip(*([run.record() for run, _ in each] for each in held_out)))
+    compared_by_val = candidates(described, folds, stages, alike(settings))
+    verdict = _verdict(config.name, compared_by_val, code_of("verdict", ()))
     table = _table(config.name, described, compared, verdict.folder, published, code_of("table", ()))
     drawn = _charts(config.name, described, stages, table.folder, code_of)
     report = _report(config, described, graphs, table, ahead, code_of)
@@ -80,7 +87,7 @@ def expand(
 def _verdict(name: str, candidates: Sequence[Mapping[str, Any]], code: str) -> Stage:
     """Which network to use; it waits for the evaluations of all candidates, or the trainings of those without one."""
     runs = [run for candidate in candidates for run in candidate["runs"]]
-    measured = [[run[subset] for subset in ("val", "test") if run[subset]] for run in runs]
+    measured = [[*run.get("folds", []), *(run[each] for each in ("val", "test") if run[each])] for run in runs]
     trained = [run["checkpoint"].rpartition("/")[0] for run in runs]
     folders = {folder for found, training in zip(measured, trained) for folder in found or [training]}
     settings = {"name": name, "candidates": candidates}

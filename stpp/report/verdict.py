@@ -4,8 +4,12 @@ The candidates are the networks of all phases, those of the teachers among them.
 val is the best. Of those that are no more than one standard error of the difference below it, the one that took the
 fewest trainings is preferred, and of these one that learned from labels alone: a gain within the noise is not worth
 another network. This is the one-standard-error rule (Breiman et al., Classification and Regression Trees, 1984). Of the
-runs of that network, the one with the highest mIoU on val is handed over. Without a val set, nothing tells networks
-apart, and the one that took the fewest trainings is handed over.
+runs of that network, the one with the highest mIoU on val is handed over.
+
+Without a val set, the folds of the labeled images stand for it, where there are some: each labeled image is predicted
+by the network of a run that has not seen it, and the predictions of all folds together are compared with the true
+masks. What is handed over has learned from all labeled images. Without folds, nothing tells networks apart, and the one
+that took the fewest trainings is handed over.
 
 Whether unlabeled images paid is asked of the best network that learned from them and the best one that did not, by val;
 the difference is measured on test where there is a test set, because the val set that chose them flatters both.
@@ -15,17 +19,19 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from stpp import disk
 from stpp.report.statistics import PAIRED_BY, paired_difference
 from stpp.runtime.job import Job, Runtime, verified
+from stpp.scoring.metrics import mean_iou
 from stpp.store.evaluations import read_by_image, read_metrics
 from stpp.wording import counted, listed, network_name, repeat_name
 
@@ -66,8 +72,8 @@ def run(job: Job, runtime: Runtime) -> None:
     stages = job.folder.parent.parent
     job.inputs("stages")
     found = [measured(candidate, stages) for candidate in job.settings["candidates"]]
-    val = next((run["val"] for candidate in job.settings["candidates"] for run in candidate["runs"] if run["val"]), "")
-    decision = verdict(found, read_metrics(verified(stages / val / disk.METRICS)) if val else None)
+    runs = (run for candidate in job.settings["candidates"] for run in candidate["runs"])
+    decision = verdict(found, next(filter(None, (on_val(run, stages) for run in runs)), None))
     chosen = decision.chosen.recipe["runs"][decision.run]
     checkpoint = verified(stages / chosen["checkpoint"])
     with job.writing(disk.MODEL) as path:
@@ -92,21 +98,47 @@ def measured(candidate: Mapping[str, Any], stages: Path) -> Candidate:
     runs = {tuple(run[key] for key in PAIRED_BY): run for run in candidate["runs"]}
     index = pd.MultiIndex.from_tuples(list(runs), names=PAIRED_BY)
 
-    def miou(subset: str) -> pd.Series:
-        evaluated = [run[subset] for run in runs.values()]
-        found = [each and read_metrics(verified(stages / each / disk.METRICS))["miou"] for each in evaluated]
-        return pd.Series(found, index, dtype=float).dropna()
+    def series(values: Iterable[float | None]) -> pd.Series:
+        return pd.Series(list(values), index, dtype=float).dropna()
 
+    val = series(found["miou"] if found else None for found in (on_val(run, stages) for run in runs.values()))
+    tested = (verified(stages / run["test"] / disk.METRICS) if run["test"] else None for run in runs.values())
+    test = series(read_metrics(path)["miou"] if path else None for path in tested)
     images = {
-        key: read_by_image(verified(stages / run["val"] / disk.IMAGES)).set_index("id")["miou"]
+        key: pd.concat(
+            [read_by_image(verified(stages / each / disk.IMAGES)).set_index("id")["miou"] for each in folders]
+        )
         for key, run in runs.items()
-        if run["val"]
+        if (folders := held_out(run))
     }
-    return Candidate(candidate, miou("val"), miou("test"), pd.DataFrame(images).T)
+    return Candidate(candidate, val, test, pd.DataFrame(images).T)
+
+
+def held_out(run: Mapping[str, Any]) -> list[str]:
+    """The folders of the evaluations of a run of the recipe by which it is judged: on val, or on each fold."""
+    return list(run.get("folds", [])) or ([run["val"]] if run["val"] else [])
+
+
+def on_val(run: Mapping[str, Any], stages: Path) -> dict[str, Any] | None:
+    """Of such a run: the number of `images`, the `confusion` and `miou` by which it is judged, and the class `names`.
+
+    That is what was measured on val; or on all folds together. `folds` is their number, 0 for val. None without both.
+    """
+    found = [read_metrics(verified(stages / folder / disk.METRICS)) for folder in held_out(run)]
+    if not found:
+        return None
+    confusion = np.sum([each["confusion"] for each in found], axis=0)
+    return {
+        "folds": len(run.get("folds", [])),
+        "images": sum(each["images"] for each in found),
+        "confusion": confusion.tolist(),
+        "miou": float(mean_iou(confusion)),
+        "names": list(found[0]["iou"]),
+    }
 
 
 def verdict(candidates: Sequence[Candidate], val: Mapping[str, Any] | None) -> Verdict:
-    """The verdict on `candidates`, those that took the fewest trainings first; `val` are the metrics of one on val."""
+    """The verdict on `candidates`, those that took the fewest trainings first; `val` is what `on_val` gives of one."""
     judged = [each for each in candidates if len(each.val)]
     if not judged or val is None:
         chosen = candidates[0]
@@ -116,22 +148,29 @@ def verdict(candidates: Sequence[Candidate], val: Mapping[str, Any] | None) -> V
             [
                 f"model.pt is {chosen.name}, {_run_name(chosen, 0)}.",
                 "There is no val set, so nothing tells networks apart: it is the one that took the fewest trainings. "
-                "Set data.val_split, or give a val set, to know which network is best.",
+                "To know which network is best, set data.val_split; or with few labels `folds: 4`, which trains each "
+                "network four times more.",
             ],
         )
     best, chosen = best_of(judged), preferred(judged)
     keys: list[Hashable] = [tuple(run[key] for key in PAIRED_BY) for run in chosen.recipe["runs"]]
     number = keys.index(chosen.val.idxmax())
+    judges = "the folds" if val["folds"] else "val"
+    measured_on = (
+        f"the {counted(val['images'], 'labeled image')}, each predicted by a network of the same kind that had not "
+        f"seen it ({counted(val['folds'], 'fold')})"
+        if val["folds"]
+        else counted(val["images"], "val image")
+    )
     sentences = [
-        f"model.pt is {chosen.name}, {_run_name(chosen, number)}: {100 * chosen.val.max():.1f} % mIoU on "
-        f"{counted(val['images'], 'val image')}."
+        f"model.pt is {chosen.name}, {_run_name(chosen, number)}: {100 * chosen.val.max():.1f} % mIoU on {measured_on}."
     ]
     if chosen is not best:
         sentences.append(
-            f"On val, {best.name} is {_points(_lead(best, chosen))} higher, which is within one standard error "
+            f"On {judges}, {best.name} is {_points(_lead(best, chosen))} higher, which is within one standard error "
             f"({_points(standard_error(best, chosen))}), so the simpler network is preferred."
         )
-    return Verdict(chosen, number, [*sentences, *whether_unlabeled_paid(judged), *doubts(val)])
+    return Verdict(chosen, number, [*sentences, *whether_unlabeled_paid(judged, judges), *doubts(val)])
 
 
 def best_of(judged: Sequence[Candidate]) -> Candidate:
@@ -158,14 +197,17 @@ def standard_error(one: Candidate, other: Candidate) -> float:
     return math.sqrt(sum(float(values.var()) / len(values) for values in (by_image, by_run) if len(values) > 1))
 
 
-def whether_unlabeled_paid(judged: Sequence[Candidate]) -> list[str]:
-    """A sentence on the best network that learned from unlabeled images, against the best one that did not."""
+def whether_unlabeled_paid(judged: Sequence[Candidate], judges: str) -> list[str]:
+    """A sentence on the best network that learned from unlabeled images, against the best one that did not.
+
+    `judges` is what `val` of the candidates was measured on.
+    """
     groups = [[each for each in judged if each.recipe["unlabeled"] is unlabeled] for unlabeled in (True, False)]
     if not all(groups):
         return []
     one, other = map(best_of, groups)
-    subset = "test" if len(one.test) and len(other.test) else "val"
-    found = paired_difference(getattr(one, subset), getattr(other, subset))
+    tested = len(one.test) and len(other.test)
+    found = paired_difference(one.test, other.test) if tested else paired_difference(one.val, other.val)
     low, high, n = found["difference_low"], found["difference_high"], found["difference_n"]
     gain = found["difference_mean"]
     if math.isnan(gain):
@@ -181,22 +223,22 @@ def whether_unlabeled_paid(judged: Sequence[Candidate]) -> list[str]:
         answer = "Unlabeled images paid"
     else:
         answer = "Unlabeled images may have paid"
-    flattered = ", which chose both" if subset == "val" else ""
-    gained = f"{_points(gain, sign=True)} of mIoU on {subset}{flattered}"
+    where = "test" if tested else f"{judges}, which chose both"
+    gained = f"{_points(gain, sign=True)} of mIoU on {where}"
     return [f"{answer}: {gained}, {one.name} against {other.name}, the best from labels alone ({interval})."]
 
 
 def doubts(val: Mapping[str, Any]) -> list[str]:
-    """What makes val a poor judge, as sentences; `val` are the metrics of an evaluation on it."""
-    absent = [name for name, row in zip(val["iou"], val["confusion"]) if not sum(row)]
+    """What makes val, or the folds, a poor judge, as sentences; `val` is what `on_val` gives."""
+    absent = [name for name, row in zip(val["names"], val["confusion"]) if not sum(row)]
+    kind = "labeled image" if val["folds"] else "val image"
     said = []
     if val["images"] < LEAST_IMAGES:
-        few = f"{counted(val['images'], 'val image')} {'is' if val['images'] == 1 else 'are'} too few"
-        said.append(f"{few} to choose by: give at least {LEAST_IMAGES} to val.")
+        few = f"{counted(val['images'], kind)} {'is' if val['images'] == 1 else 'are'} too few"
+        remedy = "label at least" if val["folds"] else "give val at least"
+        said.append(f"{few} to choose by: {remedy} {LEAST_IMAGES}.")
     if absent:
-        said.append(
-            f"No val image shows {listed(absent)}, so nothing is known of {'it' if len(absent) == 1 else 'them'}."
-        )
+        said.append(f"No {kind} shows {listed(absent)}, so nothing is known of {'it' if len(absent) == 1 else 'them'}.")
     return said
 
 

@@ -259,6 +259,14 @@ class Config(Section):
         "iterations as the longest training of an experiment with unlabeled images, and for as much computation as the "
         "dearest one; the latter is the default of `baseline`. All lengths must be in iterations.",
     )
+    folds: int = setting(
+        0,
+        "In place of a val set, where labels are few: every experiment runs once more for each of so many folds of the "
+        "labeled images, without these, and the verdict compares networks on the images that they have not seen. 0: "
+        "none.",
+        ge=0,
+        le=20,
+    )
     outlook: bool = setting(
         False,
         "Say beforehand whether unlabeled images will probably pay, from two more teachers, on one half of the labeled "
@@ -305,6 +313,8 @@ class Config(Section):
                 f"`controls: fair` adds the experiments {' and '.join(CONTROLS)}, but {' and '.join(given)} is given, "
                 "too; give it another name, or leave it out"
             )
+        if self.folds == 1:
+            raise ValueError("folds must be at least 2, or 0 for none: one fold would leave no labeled image")
         names = [*added, *self.experiments]
         if self.baseline is not None and self.baseline not in names:
             raise ValueError(f"baseline must be one of the experiments {', '.join(names)}, but is {self.baseline!r}")

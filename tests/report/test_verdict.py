@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from stpp.commands.origin import provenance
-from stpp.errors import StppError
-from stpp.report.verdict import Candidate, doubts, share, standard_error, verdict
+from stpp.errors import Problems, StppError
+from stpp.report.verdict import Candidate, doubts, measured, share, standard_error, verdict
 
-VAL = {"images": 40, "iou": {"a": 0.5, "b": 0.5}, "confusion": [[3, 1], [2, 2]]}
+VAL = {"folds": 0, "images": 40, "names": ["a", "b"], "confusion": [[3, 1], [2, 2]], "miou": 0.5}
 
 
 def candidate(
@@ -97,9 +97,58 @@ def test_without_val_the_fewest_trainings_are_taken_and_the_reason_is_said() -> 
 
 def test_a_poor_val_set_is_said_to_be_one() -> None:
     assert doubts(VAL) == []
-    small, absent = doubts({"images": 19, "iou": {"a": 0.5, "b": 0.0}, "confusion": [[3, 1], [0, 0]]})
-    assert small == "19 val images are too few to choose by: give at least 20 to val."
+    small, absent = doubts(VAL | {"images": 19, "confusion": [[3, 1], [0, 0]]})
+    assert small == "19 val images are too few to choose by: give val at least 20."
     assert absent == "No val image shows b, so nothing is known of it."
+    (few,) = doubts(VAL | {"folds": 3, "images": 1})
+    assert few == "1 labeled image is too few to choose by: label at least 20."
+
+
+def test_folds_stand_for_val_and_are_named() -> None:
+    teacher = candidate("suponly", [[0.50, 0.60, 0.40, 0.50]], 1)
+    student = candidate("st", [[0.60, 0.50, 0.50, 0.44]], trainings=2)
+    said = verdict([teacher, student], VAL | {"folds": 4}).sentences
+    assert said[0].endswith(
+        "50.0 % mIoU on the 40 labeled images, each predicted by a network of the same kind that had not seen it "
+        "(4 folds)."
+    )
+    assert said[1].startswith("On the folds, the final student of st is 1.0 points higher")
+    assert "on the folds, which chose both" in said[2]
+
+
+def test_folds_are_judged_together(tmp_path: Path) -> None:
+    experiments = {name: {"method": name} for name in ("suponly", "st")}
+    changes: dict[str, Any] = {"folds": 2, "data": fabricate.TINY["data"] | {"val": None}, "experiments": experiments}
+    folder = fabricate.computed(tmp_path / "run", "chart", "report", **changes)
+    stages = folder / "my results/stages"
+    (stage,) = stages.glob("verdict/*")
+    for each in json.loads((stage / "recipe.json").read_text())["settings"]["candidates"]:
+        (run,) = each["runs"]
+        held = [json.loads((stages / path / "metrics.json").read_text()) for path in run["folds"]]
+        confusion = [[sum(metrics["confusion"][i][j] for metrics in held) for j in range(3)] for i in range(3)]
+        iou = []
+        for c in range(3):
+            either = sum(confusion[c]) + sum(row[c] for row in confusion) - confusion[c][c]
+            iou += [confusion[c][c] / either] if either else []
+        found = measured(each, stages)
+        assert found.val.tolist() == [pytest.approx(statistics.mean(iou))]
+        assert sorted(found.images.columns) == [f"images/labeled{number}" for number in range(4)]
+        # Each network of a fold has learned from the other labeled images alone.
+        for path, metrics in zip(run["folds"], held):
+            recipe = json.loads((stages / path / "recipe.json").read_text())
+            training = stages / recipe["inputs"]["checkpoint"].rpartition("/")[0]
+            assert metrics["images"] == 2 and metrics["subset"] == "test"
+            assert json.loads((training / "recipe.json").read_text())["data"]["labeled"] != recipe["data"]["test"]
+        assert "/".join(run["checkpoint"].split("/")[:2]) not in {
+            json.loads((stages / path / "recipe.json").read_text())["inputs"]["checkpoint"].rpartition("/")[0]
+            for path in run["folds"]
+        }
+    assert "(2 folds)" in json.loads((stage / "verdict.json").read_text())["sentences"][0]
+
+
+def test_folds_beside_a_val_set_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(Problems, match="`folds: 3` stands for a val set, but there is one, of 2 images"):
+        fabricate.planned(tmp_path, folds=3)
 
 
 def test_the_candidates_of_a_plan_are_all_networks_once_but_for_the_upper_bound() -> None:

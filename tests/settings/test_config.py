@@ -98,6 +98,7 @@ FAULTS = {
     "equal class names": (data(classes=["a", "a"]), "class names must differ"),
     "256 classes": (data(classes=[f"c{i}" for i in range(256)]), "at most 255 items"),
     "two val sets": (data(val="v.txt", val_split={"count": 3}), "`val` or `val_split`, not both"),
+    "one fold": (minimal(folds=1), "folds must be at least 2, or 0 for none"),
     "a fold that there is not": (data(fold={"of": 3, "number": 4}), "number must be one of the 3 folds"),
     "two test sets": (data(test="t.txt", test_split={"count": 3}), "`test` or `test_split`, not both"),
     "partition of no size": (data(partition={}), "exactly one of count and fraction"),
