@@ -13,6 +13,9 @@ LARGEST_VALUE = 65535
 STEM = "{stem}"
 """In a pattern of names, what an image and its mask have in common."""
 
+GROUP = "{group}"
+"""In a pattern of ids, what images have in common that belong together."""
+
 CERTAIN = 255
 """The confidence of a true label, where one is kept beside each label, in steps of 1/255."""
 

@@ -15,12 +15,13 @@ from stpp.data.classes import Classes, classes_of
 from stpp.data.demo import draw_scenes, generate, is_there
 from stpp.data.images import class_of, other_readers
 from stpp.data.inspection import Inspector, Look, mask_kind
+from stpp.data.leaks import copies, neighbours
 from stpp.data.lint import counted, lint, lint_counts, shares, some
 from stpp.data.lists import absent
 from stpp.data.manifest import SUBSETS, Row, fingerprint, manifest_digest, manifest_path, write_manifest
 from stpp.data.record import FORMAT, index_path, stamp
 from stpp.data.sources import Entry, Sources, resolve
-from stpp.data.strays import copies, masks_among, smaller_versions
+from stpp.data.strays import masks_among, smaller_versions
 from stpp.errors import Problems
 from stpp.files import write_text
 from stpp.labels import IGNORE
@@ -226,7 +227,7 @@ def _check(
     counts = lint_counts(Counter(entry.subset for entry in sources.entries), batch_size, need_unlabeled=need_unlabeled)
     if not sources.problems:  # which explain why images are missing
         problems += counts.problems
-    strays = [check(sources.entries, images) for check in (masks_among, smaller_versions, copies)]
+    strays = [check(sources.entries, images) for check in (masks_among, smaller_versions, copies, neighbours)]
     return problems, [*sources.warnings, *found.warnings, *(text for each in strays for text in each), *counts.warnings]
 
 

@@ -8,7 +8,7 @@ from posixpath import expanduser
 from typing import Any, NamedTuple
 
 from stpp.data.lists import exists, foreign_format, is_image, locate, read_list
-from stpp.data.partition import covering_sample, fold, sample, sample_size
+from stpp.data.partition import covering_sample, fold, groups_of, sample, sample_size
 from stpp.data.record import listing, names_digest
 from stpp.errors import StppError, shortened
 from stpp.registry import LAYOUTS, component
@@ -73,6 +73,7 @@ def resolve(data: Mapping[str, Any], labels_of: LabelsOf) -> Sources:
             subsets.setdefault("val", [entry for entry in val if entry.id not in taken])
 
     labeled_pool = subsets.get("labeled", [])
+    place.group(labeled_pool)
     for subset in ("test", "val"):
         if (split := data.get(f"{subset}_split")) and labeled_pool:
             chosen = place.draw(f"{subset}_split", split, labeled_pool, labels_of)
@@ -109,6 +110,7 @@ class Place:
         self.files: dict[str, list[int] | None] = {}
         self.folders: dict[str, str] = {}
         self.entered: set[str] = set()
+        self.group_of: dict[str, str] = {}
         self.wrong_lines: dict[str, list[str]] = {}
 
     # --- lists ---
@@ -240,6 +242,21 @@ class Place:
 
     # --- splits ---
 
+    def group(self, pool: Sequence[Entry]) -> None:
+        """Which images of the pool belong together; a problem where `group_by` does not fit all of them."""
+        pattern = self.data.get("group_by")
+        self.group_of = groups_of((entry.id for entry in pool), pattern)
+        if left_out := [entry.id for entry in pool if entry.id not in self.group_of]:
+            self.problems.append(
+                f"group_by: the pattern {pattern!r} does not fit {len(left_out)} of {len(pool)} labeled images, "
+                f"such as {listed(left_out)}; an id is the path below the data root, without the suffix."
+            )
+            self.group_of |= {id_: id_ for id_ in left_out}
+
+    def groups(self, ids: Iterable[str]) -> dict[str, str]:
+        """The group of each of these ids."""
+        return {id_: self.group_of[id_] for id_ in ids}
+
     def draw(
         self, setting: str, split: Mapping[str, Any], pool: Iterable[Entry], labels_of: LabelsOf
     ) -> frozenset[str]:
@@ -248,10 +265,10 @@ class Place:
         try:
             count = sample_size(split, len(masks))
             if not split.get("cover_classes"):
-                return frozenset(sample(list(masks), count, split["seed"], setting))
+                return frozenset(sample(self.groups(masks), count, split["seed"], setting))
             labels = labels_of(list(masks.values()))
             by_id = {id_: labels[mask] for id_, mask in masks.items()}
-            return frozenset(covering_sample(by_id, count, split["seed"], setting))
+            return frozenset(covering_sample(by_id, self.groups(masks), count, split["seed"], setting))
         except StppError as error:
             self.problems.append(f"{setting}: {error}.")
             return frozenset(masks)
@@ -259,7 +276,7 @@ class Place:
     def fold(self, asked: Mapping[str, Any], pool: Sequence[Entry]) -> set[str]:
         """The ids of the pool that are held out; none, and a problem, where there are too few for the folds."""
         try:
-            return fold([entry.id for entry in pool], **asked)
+            return fold(self.groups(entry.id for entry in pool), **asked)
         except StppError as error:
             self.problems.append(f"fold: {error}.")
             return set()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, model_validator
 
-from stpp.labels import LARGEST_VALUE, STEM
+from stpp.labels import GROUP, LARGEST_VALUE, STEM
 from stpp.registry import LAYOUTS, constant, modules
 from stpp.settings import Line, Section, VisibleLine, setting
 
@@ -99,6 +99,13 @@ class Data(Section):
         "Layout `folder`: how masks are called, as `{stem}_mask`. With such a name, `images` and `masks` may be one "
         "folder.",
     )
+    group_by: Line | None = setting(
+        None,
+        "Which images belong together, of one patient, video or scene, by their ids (the path below `root`, without "
+        "the suffix): `{group}/*` for those of a folder, `*/{group}_*` for those with the same text before the first `_` of "
+        "their names. `{group}` and `*` stand for the shortest text that fits. Splits, `partition` and folds take whole "
+        "groups then, and so about as many images as they are to.",
+    )
     partition: Partition | None = setting(None, "Split the images with masks into labeled and unlabeled at random.")
     val_split: Split | None = setting(None, "Split a validation set off the labeled images, before `partition`.")
     test_split: Split | None = setting(None, "Split a test set off the labeled images, before `val_split`.")
@@ -175,6 +182,10 @@ class Data(Section):
         for name in ("image_name", "mask_name"):
             if (pattern := getattr(self, name)).replace(STEM, "", 1).count("{") or "/" in pattern or not pattern:
                 raise ValueError(f"{name}: {pattern!r} is no name; expected one such as '{{stem}}_mask'")
+        if self.group_by is not None and (
+            self.group_by.count(GROUP) != 1 or set("{}") & set(self.group_by.replace(GROUP, ""))
+        ):
+            raise ValueError(f"group_by: {self.group_by!r} is no pattern; expected {GROUP} once, as in '{GROUP}/*'")
         for subset in ("val", "test"):
             if getattr(self, subset) is not None and getattr(self, f"{subset}_split") is not None:
                 raise ValueError(f"give `{subset}` or `{subset}_split`, not both")

@@ -476,6 +476,27 @@ def test_folds_of_what_the_partition_draws_are_the_test_sets(ten):
         assert found["unlabeled"] == whole["unlabeled"]
 
 
+def test_splits_take_whole_groups(tmp_path):
+    names = [f"{patient}/{number}" for patient in "pqrs" for number in range(5)]
+    (tmp_path / "l.txt").write_text("".join(f"{name}.png {name}_m.png\n" for name in names))
+    known = {"labeled": "l.txt", "unlabeled": None, "group_by": "{group}/*"}
+    splits = {"val_split": {**SPLIT, "count": 4}, "partition": {**SPLIT, "count": 9, "cover_classes": False}}
+    found = subsets(settings(tmp_path, **known, **splits))
+    assert {subset: len(members) for subset, members in found.items()} == {"labeled": 10, "val": 5, "unlabeled": 5}
+    patients = [{name[0] for name in members} for members in found.values()]
+    assert sorted(map(len, patients)) == [1, 1, 2] and not set.intersection(*patients)
+    folded = subsets(settings(tmp_path, **known, fold={"of": 4, "number": 2, "seed": 0}))
+    assert len(folded["test"]) == 5 and len({name[0] for name in folded["test"]}) == 1
+
+
+def test_a_pattern_of_groups_that_does_not_fit_is_a_problem(ten):
+    (problem,) = resolve(settings(ten, labeled="l.txt", group_by="{group}_*"), no_labels).problems
+    assert problem == (
+        "group_by: the pattern '{group}_*' does not fit 10 of 10 labeled images, such as 0, 1, 2 and 7 more; an id is "
+        "the path below the data root, without the suffix."
+    )
+
+
 def test_more_folds_than_labeled_images_are_a_problem(ten):
     (problem,) = resolve(settings(ten, labeled="l.txt", fold={"of": 11, "number": 1, "seed": 0}), no_labels).problems
     assert problem == "fold: 11 folds are asked for and there are 10 labeled images; ask for fewer folds."

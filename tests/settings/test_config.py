@@ -99,6 +99,7 @@ FAULTS = {
     "256 classes": (data(classes=[f"c{i}" for i in range(256)]), "at most 255 items"),
     "two val sets": (data(val="v.txt", val_split={"count": 3}), "`val` or `val_split`, not both"),
     "one fold": (minimal(folds=1), "folds must be at least 2, or 0 for none"),
+    "no pattern of groups": (data(group_by="video*"), "'video*' is no pattern; expected {group} once"),
     "a fold that there is not": (data(fold={"of": 3, "number": 4}), "number must be one of the 3 folds"),
     "two test sets": (data(test="t.txt", test_split={"count": 3}), "`test` or `test_split`, not both"),
     "partition of no size": (data(partition={}), "exactly one of count and fraction"),

@@ -27,6 +27,7 @@ def settings(root: Path, **changes: Any) -> dict[str, Any]:
         "classes": CLASSES,
         "ignore_value": 255,
         "palette_tolerance": 0,
+        "group_by": None,
         "fold": None,
         "skip_broken": False,
         "demo": {"labeled": 3, "unlabeled": 4, "val": 1, "test": 0, "seed": 0},
