@@ -1,13 +1,14 @@
 """The commands that look at results: what would run or runs, how experiments differ, what is damaged or unused."""
 
 import argparse
+import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from stpp import disk
-from stpp.commands.subcommand import add_example, subcommand
+from stpp.commands.subcommand import add_example, add_output, subcommand
 
 
 def tell(line: str) -> None:
@@ -16,9 +17,10 @@ def tell(line: str) -> None:
 
 
 def add_results_commands(commands: Any) -> None:
-    """Add `plan`, `status`, `diff`, `verify` and `gc`."""
+    """Add `plan`, `status`, `next`, `diff`, `verify` and `gc`."""
     _add_plan(commands)
     _add_status(commands)
+    _add_next(commands)
     _add_diff(commands)
     _add_verify(commands)
     _add_gc(commands)
@@ -91,6 +93,49 @@ def _status(options: argparse.Namespace) -> None:
     found = states(plan, results, workflow)
     stale = [state.folder for state in found if state.state == "stale"]
     print(as_text(config.name, found, workflow) + advice(results / disk.STAGES, stale), end="")
+
+
+def _add_next(commands: Any) -> None:
+    command = subcommand(
+        commands,
+        "next",
+        "say which unlabeled images to label next",
+        "Of the unlabeled images on which the checkpoints of the teacher agree least, choose those that differ most "
+        "from the labeled ones and from each other. OUT/next.html shows them and OUT/next.csv lists them; OUT has "
+        "links to the images, and masks that the teacher predicts, to be corrected. It needs the stability scores of a "
+        "run.",
+        "stpp next my.yaml -n 20",
+        _next,
+    )
+    command.add_argument("config", type=Path, help="configuration file")
+    command.add_argument("-n", "--number", type=_count, default=20, metavar="N", help="images; default: %(default)s")
+    add_output(command, "--out", default=Path("next"), metavar="DIR", help="folder to write into; default: %(default)s")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
+    command.add_argument(
+        "--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="CPU threads; default: all"
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of images from 1 to 100000")
+    return int(text)
+
+
+def _next(options: argparse.Namespace) -> None:
+    from stpp.commands.label_next import label_next
+    from stpp.commands.output import Outputs
+    from stpp.commands.workflow import prepare
+    from stpp.runtime.lease import lease
+    from stpp.runtime.process import prepare_process
+    from stpp.settings.configfile import read
+
+    config = read(options.config)
+    prepare_process(options.threads)
+    outputs = Outputs([options.config], options.overwrite)
+    plan, data = prepare(config, tell), config.data.model_dump()
+    device = lease(1, options.device)
+    print(label_next(plan, Path(config.results), data, options.number, options.out, outputs, device))
 
 
 def _add_diff(commands: Any) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from stpp.commands.origin import Provenance, provenance
 from stpp.data.classes import CITYSCAPES, VOC_CLASSES
 from stpp.data.images import read_image
+from stpp.engine.features import image_features
 from stpp.engine.inference import masks_of, pick_device, predict_masks, predict_scores, score_bands
 from stpp.errors import StppError, shortened
 from stpp.models import build
@@ -97,6 +98,10 @@ class Segmenter:
         pixels = _pixels(image)
         with self._explained(pixels):
             return predict_scores(self.network, [pixels], self.device, self.prediction)
+
+    def features(self, image: Picture) -> NDArray[np.float32]:
+        """What the encoder makes of one image, as `predict` takes it: float32 (D,), of length 1."""
+        return image_features(self.network, _pixels(image), self.device, self.prediction)
 
     def _explained(self, pixels: NDArray[np.uint8]) -> AbstractContextManager[None]:
         height, width, _ = pixels.shape

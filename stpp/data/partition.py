@@ -41,7 +41,7 @@ def sample(groups: Mapping[str, str], count: int, seed: int, purpose: str) -> se
             break
         if abs(len(taken) + len(members[name]) - count) < abs(len(taken) - count):
             taken.update(members[name])
-    return taken or set(min((members[name] for name in ranked), key=len))
+    return taken or set(members[min(ranked, key=lambda name: len(members[name]))])
 
 
 def covering_sample(

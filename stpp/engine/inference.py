@@ -137,7 +137,7 @@ def score_bands(
     network sees in tiles, only the rows that a band needs are held then.
     """
     height, width = images[0].shape[:2]
-    shrunk = np.stack([_shrunk(image, prediction["long_side"]) for image in images])
+    shrunk = np.stack([reduced(image, prediction["long_side"]) for image in images])
     x = network_input(torch.from_numpy(shrunk), device, network.normalisation)
     bands = _bands(network, x, prediction) if tta is None else _augmented(network, x, prediction, tta)
     seen = (x.shape[2], x.shape[3])
@@ -147,7 +147,7 @@ def score_bands(
         yield from _summed([_Rows(bands, seen)], (height, width))
 
 
-def _shrunk(image: NDArray[np.uint8], long_side: int | None) -> NDArray[np.uint8]:
+def reduced(image: NDArray[np.uint8], long_side: int | None) -> NDArray[np.uint8]:
     """The image with that long side; resized by Pillow's antialiased bilinear filter, like the training images."""
     height, width = image.shape[:2]
     if long_side is None or long_side == max(height, width):

@@ -3,6 +3,10 @@
 import html
 from collections.abc import Iterable, Sequence
 
+from stpp.report.style import CSS
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+"""What a browser may make part of the page: its own styles and pictures; nothing that runs or is elsewhere."""
 VOID = {"img", "link", "meta"}
 """Elements without an end."""
 
@@ -26,6 +30,20 @@ def element(tag: str, *children: str | None, **attributes: str | None) -> Html:
 def together(children: Iterable[str | None]) -> Html:
     """One after the other."""
     return Html("".join(str(c) if isinstance(c, Html) else html.escape(c) for c in children if c is not None))
+
+
+def document(title: str, content: Html) -> str:
+    """A whole page without anything outside it."""
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", title),
+        element("link", rel="icon", href="data:,"),
+        element("style", Html(CSS)),
+    )
+    return f"<!DOCTYPE html>\n{element('html', head, element('body', content), lang='en')}\n"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str, text_columns: int = 1) -> Html:

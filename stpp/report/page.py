@@ -10,15 +10,11 @@ from stpp.data.manifest import Row
 from stpp.data.reading import image_of
 from stpp.report.facts import Facts, load
 from stpp.report.gallery import Mask, Pictures, gallery
-from stpp.report.html import Html, element
+from stpp.report.html import Html, document, element, together
 from stpp.report.numbers import classes, curves, phases_compared, results, stability
 from stpp.report.provenance import costs, lead, reproduction, warnings, what_ran
-from stpp.report.style import CSS
 from stpp.runtime.job import Job, Runtime
 from stpp.store.masks import MaskStore
-
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
-"""What a browser may make part of the page: its own styles and pictures; nothing that runs or is elsewhere."""
 
 CONTENTS = {
     "results": "Results",
@@ -61,22 +57,12 @@ def page(facts: Facts, pictures: Html) -> str:
         "reproduce": reproduction(facts),
     }
     links = [element("a", CONTENTS[anchor], href=f"#{anchor}") for anchor, part in parts.items() if part]
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", f"{facts.name}: report of stpp"),
-        element("link", rel="icon", href="data:,"),
-        element("style", Html(CSS)),
-    )
-    body = element(
-        "body",
+    content = [
         element("header", lead(facts), warnings(facts)),
         element("nav", *links, aria_label="Contents"),
         element("main", *parts.values()),
-    )
-    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
+    ]
+    return document(f"{facts.name}: report of stpp", together(content))
 
 
 def predictor(job: Job, runtime: Runtime) -> Callable[[Row], Mask]:

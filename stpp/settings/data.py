@@ -102,9 +102,9 @@ class Data(Section):
     group_by: Line | None = setting(
         None,
         "Which images belong together, of one patient, video or scene, by their ids (the path below `root`, without "
-        "the suffix): `{group}/*` for those of a folder, `*/{group}_*` for those with the same text before the first `_` of "
-        "their names. `{group}` and `*` stand for the shortest text that fits. Splits, `partition` and folds take whole "
-        "groups then, and so about as many images as they are to.",
+        "the suffix): `{group}/*` for those of a folder, `*/{group}_*` for those with the same text before the first "
+        "`_` of their names. `{group}` and `*` stand for the shortest text that fits. Splits, `partition` and folds "
+        "take whole groups then, and so about as many images as they are to.",
     )
     partition: Partition | None = setting(None, "Split the images with masks into labeled and unlabeled at random.")
     val_split: Split | None = setting(None, "Split a validation set off the labeled images, before `partition`.")

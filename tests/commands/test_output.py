@@ -1,13 +1,18 @@
 """What every command writes where a person says: nothing there is replaced unasked, and an input never is."""
 
 import argparse
+import atexit
+import contextlib
 import errno
 import json
 import os
 import resource
-from collections.abc import Callable, Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import fabricate
@@ -21,17 +26,23 @@ from trained import checkpoint, picture
 from stpp.commands import export as exporting
 from stpp.commands.cli import main, parser
 from stpp.commands.output import Outputs
+from stpp.commands.workflow import prepare
 from stpp.errors import Problems, StppError
 from stpp.plan.code import MODULES
+from stpp.settings.configfile import read
 
 
 @dataclass(frozen=True)
 class Call:
-    """A command that succeeds in an empty `out`: its words, the files that it writes, and the files that it reads."""
+    """A command that succeeds in an empty `out`: its words, the files that it writes, and the files that it reads.
+
+    `links` to what it reads are written as well; those that are there already are left alone.
+    """
 
     words: list[str]
     files: list[Path]
     inputs: list[Path]
+    links: Sequence[Path] = ()
 
 
 def segment(folder: Path, out: Path, patch: pytest.MonkeyPatch) -> Call:
@@ -90,6 +101,37 @@ def weights(folder: Path, out: Path, patch: pytest.MonkeyPatch) -> Call:
     return Call(["weights", "resnet18", str(out / "weights.pth")], [out / "weights.pth"], [])
 
 
+NEXT = ["next", "config.yaml", "-n", "1", "--device", "cpu", "--out"]
+
+
+@cache
+def scored() -> Path:
+    """A folder with a configuration whose stability scores are computed, and in `out` what to label next."""
+    folder = Path(tempfile.mkdtemp(prefix="stpp-scored-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    left_out = ("select", "evaluate", "outlook", "verdict", "table", "chart", "report")
+    fabricate.planned(folder / "run")
+    with contextlib.chdir(folder / "run"):
+        for stage in prepare(read(Path("config.yaml")), print).stages:
+            kind, name = stage.split("/")
+            if kind not in left_out and name.startswith(("teacher", "masks", "k3")):
+                assert main([kind, f"my results/stages/{stage}"]) == 0
+        assert main([*NEXT, "../out"]) == 0
+    return folder
+
+
+def label_next(folder: Path, out: Path, patch: pytest.MonkeyPatch) -> Call:
+    shutil.copytree(scored() / "run", folder, symlinks=True, dirs_exist_ok=True)
+    patch.chdir(folder)
+    prepare(read(Path("config.yaml")), print)  # remembers the data, which are new here
+    known = [path for path in (scored() / "out").rglob("*") if not path.is_dir()]
+    links, files = (
+        [out / path.relative_to(scored() / "out") for path in known if path.is_symlink() is kind]
+        for kind in (True, False)
+    )
+    return Call([*NEXT, str(out)], files, [folder / "config.yaml"], links)
+
+
 WRITTEN: dict[tuple[str, str], Callable[[Path, Path, pytest.MonkeyPatch], Call]] = {
     ("segment", "out"): segment,
     ("masks", "out"): masks,
@@ -98,11 +140,12 @@ WRITTEN: dict[tuple[str, str], Callable[[Path, Path, pytest.MonkeyPatch], Call]]
     ("demo", "preview"): demo,
     ("weights", "out"): weights,
     ("import", "out"): import_data,
+    ("next", "out"): label_next,
 }
 """The options and arguments that name a place to write."""
 
 READ = {
-    *((command, "config") for command in ("index", "plan", "status")),
+    *((command, "config") for command in ("index", "plan", "status", "next")),
     *((stage, "folder") for stage in MODULES),
     *{
         ("gc", "configs"),
@@ -193,12 +236,12 @@ def test_it_writes_what_it_says_and_again_on_request(
 ) -> None:
     assert main(call.words) == 0, capsys.readouterr().err
     written = content(tmp_path / "out")
-    assert written.keys() == set(call.files)
+    assert written.keys() == {*call.files, *call.links}
     assert main(call.words) == 1
     assert "there already" in capsys.readouterr().err
     assert content(tmp_path / "out") == written
     assert main([*call.words, "--overwrite"]) == 0, capsys.readouterr().err
-    assert content(tmp_path / "out").keys() == set(call.files)
+    assert content(tmp_path / "out").keys() == written.keys()
 
 
 def test_what_is_there_is_refused_and_stays(call: Call, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Copies of val and test images in training, and their neighbours, are told by their bytes and by what they look like."""
+"""Copies of val and test images in training, and their neighbours, are told by their bytes and by their looks."""
 
 import shutil
 from pathlib import Path

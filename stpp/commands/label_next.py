@@ -1,0 +1,165 @@
+"""`stpp next`: which unlabeled images to label next, with masks that are drawn already."""
+
+import csv
+import posixpath
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from stpp import disk
+from stpp.commands.output import Outputs
+from stpp.commands.segmenter import load
+from stpp.data.encoded import encoded
+from stpp.data.manifest import Row, manifest_path, read_manifest
+from stpp.data.naming import stem_of
+from stpp.data.reading import image_of
+from stpp.errors import StppError
+from stpp.labels import STEM
+from stpp.plan.graph import Plan, Run, Stage
+from stpp.plan.parts import networks, of_kind, score
+from stpp.report.suggestions import Suggestion, page
+from stpp.runtime.job import verified
+from stpp.scoring.diversity import farthest_first
+from stpp.store.masks import write_palette_png
+from stpp.store.scores import read_score_table
+
+POOL = 10
+"""So many of the least stable images are candidates for each that is asked for."""
+MOST_LABELED = 1000
+"""So many labeled images, evenly spaced, are compared with."""
+LIST, PAGE = "next.csv", "next.html"
+
+
+@dataclass(frozen=True)
+class Unstable:
+    """An unlabeled image with its score of stability and its rank by it, 1 for the most stable of `ranked`."""
+
+    row: Row
+    score: float
+    rank: int
+    ranked: int
+
+
+def label_next(
+    plan: Plan, results: Path, data: Mapping[str, Any], count: int, out: Path, outputs: Outputs, device: str
+) -> str:
+    """Write what to label next below `out`, and return what to say of it.
+
+    Of the `POOL` times `count` images that are least stable by the first score of the plan, those that differ most from
+    the labeled images and from each other. `next.html` shows them, `next.csv` lists them; links to the images and
+    predicted masks lie as they would below the data root, the masks in the encoding of the data, whose settings are
+    `data`. Raises StppError where there are no scores yet, and what `outputs` raises.
+    """
+    stages = results / disk.STAGES
+    record, shown_in = scored_run(plan, stages).record(), plan.stages[plan.report].settings
+    teacher, scored = plan.stages[networks(record)["teacher"]], plan.stages[score(record) or ""]
+    masks = plan.stages[next(iter(of_kind(record, "masks").values()))]
+    unlabeled, labeled = _rows(results, masks, "unlabeled"), _rows(results, teacher, "labeled")
+    candidates = least_stable(stages / scored.folder / disk.SCORES, unlabeled, POOL * count)
+    model = load(verified(stages / teacher.folder / disk.LAST), device)
+    known = [model.features(row.image) for row in labeled[:: -(-len(labeled) // MOST_LABELED)]]
+    features = [model.features(each.row.image) for each in candidates]
+    chosen = [candidates[number] for number in farthest_first(np.array(features), np.array(known), count)]
+    files = [files_of(data, each.row, out) for each in chosen]
+    outputs.spare(Path(each.row.image) for each in chosen)
+    links = [image for each, (image, _) in zip(chosen, files) if not _leads_to(image, Path(each.row.image))]
+    outputs.claim([out / LIST, out / PAGE, *links, *(mask for _, mask in files)])
+    suggestions = []
+    for each, (image, mask) in zip(chosen, files):
+        pixels = image_of(each.row)
+        predicted = model.predict(pixels)
+        if image in links:
+            with outputs.writing(image) as path:
+                path.unlink(missing_ok=True)
+                path.symlink_to(Path(each.row.image).resolve())
+        with outputs.writing(mask) as path:
+            _write_mask(predicted, teacher.settings["encoding"], shown_in["palette"], path)
+        suggestions.append(Suggestion(each.row.id, each.score, each.rank, each.ranked, pixels, predicted))
+    with outputs.writing(out / LIST) as path, path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "score", "rank", "image", "mask"])
+        writer.writerows([e.row.id, repr(e.score), e.rank, e.row.image, mask] for e, (_, mask) in zip(chosen, files))
+    with outputs.writing(out / PAGE) as path:
+        path.write_text(page(plan.name, suggestions, model.classes, shown_in["palette"]), encoding="utf-8")
+    return _summary(len(chosen), len(unlabeled), data, out)
+
+
+def scored_run(plan: Plan, stages: Path) -> Run:
+    """The first run whose stability scores are there, below `stages`. Raises StppError where there is none."""
+    scored = [(run, folder) for run in plan.runs if (folder := score(run.record()))]
+    if not scored:
+        raise StppError(
+            f"no experiment of {plan.name} scores unlabeled images; add one that does, such as `st++: {{method: st++}}`"
+        )
+    for run, folder in scored:
+        if (stages / folder / disk.RECORD).exists():
+            return run
+    raise StppError(
+        f"the stability scores of {plan.name} are not there yet; make them with the target `scores` of the workflow, "
+        "or wait until it ends"
+    )
+
+
+def least_stable(table: Path, rows: Sequence[Row], count: int) -> list[Unstable]:
+    """The `count` images with the lowest scores of a score table, the least stable one first."""
+    by_id = {row.id: row for row in rows}
+    scores = read_score_table(verified(table)).sort_values("rank", ascending=False)
+    found = scores[["id", "score", "rank"]].head(count).itertuples(index=False)
+    return [Unstable(by_id[id], float(value), int(rank), len(scores)) for id, value, rank in found]
+
+
+def files_of(data: Mapping[str, Any], row: Row, out: Path) -> tuple[Path, Path]:
+    """Where below `out` the link to an image and its mask lie: as they would below the data root.
+
+    With another layout than `folder`, that is masks/ID.png for the mask.
+    """
+    image = f"{row.id}{PurePosixPath(row.image).suffix}"
+    if data["layout"] != "folder":
+        return out / image, out / "masks" / f"{row.id}.png"
+    within, masks = (posixpath.normpath(data[key]) for key in ("images", "masks"))
+    stem = stem_of(posixpath.relpath(image, within), data["image_name"]) or ""
+    folder, base = posixpath.split(stem) if STEM in data["mask_name"] else (stem, "")
+    name = data["mask_name"].replace(STEM, base)
+    suffix = "" if PurePosixPath(name).suffix == ".png" else ".png"
+    return out / image, out / posixpath.normpath(f"{masks}/{folder}/{name}{suffix}")
+
+
+def _leads_to(place: Path, image: Path) -> bool:
+    """Whether an image is at a place already, by a link or itself."""
+    return place.exists() and place.samefile(image)
+
+
+def _rows(results: Path, stage: Stage, subset: str) -> list[Row]:
+    digest = stage.manifests[subset]
+    return read_manifest(manifest_path(results, subset, digest), digest)
+
+
+def _write_mask(mask: NDArray[np.uint8], encoding: Mapping[str, Any], palette: Any, path: Path) -> None:
+    """A mask as PNG in the encoding of the data; in colours where its values are the classes."""
+    values = encoded(mask, encoding)
+    if values.ndim == 2 and np.array_equal(values, mask):
+        write_palette_png(mask, palette, path)
+    else:
+        Image.fromarray(values).save(path, format="PNG")
+
+
+def _summary(chosen: int, unlabeled: int, data: Mapping[str, Any], out: Path) -> str:
+    lines = [
+        f"{chosen} of {unlabeled:,} unlabeled images to label next: {out / PAGE} shows them, {out / LIST} lists them"
+    ]
+    if data["layout"] == "folder":
+        lines += [
+            f"correct the masks in {out}, which are predictions; then put them into the data set, and run it again:",
+            f"  cp -r {shlex.quote(str(out / data['masks']))} {shlex.quote(data['root'])}/",
+        ]
+    else:
+        lines.append(
+            f"correct the masks in {out / 'masks'}, which are predictions, and add lines `image mask` to the list"
+        )
+    return "\n".join(lines)

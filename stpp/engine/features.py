@@ -1,0 +1,30 @@
+"""What an encoder makes of a whole image: one row of numbers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from stpp.engine.inference import network_input, reduced
+from stpp.models.network import SegmentationNetwork
+
+LONGEST = 512
+"""Larger images are reduced to this side (px): what an image is of shows at that size."""
+
+
+@torch.inference_mode()
+def image_features(
+    network: SegmentationNetwork, image: NDArray[np.uint8], device: torch.device, prediction: Mapping[str, Any]
+) -> NDArray[np.float32]:
+    """The mean of the coarsest map of features of an RGB image, uint8 (H, W, 3): float32 (D,), of length 1.
+
+    The image has the size that it has in a prediction, `LONGEST` at most. `network` comes from `for_prediction`.
+    """
+    side = min(prediction["long_side"] or max(image.shape[:2]), LONGEST)
+    pixels = torch.from_numpy(np.stack([reduced(image, side)]))
+    coarsest = network.backbone(network_input(pixels, device, network.normalisation))[-1]
+    row: NDArray[np.float32] = F.normalize(coarsest.float().mean(dim=(2, 3)), dim=1)[0].cpu().numpy()
+    return row
