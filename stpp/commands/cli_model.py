@@ -22,8 +22,9 @@ def _add_segment(commands: Any) -> None:
         commands,
         "segment",
         "segment images of any size with a trained model",
-        "Write a palette PNG and an overlay of each image, below OUT/masks and OUT/overlays, and the classes and their "
-        "colours to OUT/classes.txt. Images that cannot be read are reported at the end.",
+        "Write a palette PNG and an overlay of each image, below OUT/masks and OUT/overlays, the share of each class "
+        "in each image to OUT/areas.csv, and the classes and their colours to OUT/classes.txt. Images that cannot be read "
+        "are reported at the end.",
         "stpp segment --model results/demo/model.pt photos --out segmented",
         _segment,
     )
@@ -39,6 +40,9 @@ def _add_segment(commands: Any) -> None:
         "--probabilities",
         action="store_true",
         help="write OUT/probabilities/NAME.npz, too: `probabilities`, float16 (classes, height, width), and `classes`",
+    )
+    command.add_argument(
+        "--resume", action="store_true", help="go on where a call stopped: leave images whose files are all there"
     )
     add_prediction_options(command)
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
@@ -61,8 +65,9 @@ def _segment(options: argparse.Namespace) -> None:
     from stpp.runtime.process import prepare_process
 
     prepare_process(options.threads)
-    outputs = Outputs([options.model], options.overwrite)
-    count = segment(_loaded(options), options.images, options.out, outputs, probabilities=options.probabilities)
+    outputs = Outputs([options.model], options.overwrite or options.resume)
+    kinds = {"probabilities": options.probabilities, "resume": options.resume}
+    count = segment(_loaded(options), options.images, options.out, outputs, **kinds)
     print(f"{count} images in {options.out}")
 
 

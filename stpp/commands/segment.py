@@ -1,11 +1,13 @@
 """`stpp segment`: the masks of a user's own images, as files that people and other programs can look at."""
 
+import csv
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from glob import glob
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
@@ -19,19 +21,28 @@ from stpp.store.masks import write_palette_png
 
 SUFFIXES = {"masks": ".png", "overlays": ".jpg", "probabilities": ".npz"}
 """What is written, each kind in a folder of its own."""
+AREAS = "areas.csv"
 LONGEST_JPEG = 65500
 """Pixels of a side that libjpeg writes."""
 WILD = ("*", "?", "[")
 
 
 def segment(
-    model: Segmenter, arguments: Sequence[str], out: Path, outputs: Outputs, *, probabilities: bool = False
+    model: Segmenter,
+    arguments: Sequence[str],
+    out: Path,
+    outputs: Outputs,
+    *,
+    probabilities: bool = False,
+    resume: bool = False,
 ) -> int:
     """Write the masks of the images that `arguments` name (see `images_of`) below `out`; returns how many images.
 
     `masks/NAME.png` are palette PNGs, `overlays/NAME.jpg` the images half covered by the colours of the classes, and
     with `probabilities`, `probabilities/NAME.npz` holds `probabilities`, float16 (C, H, W), and `classes`.
-    `classes.txt` lists the classes and their colours, as `classes_file` of a configuration reads them.
+    `classes.txt` lists the classes and their colours, as `classes_file` of a configuration reads them, and `areas.csv`
+    the share of each class in each image. With `resume`, images whose files are all there are left as they are; raises
+    StppError where they are of other classes.
 
     Raises Problems, before anything is written, where two images would be written to one file, and what `outputs`
     raises; and at the end for images that could not be read or written, after all others are done. Overlays of more
@@ -44,20 +55,33 @@ def segment(
         f"{name} #{red:02x}{green:02x}{blue:02x}\n" for name, (red, green, blue) in zip(model.classes, model.palette)
     )
     legend = out / "classes.txt"
-    written = [file for kinds_of in files.values() for file in kinds_of.values()]
     said = legend.is_file() and legend.read_bytes() == classes.encode()
+    if resume and legend.is_file() and not said:
+        raise StppError(
+            f"{legend} has other classes than the model, so there is nothing to go on with; name another --out"
+        )
+    done = {path for path, its in files.items() if resume and all(file.is_file() for file in its.values())}
+    written = [file for path, its in files.items() if path not in done for file in its.values()]
     _refuse_collisions(images)
     outputs.spare(images)
-    outputs.claim(written if said else [legend, *written])
+    outputs.claim([out / AREAS, *([] if said else [legend]), *written])
     if not said:
         with outputs.writing(legend) as path:
             path.write_text(classes, encoding="utf-8")
     problems = []
+    areas: dict[str, list[float]] = {}
     for path in tqdm(images, unit="img", desc="segment", mininterval=1):
         try:
-            _segment(model, path, files[path], outputs)
+            mask = _written(files[path]["masks"]) if path in done else _segment(model, path, files[path], outputs)
+            areas[images[path]] = (
+                np.bincount(mask.reshape(-1), minlength=256)[: len(model.classes)] / mask.size
+            ).tolist()
         except Exception as error:  # whatever happens to one image, the others are done
             problems.append(_problem(path, error))
+    with outputs.writing(out / AREAS) as path, path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(
+            [["image", *model.classes], *([n, *a] for n, a in areas.items())]
+        )
     if problems:
         raise Problems(f"{len(images) - len(problems)} of {len(images)} images are in {out}", problems)
     return len(images)
@@ -131,7 +155,14 @@ def _refuse_collisions(images: Mapping[Path, str]) -> None:
         )
 
 
-def _segment(model: Segmenter, image: Path, files: Mapping[str, Path], outputs: Outputs) -> None:
+def _written(path: Path) -> NDArray[np.uint8]:
+    """The mask in a file that `_segment` wrote."""
+    with Image.open(path) as mask:
+        return np.asarray(mask)
+
+
+def _segment(model: Segmenter, image: Path, files: Mapping[str, Path], outputs: Outputs) -> NDArray[np.uint8]:
+    """Write the mask of an image and what else is asked for; returns the mask."""
     picture = read_image(image)
     mask, values = model.mask_and_probabilities(picture) if "probabilities" in files else (model.predict(picture), None)
     with outputs.writing(files["masks"]) as path:
@@ -144,3 +175,4 @@ def _segment(model: Segmenter, image: Path, files: Mapping[str, Path], outputs: 
     if values is not None:
         with outputs.writing(files["probabilities"]) as path, path.open("wb") as file:
             np.savez_compressed(file, probabilities=values, classes=np.array(model.classes))
+    return mask

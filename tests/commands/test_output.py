@@ -49,7 +49,7 @@ def segment(folder: Path, out: Path, patch: pytest.MonkeyPatch) -> Call:
     model, image = checkpoint(folder / "model.pt"), folder / "a.png"
     picture(40, 48).save(image)
     words = ["segment", "--model", str(model), "--device", "cpu", "--probabilities", str(image), "--out", str(out)]
-    kinds = ("classes.txt", "masks/a.png", "overlays/a.jpg", "probabilities/a.npz")
+    kinds = ("classes.txt", "areas.csv", "masks/a.png", "overlays/a.jpg", "probabilities/a.npz")
     return Call(words, [out / name for name in kinds], [model, image])
 
 

@@ -1,5 +1,6 @@
 """`stpp.load(...).predict(...)` and `stpp segment`: a model on one's own images."""
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -123,7 +124,7 @@ def test_a_folder_is_segmented_with_its_sub_folders(
     assert run(model, photos, "--out", out, "--probabilities") == 0
     assert capsys.readouterr().out == f"5 images in {out}\n"
     names = {"a", "b", "more/a", "more/c", "more/d"}
-    assert files(out) == {"classes.txt"} | {
+    assert files(out) == {"classes.txt", "areas.csv"} | {
         f"{kind}/{name}{suffix}"
         for name in names
         for kind, suffix in (("masks", ".png"), ("overlays", ".jpg"), ("probabilities", ".npz"))
@@ -271,3 +272,40 @@ def test_too_little_memory_names_the_options_of_the_command(
     assert run(model, photos / "large.png", "--out", photos.parent / "out") == 1
     said = capsys.readouterr().err
     assert f"{photos / 'large.png'}: the main memory is too small; set --tile (now none" in said
+
+
+# --- areas, and going on ----------------------------------------------------------------------------------------------
+
+
+def test_areas_are_the_shares_of_the_pixels(model: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(model, photos, "--out", out) == 0
+    with (out / "areas.csv").open() as file:
+        rows = {row.pop("image"): row for row in csv.DictReader(file)}
+    assert rows.keys() == {"a", "b", "more/c", "more/a", "more/d"}
+    for name, row in rows.items():
+        mask = np.asarray(Image.open(out / f"masks/{name}.png"))
+        assert list(row) == list(fabricate.CLASSES)
+        assert [float(value) for value in row.values()] == [float((mask == c).mean()) for c in range(3)]
+
+
+def test_a_call_that_stopped_goes_on(model: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(model, photos, "--out", out) == 0
+    areas, whole = (out / "areas.csv").read_bytes(), (out / "masks/more/d.png").read_bytes()
+    (out / "areas.csv").unlink()
+    (out / "masks/more/d.png").unlink()
+    (out / "overlays/b.jpg").unlink()
+    kept = (out / "masks/a.png").stat().st_mtime_ns
+    assert run(model, photos, "--out", out, "--resume") == 0
+    assert (out / "areas.csv").read_bytes() == areas and (out / "masks/more/d.png").read_bytes() == whole
+    assert (out / "masks/a.png").stat().st_mtime_ns == kept and (out / "overlays/b.jpg").is_file()
+
+
+def test_masks_of_other_classes_are_not_gone_on_with(
+    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(model, photos / "a.png", "--out", tmp_path / "out") == 0
+    (tmp_path / "out/classes.txt").write_text("others\n")
+    assert run(model, photos, "--out", tmp_path / "out", "--resume") == 1
+    assert "has other classes than the model" in capsys.readouterr().err
