@@ -16,6 +16,7 @@ include: "rules/common.smk"
 rule all:
     input:
         lambda wildcards: GRAPH.files(),
+    localrule: True
     message:
         f"All is there: look at {RESULTS}/{SETTINGS.name}/report.html"
 

@@ -15,7 +15,6 @@ sys.path.insert(0, str(PROJECT))
 from stpp import disk
 from stpp.commands import workflow as stages
 from stpp.settings.configfile import load
-from stpp.methods import methods
 from stpp.plan.rules import (
     Graph,
     after_a_run,
@@ -32,6 +31,7 @@ from stpp.plan.rules import (
     typed,
     use_this_code,
 )
+from stpp.plan.targets import TARGETS
 from stpp.settings.yamlfile import read_yaml
 
 # As a module of another Snakefile, this one has a configuration of its own, and the command line is the other's.

@@ -12,6 +12,7 @@ bytes of a result, so this module is no part of a stage's code.
 """
 
 STAGES, DATA, LOGS, WEIGHTS = "stages", "data", "logs", "weights"
+COMMON = (DATA, LOGS, STAGES, WEIGHTS)
 """The folders of results that belong to no configuration."""
 TENSORBOARD = "tensorboard"
 """In the logs."""

@@ -64,7 +64,9 @@ def prepare(config: Config, log: Callable[[str], None]) -> Plan:
             data_set.write()
 
     plan = expand(config, resolved, index_of, weights_of, cache(code_identity), published_of(config))
-    return replace(plan, write_data=write_data)
+    subsets = [entry for data_set in found.values() for entry in data_set.record["subsets"].values()]
+    images = {entry["fingerprint"]: entry["count"] for entry in subsets}
+    return replace(plan, write_data=write_data, images=images)
 
 
 def index_all(config: Config, *, verify: bool) -> list[str]:
@@ -301,15 +303,26 @@ def refresh_view(config: Config, plan: Plan, log: Callable[[str], None]) -> None
 
     Then outlook and verdict are said.
     """
-    stages = Path(config.results) / disk.STAGES
-    for sentence in looked_ahead(plan, stages):
-        log(f"- {sentence}")
-    last = (plan.verdict, plan.table, plan.report, *plan.charts.values())
-    if all((stages / folder / disk.RECORD).exists() for folder in last):
+    if _is_finished(config, plan):
         _write_view(config, plan)
-        log(f"{Path(config.results) / plan.name}:")
-        for sentence in json.loads((stages / plan.verdict / disk.VERDICT).read_text())["sentences"]:
-            log(f"- {sentence}")
+    for line in findings(config, plan):
+        log(line)
+
+
+def _is_finished(config: Config, plan: Plan) -> bool:
+    stages = Path(config.results) / disk.STAGES
+    last = (plan.verdict, plan.table, plan.report, *plan.charts.values())
+    return all((stages / folder / disk.RECORD).exists() for folder in last)
+
+
+def findings(config: Config, plan: Plan) -> list[str]:
+    """What the outlook says, and of a finished plan the verdict, as lines."""
+    stages = Path(config.results) / disk.STAGES
+    lines = [f"- {sentence}" for sentence in looked_ahead(plan, stages)]
+    if _is_finished(config, plan):
+        verdict = json.loads((stages / plan.verdict / disk.VERDICT).read_text())
+        lines += [f"{Path(config.results) / plan.name}:", *(f"- {sentence}" for sentence in verdict["sentences"])]
+    return lines
 
 
 def looked_ahead(plan: Plan, stages: Path) -> list[str]:

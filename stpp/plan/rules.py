@@ -26,6 +26,8 @@ from stpp import disk
 from stpp.errors import StppError, of_the_machine, of_the_system
 from stpp.plan.graph import Plan, Stage, flat, sources
 from stpp.plan.recipe import read_recipe
+from stpp.plan.targets import Target
+from stpp.plan.targets import wanted as wanted_of
 from stpp.settings.config import Resources
 from stpp.terminal import escaped
 
@@ -265,20 +267,8 @@ class Graph:
         """
         if self.plan is None:
             return []
-        folders = {
-            part.folder
-            for run in self.plan.runs
-            for part in run.stages.values()
-            if method in (None, run.method) and phase in (None, part.phase)
-        }
-        if method is None and phase is None:
-            folders |= {self.plan.table, self.plan.report, *self.plan.charts.values()}
-            folders |= {self.plan.outlook} if self.plan.outlook else set()
-        wanted = [
-            self.plan.stages[folder]
-            for folder in sorted(folders)
-            if not kinds or self.plan.stages[folder].kind in kinds
-        ]
+        chosen = Target("", kinds, method, phase)
+        wanted = [self.plan.stages[folder] for folder in wanted_of(self.plan, chosen)]
         begun = {f"{folder.parent.name}/{folder.name}" for folder in self.stages.glob("*/*")}
         lacking = {stage.folder: missing for stage in wanted if (missing := self.missing(stage, stage.folder in begun))}
         read, to_be_read = sources(wanted), sources(stage for stage in wanted if stage.folder in lacking)

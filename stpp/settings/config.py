@@ -230,7 +230,7 @@ class Experiment(Section):
 
 SUPONLY_ITERATIONS, SUPONLY_COMPUTE = CONTROLS = ("suponly-iterations", "suponly-compute")
 """The experiments that `controls: fair` adds."""
-RESERVED = (disk.DATA, disk.LOGS, disk.STAGES, disk.WEIGHTS)
+RESERVED = disk.COMMON
 """The folders below `results` that are no configuration's, whose names none may have, nor in other letters' case."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
 

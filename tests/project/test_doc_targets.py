@@ -12,13 +12,11 @@ from conftest import ROOT
 from pages import ALL, PAGES
 from snakemake.cli import get_argument_parser
 
-from stpp.methods import methods
+from stpp.plan.targets import TARGETS
 
 FILES = [ROOT / "Makefile", ROOT / "Snakefile", ROOT / "config.yaml", *PAGES]
 FILES += [path for folder in ("config", "experiments", "profiles") for path in (ROOT / folder).rglob("*.yaml")]
 FILES += [*(ROOT / "rules").glob("*.smk"), *(ROOT / "stpp").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
-TARGETS = re.findall(r"^rule (\w+):", (ROOT / "rules/targets.smk").read_text(), re.MULTILINE)
-TARGETS += [method.target for method in methods()]
 COMMAND = re.compile(r"(?:\bsnakemake|\$\(SNAKEMAKE\))((?: +(?:'[^']*'|[^\s`'\",;|]+))+)")
 PARTS = {"--configfile": r".*\.ya?ml|[A-Z]+|{\w+}", "--config": r".*=.*"}
 """By options that take several words: what such a word looks like."""
