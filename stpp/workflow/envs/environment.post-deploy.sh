@@ -1,0 +1,1 @@
+../../../envs/environment.post-deploy.sh
