@@ -3,7 +3,9 @@
 import io
 import os
 import re
+import shutil
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
@@ -73,3 +75,29 @@ class _Terminal:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+class Board:
+    """Prints lines to stdout; on a terminal, below them, lines that are drawn anew, such as how far something is."""
+
+    def __init__(self) -> None:
+        self.is_live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        self._below: list[str] = []
+
+    @property
+    def width(self) -> int:
+        """Characters of a line that is drawn anew."""
+        return shutil.get_terminal_size().columns - 1
+
+    def show(self, lines: Sequence[str], below: Sequence[str] = ()) -> None:
+        """Print `lines`, which stay, and draw those `below` instead of the last ones."""
+        rows = shutil.get_terminal_size().lines - 1
+        fitting = [escaped(line)[: self.width] for line in below[:rows]] if self.is_live else []
+        if not lines and fitting == self._below:
+            return
+        text = f"\x1b[{len(self._below)}A\x1b[J" if self._below else ""
+        text += "".join(f"{line}\n" for line in [*map(escaped, lines), *fitting])
+        self._below = fitting
+        stream = sys.stdout._stream if isinstance(sys.stdout, _Terminal) else sys.stdout
+        stream.write(text)
+        stream.flush()

@@ -12,6 +12,7 @@ from stpp import disk
 from stpp.commands.cli_import import add_import
 from stpp.commands.cli_model import add_list_options, add_model_commands, evaluate_list
 from stpp.commands.cli_results import add_results_commands
+from stpp.commands.cli_start import add_start_commands
 from stpp.commands.subcommand import add_example, add_output, subcommand
 from stpp.errors import StppError, of_the_machine, of_the_system
 from stpp.runtime.progress import Stopped
@@ -28,7 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     prepare_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
+    words, more = list(arguments), []
+    if words[:1] == ["run"] and "--" in words:  # what stands behind it is Snakemake's
+        words, more = words[: words.index("--")], words[words.index("--") + 1 :]
+    options = parser().parse_args(words, argparse.Namespace(arguments=arguments, more=more))
     try:
         code: int | None = options.handler(options)
         sys.stdout.flush()  # here, where it is known what a closed pipe means
@@ -56,10 +60,12 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="stpp",
         description="ST++: semi-supervised semantic segmentation by selective self-training. "
-        "The workflow calls the stage commands; run it with `snakemake --cores all`.",
-        epilog="example: stpp index config.yaml",
+        "Begin with `stpp new` and `stpp run`; the workflow calls the commands of the stages.",
+        epilog="example: stpp new photos",
     )
+    top.add_argument("--version", action=_Version, nargs=0, help="print the version, and end")
     commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
+    add_start_commands(commands)
     _add_index(commands)
     add_import(commands)
     add_results_commands(commands)
@@ -72,6 +78,16 @@ def parser() -> argparse.ArgumentParser:
     _add_config(commands)
     _add_stamp(commands)
     return top
+
+
+class _Version(argparse.Action):
+    """Prints the version of the installed package."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"stpp {version('stpp')}")
+        parser.exit()
 
 
 # --- stages -----------------------------------------------------------------------------------------------------------

@@ -173,7 +173,7 @@ def _add_verify(commands: Any) -> None:
     command = subcommand(
         commands,
         "verify",
-        "check all artifacts against their checksums and what they were made from",
+        "check all artifacts by their checksums and sources",
         "Read every artifact of every finished stage, and all that it was made from: manifests, labeled, val and test "
         "files, artifacts of other stages. Say what is not what it was, a line each, with the command that mends it. "
         "Nothing is changed. Exit code 1 if there is a fault.",

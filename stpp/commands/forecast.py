@@ -144,7 +144,8 @@ def other_sources(before: KnownStage, after: KnownStage, plan: Plan) -> tuple[st
 def as_text(name: str, found: Forecast) -> str:
     """The forecast as people read it: a block for each role."""
     if not found.tasks:
-        return f"{name}: nothing would run; all {counted(len(found.done), 'stage')} are there.\n"
+        there = f"all {len(found.done)} stages are" if len(found.done) != 1 else "the only stage is"
+        return f"{name}: nothing would run; {there} there.\n"
     roles: dict[str, list[Task]] = {}
     for task in found.tasks:
         roles.setdefault(task.role, []).append(task)

@@ -82,10 +82,10 @@ def state_of(results: Path, folder: str, waits: Sequence[str], since: float | No
     # What an earlier run of the workflow said counts no more once another one is at work.
     logs = [log for log in logs_of(results, folder) if since is None or log.stat().st_mtime >= since]
     lines = [line for log in logs for line in last_lines(log)]
-    error = next((line for line in reversed(lines) if re.match(r"stpp: |\w*(Error|Exception)\b", line)), None)
-    if error is not None and error.startswith("stpp: stopped by "):
-        return State(folder, "stopped", error.removeprefix("stpp: ").partition(";")[0])
-    if error is not None:
+    error = message_in(lines)
+    if error.startswith("stopped by "):
+        return State(folder, "stopped", error.partition(";")[0])
+    if error:
         return State(folder, "failed", f"see {logs[-1]}", lines[-LOG_LINES:])
     if any(job["running"] and job["done"] < job["total"] for job in told):
         detail = f"ended without a word {_at(told)}, killed perhaps; the next run goes on from what it saved"
@@ -134,8 +134,7 @@ def _how_far(alive: Sequence[Mapping[str, Any]], told: Sequence[Mapping[str, Any
         parts.append(f"loss {first['loss']:.4f}" + (f" ({', '.join(each)})" if each else ""))
     if isinstance(first.get("val_miou"), float):
         parts.append(f"val mIoU {100 * first['val_miou']:.2f} %")
-    left = [_left(job) for job in alive]
-    if known := [seconds for seconds in left if seconds is not None]:
+    if known := [seconds for job in alive if (seconds := left(job)) is not None]:
         parts.append(f"about {duration(max(known))} left")
     if (quiet := time.time() - max(job["time"] for job in alive)) > 60:
         parts.append(f"no word for {duration(quiet)}")
@@ -148,10 +147,10 @@ def losses_of(job: Mapping[str, Any]) -> dict[str, float]:
     return {str(name): loss for name, loss in told.items() if isinstance(loss, float)} if isinstance(told, dict) else {}
 
 
-def _left(job: Mapping[str, Any]) -> float | None:
+def left(job: Mapping[str, Any]) -> float | None:
     """Seconds that a job will still take, by its speed since it began; None if it has done nothing yet, or all."""
-    done, left = job["done"] - job["first"], job["total"] - job["done"]
-    return left * (job["time"] - job["since"]) / done if done > 0 and left > 0 else None
+    done, rest = job["done"] - job["first"], job["total"] - job["done"]
+    return rest * (job["time"] - job["since"]) / done if done > 0 and rest > 0 else None
 
 
 def _at(told: Sequence[Mapping[str, Any]]) -> str:
@@ -177,6 +176,12 @@ def last_lines(log: Path) -> list[str]:
         text = file.read().decode(errors="replace")
     lines = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in text.split("\n")]
     return [line for line in lines if line]
+
+
+def message_in(lines: Sequence[str]) -> str:
+    """What the last lines of a log say of an error: the last message of stpp or of Python, to its end; "" if none."""
+    starts = [number for number, line in enumerate(lines) if re.match(r"stpp: |\w*(Error|Exception)\b", line)]
+    return "\n".join(lines[starts[-1] :]).removeprefix("stpp: ") if starts else ""
 
 
 # --- for people -------------------------------------------------------------------------------------------------------

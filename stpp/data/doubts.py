@@ -47,7 +47,7 @@ def doubted(
 
     `decode` gives the raw values of a mask, (H, W); it is asked for a few at most.
     """
-    if not (encoding["label_map"] or encoding["palette_map"]) and _numbers_objects(masks, encoding, decode):
+    if not (encoding["label_map"] or encoding["palette_map"]) and numbers_objects(masks, encoding, decode):
         yield hints.instances(list(masks.values()), encoding["ignore_value"], names)
     yield from _left_out(masks, encoding)
     yield from _no_classes(names)
@@ -75,7 +75,7 @@ def _palettes(
     )
 
 
-def _numbers_objects(masks: Mapping[str, Look], encoding: Mapping[str, Any], decode: Decode) -> bool:
+def numbers_objects(masks: Mapping[str, Look], encoding: Mapping[str, Any], decode: Decode) -> bool:
     """Whether the values of masks number objects: without a gap, and most of them in one patch."""
     ignore_value = encoding["ignore_value"]
     if not hints.are_instances(masks.values(), ignore_value):

@@ -25,8 +25,10 @@ from trained import checkpoint, picture
 
 from stpp.commands import export as exporting
 from stpp.commands.cli import main, parser
+from stpp.commands.estimate import Speeds
 from stpp.commands.output import Outputs
 from stpp.commands.workflow import prepare
+from stpp.commands.trial import Trial
 from stpp.errors import Problems, StppError
 from stpp.plan.code import MODULES
 from stpp.settings.configfile import read
@@ -132,6 +134,15 @@ def label_next(folder: Path, out: Path, patch: pytest.MonkeyPatch) -> Call:
     return Call([*NEXT, str(out)], files, [folder / "config.yaml"], links)
 
 
+def new(folder: Path, out: Path, patch: pytest.MonkeyPatch) -> Call:
+    fabricate.write_scenes(folder / "photos", {"labeled": 3, "unlabeled": 3})
+    for number in range(3):
+        (folder / f"photos/masks/unlabeled{number}.png").unlink()
+    patch.setattr("stpp.commands.new.fastest", lambda *_: Trial(1, 0.1, Speeds(), 10))
+    inputs = [folder / "photos" / name for name in ("images/labeled0.png", "masks/labeled1.png")]
+    return Call(["new", str(folder / "photos"), "--out", str(out / "my.yaml")], [out / "my.yaml"], inputs)
+
+
 WRITTEN: dict[tuple[str, str], Callable[[Path, Path, pytest.MonkeyPatch], Call]] = {
     ("segment", "out"): segment,
     ("masks", "out"): masks,
@@ -141,6 +152,7 @@ WRITTEN: dict[tuple[str, str], Callable[[Path, Path, pytest.MonkeyPatch], Call]]
     ("weights", "out"): weights,
     ("import", "out"): import_data,
     ("next", "out"): label_next,
+    ("new", "out"): new,
 }
 """The options and arguments that name a place to write."""
 
@@ -155,7 +167,8 @@ READ = {
         ("masks", "store"),
         ("export", "model"),
     },
-    *{("import", "source"), ("import", "classes")},
+    *{("import", "source"), ("import", "classes"), ("new", "folder"), ("new", "images"), ("new", "masks")},
+    *{("run", "config"), ("run", "target"), ("run", "slurm")},
     *{("config", "file"), ("verify", "results"), ("stamp", "parts")},
     *{("export", "images"), ("segment", "images"), ("segment", "model"), ("evaluate", "list"), ("evaluate", "root")},
 }

@@ -178,6 +178,7 @@ def test_only_the_entrances_know_the_settings() -> None:
     assert {module for module in knows if room(module) not in ("settings", "methods", "plan")} == {
         "commands.cli",
         "commands.cli_results",
+        "commands.cli_start",
         "commands.workflow",
     }
 

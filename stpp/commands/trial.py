@@ -1,0 +1,73 @@
+"""How fast a network trains and predicts on this machine: a few steps on random pixels."""
+
+import time
+from collections.abc import Callable, Mapping
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from stpp.commands.estimate import Speeds, Work
+from stpp.engine.distributed import Team
+from stpp.engine.inference import network_input, predict_mask
+from stpp.engine.losses import cross_entropy
+from stpp.engine.optimisation import forward, make_optimizer
+from stpp.models import build
+from stpp.models.folding import for_prediction
+from stpp.plan.computation import pixels_of_iteration
+from stpp.runtime.process import prepare_process
+
+STEPS, PATIENCE = 3, 4.0
+"""Times that an action is measured, unless that takes so many seconds."""
+DATA = 1.1
+"""How much longer a step takes that has to read and to augment its images."""
+
+
+class Trial(NamedTuple):
+    """The `threads` of a trial, seconds of a `step` of the training, the `speeds`, and the network's `parameters`."""
+
+    threads: int
+    step: float
+    speeds: Speeds
+    parameters: int
+
+
+def tried(settings: Mapping[str, Any], threads: int, gpu: bool) -> Trial:
+    """A trial of the network of a training, which has these settings of a stage."""
+    prepare_process(threads)
+    device, training = torch.device("cuda" if gpu else "cpu"), settings["training"]
+    network = build(settings["network"], len(settings["classes"]))
+    network = network.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    optimizer, team, rng = make_optimizer([network], training), Team(device), np.random.default_rng(0)
+    size, crop = training["batch_size"], training["crop"]
+    pixels = torch.from_numpy(rng.integers(0, 256, (size, crop, crop, 3), np.uint8))
+    labels = torch.from_numpy(rng.integers(0, len(settings["classes"]), (size, crop, crop), np.uint8)).to(device)
+
+    def step() -> None:
+        logits = forward(network, network_input(pixels, device, network.backbone.normalisation), training["precision"])
+        optimizer.zero_grad(set_to_none=True)
+        cross_entropy(logits, labels, team).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    speeds = Speeds()
+    duration = DATA * _seconds(step, gpu)
+    speeds.add("train", Work(trained=float(pixels_of_iteration(settings))), duration)
+    how = settings["prediction"] or {"precision": "fp32", "long_side": None, "tile": None, "overlap": None}
+    side = how["long_side"] or training["base_size"]
+    image, ready = rng.integers(0, 256, (side, side, 3), np.uint8), for_prediction(network, how["precision"])
+    seconds = _seconds(lambda: predict_mask(ready, image, device, {**how, "long_side": None}), gpu)
+    speeds.add("predict", Work(predicted=float(side**2)), DATA * seconds)
+    return Trial(threads, duration, speeds, sum(parameter.numel() for parameter in network.parameters()))
+
+
+def _seconds(action: Callable[[], Any], gpu: bool) -> float:
+    """The median of the seconds that an action takes, after a first time; of fewer times where it takes long."""
+    found: list[float] = []
+    while len(found) < 2 or (len(found) <= STEPS and sum(found) < PATIENCE):
+        start = time.perf_counter()
+        action()
+        if gpu:
+            torch.cuda.synchronize()
+        found.append(time.perf_counter() - start)
+    return median(found[1:])
