@@ -23,8 +23,8 @@ def _add_segment(commands: Any) -> None:
         "segment",
         "segment images of any size with a trained model",
         "Write a palette PNG and an overlay of each image, below OUT/masks and OUT/overlays, the share of each class "
-        "in each image to OUT/areas.csv, and the classes and their colours to OUT/classes.txt. Images that cannot be read "
-        "are reported at the end.",
+        "in each image to OUT/areas.csv, and the classes and their colours to OUT/classes.txt. Images that cannot be "
+        "read are reported at the end.",
         "stpp segment --model results/demo/model.pt photos --out segmented",
         _segment,
     )

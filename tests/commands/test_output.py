@@ -27,8 +27,8 @@ from stpp.commands import export as exporting
 from stpp.commands.cli import main, parser
 from stpp.commands.estimate import Speeds
 from stpp.commands.output import Outputs
-from stpp.commands.workflow import prepare
 from stpp.commands.trial import Trial
+from stpp.commands.workflow import prepare
 from stpp.errors import Problems, StppError
 from stpp.plan.code import MODULES
 from stpp.settings.configfile import read

@@ -31,7 +31,6 @@ AFTER_EACH_OTHER = [
     "make demo SEEDS=3",
 ]
 PRINT = {  # what, as a pattern
-    ".venv/bin/snakemake --cores all --configfile experiments/folder.yaml": r"All is there: look at .*/report\.html",
     ".venv/bin/snakemake --cores all --configfile my.yaml": r"All is there: look at .*/report\.html",
     "snakemake teacher --cores all --configfile my.yaml": r"The teachers are there",
     "snakemake --workflow-profile profiles/ours --configfile my.yaml --dry-run": r"This was a dry-run",
@@ -49,6 +48,7 @@ PRINT = {  # what, as a pattern
     ".venv/bin/python -m pytest tests/plan/test_plan.py": r"\d passed",
 }
 INSTALLS = ["pip install '.[slurm]'", "pip install 'stpp[export]'"]
+INSTALLS += ["pip wheel --no-deps --wheel-dir dist . && pip install dist/stpp-*.whl"]
 DEPLOYS = "snakedeploy deploy-workflow REPOSITORY my-project --tag TAG"
 SERVES = "tensorboard --logdir results/logs/tensorboard"
 WRITE = {"make docs": "docs/config.md", "make lock": "envs/requirements.txt"}
