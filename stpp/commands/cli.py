@@ -59,8 +59,7 @@ def parser() -> argparse.ArgumentParser:
     """The parser with all sub-commands; each stores its handler in `handler`."""
     top = argparse.ArgumentParser(
         prog="stpp",
-        description="ST++: semi-supervised semantic segmentation by selective self-training. "
-        "Begin with `stpp new` and `stpp run`; the workflow calls the commands of the stages.",
+        description="Semi-supervised semantic segmentation by ST++. Begin with `stpp new`.",
         epilog="example: stpp new photos",
     )
     top.add_argument("--version", action=_Version, nargs=0, help="print the version, and end")
