@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stpp import disk
-from stpp.commands.cli_import import add_import
+from stpp.commands.cli_import import add_annotation_commands
 from stpp.commands.cli_model import add_list_options, add_model_commands, evaluate_list
 from stpp.commands.cli_results import add_results_commands
 from stpp.commands.cli_start import add_start_commands
@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
     add_start_commands(commands)
     _add_index(commands)
-    add_import(commands)
+    add_annotation_commands(commands)
     add_results_commands(commands)
     _add_weights(commands)
     for kind, what in STAGES.items():

@@ -1,4 +1,4 @@
-"""The command that makes a data set of what an annotation tool exported."""
+"""The command that leads from annotation tools to data sets."""
 
 import argparse
 from pathlib import Path
@@ -8,16 +8,20 @@ from stpp.commands.subcommand import add_output, subcommand
 from stpp.registry import IMPORTERS, constant, modules
 
 
-def add_import(commands: Any) -> None:
+def add_annotation_commands(commands: Any) -> None:
     """Add `import`."""
+    _add_import(commands)
+
+
+def _add_import(commands: Any) -> None:
     formats = "; ".join(f"{name}: {constant(module, 'SUMMARY')}" for name, module in modules(IMPORTERS).items())
     command = subcommand(
         commands,
         "import",
         "make a data set of what an annotation tool exported",
-        "Write the images to OUT/images, a palette PNG with the mask of each to OUT/masks, and the class names to "
-        "OUT/classes.txt; say what was left out, and what to write into the configuration. Where shapes overlap, the "
-        f"later one counts. Formats: {formats}.",
+        "Write the images to OUT/images, a palette PNG with the mask of each to OUT/masks, and the names and colours "
+        "of the classes to OUT/classes.txt; say what was left out, and what to write into the configuration. Where "
+        f"shapes overlap, the later one counts. Formats: {formats}.",
         "stpp import labelme annotated --out my-images",
         _import,
     )
@@ -30,6 +34,9 @@ def add_import(commands: Any) -> None:
         metavar="TXT",
         help="class names in label order, one a line; default: background, then the labels in alphabetical order",
     )
+    command.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder of the images, where they are not with the export"
+    )
     command.add_argument("--link", action="store_true", help="write links to the images instead of copies")
 
 
@@ -38,4 +45,5 @@ def _import(options: argparse.Namespace) -> None:
     from stpp.commands.output import Outputs
 
     outputs = Outputs(overwrite=options.overwrite)
-    print(import_data(options.format, options.source, options.out, outputs, options.classes, options.link))
+    classes, images = options.classes, options.images
+    print(import_data(options.format, options.source, options.out, outputs, classes, images, options.link))

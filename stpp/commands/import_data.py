@@ -1,55 +1,85 @@
 """What `stpp import` does: write what an annotation tool exported as a data set of images and masks."""
 
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stpp.commands.output import Outputs
 from stpp.data.classes import read_classes
 from stpp.errors import StppError
 from stpp.importers import Export
+from stpp.labels import MOST_CLASSES
 from stpp.registry import IMPORTERS, component
 from stpp.store.masks import voc_palette, write_palette_png
+from stpp.terminal import CONTROL
+from stpp.wording import counted
 
 CLASSES = "classes.txt"
+Palette = Sequence[Sequence[int]]
 
 
-def import_data(format: str, source: Path, out: Path, outputs: Outputs, classes: Path | None, link: bool) -> str:
+def import_data(
+    format: str, source: Path, out: Path, outputs: Outputs, classes: Path | None, images: Path | None, link: bool
+) -> str:
     """Write `out`/images, `out`/masks and `out`/classes.txt, and return what to say of it.
 
-    `classes` is a text file with one name a line in label order. With `link` the images are links to where they are.
-    Raises StppError where the export cannot be read, and before anything is written.
+    `classes` is a text file with one name a line in label order, and perhaps colours; `images` the folder of the images
+    where they are not with the export. With `link` the images are links to where they are. Raises StppError where the
+    export cannot be read, and before anything is written.
     """
     if not source.exists():
         raise StppError(f"there is no {source}; give the file or folder that the annotation tool exported")
-    names = _names(classes) if classes else None
-    export: Export = component(IMPORTERS, format).find(source, names)
-    if len(export.classes) > 255:
-        raise StppError(f"{source} has {len(export.classes)} classes; at most 255 can be told apart")
+    names, colours = _given(classes) if classes else (None, [])
+    export: Export = component(IMPORTERS, format).find(source, names, images)
+    _check_names(export.classes, source)
     outputs.spare([*export.files, *([classes] if classes else [])])
     outputs.spare(item.image for item in export.images if isinstance(item.image, Path))
-    named = [(item.name, item.suffix) for item in export.images]
-    files = [(out / "images" / f"{name}{suffix}", out / "masks" / f"{name}.png") for name, suffix in named]
-    outputs.claim([out / CLASSES, *(file for pair in files for file in pair)])
-    palette = voc_palette(len(export.classes))
-    for item, (image, mask) in zip(export.images, files):
+    image_files = [out / "images" / f"{item.name}{item.suffix}" for item in export.images]
+    mask_files = [out / "masks" / f"{item.name}.png" if item.draw else None for item in export.images]
+    outputs.claim([out / CLASSES, *image_files, *filter(None, mask_files)])
+    palette = colours or export.palette
+    for item, image, mask in zip(export.images, image_files, mask_files):
         with outputs.writing(image) as path:
             _place(item.image, path, link)
-        with outputs.writing(mask) as path:
-            write_palette_png(item.draw(), palette, path)
+        if item.draw is not None and mask is not None:
+            with outputs.writing(mask) as path:
+                write_palette_png(item.draw(), palette or voc_palette(len(export.classes)), path)
     with outputs.writing(out / CLASSES) as path:
-        path.write_text("".join(f"{name}\n" for name in export.classes), encoding="utf-8")
+        path.write_text(classes_text(export.classes, palette), encoding="utf-8")
     return _summary(export, out)
 
 
-def _names(classes: Path) -> list[str]:
+def classes_text(names: Sequence[str], palette: Palette) -> str:
+    """A classes file: a name a line, with its colour #rrggbb where there is one."""
+    colours = [f" #{bytes(colour).hex()}" for colour in palette] or [""] * len(names)
+    return "".join(f"{name}{colour}\n" for name, colour in zip(names, colours))
+
+
+def _given(classes: Path) -> tuple[list[str], Palette]:
     try:
-        names, _ = read_classes(classes)
+        names, colours = read_classes(classes)
     except UnicodeDecodeError:
         raise StppError(f"{classes} is no text in UTF-8; expected one class name a line") from None
     if len(names) < 2 or len({*names}) < len(names):
         raise StppError(f"{classes} has {len(names)} names, expected two or more that differ, one a line")
-    return names
+    return names, colours if len(colours) == len(names) else []
+
+
+def _check_names(names: Sequence[str], source: Path) -> None:
+    """Raises StppError where the classes are too many, or one has a name that does not come back from a text file."""
+    if len(names) > MOST_CLASSES:
+        raise StppError(f"{source} has {len(names)} classes; at most {MOST_CLASSES} can be told apart")
+    for name in names:
+        if name != name.strip(" \t") or not name or name.startswith("#") or CONTROL.search(name):
+            raise StppError(
+                f"{source} has a class {name!a}; a name has no spaces around it, no line breaks, and does not begin "
+                "with `#`: rename it in the annotation tool"
+            )
+        if re.search(r"[ \t,]*#[0-9a-fA-F]{6}$", name):
+            raise StppError(
+                f"{source} has a class {name!a}, which ends like a colour: rename it in the annotation tool"
+            )
 
 
 def _place(image: Path | Callable[[], bytes], path: Path, link: bool) -> None:
@@ -64,7 +94,9 @@ def _place(image: Path | Callable[[], bytes], path: Path, link: bool) -> None:
 
 
 def _summary(export: Export, out: Path) -> str:
-    lines = [f"{len(export.images)} images and masks in {out}; classes: {', '.join(export.classes)}"]
+    found, masks = counted(len(export.images), "image"), sum(item.draw is not None for item in export.images)
+    lines = [f"{found} and {counted(masks, 'mask')} in {out}; classes: {', '.join(export.classes)}"]
     lines += [f"left out: {text}" for text in export.left_out]
+    lines += [f"note: {text}" for text in export.remarks]
     lines += ["in a configuration:", "data:", "  layout: folder", f"  root: {out}", f"  classes_file: {CLASSES}"]
     return "\n".join(lines)

@@ -1,76 +1,79 @@
 """labelme: a JSON file beside each image, with polygons, rectangles, circles and masks.
 
-Shapes are drawn in their order, so that a later one lies over an earlier one, as labelme's own conversion draws them.
-Pixels without a shape are background. Points and lines have no area and are left out. A label `__ignore__` is drawn as
-255.
+Shapes are drawn in their order by Pillow, so that a later one lies over an earlier one, as labelme's own conversion
+draws them. Pixels without a shape are background. Points and lines have no area and are left out. A label `__ignore__`
+is drawn as 255. A file without a shape says that nothing is there.
 """
 
 import base64
 import binascii
-import io
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from stpp.errors import Problems, StppError
-from stpp.importers import BACKGROUND, Annotated, Export
-from stpp.labels import IGNORE
+from stpp.importers import Annotated, Export, Labels
+from stpp.importers.drawing import LARGEST, from_png, to_png
+from stpp.importers.gathering import classes_of_labels, numbers_of, refuse_others
+from stpp.importers.outlining import Patch, parts
+from stpp.importers.parsing import Mistakes, files_of
+from stpp.importers.pictures import ImageFiles, stem
 
 NAMES = ("labelme",)
 SUMMARY = "a folder of JSON files of labelme, with their images beside them or in them"
+SIGNS = {".json": (r'"shapes"\s*:\s*\[', r'"shape_type"|"imagePath"|"imageHeight"')}
+WRITES = "a JSON file for each image, with masks or polygons"
 
 AREAS = {"polygon": 3, "rectangle": 2, "circle": 2, "mask": 2}
 """Shapes that cover pixels, and how many points one has at least."""
-IGNORED = "__ignore__"
-LARGEST = 2**30
-"""Pixels; no image that is read has more."""
 
 
-def find(source: Path, classes: Sequence[str] | None) -> Export:
-    """The annotated images in a folder and its sub-folders.
+def find(source: Path, classes: Sequence[str] | None, images: Path | None = None) -> Export:
+    """The annotated images in a folder and its sub-folders; one that is not where its file says is looked for in
+    `images`.
 
     Without `classes`, they are the background and the labels of all files in alphabetical order. Raises Problems where
     files are not labelme's, where an image is missing, or a label is none of `classes`; StppError where there is none.
     """
-    files = sorted(path for path in source.rglob("*.json") if path.is_file()) if source.is_dir() else []
-    if not files:
-        raise StppError(f"there is no JSON file in {source}; give the folder that labelme saved its files in")
-    problems: list[str] = []
-    contents = {path: content for path in files if (content := _read(path, problems)) is not None}
-    labels = {shape["label"] for content in contents.values() for shape in content["shapes"] if _covers(shape)}
-    names = list(classes or [BACKGROUND, *sorted(labels - {BACKGROUND, "_background_", IGNORED})])
-    numbers = {name: number for number, name in enumerate(names)} | {IGNORED: IGNORE}
-    numbers.setdefault("_background_", 0)
-    if unknown := sorted(labels - numbers.keys()):
-        problems.append(f"no class for the label {', '.join(unknown)}: the classes are {', '.join(names)}")
-    images = []
+    files = files_of(source, "*.json", "the folder that labelme saved its files in")
+    folder = source if source.is_dir() else source.parent
+    mistakes = Mistakes()
+    pictures = ImageFiles(source, images) if images else None
+    contents = {path: content for path in files if (content := _read(path, mistakes)) is not None}
+    labels = sorted({shape["label"] for content in contents.values() for shape in content["shapes"] if _covers(shape)})
+    names = list(classes or classes_of_labels(labels))
+    numbers = numbers_of(names)
+    refuse_others(labels, names, mistakes)
+    found = []
     for path, content in contents.items():
-        image = path.parent / content["imagePath"].replace("\\", "/")
-        name = path.relative_to(source).with_suffix("").as_posix()
-        if not image.is_file() and not content["embeds"]:
-            problems.append(f"{path}: there is no image {image}, and the file does not hold one")
-        data = image if image.is_file() else partial(_embedded, path)
-        images.append(Annotated(name, data, image.suffix or ".png", partial(_draw, content, numbers)))
-    if problems:
-        raise Problems(f"{source} as an export of labelme", problems)
+        name = path.relative_to(folder).with_suffix("")
+        called = content["imagePath"].replace("\\", "/")
+        image: Path | None = path.parent / called
+        if not path.parent.joinpath(called).is_file() and not content["embeds"]:
+            image = pictures.find((name.parent / Path(called).name).as_posix(), mistakes) if pictures else None
+            if pictures is None:
+                mistakes.add(f"there is no image {called}, and the file does not hold one", path)
+        if image is not None:
+            data = image if image.is_file() else partial(_embedded, path)
+            found.append(Annotated(name.as_posix(), data, image.suffix or ".png", partial(_draw, content, numbers)))
+    mistakes.refuse(f"{source} as an export of labelme")
     kinds = Counter(shape["shape_type"] for content in contents.values() for shape in content["shapes"])
     left_out = [f"{count} of shape {kind}, which has no area" for kind, count in kinds.items() if kind not in AREAS]
     empty = sum(not any(map(_covers, content["shapes"])) for content in contents.values())
     left_out += [f"{empty} files without a shape, whose masks are all {names[0]}"] if empty else []
-    return Export(names, images, files, left_out)
+    return Export(names, found, files, left_out)
 
 
-def _read(path: Path, problems: list[str]) -> dict[str, Any] | None:
+def _read(path: Path, mistakes: Mistakes) -> dict[str, Any] | None:
     """The content of a file of labelme, but for the image, of which `embeds` says whether it is there; None, and a
-    problem, for any other.
+    mistake, for any other.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -88,10 +91,10 @@ def _read(path: Path, problems: list[str]) -> dict[str, Any] | None:
             if _covers(shape):
                 _check(shape)
     except OSError as error:
-        problems.append(f"{path}: {error.strerror}")
+        mistakes.add(error.strerror or "a file that cannot be read", path)
         return None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error) as error:
-        problems.append(f"{path}: no file of labelme ({type(error).__name__}: {error})")
+        mistakes.add(f"no file of labelme ({type(error).__name__}: {error})", path)
         return None
     return dict(content)
 
@@ -119,11 +122,7 @@ def _check(shape: Mapping[str, Any]) -> None:
 
 def _pixels(shape: Mapping[str, Any]) -> Image.Image:
     """The picture of a shape that is a mask."""
-    try:
-        with Image.open(io.BytesIO(base64.b64decode(shape["mask"])), formats=["PNG"]) as picture:
-            return picture.convert("1")
-    except OSError as error:
-        raise ValueError(f"a mask that is no PNG ({error})") from None
+    return Image.fromarray(from_png(base64.b64decode(shape["mask"])))
 
 
 def _draw(content: Mapping[str, Any], numbers: Mapping[str, int]) -> NDArray[np.uint8]:
@@ -145,3 +144,36 @@ def _draw(content: Mapping[str, Any], numbers: Mapping[str, int]) -> NDArray[np.
         else:
             mask.paste(number, (round(left), round(top)), _pixels(shape))
     return np.array(mask)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def files(labels: Labels, tolerance: float | None) -> dict[str, Callable[[Path], None]]:
+    """A JSON file for each image, to be put beside it."""
+    return {f"{stem(name)}.json": partial(_write, labels, id_, name, tolerance) for id_, name in labels.images.items()}
+
+
+def _write(labels: Labels, id_: str, name: str, tolerance: float | None, path: Path) -> None:
+    mask = labels.mask(id_)
+    content = {
+        "version": "5.5.0",
+        "flags": {},
+        "shapes": [_shape(part) for part in parts(mask, labels.classes, tolerance)],
+        "imagePath": PurePosixPath(name).name,
+        "imageData": None,
+        "imageHeight": mask.shape[0],
+        "imageWidth": mask.shape[1],
+    }
+    path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def _shape(part: Patch) -> dict[str, Any]:
+    """A polygon, or a mask with the corners of its box."""
+    shape: dict[str, Any] = {"label": part.label, "group_id": None, "description": "", "flags": {}, "mask": None}
+    if part.outline is not None:
+        return shape | {"shape_type": "polygon", "points": part.outline.tolist()}
+    height, width = part.pixels.shape
+    points = [[part.left, part.top], [part.left + width - 1, part.top + height - 1]]
+    mask = base64.b64encode(to_png(part.pixels)).decode()
+    return shape | {"shape_type": "mask", "points": points, "mask": mask}

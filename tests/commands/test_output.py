@@ -169,6 +169,7 @@ READ = {
     },
     *{("import", "source"), ("import", "classes"), ("new", "folder"), ("new", "images"), ("new", "masks")},
     *{("run", "config"), ("run", "target"), ("run", "slurm")},
+    *{("import", "source"), ("import", "classes"), ("import", "images")},
     *{("config", "file"), ("verify", "results"), ("stamp", "parts")},
     *{("export", "images"), ("segment", "images"), ("segment", "model"), ("evaluate", "list"), ("evaluate", "root")},
 }

@@ -87,6 +87,22 @@ def test_a_mask_is_pasted_at_its_corner_and_ignored_pixels_are_255(tmp_path: Pat
     assert export.classes == ["background", "blob"]
 
 
+def test_a_mask_of_zeros_and_ones_is_read_as_labelme_writes_it(tmp_path: Path) -> None:
+    blob = np.array([[1, 0], [1, 1]], np.uint8)
+    annotate(tmp_path / "a.json", shape("blob", "mask", (3, 2), (4, 3), mask=encoded(blob)))
+    assert (find(tmp_path, None).images[0].draw()[2:4, 3:5] == blob).all()
+
+
+def test_images_may_lie_elsewhere(tmp_path: Path) -> None:
+    annotate(tmp_path / "in/deep/a.json", shape("x", "rectangle", (0, 0), (1, 1)))
+    (tmp_path / "photos/deep").mkdir(parents=True)
+    (tmp_path / "in/deep/a.jpg").rename(tmp_path / "photos/deep/a.jpg")
+    (item,) = find(tmp_path / "in", None, tmp_path / "photos").images
+    assert item.image == tmp_path / "photos/deep/a.jpg" and item.name == "deep/a"
+    with pytest.raises(Problems, match=r"there is no image a\.jpg"):
+        find(tmp_path / "in", None)
+
+
 def test_an_image_may_lie_in_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pixels = np.arange(80, dtype=np.uint8).reshape(8, 10)
     annotate(tmp_path / "in/a.json", shape("x", "rectangle", (0, 0), (1, 1)), imageData=encoded(pixels))
@@ -109,7 +125,7 @@ def test_the_classes_may_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert (tmp_path / "out/images/a.jpg").readlink() == (tmp_path / "in/a.jpg").resolve()
     classes.write_text("sky\na\n")
     assert main([*words, "--out", str(tmp_path / "other")]) == 1
-    assert "no class for the label b: the classes are sky, a" in capsys.readouterr().err
+    assert "no class for the label b; the classes are sky, a" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
 
 
@@ -143,5 +159,5 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path: Path, reason: str) -> None
 
 
 def test_a_folder_without_files_of_labelme_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StppError, match="there is no JSON file"):
+    with pytest.raises(StppError, match=r"there is no \*\.json in"):
         find(tmp_path, None)

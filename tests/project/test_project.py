@@ -63,6 +63,12 @@ MAY_IMPORT = {
 NEIGHBOURS = {
     ("data.classes", "store.masks"),  # the palette of the classes that have no colours
     ("data.dataset", "store.masks"),  # pseudo-labels are masks that are trained on
+    ("importers.pictures", "data.images"),  # images of exports are read as those of data sets
+    ("importers.pictures", "data.lists"),
+    ("importers.pictures", "data.readers"),
+    ("importers.pictures", "data.record"),
+    ("importers.pairing", "data.images"),  # and so are masks
+    ("importers.pairing", "data.readers"),
     ("runtime.job", "data.manifest"),  # a stage reads the manifests that it was planned for
     ("store.checkpoint", "models"),  # a checkpoint gives the network that it holds
     ("store.checkpoint", "models.network"),

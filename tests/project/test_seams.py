@@ -225,7 +225,7 @@ def test_a_new_importer_moves_nothing_and_can_be_chosen(
 ) -> None:
     (tmp_path / "stpp/importers/toybox.py").write_text(
         'from stpp.errors import StppError\n\nNAMES = ("toybox",)\nSUMMARY = "a box of toys"\n\n'
-        'def find(source, classes):\n    raise StppError(f"{source} is an empty box")\n'
+        'def find(source, classes, images):\n    raise StppError(f"{source} is an empty box")\n'
     )
     assert moved(before, identities()) == set()
     words = [sys.executable, "-m", "stpp", "import"]
