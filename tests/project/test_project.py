@@ -63,12 +63,15 @@ MAY_IMPORT = {
 NEIGHBOURS = {
     ("data.classes", "store.masks"),  # the palette of the classes that have no colours
     ("data.dataset", "store.masks"),  # pseudo-labels are masks that are trained on
+    ("importers.cityscapes_ids", "data.classes"),  # names and colours of Cityscapes and VOC
+    ("importers.voc_masks", "data.classes"),
     ("importers.pictures", "data.images"),  # images of exports are read as those of data sets
     ("importers.pictures", "data.lists"),
     ("importers.pictures", "data.readers"),
     ("importers.pictures", "data.record"),
     ("importers.pairing", "data.images"),  # and so are masks
     ("importers.pairing", "data.readers"),
+    ("importers.voc_masks", "store.masks"),  # which are written as they are in other places
     ("runtime.job", "data.manifest"),  # a stage reads the manifests that it was planned for
     ("store.checkpoint", "models"),  # a checkpoint gives the network that it holds
     ("store.checkpoint", "models.network"),
