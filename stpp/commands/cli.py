@@ -268,17 +268,13 @@ def _add_masks(commands: Any) -> None:
 
 
 def _masks(options: argparse.Namespace) -> None:
+    from stpp.commands.export_labels import ids_below
     from stpp.commands.output import Outputs
     from stpp.store.masks import MaskStore, write_palette_png
 
     with MaskStore(options.store) as store:
-        if outside := [id for id in store.ids if id.startswith("/") or ".." in id.split("/") or "\0" in id]:
-            raise StppError(
-                f"{options.store} has a mask of {outside[0]!r}, which leads out of {options.out}; image ids are paths "
-                "below the data root, so this store was not written by stpp: delete it"
-            )
         outputs = Outputs([options.store], options.overwrite)
-        outputs.claim(options.out / f"{id}.png" for id in store.ids)
+        outputs.claim(options.out / f"{id}.png" for id in ids_below(store, options.out))
         for id, mask in store:
             with outputs.writing(options.out / f"{id}.png") as path:
                 write_palette_png(mask, store.palette, path)

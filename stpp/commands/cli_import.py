@@ -1,4 +1,4 @@
-"""The command that leads from annotation tools to data sets."""
+"""The commands that lead from annotation tools to data sets, and from masks back to the tools."""
 
 import argparse
 from pathlib import Path
@@ -9,8 +9,9 @@ from stpp.registry import IMPORTERS, constant, modules
 
 
 def add_annotation_commands(commands: Any) -> None:
-    """Add `import`."""
+    """Add `import` and `export-labels`."""
     _add_import(commands)
+    _add_export_labels(commands)
 
 
 def _add_import(commands: Any) -> None:
@@ -47,3 +48,46 @@ def _import(options: argparse.Namespace) -> None:
     outputs = Outputs(overwrite=options.overwrite)
     classes, images = options.classes, options.images
     print(import_data(options.format, options.source, options.out, outputs, classes, images, options.link))
+
+
+def _add_export_labels(commands: Any) -> None:
+    writable = {name: text for name, module in modules(IMPORTERS).items() if (text := constant(module, "WRITES", ""))}
+    formats = "; ".join(f"{name}: {text}" for name, text in writable.items())
+    command = subcommand(
+        commands,
+        "export-labels",
+        "write pseudo-labels or predictions for an annotation tool",
+        "Write masks in a format of an annotation tool, to be corrected there, and the classes to OUT/classes.txt. "
+        "`stpp import FORMAT OUT --classes OUT/classes.txt` reads them again, the same pixels unless --polygons is "
+        f"given. Formats: {formats}.",
+        "stpp export-labels results/demo/experiments/st++/seed0 --format coco --out corrected",
+        _export_labels,
+    )
+    command.add_argument(
+        "source",
+        type=Path,
+        metavar="SOURCE",
+        help="a masks.h5, the folder of a stage or of a run that has one, or what `stpp segment` wrote",
+    )
+    command.add_argument("--format", required=True, choices=list(writable), metavar="FORMAT", help="format to write")
+    add_output(command, "--out", required=True, metavar="DIR", help="folder to write into")
+    command.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder that the ids of the masks start from",
+    )
+    command.add_argument(
+        "--polygons",
+        type=float,
+        metavar="PX",
+        help="write polygons instead of masks, whose borders are moved by so many pixels at most to save corners",
+    )
+
+
+def _export_labels(options: argparse.Namespace) -> None:
+    from stpp.commands.export_labels import export_labels
+    from stpp.commands.output import Outputs
+
+    outputs = Outputs(overwrite=options.overwrite)
+    print(export_labels(options.source, options.format, options.out, outputs, options.images, options.polygons))

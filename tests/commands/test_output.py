@@ -98,6 +98,12 @@ def import_data(folder: Path, out: Path, patch: pytest.MonkeyPatch) -> Call:
     return Call(["import", "labelme", str(source), "--out", str(out)], files, [source / "a.png", source / "a.json"])
 
 
+def export_labels(folder: Path, out: Path, patch: pytest.MonkeyPatch) -> Call:
+    store = fabricate.write_store(folder / "masks.h5", {name: np.ones((3, 4), np.uint8) for name in ("a", "b/c")})
+    files = [out / name for name in ("a.json", "b/c.json", "classes.txt")]
+    return Call(["export-labels", str(store), "--format", "labelme", "--out", str(out)], files, [store])
+
+
 def weights(folder: Path, out: Path, patch: pytest.MonkeyPatch) -> Call:
     patch.setattr("stpp.models.weights.torchvision_weights", lambda backbone: {"weight": torch.zeros(2)})
     return Call(["weights", "resnet18", str(out / "weights.pth")], [out / "weights.pth"], [])
@@ -153,6 +159,7 @@ WRITTEN: dict[tuple[str, str], Callable[[Path, Path, pytest.MonkeyPatch], Call]]
     ("import", "out"): import_data,
     ("next", "out"): label_next,
     ("new", "out"): new,
+    ("export-labels", "out"): export_labels,
 }
 """The options and arguments that name a place to write."""
 
@@ -170,6 +177,7 @@ READ = {
     *{("import", "source"), ("import", "classes"), ("new", "folder"), ("new", "images"), ("new", "masks")},
     *{("run", "config"), ("run", "target"), ("run", "slurm")},
     *{("import", "source"), ("import", "classes"), ("import", "images")},
+    *{("export-labels", "source"), ("export-labels", "images")},
     *{("config", "file"), ("verify", "results"), ("stamp", "parts")},
     *{("export", "images"), ("segment", "images"), ("segment", "model"), ("evaluate", "list"), ("evaluate", "root")},
 }
