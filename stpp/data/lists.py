@@ -8,6 +8,7 @@ from pathlib import Path
 from posixpath import expanduser
 from typing import NamedTuple
 
+from stpp.data.annotations import COMMAND, command_for
 from stpp.data.record import stamp_or_none
 from stpp.errors import StppError
 from stpp.registry import READERS, modules
@@ -43,7 +44,9 @@ def foreign_format(path: Path) -> str | None:
     kind = "JSON" if start[:1] in (b"{", b"[") else "XML" if start[:5].lower() in (b"<?xml", b"<anno") else None
     if kind is None:
         return None
-    return f"{kind}: if it holds annotations, `stpp import FORMAT {path} --out my-images` makes masks of them"
+    if (command := command_for(path, path.parent)) is not None:
+        return f"{kind} with annotations: {command} makes masks of them"
+    return f"{kind}: if it holds annotations, {COMMAND.format('FORMAT', path)} makes masks of them"
 
 
 def split_line(line: str, exists: Callable[[str], bool]) -> list[str]:

@@ -1,15 +1,17 @@
 """Formats of annotation tools: what they export, as images and masks, and back; a file for each format.
 
-A file names its format, `NAMES = ("coco",)`, and says in a line `SUMMARY = "..."` what it reads. `SIGNS = {...}` has,
-by suffix, patterns that all occur in the first or last part of its files, so that they are recognised; `FILE = True`
-says that one file is a whole export. `find(source, classes, images)` gives an `Export`. A format that can be written,
-too, says in a line `WRITES = "..."` what is written, and has `files(labels, tolerance)`, which gives by the name of
-each file what writes it. Only the command line knows these files: what they make is a data set like any other.
+A file names its format, `NAMES = ("coco",)`, and says in a line `SUMMARY = "..."` what it reads. `find(source, classes,
+images)` gives an `Export`. A format that can be written, too, says in a line `WRITES = "..."` what is written, and has
+`files(labels, tolerance)`, which gives by the name of each file what writes it. Lines of their own let files be
+recognised: `SIGNS = {...}` has, by suffix, patterns that all occur in the first or last part of a file; `FILE = True`
+says that one file is a whole export; `MASKS_NAMED = "..."` is a pattern of the names of masks. Only the command line
+knows these files: what they make is a data set like any other.
 
     parsing     JSON and XML, and what is wrong with them
     pictures    the images that an export speaks of
     drawing     from polygons, runs and bitmaps to masks
     gathering   from shapes with labels to an `Export`
+    pairing     from masks that are pictures to an `Export`
     outlining   from masks to polygons
 """
 

@@ -36,6 +36,7 @@ NAMES = ("label-studio",)
 SUMMARY = "a JSON export of Label Studio, or the folder of its brush labels as PNG files"
 SIGNS = {".json": (r'"original_width"|"from_name"|"completed_by"',)}
 FILE = True
+MASKS_NAMED = r"task-\d+-annotation-\d+-by-"
 WRITES = "tasks.json, to be imported into a project: brush strokes or polygons as predictions"
 AREAS = ("brushlabels", "polygonlabels", "rectanglelabels", "ellipselabels")
 REST = ("keypointlabels", "choices", "textarea", "rating", "relation", "taxonomy", "vectorlabels")

@@ -2,8 +2,10 @@
 
 import posixpath
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 
+from stpp.data import annotations
 from stpp.data.lists import is_image
 from stpp.data.naming import Names, by_stem, differ_in_case, guess
 from stpp.data.sources import Entry, Place
@@ -36,7 +38,6 @@ JUNK = {"@eadir", "__macosx", "#recycle", "$recycle.bin", "@recycle", "@tmp"}
 """Folders that file servers and archives put among one's own."""
 QUIET = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 """Files of file managers, which nobody misses."""
-ANNOTATIONS = {".json", ".xml", ".txt", ".csv", ".jsonl", ".ndjson"}
 ARRAYS = {".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".dcm", ".dicom", ".nii", ".gz", ".mha", ".mhd", ".nrrd"}
 
 
@@ -88,11 +89,12 @@ def scan(place: Place) -> tuple[list[Entry], list[Entry]]:
     elif not mask_names and not labeled:
         place.problems.append(
             f"There is no mask below {place.root / masks}: expected one for each labeled image, by its name. "
-            f"{beside}".rstrip()
+            f"{beside or annotations.advice_beside(place.root)}".rstrip()
         )
         beside = ""
     elif lonely:
-        text = _why_alone(f"{place.root / masks}", image_names, lonely)
+        text = annotations.advice_for_masks(place.root / masks, place.root / images, lonely)
+        text = text or _why_alone(f"{place.root / masks}", image_names, lonely)
         (place.warnings if labeled or any(entry.mask for entry in entries) else place.problems).append(text)
     place.warnings += [text for text in (others if image_names else "", beside) if text]
     return entries, []
@@ -127,7 +129,10 @@ def _pictures(place: Place, folder: str) -> tuple[list[str], str]:
     """The images below a folder of the root, and what is to be said of all else that lies there, or ""."""
     names = place.names(folder)
     if names is None:
-        place.problems.append(f"There is no folder {place.root / folder}: correct `root`, `images` or `masks`.")
+        place.problems.append(
+            f"There is no folder {place.root / folder}: correct `root`, `images` or `masks`. "
+            f"{annotations.advice_beside(place.root)}".rstrip()
+        )
         return [], ""
     junk = [name for name in names if JUNK.intersection(name.lower().split("/")[:-1])]
     wanted = sorted({*names} - {*junk})
@@ -136,10 +141,10 @@ def _pictures(place: Place, folder: str) -> tuple[list[str], str]:
     broken = [name for name in wanted if name.lower().endswith(PICTURES) and posixpath.splitext(name)[0] not in stems]
     rest = {*wanted} - {*read, *broken}
     rest = {name for name in rest if posixpath.basename(name).lower() not in QUIET}
-    return sorted([*read, *broken]), _account(f"{place.root / folder}", rest, junk)
+    return sorted([*read, *broken]), _account(place.root / folder, rest, junk)
 
 
-def _account(folder: str, rest: Iterable[str], junk: Sequence[str]) -> str:
+def _account(folder: Path, rest: Collection[str], junk: Sequence[str]) -> str:
     """What to say of files that are no images, and of those in folders that are left out; "" where there are none."""
     text = ""
     if kinds := Counter(posixpath.splitext(name)[1].lower() for name in rest):
@@ -147,7 +152,7 @@ def _account(folder: str, rest: Iterable[str], junk: Sequence[str]) -> str:
         counts = listed([f"{suffix or 'no suffix'} {count:,}" for suffix, count in ordered], 8)
         files = "file" if kinds.total() == 1 else "files"
         text = f"{kinds.total():,} {files} in {folder} not taken as images ({counts}), for example {min(rest)}."
-        text += _advice(kinds)
+        text += "".join(f" {advice}" for advice in (annotations.advice(folder, rest), _advice(kinds)) if advice)
     if junk:
         text += (
             f" {len(junk):,} files in {folder} left out, in folders that a file server or an archive made, for example "
@@ -157,16 +162,10 @@ def _account(folder: str, rest: Iterable[str], junk: Sequence[str]) -> str:
 
 
 def _advice(kinds: Iterable[str]) -> str:
-    """What to do about files that are no images, by their suffixes."""
-    text = ""
-    if found := sorted(ANNOTATIONS.intersection(kinds)):
-        text += (
-            f" If {' and '.join(found)} files hold annotations: `stpp import FORMAT SOURCE --out my-images` makes "
-            "masks of them, and `stpp import --help` has the formats."
-        )
-    if found := sorted(ARRAYS.intersection(kinds)):
-        text += f" Write the arrays in {' and '.join(found)} files as PNG: images of 8 bits, masks of class numbers."
-    return text
+    """What to do about files that hold arrays, by their suffixes."""
+    found = sorted(ARRAYS.intersection(kinds))
+    arrays = f"Write the arrays in {' and '.join(found)} files as PNG: images of 8 bits, masks of class numbers."
+    return arrays if found else ""
 
 
 def _meant(mask: str, images: Iterable[str]) -> str | None:
