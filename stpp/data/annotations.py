@@ -68,12 +68,12 @@ def advice(folder: Path, names: Iterable[str]) -> str:
 
 
 def advice_for_masks(masks: Path, images: Path, names: Iterable[str]) -> str:
-    """What to do about masks that have names as an annotation tool gives them, by an importer's `MASKS_NAMED`; else ""."""
+    """What to do about masks whose names an annotation tool gives, as an importer's `MASKS_NAMED` says; else ""."""
     for name in sorted(names)[:TRIED]:
         for tool, module in modules(IMPORTERS).items():
             if (pattern := constant(module, "MASKS_NAMED", "")) and re.match(pattern, posixpath.basename(name)):
-                where = f"{quote(f'{masks}')} --images {quote(f'{images}')}"
-                return f"{name} is a name of {tool}'s: {COMMAND.format(tool, where)} makes masks of these files."
+                command = COMMAND.format(tool, f"{quote(str(masks))} --images {quote(str(images))}")
+                return f"{name} is a name that {tool} gives: {command} makes masks of these files."
     return ""
 
 

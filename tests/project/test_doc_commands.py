@@ -28,6 +28,11 @@ WRITTEN = {
     "exported": ["model.onnx", "model.pt2", "model-card.md"],
     "pngs": ["images/unlabeled*.png"],
     "my-images": ["images/hill.png", "masks/hill.png", "classes.txt"],
+    "coco-images": ["images/hill.png", "masks/hill.png", "classes.txt"],
+    "cvat-images": ["images/beach.jpg", "masks/beach.png", "classes.txt"],
+    "mask-images": ["images/hill.png", "masks/hill.png", "classes.txt"],
+    "corrected-coco": ["annotations.json", "classes.txt"],
+    "to-correct": ["annotations.xml", "classes.txt"],
 }
 """By a folder that some command writes: patterns of the files that are in it then."""
 

@@ -69,6 +69,7 @@ def write(folder: Path) -> Path:
     shape = {"label": "sky", "shape_type": "rectangle", "points": [[0, 0], [63, 20]]}
     annotation = {"imagePath": "hill.png", "imageHeight": 48, "imageWidth": 64, "shapes": [shape]}
     (folder / "annotated/hill.json").write_text(json.dumps(annotation))
+    write_exports(folder)
     (folder / "photos/coast").mkdir(parents=True)
     picture(64, 48).save(folder / "photos/beach.jpg")
     picture(48, 64, 1).save(folder / "photos/coast/rocks.jpg")
@@ -120,6 +121,24 @@ def write_own_images(root: Path) -> None:
         mask.unlink()
         if not mask.name.startswith("unlabeled"):
             Image.fromarray(labels).save(mask)
+
+
+def write_exports(folder: Path) -> None:
+    """What annotation tools exported of one image: COCO, and CVAT's two formats."""
+    (folder / "coco").mkdir()
+    picture(64, 48).save(folder / "coco/hill.png")
+    image = {"id": 1, "file_name": "hill.png", "width": 64, "height": 48}
+    sky = {"image_id": 1, "category_id": 1, "segmentation": [[0, 0, 63, 0, 63, 20, 0, 20]]}
+    content = {"images": [image], "annotations": [sky], "categories": [{"id": 1, "name": "sky"}]}
+    (folder / "coco/annotations.json").write_text(json.dumps(content))
+    (folder / "exported").mkdir()
+    shape = '<polygon label="sky" points="0,0;63,0;63,20;0,20"/>'
+    text = f'<annotations><image name="beach.jpg" width="64" height="48">{shape}</image></annotations>'
+    (folder / "exported/annotations.xml").write_text(text)
+    for name in ("JPEGImages", "SegmentationClass"):
+        (folder / "exported-masks" / name).mkdir(parents=True)
+        Image.new("RGB", (64, 48), (0, 0, 0)).save(folder / "exported-masks" / name / "hill.png")
+    (folder / "exported-masks/labelmap.txt").write_text("background:0,0,0::\nsky:9,9,9::\n")
 
 
 def write_camvid(shared: Path) -> None:
