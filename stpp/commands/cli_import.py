@@ -15,7 +15,7 @@ def add_annotation_commands(commands: Any) -> None:
 
 
 def _add_import(commands: Any) -> None:
-    formats = "; ".join(f"{name}: {constant(module, 'SUMMARY')}" for name, module in modules(IMPORTERS).items())
+    formats = _described("SUMMARY")
     command = subcommand(
         commands,
         "import",
@@ -33,12 +33,21 @@ def _add_import(commands: Any) -> None:
         "--classes",
         type=Path,
         metavar="TXT",
-        help="class names in label order, one a line; default: background, then the labels in alphabetical order",
+        help="class names in label order, one a line; default: background, then the labels as the export orders them",
     )
     command.add_argument(
         "--images", type=Path, metavar="DIR", help="folder of the images, where they are not with the export"
     )
     command.add_argument("--link", action="store_true", help="write links to the images instead of copies")
+
+
+def _described(what: str) -> str:
+    """The formats, each with what its file says of it on a line."""
+    names: dict[str, list[str]] = {}
+    for name, module in modules(IMPORTERS).items():
+        if text := constant(module, what):
+            names.setdefault(text, []).append(name)
+    return "; ".join(f"{', '.join(same)}: {text}" for text, same in names.items())
 
 
 def _import(options: argparse.Namespace) -> None:
@@ -51,8 +60,8 @@ def _import(options: argparse.Namespace) -> None:
 
 
 def _add_export_labels(commands: Any) -> None:
-    writable = {name: text for name, module in modules(IMPORTERS).items() if (text := constant(module, "WRITES", ""))}
-    formats = "; ".join(f"{name}: {text}" for name, text in writable.items())
+    writable = [name for name, module in modules(IMPORTERS).items() if constant(module, "WRITES")]
+    formats = _described("WRITES")
     command = subcommand(
         commands,
         "export-labels",
@@ -69,7 +78,7 @@ def _add_export_labels(commands: Any) -> None:
         metavar="SOURCE",
         help="a masks.h5, the folder of a stage or of a run that has one, or what `stpp segment` wrote",
     )
-    command.add_argument("--format", required=True, choices=list(writable), metavar="FORMAT", help="format to write")
+    command.add_argument("--format", required=True, choices=writable, metavar="FORMAT", help="format to write")
     add_output(command, "--out", required=True, metavar="DIR", help="folder to write into")
     command.add_argument(
         "--images",

@@ -131,12 +131,18 @@ def _suffixes(folder: Path) -> dict[str, str]:
 
 
 def _named(images: Mapping[str, str], folder: Path | None) -> dict[str, str]:
-    """The file name of each image by its id. Raises Problems where a folder is given that lacks some."""
+    """The file name of each image by its id: below the folder, where one is given.
+
+    It may be the root that the ids start from, or the folder in it that their first part names. Raises Problems where
+    it lacks some.
+    """
     if folder is None:
         return {id: name or f"{id}.jpg" for id, name in images.items()}
     if not folder.is_dir():
         raise StppError(f"there is no folder {folder}; give the one that the ids of the masks start from")
-    found = {name.rpartition(".")[0]: name for name in listing(folder).names if is_image(name)}
+    names = [name for name in listing(folder).names if is_image(name)]
+    found = {f"{folder.resolve().name}/{stem}": name for name in names if (stem := name.rpartition(".")[0])}
+    found |= {name.rpartition(".")[0]: name for name in names}
     if missing := [id for id in images if id not in found]:
         problems = [f"{len(missing)} images are not below it, for example {listed(missing)}"]
         raise Problems(f"{folder} as the folder that the ids of the masks start from", problems)

@@ -99,4 +99,5 @@ def _summary(export: Export, out: Path) -> str:
     lines += [f"left out: {text}" for text in export.left_out]
     lines += [f"note: {text}" for text in export.remarks]
     lines += ["in a configuration:", "data:", "  layout: folder", f"  root: {out}", f"  classes_file: {CLASSES}"]
+    lines += ["  val_split: {fraction: 0.2, seed: 0}"]
     return "\n".join(lines)

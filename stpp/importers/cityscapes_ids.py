@@ -17,7 +17,7 @@ from stpp.data.classes import CITYSCAPES
 from stpp.errors import StppError
 from stpp.importers import Annotated, Export
 from stpp.importers.drawing import polygon
-from stpp.importers.gathering import Notes
+from stpp.importers.gathering import OTHER_SIZE, Notes
 from stpp.importers.pairing import Pair, paired
 from stpp.importers.parsing import Foreign, Mistakes, read_json
 from stpp.importers.pictures import ImageFiles, size_of
@@ -102,7 +102,7 @@ def _polygons(path: Path, image: Path, mistakes: Mistakes) -> CityscapesFile | N
     except ValueError as error:
         mistakes.add(f"a polygon is broken ({error})", path)
     if size_of(image, mistakes) not in (None, (content.imgHeight, content.imgWidth)):
-        mistakes.add("an image has another size than when it was annotated", image)
+        mistakes.add(OTHER_SIZE, image)
     return content
 
 

@@ -18,6 +18,7 @@ from stpp.labels import IGNORE
 from stpp.wording import counted
 
 Colour = Sequence[int]
+OTHER_SIZE = "an image has another size than when it was annotated; give the images that were annotated"
 
 
 class Area(NamedTuple):
@@ -101,9 +102,7 @@ def gathered(
         if path is None or (size := size_of(path, mistakes)) is None:
             continue
         if image.size not in (None, size):
-            mistakes.add(
-                "an image has another size than when it was annotated; give the images that were annotated", path
-            )
+            mistakes.add(OTHER_SIZE, path)
             continue
         if size[0] * size[1] > LARGEST:
             mistakes.add("an image is too large", path)

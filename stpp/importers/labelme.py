@@ -21,10 +21,10 @@ from PIL import Image, ImageDraw
 
 from stpp.importers import Annotated, Export, Labels
 from stpp.importers.drawing import LARGEST, from_png, to_png
-from stpp.importers.gathering import classes_of_labels, numbers_of, refuse_others
+from stpp.importers.gathering import OTHER_SIZE, classes_of_labels, numbers_of, refuse_others
 from stpp.importers.outlining import Patch, parts
 from stpp.importers.parsing import Mistakes, files_of
-from stpp.importers.pictures import ImageFiles, stem
+from stpp.importers.pictures import ImageFiles, size_of, stem
 
 NAMES = ("labelme",)
 SUMMARY = "a folder of JSON files of labelme, with their images beside them or in them"
@@ -61,6 +61,9 @@ def find(source: Path, classes: Sequence[str] | None, images: Path | None = None
             if pictures is None:
                 mistakes.add(f"there is no image {called}, and the file does not hold one", path)
         if image is not None:
+            size = size_of(image, mistakes) if image.is_file() else None
+            if size not in (None, (content["imageHeight"], content["imageWidth"])):
+                mistakes.add(OTHER_SIZE, image)
             data = image if image.is_file() else partial(_embedded, path)
             found.append(Annotated(name.as_posix(), data, image.suffix or ".png", partial(_draw, content, numbers)))
     mistakes.refuse(f"{source} as an export of labelme")

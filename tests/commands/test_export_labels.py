@@ -122,12 +122,18 @@ def test_a_run_gives_all_its_labels_with_the_names_of_the_images(finished: Path,
     assert {image["file_name"] for image in listed} == {f"images/unlabeled{number}.png" for number in range(6)}
 
 
+def test_names_may_start_from_the_folder_of_the_images(store: Path, tmp_path: Path) -> None:
+    out = exported(store, "coco", "--images", str(tmp_path / "data/images"))
+    again = imported(out, "coco", tmp_path / "data/images")
+    assert again.keys() == {id.removeprefix("images/") for id in MASKS}
+
+
 def test_what_cannot_be_written_is_refused(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, said in (
         ([str(store), "--format", "voc", "--polygons", "1"], "this format holds masks, no polygons"),
         ([str(store), "--format", "coco", "--polygons", "-1"], "--polygons -1.0 is asked for"),
         ([str(store), "--format", "coco", "--images", str(tmp_path / "x")], "there is no folder"),
-        ([str(store), "--format", "coco", "--images", str(tmp_path / "data/images")], "4 images are not below it"),
+        ([str(store), "--format", "coco", "--images", str(tmp_path / "data/images/deep")], "4 images are not below it"),
         ([str(tmp_path / "data"), "--format", "coco"], "there are no masks in"),
         ([str(tmp_path), "--format", "coco", "--overwrite"], ""),
     ):

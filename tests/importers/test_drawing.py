@@ -54,6 +54,21 @@ def test_what_is_no_polygon_is_refused(ring: list[tuple[float, float]]) -> None:
         polygon([ring])
 
 
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of pycocotools 2.0.11 with numpy 2
+def test_pycocotools_draws_no_more_than_the_border_otherwise() -> None:
+    coco = pytest.importorskip("pycocotools.mask")
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        angles = np.sort(rng.random(9)) * 2 * np.pi
+        radii = rng.uniform(15, 40, 9)
+        ring = np.stack([50 + radii * np.cos(angles), 45 + radii * np.sin(angles)], axis=1)
+        ours = painted(90, 100, [(1, polygon([[(x, y) for x, y in ring.tolist()]]))])
+        theirs = coco.decode(coco.merge(coco.frPyObjects([ring.ravel().tolist()], 90, 100)))
+        ends = np.linspace(ring, np.roll(ring, -1, axis=0), 200).reshape(-1, 2)
+        for row, column in np.argwhere(ours != theirs):
+            assert np.linalg.norm(ends - (column + 0.5, row + 0.5), axis=1).min() < 1.8
+
+
 def test_coordinates_in_pairs() -> None:
     assert ring_of([1, 2, 3, 4]) == [(1, 2), (3, 4)]
     with pytest.raises(ValueError, match="odd number"):

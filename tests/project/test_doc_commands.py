@@ -18,7 +18,7 @@ from pages import ALL, FROM_ANOTHER_INDEX, OF_CONTAINERS, ON_A_CLUSTER, commands
 
 from stpp.commands.cli import main
 
-NAMED = [command for command in of("stpp") if re.fullmatch(r"\S+ [a-z]+( --[a-z-]+)*", command)]
+NAMED = [command for command in of("stpp") if re.fullmatch(r"\S+ [a-z-]+( --[a-z-]+)*", command)]
 """What names a command of stpp, perhaps with options, rather than saying all of it."""
 IN_A_SHELL = [command for command in of("sh", "source", "python", "ls", "head", "cp") if command not in workflows.RUN]
 WRITTEN = {

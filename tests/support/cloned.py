@@ -66,8 +66,8 @@ def write(folder: Path) -> Path:
     (folder / "LIST").write_text("my-images/images/val0.png my-images/masks/val0.png\n")
     (folder / "annotated").mkdir()
     picture(64, 48).save(folder / "annotated/hill.png")
-    shape = {"label": "sky", "shape_type": "rectangle", "points": [[0, 0], [63, 20]]}
-    annotation = {"imagePath": "hill.png", "imageHeight": 48, "imageWidth": 64, "shapes": [shape]}
+    shape = {"label": "sky", "shape_type": "rectangle", "points": [[0, 0], [47, 20]]}
+    annotation = {"imagePath": "hill.png", "imageHeight": 64, "imageWidth": 48, "shapes": [shape]}
     (folder / "annotated/hill.json").write_text(json.dumps(annotation))
     write_exports(folder)
     (folder / "photos/coast").mkdir(parents=True)
@@ -127,13 +127,13 @@ def write_exports(folder: Path) -> None:
     """What annotation tools exported of one image: COCO, and CVAT's two formats."""
     (folder / "coco").mkdir()
     picture(64, 48).save(folder / "coco/hill.png")
-    image = {"id": 1, "file_name": "hill.png", "width": 64, "height": 48}
-    sky = {"image_id": 1, "category_id": 1, "segmentation": [[0, 0, 63, 0, 63, 20, 0, 20]]}
+    image = {"id": 1, "file_name": "hill.png", "width": 48, "height": 64}
+    sky = {"image_id": 1, "category_id": 1, "segmentation": [[0, 0, 47, 0, 47, 20, 0, 20]]}
     content = {"images": [image], "annotations": [sky], "categories": [{"id": 1, "name": "sky"}]}
     (folder / "coco/annotations.json").write_text(json.dumps(content))
     (folder / "exported").mkdir()
-    shape = '<polygon label="sky" points="0,0;63,0;63,20;0,20"/>'
-    text = f'<annotations><image name="beach.jpg" width="64" height="48">{shape}</image></annotations>'
+    shape = '<polygon label="sky" points="0,0;47,0;47,20;0,20"/>'
+    text = f'<annotations><image name="beach.jpg" width="48" height="64">{shape}</image></annotations>'
     (folder / "exported/annotations.xml").write_text(text)
     for name in ("JPEGImages", "SegmentationClass"):
         (folder / "exported-masks" / name).mkdir(parents=True)
