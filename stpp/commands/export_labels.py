@@ -23,6 +23,7 @@ from stpp.registry import IMPORTERS, component
 from stpp.store.masks import MaskStore, voc_palette
 from stpp.wording import listed
 
+GUESSED = "\nthe images are named .jpg, since nothing says otherwise; --images DIR finds their names"
 LABELS = "labels*"
 """The stages of a run that hold its pseudo-labels, each those of some of the images."""
 
@@ -40,6 +41,7 @@ def export_labels(
         raise StppError(f"--polygons {tolerance} is asked for; expected a number of pixels from 0 on, such as 1")
     with ExitStack() as opened:
         labels, inputs = _segmented(source) if _is_segmented(source) else _stored(source, opened, out)
+        guessed = "" if images or all(labels.images.values()) else GUESSED
         labels = labels._replace(images=_named(labels.images, images))
         files = component(IMPORTERS, format).files(labels, tolerance)
         outputs.spare(inputs)
@@ -50,7 +52,7 @@ def export_labels(
         with outputs.writing(out / CLASSES) as path:
             path.write_text(classes_text(labels.classes, labels.palette), encoding="utf-8")
     again = f"stpp import {format} {out} --classes {out / CLASSES} --images {images or 'IMAGES'} --out DIR"
-    return f"{len(labels.images)} masks in {out}\nonce they are corrected: {again}"
+    return f"{len(labels.images)} masks in {out}{guessed}\nonce they are corrected: {again}"
 
 
 def ids_below(store: MaskStore, out: Path) -> Sequence[str]:

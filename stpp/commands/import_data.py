@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from stpp.importers import Export
 from stpp.labels import MOST_CLASSES
 from stpp.registry import IMPORTERS, component
 from stpp.store.masks import voc_palette, write_palette_png
-from stpp.terminal import CONTROL
+from stpp.terminal import is_line
 from stpp.wording import counted
 
 CLASSES = "classes.txt"
@@ -30,6 +31,8 @@ def import_data(
     """
     if not source.exists():
         raise StppError(f"there is no {source}; give the file or folder that the annotation tool exported")
+    if source.is_file() and zipfile.is_zipfile(source):
+        raise StppError(f"{source} is a ZIP archive; unpack it, and give the folder or the file in it")
     names, colours = _given(classes) if classes else (None, [])
     export: Export = component(IMPORTERS, format).find(source, names, images)
     _check_names(export.classes, source)
@@ -71,7 +74,7 @@ def _check_names(names: Sequence[str], source: Path) -> None:
     if len(names) > MOST_CLASSES:
         raise StppError(f"{source} has {len(names)} classes; at most {MOST_CLASSES} can be told apart")
     for name in names:
-        if name != name.strip(" \t") or not name or name.startswith("#") or CONTROL.search(name):
+        if name != name.strip(" \t") or not name or name.startswith("#") or not is_line(name):
             raise StppError(
                 f"{source} has a class {name!a}; a name has no spaces around it, no line breaks, and does not begin "
                 "with `#`: rename it in the annotation tool"

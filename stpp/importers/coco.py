@@ -66,7 +66,7 @@ class CocoAnnotation(Foreign):
     image_id: int | str
     category_id: int | None = None
     segmentation: Any = None
-    iscrowd: int = 0
+    iscrowd: int | None = 0
     file_name: str | None = None
     segments_info: list[CocoSegment] | None = None
 
@@ -116,7 +116,7 @@ def _drawn(path: Path, content: CocoFile, mistakes: Mistakes, notes: Notes) -> l
             try:
                 stroke = _stroke(annotation.segmentation, sizes[annotation.image_id])
             except ValueError as error:
-                mistakes.add(f"an annotation of image {annotation.image_id} is broken ({error})", path)
+                mistakes.add(f"an annotation is broken ({error})", f"image {annotation.image_id} in {path}")
                 continue
             if annotation.iscrowd:
                 notes.left_out["crowd regions, drawn as 255"] += 1

@@ -60,7 +60,7 @@ def _drawn(image: Element, path: Path, mistakes: Mistakes, notes: Notes) -> Draw
         try:
             areas.append(Area(shape.attrib["label"], _stroke(shape)))
         except (ValueError, KeyError) as error:
-            mistakes.add(f"a {shape.tag} of image {name} is broken ({error})", path)
+            mistakes.add(f"a {shape.tag} is broken ({error})", f"image {name} in {path}")
     notes.left_out.update(f"of shape {shape.tag}, which has no area" for shape in image if shape.tag in REST)
     try:
         size = int(image.attrib["height"]), int(image.attrib["width"])

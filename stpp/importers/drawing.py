@@ -19,6 +19,8 @@ Stroke = Callable[[Image.Image, int], None]
 """What draws a shape on a picture of mode L: the pixels that it covers get the number."""
 LARGEST = 2**30
 """Pixels; no image that is read has more."""
+FAR = 1_000_000
+"""Px; a corner of a polygon that is farther away is a mistake, and drawing the way there would take long."""
 CORNERS = 180
 """Of the polygon that stands for an ellipse: with a radius of 1000 px, it lies within 0.2 px."""
 
@@ -53,7 +55,7 @@ def polygon(outer: Sequence[Ring], inner: Sequence[Ring] = ()) -> Stroke:
     for ring in (*outer, *inner):
         if len(ring) < 3:
             raise ValueError(f"a polygon with {len(ring)} corners")
-        if not all(abs(value) <= LARGEST for corner in ring for value in corner):  # nor is NaN
+        if not all(abs(value) <= FAR for corner in ring for value in corner):  # nor is NaN
             raise ValueError("a corner that is no number, or far outside")
     return partial(_draw_polygon, outer, inner)
 
@@ -135,7 +137,7 @@ def from_png(content: bytes) -> NDArray[np.bool_]:
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
             values = np.asarray(picture)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow's decoders meet damaged files with a dozen kinds of exceptions
         raise ValueError(f"a mask that is no PNG ({error})") from None
     if values.ndim == 3:
         values = values[..., -1] if values.shape[2] in (2, 4) else values.max(axis=2)

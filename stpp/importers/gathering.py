@@ -94,6 +94,8 @@ def gathered(
     numbers = numbers_of(names)
     refuse_others({area.label for image in drawn for area in image.areas}, names, mistakes)
     images = []
+    if not drawn and not mistakes:
+        mistakes.add("no image is listed")
     taken: dict[Path, str] = {}
     for image in drawn:
         path = pictures.find(image.place or image.name, mistakes, exact=bool(image.place) and pictures.own)

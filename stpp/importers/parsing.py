@@ -30,6 +30,10 @@ class Mistakes:
         """Note what is wrong, a phrase, and in which file or at which image."""
         self._places[what].append(shortened(str(where), 300))
 
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._places)
+
     def sentences(self) -> list[str]:
         """One sentence for each mistake."""
         return [
@@ -39,7 +43,7 @@ class Mistakes:
 
     def refuse(self, headline: str) -> None:
         """Raises Problems if there are any."""
-        if self._places:
+        if self:
             raise Problems(headline, self.sentences())
 
 

@@ -24,7 +24,7 @@ def within(name: str) -> str:
         path = posixpath.basename(path)
     path = posixpath.normpath(path)
     if path in ("", ".") or path.split("/")[0] == ".." or not path.isprintable():
-        raise ValueError(f"the name {name!a} is none of a file in a folder")
+        raise ValueError("a name that is none of a file in a folder")
     return path
 
 
@@ -70,7 +70,7 @@ class ImageFiles:
         try:
             path = within(name)
         except ValueError as error:
-            mistakes.add(str(error))
+            mistakes.add(str(error), f"{name!a}")
             return None
         if path in self._paths:
             return self.folder / path

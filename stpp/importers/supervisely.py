@@ -15,7 +15,7 @@ from pydantic import Field
 
 from stpp.errors import StppError
 from stpp.importers import Export
-from stpp.importers.drawing import LARGEST, Stroke, bitmap, from_png, polygon, rectangle
+from stpp.importers.drawing import Stroke, bitmap, from_png, polygon, rectangle
 from stpp.importers.gathering import Area, Colour, Drawn, Notes, from_hex, gathered
 from stpp.importers.parsing import Foreign, Mistakes, read_json
 from stpp.importers.pictures import ImageFiles
@@ -24,6 +24,8 @@ NAMES = ("supervisely",)
 SUMMARY = "the folder of a Supervisely project, with meta.json, and ann/ and img/ in each data set"
 SIGNS = {".json": (r'"classTitle"\s*:|"objects"\s*:\s*\[\s*\]|"projectType"',)}
 ANNOTATIONS, IMAGES = "ann", "img"
+LONGEST = 2**26
+"""Bytes of the PNG of a bitmap."""
 AREAS = ("bitmap", "polygon", "rectangle")
 
 
@@ -142,8 +144,8 @@ def _stroke(one: SuperviselyObject) -> Stroke:
 
 
 def _unpacked(text: str) -> bytes:
-    """The PNG of a bitmap; a bomb is cut off."""
+    """The PNG of a bitmap; what is too long for one is cut off."""
     try:
-        return zlib.decompressobj().decompress(base64.b64decode(text, validate=True), LARGEST)
+        return zlib.decompressobj().decompress(base64.b64decode(text, validate=True), LONGEST)
     except zlib.error as error:
         raise ValueError(f"pixels that cannot be unpacked ({error})") from None

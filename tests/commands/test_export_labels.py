@@ -122,6 +122,13 @@ def test_a_run_gives_all_its_labels_with_the_names_of_the_images(finished: Path,
     assert {image["file_name"] for image in listed} == {f"images/unlabeled{number}.png" for number in range(6)}
 
 
+def test_names_that_nobody_knows_are_said(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exported(store, "cvat")
+    assert "the images are named .jpg" in capsys.readouterr().out
+    exported(store, "coco", "--images", str(tmp_path / "data"))
+    assert "named .jpg" not in capsys.readouterr().out
+
+
 def test_names_may_start_from_the_folder_of_the_images(store: Path, tmp_path: Path) -> None:
     out = exported(store, "coco", "--images", str(tmp_path / "data/images"))
     again = imported(out, "coco", tmp_path / "data/images")

@@ -1,6 +1,7 @@
 """COCO files against masks that are drawn pixel by pixel, and RLE against pycocotools."""
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from stpp.commands.cli import main
 from stpp.errors import Problems, StppError
 from stpp.importers.coco import find, packed, unpacked
 from stpp.importers.drawing import runs_of
@@ -129,7 +131,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "RLE without counts": lambda folder: write(folder, TREE_SHAPE | {"segmentation": RLE | {"counts": None}}),
     "another size than when it was annotated": lambda folder: write(folder, height=99),
     "not below": lambda folder: write(folder, file_name="elsewhere.jpg"),
-    "is none of a file in a folder": lambda folder: write(folder, file_name="../../secret.jpg"),
+    "none of a file in a folder": lambda folder: write(folder, file_name="../../secret.jpg"),
 }
 
 
@@ -148,6 +150,40 @@ def test_many_annotations_with_one_mistake_are_one_problem(tmp_path: Path) -> No
     assert len(found.value.problems) == 1
     with pytest.raises(StppError, match=r"there is no \*\.json"):
         find(tmp_path / "images", None)
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with zipfile.ZipFile(tmp_path / "export.zip", "w") as archive:
+        archive.writestr("all.json", "{}")
+    assert main(["import", "coco", str(tmp_path / "export.zip"), "--out", str(tmp_path / "out")]) == 1
+    assert "is a ZIP archive; unpack it" in capsys.readouterr().err
+
+
+def test_an_import_writes_a_data_set_with_names_colours_and_links(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, classes = write(tmp_path / "in", TREE_SHAPE, HOUSE_SHAPE), tmp_path / "names.txt"
+    classes.write_text("background #010203\ntree #040506\nhouse #070809\n")
+    words = ["import", "coco", str(file), "--classes", str(classes), "--link", "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("2 images and 1 mask in ") and "note: 1 image without a shape" in said
+    assert (tmp_path / "out/classes.txt").read_text() == classes.read_text()
+    assert (tmp_path / "out/images/hill.jpg").readlink() == (tmp_path / "in/images/hill.jpg").resolve()
+    with Image.open(tmp_path / "out/masks/hill.png") as mask:
+        assert (np.asarray(mask) == annotated.mask()).all()
+        assert mask.getpalette()[:9] == list(range(1, 10))
+    assert not (tmp_path / "out/masks/valley.png").exists()
+
+
+@pytest.mark.parametrize("name", ["", " tree", "#tree", "tr\nee", "tree #123456"])
+def test_a_name_that_a_text_file_cannot_hold_is_refused(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "in", TREE_SHAPE, categories=[{"id": 3, "name": name}])
+    assert main(["import", "coco", str(file), "--out", str(tmp_path / "out")]) == 1
+    assert "rename it in the annotation tool" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 # --- panoptic ---------------------------------------------------------------------------------------------------------

@@ -81,12 +81,13 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "begins with <annotation>": lambda folder: write(folder).write_text("<annotation/>"),
     "CVAT for images 1.1": lambda folder: write(folder, meta='<track id="0"/>'),
     "a polygon with 2 corners": lambda folder: write(folder, polygon("tree", TREE[:2])),
-    "a polygon of image hill.jpg is broken": lambda folder: write(folder, shape("polygon", "tree", points="1;2;3")),
+    "a polygon is broken": lambda folder: write(folder, shape("polygon", "tree", points="1;2;3")),
     "'label'": lambda folder: write(folder, '<box xtl="1" ytl="1" xbr="2" ybr="2"/>'),
     "do not fill": lambda folder: write(folder, shape("mask", "tree", rle="1", left=0, top=0, width=5, height=2)),
     "an image without height and width": lambda folder: write(folder, width="wide"),
+    "no image is listed": lambda folder: write(folder).write_text("<annotations/>"),
     "another size": lambda folder: write(folder, width=11),
-    "is none of a file in a folder": lambda folder: write(folder, name="../secret.jpg"),
+    "none of a file in a folder": lambda folder: write(folder, name="../secret.jpg"),
 }
 
 

@@ -47,7 +47,13 @@ def test_what_is_outside_is_cut_off() -> None:
 
 
 @pytest.mark.parametrize(
-    "ring", [[(0, 0), (1, 1)], [(0, 0), (1, 1), (2, float("nan"))], [(0, 0), (1, 1), (2, float("inf"))]]
+    "ring",
+    [
+        [(0, 0), (1, 1)],
+        [(0, 0), (1, 1), (3e6, 0)],
+        [(0, 0), (1, 1), (2, float("nan"))],
+        [(0, 0), (1, 1), (2, float("inf"))],
+    ],
 )
 def test_what_is_no_polygon_is_refused(ring: list[tuple[float, float]]) -> None:
     with pytest.raises(ValueError, match=r"a polygon with 2 corners|no number"):

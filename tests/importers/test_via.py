@@ -97,5 +97,5 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
         with pytest.raises(Problems, match=said) as found:
             find(write(tmp_path, regions), None)
         assert len(found.value.problems) == 1
-    with pytest.raises(Problems, match="is none of a file in a folder"):
+    with pytest.raises(Problems, match="none of a file in a folder"):
         find(write(tmp_path, [TREE_REGION], name="../../secret.jpg"), None)
