@@ -100,7 +100,7 @@ def _polygons(path: Path, image: Path, mistakes: Mistakes) -> CityscapesFile | N
         for one in content.objects:
             polygon([one.polygon])
     except ValueError as error:
-        mistakes.add(f"a polygon is broken ({error})", path)
+        mistakes.add_broken("a polygon", error, path)
     if size_of(image, mistakes) not in (None, (content.imgHeight, content.imgWidth)):
         mistakes.add(OTHER_SIZE, image)
     return content

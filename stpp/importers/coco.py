@@ -23,7 +23,7 @@ from stpp.importers import IGNORED, Annotated, Export, Labels
 from stpp.importers.drawing import Stroke, bitmap, from_runs, polygon, ring_of, runs_of
 from stpp.importers.gathering import Area, Colour, Drawn, Notes, classes_of_labels, gathered, palette_of
 from stpp.importers.outlining import Patch, parts
-from stpp.importers.parsing import Foreign, Mistakes, files_of, read_json
+from stpp.importers.parsing import BROKEN, Foreign, Mistakes, files_of, read_json
 from stpp.importers.pictures import ImageFiles, size_of, stem, within
 from stpp.labels import IGNORE
 
@@ -115,8 +115,8 @@ def _drawn(path: Path, content: CocoFile, mistakes: Mistakes, notes: Notes) -> l
         else:
             try:
                 stroke = _stroke(annotation.segmentation, sizes[annotation.image_id])
-            except ValueError as error:
-                mistakes.add(f"an annotation is broken ({error})", f"image {annotation.image_id} in {path}")
+            except BROKEN as error:
+                mistakes.add_broken("an annotation", error, f"image {annotation.image_id} in {path}")
                 continue
             if annotation.iscrowd:
                 notes.left_out["crowd regions, drawn as 255"] += 1
@@ -140,7 +140,7 @@ def _stroke(segmentation: Any, size: tuple[int, int] | None) -> Stroke:
     try:
         height, width = map(int, segmentation["size"])
         counts = segmentation["counts"]
-    except (TypeError, KeyError, ValueError):
+    except BROKEN:
         raise ValueError("a segmentation that is neither polygons nor RLE") from None
     if size not in (None, (height, width)):
         raise ValueError(f"RLE of {width} x {height} pixels in an image of another size")

@@ -15,7 +15,7 @@ from stpp.importers import Export, Labels
 from stpp.importers.drawing import Stroke, bitmap, ellipse, from_runs, polygon, rectangle, runs_of, turned
 from stpp.importers.gathering import Area, Colour, Drawn, Notes, from_hex, gathered
 from stpp.importers.outlining import Patch, parts
-from stpp.importers.parsing import Mistakes, files_of, read_xml
+from stpp.importers.parsing import BROKEN, Mistakes, files_of, read_xml
 from stpp.importers.pictures import ImageFiles
 
 NAMES = ("cvat",)
@@ -59,12 +59,12 @@ def _drawn(image: Element, path: Path, mistakes: Mistakes, notes: Notes) -> Draw
     for shape in sorted((shape for shape in image if shape.tag in AREAS), key=_depth):
         try:
             areas.append(Area(shape.attrib["label"], _stroke(shape)))
-        except (ValueError, KeyError) as error:
-            mistakes.add(f"a {shape.tag} is broken ({error})", f"image {name} in {path}")
+        except BROKEN as error:
+            mistakes.add_broken(f"a {shape.tag}", error, f"image {name} in {path}")
     notes.left_out.update(f"of shape {shape.tag}, which has no area" for shape in image if shape.tag in REST)
     try:
         size = int(image.attrib["height"]), int(image.attrib["width"])
-    except (ValueError, KeyError):
+    except BROKEN:
         mistakes.add("an image without height and width", path)
         return Drawn(name, areas)
     return Drawn(name, areas, size)
@@ -76,7 +76,7 @@ def _depth(shape: Element) -> int:
 
 
 def _stroke(shape: Element) -> Stroke:
-    """The pixels of a shape. Raises ValueError and KeyError."""
+    """The pixels of a shape. Raises one of `BROKEN`."""
 
     def numbers(*names: str) -> list[float]:
         return [float(shape.attrib[name]) for name in names]

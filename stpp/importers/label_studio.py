@@ -28,7 +28,7 @@ from stpp.importers import Export, Labels
 from stpp.importers.drawing import LARGEST, Stroke, bitmap, ellipse, from_png, in_px, polygon, rectangle, turned
 from stpp.importers.gathering import Area, Drawn, Notes, gathered
 from stpp.importers.outlining import Patch, parts
-from stpp.importers.parsing import Foreign, Mistakes, files_of, read_bytes, read_json
+from stpp.importers.parsing import BROKEN, Foreign, Mistakes, files_of, read_bytes, read_json
 from stpp.importers.pictures import ImageFiles
 from stpp.wording import listed
 
@@ -151,10 +151,8 @@ def _drawn(task: LabelStudioTask, pictures: ImageFiles, mistakes: Mistakes, note
             size = region.original_height, region.original_width
             (label,) = region.value[region.type]
             areas.append(Area(str(label), _stroke(region.type, region.value, *size)))
-        except (ValueError, TypeError, KeyError, IndexError) as error:
-            mistakes.add(
-                f"a region of type {region.type} is broken ({type(error).__name__}: {error})", f"task {task.id}"
-            )
+        except BROKEN as error:
+            mistakes.add_broken(f"a region of type {region.type}", error, f"task {task.id}")
     return Drawn(name, areas, size, saved=bool(done))
 
 
@@ -176,7 +174,7 @@ def _image_name(data: dict[str, Any], pictures: ImageFiles) -> str:
 
 
 def _stroke(kind: str, value: dict[str, Any], height: int, width: int) -> Stroke:
-    """The pixels of a region. Raises ValueError, TypeError, KeyError and IndexError."""
+    """The pixels of a region. Raises one of `BROKEN`."""
     if not 0 < height * width <= LARGEST:
         raise ValueError(f"an image of {width} x {height} pixels")
 

@@ -6,7 +6,6 @@ is drawn as 255. A file without a shape says that nothing is there.
 """
 
 import base64
-import binascii
 import json
 import math
 from collections import Counter
@@ -23,7 +22,7 @@ from stpp.importers import Annotated, Export, Labels
 from stpp.importers.drawing import LARGEST, from_png, to_png
 from stpp.importers.gathering import OTHER_SIZE, classes_of_labels, numbers_of, refuse_others
 from stpp.importers.outlining import Patch, parts
-from stpp.importers.parsing import Mistakes, files_of
+from stpp.importers.parsing import BROKEN, Mistakes, files_of
 from stpp.importers.pictures import ImageFiles, size_of, stem
 
 NAMES = ("labelme",)
@@ -96,7 +95,7 @@ def _read(path: Path, mistakes: Mistakes) -> dict[str, Any] | None:
     except OSError as error:
         mistakes.add(error.strerror or "a file that cannot be read", path)
         return None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error) as error:
+    except (*BROKEN, AttributeError, RecursionError) as error:
         mistakes.add(f"no file of labelme ({type(error).__name__}: {error})", path)
         return None
     return dict(content)

@@ -20,6 +20,10 @@ class Foreign(BaseModel):
 Content = TypeVar("Content", bound=BaseModel)
 
 
+BROKEN = (ValueError, TypeError, LookupError, ArithmeticError)
+"""What values of another kind or size than expected raise."""
+
+
 class Mistakes:
     """What is wrong with an export, each mistake once, with the places where it was found."""
 
@@ -29,6 +33,11 @@ class Mistakes:
     def add(self, what: str, where: str | Path = "") -> None:
         """Note what is wrong, a phrase, and in which file or at which image."""
         self._places[what].append(shortened(str(where), 300))
+
+    def add_broken(self, what: str, error: Exception, where: str | Path) -> None:
+        """Note something that is broken, with the error, of those in `BROKEN`, that says why."""
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        self.add(f"{what} is broken ({kind}{shortened(str(error), 300)})", where)
 
     def __bool__(self) -> bool:
         """Whether there are any."""

@@ -13,7 +13,7 @@ from stpp.importers.gathering import Notes, numbers_of, refuse_others
 from stpp.importers.pairing import Pair, paired
 from stpp.importers.parsing import Mistakes, files_of, read_bytes
 from stpp.importers.pictures import ImageFiles, stem
-from stpp.labels import IGNORE
+from stpp.labels import IGNORE, LARGEST_VALUE
 
 NAMES = ("roboflow",)
 SUMMARY = "the folder of a Roboflow export of semantic segmentation masks, with _classes.csv"
@@ -60,7 +60,10 @@ def _table(path: Path, mistakes: Mistakes) -> dict[int, str]:
     """The classes by pixel value."""
     try:
         rows = list(csv.reader((read_bytes(path, mistakes) or b"").decode().splitlines(), skipinitialspace=True))
-        return {int(value): name.strip() for value, name in rows[1:]}
+        table = {int(value): name.strip() for value, name in rows[1:]}
+        if table and not 0 <= min(table) <= max(table) <= LARGEST_VALUE:
+            raise ValueError(f"a value of {min(table)} or {max(table)}")
+        return table
     except (ValueError, csv.Error) as error:
         mistakes.add(f"no table of pixel values and classes ({error})", path)
     return {}

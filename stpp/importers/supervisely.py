@@ -17,7 +17,7 @@ from stpp.errors import StppError
 from stpp.importers import Export
 from stpp.importers.drawing import Stroke, bitmap, from_png, polygon, rectangle
 from stpp.importers.gathering import Area, Colour, Drawn, Notes, from_hex, gathered
-from stpp.importers.parsing import Foreign, Mistakes, read_json
+from stpp.importers.parsing import BROKEN, Foreign, Mistakes, read_json
 from stpp.importers.pictures import ImageFiles
 
 NAMES = ("supervisely",)
@@ -123,8 +123,8 @@ def _areas(path: Path, content: SuperviselyImage, mistakes: Mistakes, notes: Not
             continue
         try:
             areas.append(Area(one.classTitle, _stroke(one)))
-        except ValueError as error:
-            mistakes.add(f"a {one.geometryType} is broken ({error})", path)
+        except BROKEN as error:
+            mistakes.add_broken(f"a {one.geometryType}", error, path)
     return areas
 
 

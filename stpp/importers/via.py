@@ -16,7 +16,7 @@ from stpp.errors import StppError
 from stpp.importers import Export
 from stpp.importers.drawing import Stroke, ellipse, polygon, rectangle
 from stpp.importers.gathering import Area, Drawn, Notes, gathered
-from stpp.importers.parsing import Foreign, Mistakes, files_of, read_json, said_by
+from stpp.importers.parsing import BROKEN, Foreign, Mistakes, files_of, read_json, said_by
 from stpp.importers.pictures import ImageFiles
 
 NAMES = ("via",)
@@ -104,8 +104,8 @@ def _areas(image: ViaImage, key: str | None, mistakes: Mistakes, notes: Notes) -
             continue
         try:
             areas.append(Area(label, _stroke(shape)))
-        except (ValueError, TypeError, KeyError) as error:
-            mistakes.add(f"a region is broken ({type(error).__name__}: {error})", image.filename)
+        except BROKEN as error:
+            mistakes.add_broken("a region", error, image.filename)
     return areas
 
 
@@ -116,7 +116,7 @@ def _label(value: Any) -> str:
 
 
 def _stroke(shape: Mapping[str, Any]) -> Stroke:
-    """The pixels of a region. Raises ValueError, TypeError and KeyError."""
+    """The pixels of a region. Raises one of `BROKEN`."""
 
     def numbers(*names: str) -> list[float]:
         return [float(shape[name]) for name in names]

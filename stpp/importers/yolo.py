@@ -86,7 +86,7 @@ def _areas(path: Path, size: tuple[int, int], names: Mapping[int, str], mistakes
                 values = [float(value) for value in fields[1:]]
                 ring = ring_of([in_px(value, (width, height)[place % 2]) for place, value in enumerate(values)])
                 areas.append(Area(names[int(fields[0])], polygon([ring])))
-            except ValueError as error:
+            except (ValueError, ArithmeticError) as error:
                 mistakes.add(f"a line is no class with a polygon ({error})", f"{path}:{number}")
             except KeyError:
                 mistakes.add(f"no name for class {fields[0]} in data.yaml", f"{path}:{number}")
