@@ -73,6 +73,8 @@ def test_annotations_beside_images_are_named_where_there_are_no_masks(tmp_path: 
     (root / "masks").mkdir()
     (problem,) = resolve(settings(root, layout="folder"), lambda masks: {}).problems
     assert "stpp import coco" in problem
+    (problem,) = resolve(settings(root, layout="folder", images="."), lambda masks: {}).problems
+    assert "must be two sub-folders" in problem and "stpp import coco" in problem
     found = foreign_format(root / "all.json")
     assert found is not None and found.startswith("JSON with annotations: `stpp import coco")
 
