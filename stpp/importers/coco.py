@@ -9,6 +9,7 @@ pixel without a segment is 255.
 """
 
 import json
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -17,8 +18,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from stpp.data.images import raw_values
 from stpp.importers import IGNORED, Annotated, Export, Labels
 from stpp.importers.drawing import Stroke, bitmap, from_runs, polygon, ring_of, runs_of
 from stpp.importers.gathering import Area, Colour, Drawn, Notes, classes_of_labels, gathered, palette_of
@@ -107,9 +108,11 @@ def _drawn(path: Path, content: CocoFile, mistakes: Mistakes, notes: Notes) -> l
     crowds: defaultdict[int | str, list[Area]] = defaultdict(list)
     for annotation in content.annotations:
         if annotation.image_id not in sizes:
-            mistakes.add(f"annotations of an image {annotation.image_id} that the file does not list", path)
+            mistakes.add("an annotation of an image that the file does not list", f"{annotation.image_id} in {path}")
         elif annotation.category_id not in names:
-            mistakes.add(f"annotations of a category {annotation.category_id} that the file does not list", path)
+            mistakes.add(
+                "an annotation of a category that the file does not list", f"{annotation.category_id} in {path}"
+            )
         elif not annotation.segmentation:
             notes.left_out["annotations without a segmentation, such as boxes"] += 1
         else:
@@ -144,10 +147,15 @@ def _stroke(segmentation: Any, size: tuple[int, int] | None) -> Stroke:
         raise ValueError("a segmentation that is neither polygons nor RLE") from None
     if size not in (None, (height, width)):
         raise ValueError(f"RLE of {width} x {height} pixels in an image of another size")
-    runs = unpacked(counts) if isinstance(counts, str) else counts
-    if not isinstance(runs, list):
-        raise ValueError("RLE without counts")
-    return bitmap(from_runs(runs, width, height).T)  # column by column
+    if isinstance(counts, list):
+        return bitmap(partial(_by_columns, array("q", counts), height, width))
+    if isinstance(counts, str):
+        return bitmap(lambda: _by_columns(unpacked(counts), height, width))
+    raise ValueError("RLE without counts")
+
+
+def _by_columns(runs: Sequence[int], height: int, width: int) -> NDArray[np.bool_]:
+    return from_runs(runs, width, height).T
 
 
 # COCO packs the lengths of runs as text: from the third on less the one before the last, in groups of 5 bits from the
@@ -241,8 +249,8 @@ def _is_below(path: Path, name: str | None) -> bool:
 
 def _segments(mask: Path, classes: Mapping[int, int]) -> NDArray[np.uint8]:
     """The mask of a panoptic PNG, given the class of each segment; what is in no segment is 255."""
-    with Image.open(mask) as picture:
-        ids = np.asarray(picture.convert("RGB")).astype(np.uint32) @ np.array([1, 256, 65536], np.uint32)
+    colours = raw_values(mask, {"palette_map": {"#000000": 0}})
+    ids = colours >> 16 | colours & 0xFF00 | (colours & 0xFF) << 16
     known, places = np.unique(ids, return_inverse=True)
     return np.array([classes.get(int(id_), IGNORE) for id_ in known], np.uint8)[places].reshape(ids.shape)
 

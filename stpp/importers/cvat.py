@@ -5,6 +5,7 @@ and are left out. Labels are classes in the order of the task, where the file te
 lists images that nobody has annotated as well: one without a shape has no mask.
 """
 
+from array import array
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -93,8 +94,8 @@ def _stroke(shape: Element) -> Stroke:
         x, y, radius_x, radius_y = numbers("cx", "cy", "rx", "ry")
         return polygon([ellipse(x, y, radius_x, radius_y, degrees)])
     left, top, width, height = (int(value) for value in numbers("left", "top", "width", "height"))
-    runs = [int(length) for length in shape.attrib["rle"].split(",")]
-    return bitmap(from_runs(runs, height, width), left, top)
+    runs = array("q", map(int, shape.attrib["rle"].split(",")))
+    return bitmap(partial(from_runs, runs, height, width), left, top)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

@@ -99,15 +99,23 @@ def ellipse(x: float, y: float, radius_x: float, radius_y: float, degrees: float
 # --- pixels -----------------------------------------------------------------------------------------------------------
 
 
-def bitmap(pixels: NDArray[np.bool_], left: int = 0, top: int = 0) -> Stroke:
-    """A picture of pixels (bool), whose first one lies at (left, top); what is outside of the image is cut off."""
-    if max(abs(left), abs(top)) > LARGEST:
+Pixels = Callable[[], NDArray[np.bool_]]
+"""What gives a picture of pixels, bool (H, W), from what the export has: thousands, unpacked, would fill the memory."""
+
+
+def bitmap(pixels: Pixels, left: int = 0, top: int = 0) -> Stroke:
+    """A picture of pixels, whose first one lies at (left, top); what is outside of the image is cut off.
+
+    It is unpacked now, so that what is wrong with it is raised here, and again whenever it is drawn.
+    """
+    if max(abs(left), abs(top)) > FAR:
         raise ValueError(f"pixels at {left}, {top}")
+    pixels()
     return partial(_paste, pixels, left, top)
 
 
-def _paste(pixels: NDArray[np.bool_], left: int, top: int, mask: Image.Image, number: int) -> None:
-    mask.paste(number, (left, top), Image.fromarray(pixels))
+def _paste(pixels: Pixels, left: int, top: int, mask: Image.Image, number: int) -> None:
+    mask.paste(number, (left, top), Image.fromarray(pixels()))
 
 
 def from_runs(runs: Sequence[int], height: int, width: int) -> NDArray[np.bool_]:

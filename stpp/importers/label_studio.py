@@ -28,7 +28,7 @@ from stpp.importers import Export, Labels
 from stpp.importers.drawing import LARGEST, Stroke, bitmap, ellipse, from_png, in_px, polygon, rectangle, turned
 from stpp.importers.gathering import Area, Drawn, Notes, gathered
 from stpp.importers.outlining import Patch, parts
-from stpp.importers.parsing import BROKEN, Foreign, Mistakes, files_of, read_bytes, read_json
+from stpp.importers.parsing import BROKEN, Foreign, Mistakes, files_of, read_json
 from stpp.importers.pictures import ImageFiles
 from stpp.wording import listed
 
@@ -109,24 +109,27 @@ def _of_strokes(
         )
     drawn = []
     for name, number in zip(names, sorted(tasks)):
-        found = []
+        areas, sizes = [], set()
         for _, _, label, path in sorted(tasks[number]):
             try:
-                found.append((label, from_png(read_bytes(path, mistakes) or b"")))
-            except ValueError as error:
+                sizes.add(_of_file(path).shape)
+                areas.append(Area(label, bitmap(partial(_of_file, path))))
+            except (OSError, ValueError) as error:
                 mistakes.add(str(error), path)
-        sizes = {pixels.shape for _, pixels in found}
-        if len(sizes) == 1:
-            height, width = sizes.pop()
-            drawn.append(Drawn(name, [Area(label, bitmap(pixels)) for label, pixels in found], (height, width)))
-        elif sizes:
+        if len(sizes) > 1:
             mistakes.add("PNG files of one task differ in size", f"task {number}")
+        for height, width in sizes:
+            drawn.append(Drawn(name, areas, (height, width)))
     pairs = [f"task {number} is {name}" for name, number in zip(names, sorted(tasks))]
     notes.remarks.append(
         f"the PNG files name tasks, not images, so these were taken in their order: {listed(pairs)}. Check them; the "
         "JSON export names the images"
     )
     return drawn
+
+
+def _of_file(path: Path) -> NDArray[np.bool_]:
+    return from_png(path.read_bytes())
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------
@@ -185,7 +188,7 @@ def _stroke(kind: str, value: dict[str, Any], height: int, width: int) -> Stroke
         return in_px(float(share) / 100, height)
 
     if kind == "brushlabels":
-        return bitmap(decoded(value["rle"], height, width))
+        return bitmap(partial(decoded, bytes(value["rle"]), height, width))
     if kind == "polygonlabels":
         return polygon([[(x_of(x), y_of(y)) for x, y in value["points"]]])
     x, y, degrees = x_of(value["x"]), y_of(value["y"]), float(value.get("rotation") or 0)
@@ -206,12 +209,10 @@ LENGTHS = (3, 4, 8, 16)
 """Bits of the lengths that are written."""
 
 
-def decoded(packed: Sequence[int], height: int, width: int) -> NDArray[np.bool_]:
+def decoded(packed: bytes, height: int, width: int) -> NDArray[np.bool_]:
     """The pixels, bool (H, W), that a brush stroke covers: those whose alpha is not 0. Raises ValueError where it does
     not fill the picture.
     """
-    if not all(isinstance(byte, int) and 0 <= byte < 256 for byte in packed):
-        raise ValueError("RLE that is no list of bytes")
     bits = "".join(f"{byte:08b}" for byte in packed)
     at = 0
 

@@ -8,9 +8,12 @@ file has no mask.
 import base64
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from stpp.errors import StppError
@@ -133,7 +136,7 @@ def _stroke(one: SuperviselyObject) -> Stroke:
     if one.geometryType == "bitmap":
         if one.bitmap is None:
             raise ValueError("no bitmap in it")
-        return bitmap(from_png(_unpacked(one.bitmap.data)), *one.bitmap.origin)
+        return bitmap(partial(_pixels, one.bitmap.data), *one.bitmap.origin)
     points = SuperviselyPoints.model_validate(one.points)
     if one.geometryType == "rectangle":
         if len(points.exterior) != 2:
@@ -143,9 +146,10 @@ def _stroke(one: SuperviselyObject) -> Stroke:
     return polygon([points.exterior], points.interior)
 
 
-def _unpacked(text: str) -> bytes:
-    """The PNG of a bitmap; what is too long for one is cut off."""
+def _pixels(text: str) -> NDArray[np.bool_]:
+    """The pixels of a bitmap; what is too long for a PNG is cut off. Raises ValueError."""
     try:
-        return zlib.decompressobj().decompress(base64.b64decode(text, validate=True), LONGEST)
+        content = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), LONGEST)
     except zlib.error as error:
         raise ValueError(f"pixels that cannot be unpacked ({error})") from None
+    return from_png(content)

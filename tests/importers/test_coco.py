@@ -118,8 +118,8 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "images.0.file_name: Field required": lambda folder: write(folder).write_text(
         '{"images": [{"id": 1}], "annotations": [], "categories": []}'
     ),
-    "of an image 9 that the file does not list": lambda folder: write(folder, TREE_SHAPE | {"image_id": 9}),
-    "of a category 9 that the file does not list": lambda folder: write(folder, TREE_SHAPE | {"category_id": 9}),
+    "of an image that the file does not list: 9 in ": lambda folder: write(folder, TREE_SHAPE | {"image_id": 9}),
+    "of a category that the file does not list: 9 in ": lambda folder: write(folder, TREE_SHAPE | {"category_id": 9}),
     "a polygon with 2 corners": lambda folder: write(folder, TREE_SHAPE | {"segmentation": [[1, 2, 3, 4]]}),
     "odd number": lambda folder: write(folder, TREE_SHAPE | {"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}),
     "no list of numbers": lambda folder: write(folder, TREE_SHAPE | {"segmentation": [[1, 2, 3, 4, 5, None]]}),

@@ -40,7 +40,7 @@ def test_rings_are_united_and_holes_left_out() -> None:
 
 
 def test_what_is_outside_is_cut_off() -> None:
-    mask = painted(4, 5, [(1, polygon([rectangle(-7, -7, 1, 99)])), (2, bitmap(np.ones((2, 3), bool), 4, -1))])
+    mask = painted(4, 5, [(1, polygon([rectangle(-7, -7, 1, 99)])), (2, bitmap(lambda: np.ones((2, 3), bool), 4, -1))])
     expected = np.zeros((4, 5))
     expected[:, :2], expected[0, 4] = 1, 2
     assert (mask == expected).all()

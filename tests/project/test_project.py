@@ -69,7 +69,8 @@ NEIGHBOURS = {
     ("importers.pictures", "data.lists"),
     ("importers.pictures", "data.readers"),
     ("importers.pictures", "data.record"),
-    ("importers.pairing", "data.images"),  # and so are masks
+    ("importers.coco", "data.images"),  # and so are masks
+    ("importers.pairing", "data.images"),
     ("importers.pairing", "data.readers"),
     ("importers.voc_masks", "store.masks"),  # which are written as they are in other places
     ("runtime.job", "data.manifest"),  # a stage reads the manifests that it was planned for
