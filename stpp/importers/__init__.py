@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 BACKGROUND = "background"
 """The class of pixels that nobody annotated, where the export does not name it."""
-GROUNDS = (BACKGROUND, "_background_")
+GROUNDS = (BACKGROUND, "_background_", "Background", "BACKGROUND")
 """Labels that stand for class 0 wherever no class has their name."""
 IGNORED = "__ignore__"
 """The label of pixels that are left out of everything, 255 in masks."""

@@ -1,7 +1,7 @@
 """From the shapes of an export to images and masks: which labels are classes, and which images have no shapes.
 
-Where shapes overlap, the later one counts. Pixels without a shape are class 0. The labels `background` and
-`_background_` stand for class 0, `__ignore__` for 255, wherever no class is called so.
+Where shapes overlap, the later one counts. Pixels without a shape are class 0. The labels of `GROUNDS` stand for class
+0, `__ignore__` for 255, wherever no class is called so.
 """
 
 from collections import Counter

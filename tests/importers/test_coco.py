@@ -71,7 +71,12 @@ def test_packed_runs_are_those_of_pycocotools() -> None:
 
 
 def test_a_category_may_be_the_background_and_one_may_be_ignored(tmp_path: Path) -> None:
-    categories = [{"id": 1, "name": "_background_"}, {"id": 3, "name": "tree"}, {"id": 7, "name": "__ignore__"}]
+    categories = [
+        {"id": 1, "name": "_background_"},
+        {"id": 2, "name": "Background"},
+        {"id": 3, "name": "tree"},
+        {"id": 7, "name": "__ignore__"},
+    ]
     export = find(write(tmp_path, TREE_SHAPE, HOUSE_SHAPE, categories=categories), None)
     assert export.classes == ["background", "tree"]
     assert (masks(export)["hill"] == annotated.mask(house=255)).all()
