@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,9 +62,14 @@ def parser() -> argparse.ArgumentParser:
         prog="stpp",
         description="Semi-supervised semantic segmentation by ST++. Begin with `stpp new`.",
         epilog="example: stpp new photos",
+        formatter_class=partial(argparse.HelpFormatter, max_help_position=24),
+        usage="stpp [--help] [--version] COMMAND ...",
+        add_help=False,
     )
-    top.add_argument("--version", action=_Version, nargs=0, help="print the version, and end")
-    commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
+    # These stand in the first line alone, so that the list of commands fits a screen.
+    top.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
+    top.add_argument("--version", action=_Version, nargs=0, help=argparse.SUPPRESS)
+    commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands", prog="stpp")
     add_start_commands(commands)
     _add_index(commands)
     add_annotation_commands(commands)
