@@ -17,10 +17,11 @@ def tell(line: str) -> None:
 
 
 def add_results_commands(commands: Any) -> None:
-    """Add `plan`, `status`, `next`, `diff`, `verify` and `gc`."""
+    """Add `plan`, `status`, `next`, `suspects`, `diff`, `verify` and `gc`."""
     _add_plan(commands)
     _add_status(commands)
     _add_next(commands)
+    _add_suspects(commands)
     _add_diff(commands)
     _add_verify(commands)
     _add_gc(commands)
@@ -118,7 +119,7 @@ def _add_next(commands: Any) -> None:
 
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= 100_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of images from 1 to 100000")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 100000")
     return int(text)
 
 
@@ -136,6 +137,35 @@ def _next(options: argparse.Namespace) -> None:
     plan, data = prepare(config, tell), config.data.model_dump()
     device = lease(1, options.device)
     print(label_next(plan, Path(config.results), data, options.number, options.out, outputs, device))
+
+
+def _add_suspects(commands: Any) -> None:
+    command = subcommand(
+        commands,
+        "suspects",
+        "say which labels are probably wrong",
+        "Find labels that networks contradict with confidence, of those that have not seen the image: the two of the "
+        "outlook, each of which learned from one half of the labeled images. OUT/suspects.html shows them, the largest "
+        "and surest first, and OUT/suspects.csv lists them. It needs `outlook: true`.",
+        "stpp suspects my.yaml -n 50",
+        _suspects,
+    )
+    command.add_argument("config", type=Path, help="configuration file")
+    command.add_argument("-n", "--number", type=_count, default=50, metavar="N", help="suspects; default: %(default)s")
+    add_output(
+        command, "--out", default=Path("suspects"), metavar="DIR", help="folder to write into; default: %(default)s"
+    )
+
+
+def _suspects(options: argparse.Namespace) -> None:
+    from stpp.commands.output import Outputs
+    from stpp.commands.suspects import list_suspects
+    from stpp.commands.workflow import prepare
+    from stpp.settings.configfile import read
+
+    config = read(options.config)
+    outputs = Outputs([options.config], options.overwrite)
+    print(list_suspects(prepare(config, tell), Path(config.results), options.number, options.out, outputs))
 
 
 def _add_diff(commands: Any) -> None:

@@ -1,13 +1,15 @@
-"""The page of `stpp next`: which unlabeled images to label next, with what the network makes of them."""
+"""The pages that ask for a person's work: images to label next, and labels that are probably wrong."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from stpp.report.gallery import class_colours, legend, mask_uri, photo_uri, shares, tile
 from stpp.report.html import Html, document, element, together
+from stpp.scoring.mislabeled import Suspect
 
 
 class Suggestion(NamedTuple):
@@ -24,20 +26,47 @@ class Suggestion(NamedTuple):
     mask: NDArray[np.uint8]
 
 
+class Doubt(NamedTuple):
+    """A suspect of the image `id`, its `pixels` uint8 (H, W, 3), and both masks uint8 (H, W)."""
+
+    id: str
+    suspect: Suspect
+    pixels: NDArray[np.uint8]
+    labeled: NDArray[np.uint8]
+    predicted: NDArray[np.uint8]
+
+
 def page(name: str, images: Iterable[Suggestion], classes: Sequence[str], palette: Sequence[Sequence[int]]) -> str:
     """The document: each image, the mask that is to be corrected, and both together."""
     colours = class_colours(palette)
-    rows = [_row(number, image, classes, colours) for number, image in enumerate(images, 1)]
+    rows = [_suggested(number, image, classes, colours) for number, image in enumerate(images, 1)]
     about = (
         "The checkpoints of the teacher agree least on such images, and these differ most from the labeled ones and "
         "from each other. The masks are predictions, to be corrected."
     )
+    return _page(f"{name}: label these next", about, rows, classes, colours)
+
+
+def page_of_suspects(
+    name: str, doubts: Iterable[Doubt], classes: Sequence[str], palette: Sequence[Sequence[int]]
+) -> str:
+    """The document: each suspect, in its image and in the masks."""
+    colours = class_colours(palette)
+    rows = [_doubted(number, doubt, classes, colours) for number, doubt in enumerate(doubts, 1)]
+    about = (
+        "Networks that have not seen these images contradict their labels with confidence. The largest and surest "
+        "contradictions come first; the box is around one. Either the label is wrong, or the image is a hard one."
+    )
+    return _page(f"{name}: labels to look at", about, rows, classes, colours)
+
+
+def _page(title: str, about: str, rows: Sequence[Html], classes: Sequence[str], colours: NDArray[np.uint8]) -> str:
     key = legend(classes, colours, stability=False, errors=False)
-    head = element("header", element("h1", f"{name}: label these next"), element("p", about, class_="lead"))
-    return document(f"{name}: label these next", together([head, element("main", key, *rows)]))
+    head = element("header", element("h1", title), element("p", about, class_="lead"))
+    return document(title, together([head, element("main", key, *rows)]))
 
 
-def _row(number: int, image: Suggestion, classes: Sequence[str], colours: NDArray[np.uint8]) -> Html:
+def _suggested(number: int, image: Suggestion, classes: Sequence[str], colours: NDArray[np.uint8]) -> Html:
     note = f"  score {image.score:.3f}, rank {image.rank} of {image.ranked}"
     blended = ((image.pixels.astype(np.uint16) + colours[image.mask]) // 2).astype(np.uint8)
     tiles = [
@@ -51,3 +80,30 @@ def _row(number: int, image: Suggestion, classes: Sequence[str], colours: NDArra
     ]
     head = element("h4", f"{number}. {image.id}", element("span", note))
     return element("div", head, element("div", *tiles, class_="tiles"), class_="picture-row")
+
+
+def _doubted(number: int, doubt: Doubt, classes: Sequence[str], colours: NDArray[np.uint8]) -> Html:
+    labeled, predicted, share, confidence, box = doubt.suspect
+    note = f"  labeled {classes[labeled]}, predicted {classes[predicted]}: {100 * share:.1f} % of the image, "
+    note += f"confidence {confidence:.2f}"
+    tiles = [
+        tile("image", f"The image {doubt.id} with a box around what is doubted", photo_uri(_boxed(doubt.pixels, box))),
+        *(
+            tile(what, f"{what.capitalize()} of {doubt.id}: {shares(mask, classes)}", mask_uri(mask, colours))
+            for what, mask in (("labels", doubt.labeled), ("prediction", doubt.predicted))
+        ),
+    ]
+    head = element("h4", f"{number}. {doubt.id}", element("span", note))
+    return element("div", head, element("div", *tiles, class_="tiles"), class_="picture-row")
+
+
+def _boxed(pixels: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    """A copy of an RGB image with a frame around a box, of black and white lines that show on any image."""
+    picture = Image.fromarray(pixels)
+    pen = ImageDraw.Draw(picture)
+    left, top, right, bottom = box
+    width = max(1, max(picture.size) // 112)
+    for grown, colour in ((2 * width, "black"), (width, "white")):
+        frame = (left - grown, top - grown, right - 1 + grown, bottom - 1 + grown)
+        pen.rectangle(frame, outline=colour, width=width)
+    return np.asarray(picture)

@@ -149,6 +149,23 @@ def new(folder: Path, out: Path, patch: pytest.MonkeyPatch) -> Call:
     return Call(["new", str(folder / "photos"), "--out", str(out / "my.yaml")], [out / "my.yaml"], inputs)
 
 
+@cache
+def looked_ahead() -> Path:
+    """A folder with a configuration whose outlook is computed."""
+    folder = Path(tempfile.mkdtemp(prefix="stpp-outlook-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    left_out = ("verdict", "table", "chart", "report")
+    return fabricate.computed(folder / "run", *left_out, outlook=True, experiments={"suponly": {"method": "suponly"}})
+
+
+def suspects(folder: Path, out: Path, patch: pytest.MonkeyPatch) -> Call:
+    shutil.copytree(looked_ahead(), folder, symlinks=True, dirs_exist_ok=True)
+    patch.chdir(folder)
+    prepare(read(Path("config.yaml")), print)
+    files = [out / "suspects.csv", out / "suspects.html"]
+    return Call(["suspects", "config.yaml", "--out", str(out)], files, [folder / "config.yaml"])
+
+
 WRITTEN: dict[tuple[str, str], Callable[[Path, Path, pytest.MonkeyPatch], Call]] = {
     ("segment", "out"): segment,
     ("masks", "out"): masks,
@@ -158,13 +175,14 @@ WRITTEN: dict[tuple[str, str], Callable[[Path, Path, pytest.MonkeyPatch], Call]]
     ("weights", "out"): weights,
     ("import", "out"): import_data,
     ("next", "out"): label_next,
+    ("suspects", "out"): suspects,
     ("new", "out"): new,
     ("export-labels", "out"): export_labels,
 }
 """The options and arguments that name a place to write."""
 
 READ = {
-    *((command, "config") for command in ("index", "plan", "status", "next")),
+    *((command, "config") for command in ("index", "plan", "status", "next", "suspects")),
     *((stage, "folder") for stage in MODULES),
     *{
         ("gc", "configs"),

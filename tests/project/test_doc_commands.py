@@ -27,6 +27,7 @@ WRITTEN = {
     "evaluated": ["metrics.json", "images.csv"],
     "exported": ["model.onnx", "model.pt2", "model-card.md"],
     "pngs": ["images/unlabeled*.png"],
+    "next-demo": ["next.html", "next.csv", "images/unlabeled*.png", "masks/images/unlabeled*.png"],
     "my-images": ["images/hill.png", "masks/hill.png", "classes.txt"],
     "coco-images": ["images/hill.png", "masks/hill.png", "classes.txt"],
     "cvat-images": ["images/beach.jpg", "masks/beach.png", "classes.txt"],
