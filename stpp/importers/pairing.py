@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stpp.data.images import class_of, raw_values, read_mask
 from stpp.data.readers import ImageError
@@ -68,3 +69,12 @@ def _check(image: Path, mask: Path, encoding: Mapping[str, Any], mistakes: Mista
     size = size_of(image, mistakes)
     if size not in (None, raw.shape):
         mistakes.add("a mask has another size than its image", mask)
+
+
+def covered(path: Path) -> NDArray[np.bool_]:
+    """The pixels of a mask, bool (H, W), that are brighter than half of the brightest one. Raises ImageError."""
+    values = raw_values(path, {"classes": 2, "label_map": {"default": 1}})
+    if values.dtype == np.uint32:  # colours
+        values = np.stack([values >> shift & 255 for shift in (16, 8, 0)]).max(axis=0)
+    found: NDArray[np.bool_] = 2 * values.astype(np.int64) > values.max()
+    return found
