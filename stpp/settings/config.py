@@ -162,6 +162,12 @@ class Resources(Section):
     minutes: int = setting(240, "Wall time.", "min", ge=1)
 
 
+class PredictionResources(Resources):
+    """What one prediction or evaluation asks for."""
+
+    minutes: int = setting(120, "Wall time.", "min", ge=1)
+
+
 class TrainingResources(Resources):
     """What one training asks for; `threads` and `workers` are those of each GPU."""
 
@@ -195,7 +201,7 @@ class RuntimeSettings(Section):
         5.0, "How often a stage saves its unfinished work, from which it goes on when it was stopped.", "min", gt=0
     )
     train: TrainingResources = setting(TrainingResources(), "Training of teacher and students.")
-    predict: Resources = setting(Resources(minutes=120), "Prediction of masks and evaluation.")
+    predict: PredictionResources = setting(PredictionResources(), "Prediction of masks and evaluation.")
 
 
 # --- the whole --------------------------------------------------------------------------------------------------------

@@ -246,6 +246,15 @@ class Augmentation(Section):
         return self
 
 
+class StrongAugmentation(Augmentation):
+    """The same for unlabeled images in the students' training: strong, where nothing else is said."""
+
+    jitter: Jitter | None = setting(Jitter(), "Strong: colour jitter.")
+    grayscale: Grayscale | None = setting(Grayscale(), "Strong: grayscale.")
+    blur: Blur | None = setting(Blur(), "Strong: Gaussian blur.")
+    cutout: CutOut | None = setting(CutOut(), "Strong: CutOut.")
+
+
 class TeacherAugmentation(Section):
     """Augmentation in the teacher's training."""
 
@@ -256,8 +265,8 @@ class StudentAugmentation(Section):
     """Augmentation in the students' training."""
 
     labeled: Augmentation = setting(Augmentation(), "Labeled images; the paper: weak only.")
-    unlabeled: Augmentation = setting(
-        Augmentation(jitter=Jitter(), grayscale=Grayscale(), blur=Blur(), cutout=CutOut()),
+    unlabeled: StrongAugmentation = setting(
+        StrongAugmentation(),
         "Pseudo-labeled images, and the strong view of unlabeled ones, in the teacher's training too; the paper: weak "
         "and strong.",
     )

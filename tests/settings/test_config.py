@@ -2,8 +2,9 @@
 
 import copy
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -213,3 +214,20 @@ def test_the_schema_accepts_what_the_program_accepts() -> None:
 def test_the_dumped_configuration_loads_again() -> None:
     config = load(minimal())
     assert Config.model_validate_json(config.model_dump_json()) == config
+
+
+def test_a_section_that_is_given_in_part_keeps_the_defaults_of_its_other_settings() -> None:
+    """Also where the default of a section is not that of its class, as with the strong augmentation."""
+
+    def sections(section: type[Section], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+        for name, field in section.model_fields.items():
+            for kind in (field.annotation, *get_args(field.annotation)):
+                if isinstance(kind, type) and issubclass(kind, Section) and not field.is_required():
+                    default = field.get_default(call_default_factory=True)
+                    if isinstance(default, kind):
+                        yield (*path, name), (default, kind())
+                        yield from sections(kind, (*path, name))
+
+    found = dict(sections(Config))
+    assert ("augmentation", "student", "unlabeled") in found and ("runtime", "predict") in found
+    assert not {path: pair for path, pair in found.items() if pair[0] != pair[1]}
