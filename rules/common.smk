@@ -65,7 +65,7 @@ onstart:
     if PLAN is not None:
         with refusing():
             stages.claim(Path(SETTINGS.results))
-            stages.check_weights(SETTINGS, PLAN)
+            stages.check_networks(SETTINGS, PLAN)
             stages.write(SETTINGS, PLAN)
 
 

@@ -33,13 +33,15 @@ for trainings in GRAPH.trainings():
 
 rule weights:
     output:
-        weights=f"{RESULTS}/{disk.WEIGHTS}/{{backbone}}-{stages.TORCHVISION_WEIGHTS}.pth",
+        weights=f"{RESULTS}/{disk.WEIGHTS}/{{backbone}}-{{release}}.pth",
     log:
-        f"{LOGS}/weights/{{backbone}}.log",
+        f"{LOGS}/weights/{{backbone}}-{{release}}.log",
+    wildcard_constraints:
+        release="|".join(stages.PUBLISHED.values()),
     localrule: True
     conda:
         "../envs/environment.yaml"
     message:
-        "Fetching ImageNet weights of {wildcards.backbone}"
+        "Fetching the published weights of {wildcards.backbone}"
     shell:
         "stpp weights {wildcards.backbone:q} {output:q} >{log:q} 2>&1"

@@ -28,6 +28,15 @@ def modules(folder: str) -> dict[str, str]:
     return found
 
 
+def module_of(folder: str, name: str) -> str:
+    """The module in `folder` that holds the component `name`. Raises KeyError for an unknown one.
+
+    Where a file's `NAMES` end in a slash, as in `timm/`, it holds all components whose names begin with that.
+    """
+    known = modules(folder)
+    return known[name] if name in known else known[name.partition("/")[0] + "/"]
+
+
 @cache
 def constant(module: str, name: str, default: Any = ()) -> Any:
     """The value that the line `name = value` gives in the source of `module`, read and not run; else `default`."""
@@ -38,4 +47,4 @@ def constant(module: str, name: str, default: Any = ()) -> Any:
 
 def component(folder: str, name: str) -> ModuleType:
     """The module that holds the component `name` of `folder`, imported. Raises KeyError for an unknown one."""
-    return import_module(modules(folder)[name])
+    return import_module(module_of(folder, name))

@@ -11,7 +11,7 @@ from stpp import __version__
 from stpp.commands.origin import KnownEvaluation
 from stpp.commands.segmenter import Segmenter
 from stpp.files import sha256
-from stpp.models.exportable import LEAST_SIDE
+from stpp.models.exportable import least_side
 from stpp.wording import in_markdown, markdown
 
 
@@ -50,10 +50,11 @@ def _files(model: Path, files: Mapping[str, str], agreement: Mapping[str, float]
 
 def _use(segmenter: Segmenter) -> str:
     side, tile = segmenter.prediction["long_side"], segmenter.prediction["tile"]
+    least = least_side(segmenter.network)
     before = f" Resize images to a long side of {side} px first (bilinear, antialiased)." if side else ""
     before += f" Cut images into overlapping tiles of {tile} px, and average their probabilities." if tile else ""
     return f"""Input `rgb`: RGB images as they are, uint8 (N, height, width, 3) of 0..255, upright; any N, height and
-width from {LEAST_SIDE} px; normalisation is part of the graph. Outputs: `masks`, uint8 (N, height, width), the value of
+width from {least} px; normalisation is part of the graph. Outputs: `masks`, uint8 (N, height, width), the value of
 the class; `probabilities`, float32 (N, {len(segmenter.classes)}, height, width), 0..1.{before}
 
     import numpy, onnxruntime, PIL.Image

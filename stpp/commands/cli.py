@@ -236,23 +236,24 @@ def _add_weights(commands: Any) -> None:
     command = subcommand(
         commands,
         "weights",
-        "fetch ImageNet weights of a backbone",
-        "Fetch torchvision's ImageNet weights (needs the internet) and save them as a state dict.",
+        "fetch the published weights of a backbone",
+        "Fetch ImageNet weights by torchvision, or the weights of an encoder of timm's (needs the internet), and save "
+        "them as a state dict.",
         "stpp weights resnet50 results/weights/resnet50.pth",
         _weights,
     )
-    command.add_argument("backbone", help="resnet18, resnet34, resnet50, resnet101 or mobilenet_v2")
+    command.add_argument("backbone", help="resnet18, resnet34, resnet50, resnet101, mobilenet_v2 or timm/NAME")
     add_output(command, "out", help="file to write")
 
 
 def _weights(options: argparse.Namespace) -> None:
     from stpp.commands.output import Outputs
-    from stpp.models.weights import torchvision_weights
+    from stpp.models.weights import published_weights
     from stpp.store.checkpoint import write_tensors
 
     outputs = Outputs(overwrite=options.overwrite)
     outputs.claim([options.out])
-    state = torchvision_weights(options.backbone)
+    state = published_weights(options.backbone)
     with outputs.writing(options.out) as path:
         write_tensors(state, path)
 
@@ -334,9 +335,10 @@ def _config(options: argparse.Namespace) -> None:
             f"`stpp config check FILE`, or `stpp config` with one of {', '.join(PAGES)}"
         )
     if options.what == "check":
+        from stpp.commands.workflow import check_encoders
         from stpp.settings.configfile import read
 
-        read(options.file)
+        check_encoders(read(options.file))
         print(f"{options.file} is a valid configuration.")
         return
     from stpp.settings import reference

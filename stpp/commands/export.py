@@ -21,7 +21,7 @@ from stpp.data.images import read_image
 from stpp.engine.inference import predict_mask
 from stpp.errors import StppError
 from stpp.files import sha256
-from stpp.models.exportable import LEAST_SIDE, Exportable
+from stpp.models.exportable import Exportable, least_side
 from stpp.models.folding import for_prediction
 from stpp.models.network import SegmentationNetwork
 
@@ -40,8 +40,8 @@ Runner = Callable[[Pixels], NDArray[np.uint8]]
 def export(model: Path, out: Path, images: Sequence[str], outputs: Outputs) -> Iterator[str]:
     """Write `model` to `out` as `model.onnx` and `model.pt2`, with `model-card.md`; yields a sentence for each.
 
-    Both graphs are those of `Exportable`, for any number of images of any size from LEAST_SIDE px. Before the files get
-    their names, all at the end, each graph is run, with onnxruntime and torch, on `images` (files, folders and
+    Both graphs are those of `Exportable`, for any number of images of any size from `least_side` px. Before the files
+    get their names, all at the end, each graph is run, with onnxruntime and torch, on `images` (files, folders and
     patterns; none: smooth noise) and on two at once, and compared with the model. Raises StppError where a package is
     missing, where an image cannot be read, and where less than AGREEMENT of the pixels have the same class; and what
     `outputs` raises.
@@ -53,7 +53,7 @@ def export(model: Path, out: Path, images: Sequence[str], outputs: Outputs) -> I
     outputs.claim(out / name for name in (ONNX, TORCH, CARD))
     segmenter = load(model, "cpu")
     network = for_prediction(segmenter.model.network, PLAIN["precision"])
-    batches = _batches(pictures)
+    batches = _batches(pictures, least_side(network))
     expected = [_masks(network, batch) for batch in batches]
     program = _program(Exportable(network))
     agreement, digests = {}, {}
@@ -75,13 +75,16 @@ def export(model: Path, out: Path, images: Sequence[str], outputs: Outputs) -> I
     yield f"{out / CARD}"
 
 
-def _batches(images: Sequence[Path]) -> list[Pixels]:
-    """Pictures to compare with, uint8 (N, H, W, 3): each alone, and two at once; smooth noise without images."""
+def _batches(images: Sequence[Path], least: int) -> list[Pixels]:
+    """Pictures to compare with, uint8 (N, H, W, 3): each alone, and two at once; smooth noise without images.
+
+    Raises StppError for a picture with a side of less than `least` px.
+    """
     if images:
         pictures = [read_image(path) for path in images]
-        if small := [picture.shape[1::-1] for picture in pictures if min(picture.shape[:2]) < LEAST_SIDE]:
+        if small := [picture.shape[1::-1] for picture in pictures if min(picture.shape[:2]) < least]:
             width, height = small[0]
-            raise StppError(f"an image to check with has {width} x {height} px; expected {LEAST_SIDE} at least")
+            raise StppError(f"an image to check with has {width} x {height} px; expected {least} at least")
     else:
         pictures = [_noise(seed, *size) for seed, size in enumerate(SIZES)]
     return [*(picture[None] for picture in pictures), np.stack([pictures[0], pictures[0][::-1, ::-1]])]
@@ -98,12 +101,13 @@ def _masks(network: SegmentationNetwork, batch: Pixels) -> NDArray[np.uint8]:
 
 
 def _program(graph: Exportable) -> torch.export.ExportedProgram:
-    example = torch.zeros(2, 3 * LEAST_SIDE, 4 * LEAST_SIDE, 3, dtype=torch.uint8)
+    least = least_side(graph.network)
+    example = torch.zeros(2, 3 * least, 4 * least, 3, dtype=torch.uint8)
     # Named, so that the graphs name the sizes of their inputs.
     sizes = {
         0: torch.export.Dim("images"),
-        1: torch.export.Dim("height", min=LEAST_SIDE),
-        2: torch.export.Dim("width", min=LEAST_SIDE),
+        1: torch.export.Dim("height", min=least),
+        2: torch.export.Dim("width", min=least),
     }
     with torch.no_grad():
         return torch.export.export(graph, (example,), dynamic_shapes=(sizes,))

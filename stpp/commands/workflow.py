@@ -25,6 +25,7 @@ from stpp.plan.expansion import expand
 from stpp.plan.graph import Plan, Stage
 from stpp.plan.mirror import doubted_flips
 from stpp.plan.staleness import as_text, record_in, stale
+from stpp.registry import ENCODERS, constant, module_of
 from stpp.runtime.lock import Hold, Holder, InUse, hold, holders
 from stpp.settings.config import Config
 from stpp.settings.configfile import resolved
@@ -33,7 +34,8 @@ from stpp.store.links import link, target_of
 if TYPE_CHECKING:
     from stpp.data.index import Index
 
-TORCHVISION_WEIGHTS = "IMAGENET1K_V1"
+PUBLISHED = {"torchvision": "IMAGENET1K_V1", "timm": "pretrained"}
+"""The published weights that are fetched, by what `network.weights` says: what their files end in."""
 
 
 def prepare(config: Config, log: Callable[[str], None]) -> Plan:
@@ -160,22 +162,23 @@ def weights_of(config: Config) -> dict[str, str]:
     weights, backbone = config.network.weights, config.network.backbone
     if weights == "none":
         return {"identity": "none", "path": ""}
-    if weights == "torchvision":
-        path = f"{config.results}/weights/{backbone}-{TORCHVISION_WEIGHTS}.pth"
-        return {"identity": f"torchvision {backbone} {TORCHVISION_WEIGHTS}", "path": path}
+    if release := PUBLISHED.get(weights):
+        path = f"{config.results}/weights/{backbone}-{release}.pth"
+        return {"identity": f"{weights} {backbone} {release}", "path": path}
     if not Path(weights).is_file():
         raise StppError(
             f"network.weights: no file {weights} (seen from {Path.cwd()}); give the path of a weights file, "
-            "`torchvision` to have ImageNet weights fetched, or `none`"
+            "`torchvision` or `timm` to have published weights fetched, or `none`"
         )
     return {"identity": _digest(weights), "path": weights}
 
 
-def check_weights(config: Config, plan: Plan) -> None:
-    """Raise StppError if a training of the plan could not begin, because a weights file of the user does not fit it.
+def check_networks(config: Config, plan: Plan) -> None:
+    """Raise StppError if a training of the plan could not begin, because its network cannot be, or its weights not fit.
 
-    Each file is looked at once for each network; what fits is remembered below `results`, so that torch is imported for
-    a new file alone.
+    Looked at are the weights files of the user, and encoders of which nothing is known without building them. Each file
+    is looked at once for each network; what fits is remembered below `results`, so that torch is imported for a new one
+    alone.
     """
     seen = Path(config.results) / disk.WEIGHTS / disk.CHECKED
     try:
@@ -184,16 +187,38 @@ def check_weights(config: Config, plan: Plan) -> None:
         known = set()  # missing, or not written by this program
     fitting: set[str] = set()
     for stage in plan.stages.values():
-        if "weights" in stage.files and stage.settings["network"]["weights"].startswith("sha256 "):
-            what = json.dumps([stage.settings["network"], len(stage.settings["classes"])], sort_keys=True)
+        if stage.kind != "train":
+            continue
+        network, classes = stage.settings["network"], len(stage.settings["classes"])
+        weights = stage.files.get("weights") if network["weights"].startswith("sha256 ") else None
+        if weights or checked_when_built(network["backbone"]):
+            what = json.dumps([network, classes], sort_keys=True)
             key = hashlib.sha256(what.encode()).hexdigest()
             if key not in known | fitting:
                 from stpp.engine.initial import refuse_unfit
 
-                refuse_unfit(stage.settings, stage.files["weights"])
+                refuse_unfit(network, classes, weights)
             fitting.add(key)
     if not fitting <= known:
         write_text(seen, json.dumps(sorted(known | fitting), indent=1) + "\n")
+
+
+def check_encoders(config: Config) -> None:
+    """Raise StppError if an experiment has an encoder of which nothing is known without building it, and it cannot be.
+
+    torch is imported for such encoders alone.
+    """
+    networks = [resolved(config, name).network for name in config.experiments]
+    for network in [each for number, each in enumerate(networks) if each not in networks[:number]]:
+        if checked_when_built(network.backbone):
+            from stpp.engine.initial import refuse_unfit
+
+            refuse_unfit(network.model_dump(), 2)
+
+
+def checked_when_built(backbone: str) -> bool:
+    """Whether nothing is known of a backbone without building it."""
+    return bool(constant(module_of(ENCODERS, backbone), "CHECKED_WHEN_BUILT", False))
 
 
 def published_of(config: Config) -> dict[str, str] | None:

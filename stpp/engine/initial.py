@@ -42,11 +42,29 @@ def take_weights(network: SegmentationNetwork, checkpoint: Path, *, head: bool) 
     return f"The network starts from {'all weights' if head else 'the encoder'} of {checkpoint}."
 
 
-def refuse_unfit(settings: Mapping[str, Any], weights: str) -> None:
-    """Raise the StppError that `initial_network` would raise for this file, without a network in memory."""
-    with torch.device("meta"):
-        network = build(settings["network"], len(settings["classes"]))
-    matched(network, _content(weights), weights)
+def refuse_unfit(network: Mapping[str, Any], classes: int, weights: str | None = None) -> None:
+    """Raise StppError for a network that cannot be built, takes no images, or does not fit the file `weights`.
+
+    What is checked has no values, so it takes no memory; but where an encoder cannot be without.
+    """
+    try:
+        with torch.device("meta"):
+            net = build(network, classes).eval()
+        if weights is not None:
+            matched(net, _content(weights), weights)
+        if not all(parameter.is_meta for parameter in net.parameters()):
+            net = build(network, classes).eval()
+        side = 2 * net.backbone.multiple_of
+        images = torch.zeros(1, net.backbone.bands, side, side + side // 2, device=next(net.parameters()).device)
+        with torch.no_grad():
+            net(images)
+    except StppError:
+        raise
+    except Exception as error:  # whatever the networks of other packages refuse
+        raise StppError(
+            f"network.backbone: {network['backbone']} does not take images of any size ({type(error).__name__}: "
+            f"{error}); choose another encoder"
+        ) from error
 
 
 def _content(weights: str) -> Any:

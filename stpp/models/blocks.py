@@ -9,19 +9,37 @@ from stpp.errors import StppError
 from stpp.models.dilated import DilatedConv2d
 
 
-def conv_bn_relu(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Sequential:
-    """A convolution of stride 1 that keeps the size (odd kernel, 3 if dilated, no bias), batch norm, ReLU."""
-    if dilation == 1:
-        conv: nn.Conv2d = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+def conv_bn_relu(
+    inputs: int, outputs: int, kernel: int, dilation: int = 1, *, separable: bool = False
+) -> nn.Sequential:
+    """A convolution of stride 1 that keeps the size (odd kernel, 3 if dilated, no bias), batch norm, ReLU.
+
+    A `separable` one is of each channel alone, and then 1x1, with nothing between.
+    """
+    if separable:
+        around = dilation * (kernel // 2)
+        alone = nn.Conv2d(inputs, inputs, kernel, padding=around, dilation=dilation, groups=inputs, bias=False)
+        convs = [alone, nn.Conv2d(inputs, outputs, 1, bias=False)]
+    elif dilation == 1:
+        convs = [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)]
     else:
-        conv = DilatedConv2d(inputs, outputs, dilation, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+        convs = [DilatedConv2d(inputs, outputs, dilation, bias=False)]
+    return nn.Sequential(*convs, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 def resize(x: Tensor, like: Tensor) -> Tensor:
     """`x` (N, C, h, w), bilinearly resized to the size of `like` with corners aligned, as everywhere here."""
     height, width = like.shape[-2:]
     return F.interpolate(x, size=(height, width), mode="bilinear", align_corners=True)
+
+
+def to_multiple(images: Tensor, multiple: int) -> Tensor:
+    """`images` (N, C, H, W), resized as `resize` does so that H and W are the nearest multiples of it, but not 0."""
+    if multiple == 1:
+        return images
+    # As torch can tell of the symbols that sides are while a network is exported: it divides by `multiple` again.
+    height, width = (multiple * max(1, (side + multiple // 2) // multiple) for side in images.shape[-2:])
+    return F.interpolate(images, size=(height, width), mode="bilinear", align_corners=True)
 
 
 def init_convolutions(module: nn.Module) -> None:

@@ -12,6 +12,14 @@ LEAST_SIDE = 32
 """Shorter sides than the networks' strides make graphs of their own."""
 
 
+def least_side(network: SegmentationNetwork) -> int:
+    """The shortest side, in px, of the images that the graph of a network takes.
+
+    A map of a single place, after halves of the coarsest one, would be a case of its own.
+    """
+    return max(LEAST_SIDE, 3 * network.backbone.multiple_of)
+
+
 class Exportable(nn.Module):
     """`network`, in float32, after its normalisation and before the argmax.
 

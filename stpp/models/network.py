@@ -1,12 +1,12 @@
 """What all networks share: a backbone makes features, a classifier makes logits, and these grow to the input's size."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from stpp.models.blocks import resize
+from stpp.models.blocks import resize, to_multiple
 
 
 class Normalisation(NamedTuple):
@@ -37,6 +37,13 @@ class Backbone(nn.Module):
     normalisation = OF_IMAGENET
     imagenet_only: tuple[str, ...] = ()
 
+    def renamed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What of a published state dict is for this encoder, by its own names: all but `imagenet_only`.
+
+        Names that it does not know are kept as they are.
+        """
+        return {name: tensor for name, tensor in state.items() if not name.startswith(self.imagenet_only)}
+
 
 class SegmentationNetwork(nn.Module):
     """`backbone`, then `classifier`: everything after the backbone, a module that maps the list of its maps to logits
@@ -50,13 +57,14 @@ class SegmentationNetwork(nn.Module):
     def forward(self, images: Tensor, dropped: Sequence[Tensor] | None = None) -> Tensor:
         """Logits (N, classes, H, W), float32, of normalised images (N, 3, H, W) of any size.
 
+        The encoder sees them resized to the nearest multiples of its `multiple_of`; the logits are of the images' size.
         With `dropped`, factors (N, channels) for the channels of each map of features, (2 N, classes, H, W): from the
         features as they are, and then from their products with these factors.
 
         In training mode PSPNet and DeepLabv3+ need a batch of at least 2: their global pooling leaves one value per
         image and channel, of which batch norm cannot take the variance (torch raises ValueError for a single one).
         """
-        maps = self.backbone(images)
+        maps = self.backbone(to_multiple(images, self.backbone.multiple_of))
         if dropped is not None:
             maps = [
                 torch.cat([map, map * factors[:, :, None, None].to(map.dtype)]) for map, factors in zip(maps, dropped)

@@ -1,4 +1,4 @@
-"""Weights into a network: a whole network's, or a backbone's from ImageNet in torchvision's names."""
+"""Weights into a network: a whole network's, or a backbone's in the names that it was published with."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from stpp.errors import Problems, StppError
 from stpp.models.network import SegmentationNetwork
+from stpp.registry import ENCODERS, component, modules
 
-WRAPPERS = ("state_dict", "model")
+WRAPPERS = ("state_dict", "model", "teacher")
 """Keys under which other projects keep a state dict, beside what they say about the training."""
 
 
@@ -25,27 +26,27 @@ def load_weights(net: SegmentationNetwork, content: Any, source: str) -> str:
 def matched(net: SegmentationNetwork, content: Any, source: str) -> tuple[nn.Module, dict[str, Tensor], str]:
     """The part of `net` that the weights in `content` are for, what of them goes there, and a sentence that says so.
 
-    `content` is a state dict, or a mapping with one as its `state_dict` or `model`. Its kind is recognised by its
-    names, after a `module.` (DataParallel's) before all of them is dropped:
+    `content` is a state dict, or a mapping with one as one of its `WRAPPERS`. Its kind is recognised by its names,
+    after a `module.` (DataParallel's) before all of them is dropped:
 
-    - all are `backbone.*`, or all are `encoder.*`: a backbone's, without that prefix
-    - else, `backbone.*` present: a whole network's (`backbone.*`, `classifier.*`), every entry of which must fit
-    - else: a backbone's in torchvision's names; ImageNet's classifier in it is left out, the network's stays as it is
+    - `backbone.*` and `classifier.*`: a whole network's, every entry of which must fit
+    - else, some are `backbone.*`, or some are `encoder.*`: a backbone's, without that prefix; all others are left out
+    - else: a backbone's in the names that it was published with, `renamed` by it; what it has no use for, such as
+      ImageNet's classifier, is left out, the network's classifier stays as it is
 
     Counters of seen batches (`num_batches_tracked`) may be missing, as in old files; they steer nothing here.
     `source` names the weights in messages. Raises StppError listing every name that is missing, unexpected or of
     another shape (as `name: shape -> expected shape`). The tensors of `net` may be on the meta device.
     """
     state = without_prefix(_state_of(content, source))
-    for prefix in ("backbone.", "encoder."):
-        bare = without_prefix(state, prefix)
-        if bare is not state:
-            break
-    whole = any(name.startswith("backbone.") for name in bare)
+    kinds = {name.partition(".")[0] for name in state}
+    whole = {"backbone", "classifier"} <= kinds
     target: nn.Module = net if whole else net.backbone
-    left_out = () if whole else net.backbone.imagenet_only
-
-    wanted = {name: tensor for name, tensor in bare.items() if not name.startswith(left_out)}
+    wanted = dict(state)
+    if not whole:
+        prefix = next((f"{kind}." for kind in ("backbone", "encoder") if kind in kinds), "")
+        bare = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+        wanted = net.backbone.renamed(bare)
     if problems := _mismatches(target.state_dict(), wanted):
         what = "the network" if whole else "the backbone"
         raise Problems(
@@ -55,8 +56,8 @@ def matched(net: SegmentationNetwork, content: Any, source: str) -> tuple[nn.Mod
         )
     if whole:
         return target, wanted, f"Loaded the whole network, {len(wanted)} tensors, from {source}."
-    ignored = len(bare) - len(wanted)
-    ending = f", without {ignored} of ImageNet's classifier" if ignored else ""
+    ignored = len(state) - len(wanted)
+    ending = f", without {ignored} others, such as ImageNet's classifier" if ignored else ""
     return target, wanted, f"Loaded the backbone, {len(wanted)} tensors, from {source}{ending}."
 
 
@@ -65,6 +66,19 @@ def without_prefix(state: Mapping[str, Tensor], prefix: str = "module.") -> Mapp
     if not all(name.startswith(prefix) for name in state):
         return state
     return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+
+
+def published_weights(backbone: str) -> dict[str, Tensor]:
+    """The weights of `backbone` that its authors, or torchvision, published, for `load_weights`.
+
+    Taken from a cache or else from the network. Raises StppError where there is no such backbone, no such weights, or
+    they can't be fetched.
+    """
+    try:
+        encoder = component(ENCODERS, backbone)
+    except KeyError:
+        raise StppError(f"there is no backbone {backbone}; expected one of {', '.join(modules(ENCODERS))}") from None
+    return getattr(encoder, "published", torchvision_weights)(backbone)
 
 
 def torchvision_weights(backbone: str) -> dict[str, Tensor]:
@@ -101,7 +115,8 @@ def _state_of(content: Any, source: str) -> Mapping[str, Tensor]:
     else:
         return content
     raise StppError(
-        f"weights {source} are no state dict: {found}; expected only named tensors, or these as `state_dict` or `model`"
+        f"weights {source} are no state dict: {found}; expected only named tensors, or these as "
+        "`state_dict`, `model` or `teacher`"
     )
 
 

@@ -11,7 +11,7 @@ from stpp.labels import encoding_of
 from stpp.methods import method
 from stpp.plan.graph import CodeOf, Recipe, Stage
 from stpp.plan.parts import Part, RunRecord, networks, of_kind, result
-from stpp.registry import DECODERS, ENCODERS, METHODS, modules
+from stpp.registry import DECODERS, ENCODERS, METHODS, module_of
 from stpp.settings.config import Config
 from stpp.settings.training import Augmentation, Training
 
@@ -46,7 +46,7 @@ class StageGraph:
         self.code_of = code_of
         self.stages = stages
         names = {ENCODERS: config.network.backbone, DECODERS: config.network.architecture}
-        self.network = tuple(modules(folder)[name] for folder, name in names.items())
+        self.network = tuple(module_of(folder, name) for folder, name in names.items())
         self.encoding = encoding_of(config.data.model_dump(), len(self.classes))
 
     @property
@@ -144,13 +144,13 @@ class StageGraph:
         }
         outputs = disk.training_outputs(checkpoints, validates)
         files = {"weights": self.weights["path"]} if self.weights["path"] and not start else {}
-        network = f"{self.config.network.architecture}-{self.config.network.backbone}"
+        network = f"{self.config.network.architecture}-{self.config.network.backbone}".replace("/", "-")
         counted = [f"k{checkpoints}"] if checkpoints > 1 else []
         variant = "-".join([*counted, "val" if validates else "noval", network])
         inputs: dict[str, str | list[str]] = {"labels": [f"{store}/{disk.MASKS}" for store in labels]} if labels else {}
         if start:
             inputs["start"] = start
-        components = (*self.network, *([modules(METHODS)[step]] if step else []))
+        components = (*self.network, *([module_of(METHODS, step)] if step else []))
         return self.add("train", slug, settings, subsets, inputs, variant, files, components, outputs)
 
     def own_settings(self, name: str) -> dict[str, Any]:

@@ -237,7 +237,7 @@ def _peak_memory() -> int:
 
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for package in ("stpp", "torch", "torchvision", "numpy", "pillow", "h5py", "pandas"):
+    for package in ("stpp", "torch", "torchvision", "timm", "numpy", "pillow", "h5py", "pandas"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from stpp.description import NetworkDescription
-from stpp.registry import DECODERS, ENCODERS, constant, modules
+from stpp.registry import DECODERS, ENCODERS, constant, module_of
 from stpp.settings import Precision, Probability, Section, WorkflowPath, setting
 
 # --- network ----------------------------------------------------------------------------------------------------------
@@ -16,15 +16,30 @@ class Network(NetworkDescription):
 
     weights: WorkflowPath = setting(
         "torchvision",
-        "`none`; `torchvision` (ImageNet, fetched once by a job on the submit host); or the path of a weights file.",
+        "`none`; `torchvision` (ImageNet), or `timm` for encoders of timm's, fetched once by a job on the submit host; "
+        "or the path of a weights file.",
         min_length=1,
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.weights == "torchvision" and not constant(modules(ENCODERS)[self.backbone], "IMAGENET", True):
-            raise ValueError(f"backbone {self.backbone} has no torchvision weights; set `weights: none`")
-        rates = constant(modules(DECODERS)[self.architecture], "RATES")
+        encoder, decoder = module_of(ENCODERS, self.backbone), module_of(DECODERS, self.architecture)
+        published = constant(encoder, "PUBLISHED", "torchvision")
+        if self.weights in ("torchvision", "timm") and self.weights != published:
+            raise ValueError(f"backbone {self.backbone} has no {self.weights} weights; set `weights: {published}`")
+        if self.output_stride not in (strides := constant(encoder, "STRIDES", (8, 16))):
+            raise ValueError(
+                f"backbone {self.backbone} has no output_stride {self.output_stride}; set one of "
+                f"{', '.join(map(str, strides))}"
+            )
+        if (maps := constant(encoder, "MAPS", 2)) < (needed := constant(decoder, "MAPS", 1)):
+            raise ValueError(
+                f"architecture {self.architecture} needs {needed} maps of features, but backbone {self.backbone} gives "
+                f"{maps}; take an encoder of timm's, such as `timm/vit_small_patch14_dinov2`, or another architecture"
+            )
+        if self.linear_maps > maps:
+            raise ValueError(f"linear_maps is {self.linear_maps}, but backbone {self.backbone} gives {maps} maps")
+        rates = constant(decoder, "RATES")
         if self.rates is not None and len(self.rates) != rates:
             raise ValueError(f"{self.architecture} takes {rates} rates, but got {len(self.rates)}")
         return self

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stpp.description import said_in_checkpoints
 from stpp.errors import StppError, shortened
 from stpp.files import replacing
 from stpp.labels import MOST_CLASSES
@@ -39,7 +40,7 @@ def save_checkpoint(
     """
     content = {
         "format": FORMAT,
-        "network": dict(settings["network"]),
+        "network": said_in_checkpoints(settings["network"]),
         "classes": list(settings["classes"]),
         "mean": list(normalisation.mean),
         "std": list(normalisation.std),

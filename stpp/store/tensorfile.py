@@ -10,12 +10,16 @@ from torch import Tensor
 
 
 def read_tensors(path: Path) -> Any:
-    """The content of a file that `torch.save` wrote, on the CPU; nothing in it is executed.
+    """The content of a file that `torch.save` wrote, or of a `.safetensors`, on the CPU; nothing in it is executed.
 
     Raises ValueError where its entries, once unpacked, or its tensors are larger than the file: compressed ones, those
     that repeat or share values, sparse and quantized ones. Raises whatever torch's readers raise for other files.
     """
     size = path.stat().st_size
+    if path.suffix == ".safetensors" and not zipfile.is_zipfile(path):
+        from safetensors.torch import load_file
+
+        return load_file(path)
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()

@@ -7,8 +7,9 @@ import fabricate
 import pytest
 import torch
 from conftest import Snakemake
+from safetensors.torch import save_file
 
-from stpp.commands.workflow import check_weights, prepare
+from stpp.commands.workflow import check_networks, prepare
 from stpp.engine.initial import initial_network
 from stpp.errors import Problems, StppError
 from stpp.models import build
@@ -29,7 +30,7 @@ def check(content: object, name: str = "w.pth") -> None:
     """What a run does before its first job, where `content` is the file of weights."""
     torch.save(content, name)
     config = load(fabricate.tiny(network=fabricate.TINY["network"] | {"weights": name}))
-    check_weights(config, prepare(config, print))
+    check_networks(config, prepare(config, print))
 
 
 def test_a_file_that_does_not_fit_is_refused_by_each_name(folder: Path) -> None:
@@ -45,6 +46,17 @@ def test_a_file_that_does_not_fit_is_refused_by_each_name(folder: Path) -> None:
     ):
         check({"weight": torch.zeros(()).expand(10**9)}, "large.pth")
     assert not (folder / "my results/weights").exists()
+
+
+def test_a_file_of_safetensors_is_read(folder: Path) -> None:
+    source, settings = build(SPEC, 3), {"network": SPEC | {"weights": "x"}, "classes": ["a", "b", "c"]}
+    save_file(source.state_dict(), "w.safetensors")
+    network, said = initial_network(settings, "w.safetensors")
+    assert said.startswith("Loaded the whole network")
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in source.state_dict().items())
+    Path("broken.safetensors").write_bytes(b"\xff" * 99)
+    with pytest.raises(StppError, match=r"cannot read broken\.safetensors as a state dict"):
+        initial_network(settings, "broken.safetensors")
 
 
 def test_a_file_that_fits_is_looked_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ CHECKPOINTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "channels that are no number": (with_part(head_channels=float("nan")), "head_channels is nan"),
     "10^30 channels": (with_part(decoder_channels=10**30), "decoder_channels is 1000"),
     "dropout that is no number": (with_part(dropout=float("nan")), "dropout is nan"),
-    "an output stride of 0": (with_part(output_stride=0), "output_stride is 0; expected 8 or 16"),
+    "an output stride of 0": (with_part(output_stride=0), "output_stride is 0; expected 8, 16 or 32"),
     "an architecture that is a list": (with_part(architecture=[1]), "architecture is [1]"),
     "a network that is a number": (lambda content: content | {"network": 7}, "no checkpoint of stpp"),
     "a state dict that is a list": (lambda content: content | {"state_dict": []}, "no checkpoint of stpp"),

@@ -441,7 +441,7 @@ def test_a_dilated_convolution_learns_in_bfloat16_as_torchs_does():
 def test_unknown_names_and_strides_are_refused_with_what_was_expected():
     with pytest.raises(StppError, match=r"backbone is 'resnet9000'; expected .*'resnet18', .*'tiny'"):
         network(backbone="resnet9000")
-    with pytest.raises(StppError, match=r"architecture is 'unet'; expected 'deeplabv2', 'deeplabv3plus' or 'pspnet'"):
+    with pytest.raises(StppError, match=r"architecture is 'unet'; expected 'deeplabv2', 'deeplabv3plus', .*'pspnet'"):
         network(architecture="unet")
     for backbone in ("tiny", "resnet50", "mobilenet_v2"):
         with pytest.raises(StppError, match="output_stride is 32; expected 8 or 16"):

@@ -81,7 +81,7 @@ def test_a_command_of_stpp_runs(
         Path("my.yaml").unlink()
     if words[0] == "export":
         pytest.importorskip("onnxruntime")
-    monkeypatch.setattr("stpp.models.weights.torchvision_weights", lambda backbone: {})  # instead of fetching them
+    monkeypatch.setattr("stpp.models.weights.published_weights", lambda backbone: {})  # instead of fetching them
     shutil.copy(ROOT / "stpp/plan/stages.lock", after_the_demo / "lock")
     monkeypatch.setattr("stpp.plan.code.LOCK", after_the_demo / "lock")
     code = main(words)

@@ -84,7 +84,29 @@ FAULTS = {
     "unknown architecture": (minimal(network={"architecture": "unet"}), "network.architecture"),
     "wrong number of rates": (minimal(network={"rates": [1, 2]}), "takes 3 rates, but got 2"),
     "weights for the tiny backbone": (minimal(network={"backbone": "tiny"}), "tiny has no torchvision weights"),
-    "output stride 32": (minimal(network={"output_stride": 32}), "network.output_stride"),
+    "output stride 4": (minimal(network={"output_stride": 4}), "network.output_stride"),
+    "output stride 32": (minimal(network={"output_stride": 32}), "resnet50 has no output_stride 32; set one of 8, 16"),
+    "unknown backbone": (
+        minimal(network={"backbone": "resnet9000"}),
+        "network.backbone: Input should be 'mobilenet_v2', 'resnet18', 'resnet34', 'resnet50', 'resnet101' or 'tiny' "
+        "or `timm/NAME`, but got 'resnet9000'",
+    ),
+    "another package's weights": (
+        minimal(network={"backbone": "timm/test_vit", "architecture": "linear"}),
+        "backbone timm/test_vit has no torchvision weights; set `weights: timm`",
+    ),
+    "timm's weights": (
+        minimal(network={"weights": "timm"}),
+        "resnet50 has no timm weights; set `weights: torchvision`",
+    ),
+    "a decoder of more maps": (
+        minimal(network={"architecture": "dpt"}),
+        "architecture dpt needs 4 maps of features, but backbone resnet50 gives 2; take an encoder of timm's",
+    ),
+    "more maps than there are": (
+        minimal(network={"architecture": "linear", "linear_maps": 3}),
+        "linear_maps is 3, but backbone resnet50 gives 2",
+    ),
     "scale the wrong way round": (unlabeled(scale=[2.0, 0.5]), "the smaller first"),
     "three scales": (unlabeled(scale=[0.5, 1.0, 2.0]), "at most 2 items"),
     "probability above one": (unlabeled(flip=1.5), "less than or equal to 1"),

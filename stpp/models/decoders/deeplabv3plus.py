@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from stpp.description import NetworkDescription
+from stpp.errors import StppError
 from stpp.models.blocks import conv_bn_relu, resize
 from stpp.models.network import Backbone
 
@@ -18,7 +19,8 @@ class DeepLabV3PlusHead(nn.Module):
     """Logits at the resolution of the finest map (of stride 4 in the paper), from that and the coarsest.
 
     `rates` None: the paper's 12, 24, 36, meant for output stride 8; `aspp_channels` None: the paper's `channels` / 8.
-    `dropout` multiplies the paper's rates, 0.5 of the ASPP's channels and 0.1 of the decoder's values.
+    `dropout` multiplies the paper's rates, 0.5 of the ASPP's channels and 0.1 of the decoder's values. With `separable`
+    each 3x3 convolution is depthwise and then 1x1, as in Chen et al. and in segmentation_models.pytorch.
     Weights start at torch's defaults, as the authors'.
     """
 
@@ -33,14 +35,15 @@ class DeepLabV3PlusHead(nn.Module):
         decoder_channels: int = 256,
         reduced_channels: int = 48,
         dropout: float = 1.0,
+        separable: bool = False,
     ) -> None:
         super().__init__()
         aspp_channels = channels // 8 if aspp_channels is None else aspp_channels
-        self.aspp = ASPP(channels, aspp_channels, PAPER_RATES if rates is None else rates, dropout)
+        self.aspp = ASPP(channels, aspp_channels, PAPER_RATES if rates is None else rates, dropout, separable)
         self.reduce = conv_bn_relu(low_channels, reduced_channels, 1)
         self.fuse = nn.Sequential(
-            conv_bn_relu(aspp_channels + reduced_channels, decoder_channels, 3),
-            conv_bn_relu(decoder_channels, decoder_channels, 3),
+            conv_bn_relu(aspp_channels + reduced_channels, decoder_channels, 3, separable=separable),
+            conv_bn_relu(decoder_channels, decoder_channels, 3, separable=separable),
             nn.Dropout(0.1 * dropout),
         )
         self.score = nn.Conv2d(decoder_channels, classes, 1)
@@ -56,11 +59,10 @@ class ASPP(nn.Module):
     """Atrous spatial pyramid pooling: a 1x1 convolution, a 3x3 one per rate and global pooling, each to `outputs`
     channels, joined and projected to `outputs` channels."""
 
-    def __init__(self, inputs: int, outputs: int, rates: Sequence[int], dropout: float) -> None:
+    def __init__(self, inputs: int, outputs: int, rates: Sequence[int], dropout: float, separable: bool) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(
-            [conv_bn_relu(inputs, outputs, 1), *(conv_bn_relu(inputs, outputs, 3, dilation=rate) for rate in rates)]
-        )
+        dilated = (conv_bn_relu(inputs, outputs, 3, dilation=rate, separable=separable) for rate in rates)
+        self.branches = nn.ModuleList([conv_bn_relu(inputs, outputs, 1), *dilated])
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), conv_bn_relu(inputs, outputs, 1))
         self.project = nn.Sequential(
             conv_bn_relu((len(rates) + 2) * outputs, outputs, 1),
@@ -75,7 +77,12 @@ class ASPP(nn.Module):
 
 
 def decoder(network: NetworkDescription, encoder: Backbone, classes: int) -> DeepLabV3PlusHead:
-    """The head of the network that is described."""
+    """The head of the network that is described. Raises StppError for an encoder whose maps are of one resolution."""
+    if encoder.strides[0] == encoder.strides[-1]:
+        raise StppError(
+            f"network.architecture: deeplabv3plus needs a finer map of features beside the last one, but all those of "
+            f"{network.backbone} have the stride {encoder.strides[0]}; take `architecture: dpt` or `linear`"
+        )
     return DeepLabV3PlusHead(
         encoder.channels[-1],
         encoder.channels[0],
@@ -85,4 +92,5 @@ def decoder(network: NetworkDescription, encoder: Backbone, classes: int) -> Dee
         decoder_channels=network.decoder_channels,
         reduced_channels=network.low_level_channels,
         dropout=network.dropout,
+        separable=network.separable,
     )

@@ -3,7 +3,7 @@
 from stpp.models.encoders.resnet import BasicBlock, ResNet
 
 NAMES = ("tiny",)
-IMAGENET = False
+PUBLISHED = "none"
 # With DeepLabv3+ at rates 2, 4, 6, 48 ASPP channels and a decoder of 64 + 24: 0.58 million parameters.
 WIDTHS = (16, 32, 64, 128)
 
