@@ -21,6 +21,7 @@ from stpp.engine.optimisation import make_optimizer
 from stpp.engine.resume import Saver, TrainingState
 from stpp.models import build
 from stpp.settings.config import RuntimeSettings
+from stpp.settings.training import Training
 
 LIMIT = 0.02
 REPEATS = 5
@@ -33,7 +34,7 @@ def state_of(architecture: str, backbone: str) -> TrainingState:
     description = {"architecture": architecture, "backbone": backbone, "output_stride": 8, "rates": [6, 12, 18]}
     description |= {"head_channels": None, "decoder_channels": 256, "low_level_channels": 48, "dropout": 0.5}
     network = build(description, 21)
-    optimizer = make_optimizer([network], {"head_multiplier": 10.0, "momentum": 0.9, "weight_decay": 1e-4})
+    optimizer = make_optimizer([network], Training().model_dump())
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()

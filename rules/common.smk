@@ -14,6 +14,7 @@ sys.path.insert(0, str(PROJECT))
 
 from stpp import disk
 from stpp.commands import workflow as stages
+from stpp.commands.fitting import check_networks
 from stpp.settings.configfile import load
 from stpp.plan.rules import (
     Graph,
@@ -65,7 +66,7 @@ onstart:
     if PLAN is not None:
         with refusing():
             stages.claim(Path(SETTINGS.results))
-            stages.check_networks(SETTINGS, PLAN)
+            check_networks(SETTINGS, PLAN)
             stages.write(SETTINGS, PLAN)
 
 

@@ -25,7 +25,7 @@ from stpp.models.network import OF_IMAGENET, SegmentationNetwork
 from stpp.runtime.process import prepare_process
 from stpp.scoring.metrics import mean_iou
 from stpp.scoring.stability import pair_confusions, pairs
-from stpp.settings.training import StudentAugmentation
+from stpp.settings.training import StudentAugmentation, Training
 from stpp.stages.score import compare_masks
 from stpp.store.alike import masks_in_order
 from stpp.store.masks import MaskStore
@@ -120,7 +120,7 @@ def train(scratch: Path, device: torch.device, precision: str) -> Turn:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d):
             module.p = 0.0
-    optimizer = make_optimizer([model], {"head_multiplier": 10.0, "momentum": 0.9, "weight_decay": 1e-4})
+    optimizer = make_optimizer([model], Training().model_dump())
     for group in optimizer.param_groups:
         group["lr"] = group["factor"] * 0.001 / 4
     batches, team = np.load(scratch / "batches.npz"), Team(device)

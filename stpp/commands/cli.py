@@ -335,7 +335,7 @@ def _config(options: argparse.Namespace) -> None:
             f"`stpp config check FILE`, or `stpp config` with one of {', '.join(PAGES)}"
         )
     if options.what == "check":
-        from stpp.commands.workflow import check_encoders
+        from stpp.commands.fitting import check_encoders
         from stpp.settings.configfile import read
 
         check_encoders(read(options.file))

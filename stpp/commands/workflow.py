@@ -25,7 +25,6 @@ from stpp.plan.expansion import expand
 from stpp.plan.graph import Plan, Stage
 from stpp.plan.mirror import doubted_flips
 from stpp.plan.staleness import as_text, record_in, stale
-from stpp.registry import ENCODERS, constant, module_of
 from stpp.runtime.lock import Hold, Holder, InUse, hold, holders
 from stpp.settings.config import Config
 from stpp.settings.configfile import resolved
@@ -171,54 +170,6 @@ def weights_of(config: Config) -> dict[str, str]:
             "`torchvision` or `timm` to have published weights fetched, or `none`"
         )
     return {"identity": _digest(weights), "path": weights}
-
-
-def check_networks(config: Config, plan: Plan) -> None:
-    """Raise StppError if a training of the plan could not begin, because its network cannot be, or its weights not fit.
-
-    Looked at are the weights files of the user, and encoders of which nothing is known without building them. Each file
-    is looked at once for each network; what fits is remembered below `results`, so that torch is imported for a new one
-    alone.
-    """
-    seen = Path(config.results) / disk.WEIGHTS / disk.CHECKED
-    try:
-        known = set(json.loads(seen.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        known = set()  # missing, or not written by this program
-    fitting: set[str] = set()
-    for stage in plan.stages.values():
-        if stage.kind != "train":
-            continue
-        network, classes = stage.settings["network"], len(stage.settings["classes"])
-        weights = stage.files.get("weights") if network["weights"].startswith("sha256 ") else None
-        if weights or checked_when_built(network["backbone"]):
-            what = json.dumps([network, classes], sort_keys=True)
-            key = hashlib.sha256(what.encode()).hexdigest()
-            if key not in known | fitting:
-                from stpp.engine.initial import refuse_unfit
-
-                refuse_unfit(network, classes, weights)
-            fitting.add(key)
-    if not fitting <= known:
-        write_text(seen, json.dumps(sorted(known | fitting), indent=1) + "\n")
-
-
-def check_encoders(config: Config) -> None:
-    """Raise StppError if an experiment has an encoder of which nothing is known without building it, and it cannot be.
-
-    torch is imported for such encoders alone.
-    """
-    networks = [resolved(config, name).network for name in config.experiments]
-    for network in [each for number, each in enumerate(networks) if each not in networks[:number]]:
-        if checked_when_built(network.backbone):
-            from stpp.engine.initial import refuse_unfit
-
-            refuse_unfit(network.model_dump(), 2)
-
-
-def checked_when_built(backbone: str) -> bool:
-    """Whether nothing is known of a backbone without building it."""
-    return bool(constant(module_of(ENCODERS, backbone), "CHECKED_WHEN_BUILT", False))
 
 
 def published_of(config: Config) -> dict[str, str] | None:

@@ -18,6 +18,7 @@ def end_epoch(state: TrainingState, epoch: int, per_epoch: int, miou: float | No
     A loss is the mean over the epoch's iterations; where a step has several, each has a column beside their sum, and so
     has each number that a step notes.
     """
+    first = state.optimizer.param_groups[0]
     if miou is not None and (state.best is None or miou > state.best["miou"]):
         state.best = {"miou": miou, "epoch": epoch, "state_dict": copied(state.result.state_dict())}
     state.history.append(
@@ -26,7 +27,7 @@ def end_epoch(state: TrainingState, epoch: int, per_epoch: int, miou: float | No
             "iterations": state.iteration,
             "loss": float(state.loss_sum) / per_epoch,
             **{name: float(total) / per_epoch for name, total in state.sums.items()},
-            "learning_rate": state.optimizer.param_groups[0]["lr"],
+            "learning_rate": first["lr"] / first["factor"],
             "val_miou": miou,
         }
     )

@@ -42,14 +42,17 @@ def take_weights(network: SegmentationNetwork, checkpoint: Path, *, head: bool) 
     return f"The network starts from {'all weights' if head else 'the encoder'} of {checkpoint}."
 
 
-def refuse_unfit(network: Mapping[str, Any], classes: int, weights: str | None = None) -> None:
+def refuse_unfit(network: Mapping[str, Any], classes: int, weights: str | None = None, tune: str | int = "all") -> None:
     """Raise StppError for a network that cannot be built, takes no images, or does not fit the file `weights`.
+
+    Or of which more blocks are to be tuned than its encoder has.
 
     What is checked has no values, so it takes no memory; but where an encoder cannot be without.
     """
     try:
         with torch.device("meta"):
             net = build(network, classes).eval()
+        net.freeze(tune)
         if weights is not None:
             matched(net, _content(weights), weights)
         if not all(parameter.is_meta for parameter in net.parameters()):

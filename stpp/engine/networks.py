@@ -92,6 +92,7 @@ def networks_of(
         module, loaded = initial_network(settings, weights)
         if start is not None:
             loaded = take_weights(module, start, head=number == 0)
+        module.freeze(settings["training"]["tune"])
         if team.leads:
             print(loaded)
         module.to(device=team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

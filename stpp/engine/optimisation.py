@@ -1,46 +1,78 @@
 """From losses to new weights: forward pass, optimizer and learning rate."""
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
 
 from stpp.models.network import SegmentationNetwork
 
 
-def make_optimizer(networks: Iterable[SegmentationNetwork], training: Mapping[str, Any]) -> torch.optim.SGD:
-    """SGD with two groups a network, backbone and head; `set_learning_rate` gives them their rates before each step.
+def make_optimizer(networks: Iterable[SegmentationNetwork], training: Mapping[str, Any]) -> Optimizer:
+    """The optimizer that `training` asks for; `set_learning_rate` gives its groups their rates before each step.
 
-    One SGD over several networks does what one for each would do: none of its arithmetic joins two parameters.
+    One optimizer over several networks does what one for each would do: none of its arithmetic joins two parameters.
     """
-    groups = [
-        {"params": list(parameters), "factor": factor}
-        for network in networks
-        for parameters, factor in (
-            (network.backbone_parameters(), 1.0),
-            (network.head_parameters(), training["head_multiplier"]),
-        )
-    ]
-    return torch.optim.SGD(groups, lr=0.0, momentum=training["momentum"], weight_decay=training["weight_decay"])
+    groups = [group for network in networks for group in parameter_groups(network, training)]
+    decay = training["weight_decay"]
+    if training["optimizer"] == "adamw":
+        return AdamW(groups, lr=0.0, weight_decay=decay)
+    return SGD(groups, lr=0.0, momentum=training["momentum"], weight_decay=decay)
+
+
+def parameter_groups(network: SegmentationNetwork, training: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The groups of a network's parameters, each with the `factor` of its learning rate: the backbone, then the head.
+
+    With a decay by layers, the backbone's block k of n has the factor decay ** (n - k), the stem being block 0 (Clark
+    et al., ELECTRA, ICLR 2020, with the rate of the last block as the base). For AdamW, what has one dimension (norms
+    and biases) and what the encoder names (positions and tokens) is a group of its own without weight decay.
+    """
+    decay, backbone = training["layer_decay"], network.backbone_parameters()
+    if decay == 1:
+        parts = [(1.0, list(backbone))]
+    else:
+        layers = [[network.backbone.get_parameter(name) for name in layer] for layer in network.backbone.layers()]
+        parts = [(decay**above, layer) for above, layer in enumerate(reversed(layers))]
+    parts.append((training["head_multiplier"], list(network.head_parameters())))
+    if training["optimizer"] == "sgd":
+        yield from ({"params": parameters, "factor": factor} for factor, parameters in parts)
+        return
+    named = {id(network.backbone.get_parameter(name)) for name in network.backbone.undecayed}
+    for factor, parameters in parts:
+        decayed = [each for each in parameters if each.ndim > 1 and id(each) not in named]
+        others = [each for each in parameters if each.ndim <= 1 or id(each) in named]
+        yield {"params": decayed, "factor": factor}
+        yield {"params": others, "factor": factor, "weight_decay": 0.0}
 
 
 def learning_rate(training: Mapping[str, Any], iteration: int, total: int) -> float:
     """Rate of the backbone at `iteration` (from 0) of `total`.
 
-    Linear in the global batch size (x batch / 16), poly schedule (1 - iteration / total) ** power, per iteration, times
-    a linear warm-up over the first iterations where that is asked for.
+    Linear in the global batch size (x batch / 16), times a schedule, per iteration: poly, (1 - iteration / total) **
+    power, or cosine, (1 + cos(pi iteration / total)) / 2 (Loshchilov and Hutter, ICLR 2017). Times a linear warm-up
+    over the first iterations where that is asked for.
     """
     base: float = training["learning_rate"] * training["batch_size"] / 16
     warmup = training["warmup_iterations"]
     ramp = min(1.0, (iteration + 1) / warmup) if warmup else 1.0
+    if training["schedule"] == "cosine":
+        return ramp * base * (1 + math.cos(math.pi * iteration / total)) / 2
     return ramp * base * (1 - iteration / total) ** training["poly_power"]
 
 
-def set_learning_rate(optimizer: torch.optim.SGD, training: Mapping[str, Any], iteration: int, total: int) -> None:
+def set_learning_rate(optimizer: Optimizer, training: Mapping[str, Any], iteration: int, total: int) -> None:
     """Give each group of `make_optimizer` its rate for this iteration."""
     for group in optimizer.param_groups:
         group["lr"] = group["factor"] * learning_rate(training, iteration, total)
+
+
+def shorten_gradients(optimizer: Optimizer, longest: float | None) -> None:
+    """Multiply all gradients by one factor so that the norm of all together is at most `longest`; None: never."""
+    if longest is not None:
+        nn.utils.clip_grad_norm_([each for group in optimizer.param_groups for each in group["params"]], longest)
 
 
 def forward(network: Callable[[Tensor], Tensor], images: Tensor, precision: str) -> Tensor:

@@ -31,7 +31,7 @@ class TrainingState:
 
     networks: Mapping[str, SegmentationNetwork]
     result: SegmentationNetwork
-    optimizer: torch.optim.SGD
+    optimizer: torch.optim.Optimizer
     loss_sum: Tensor
     sums: dict[str, Tensor] = field(default_factory=dict)
     iteration: int = 0

@@ -1,11 +1,12 @@
 """What all networks share: a backbone makes features, a classifier makes logits, and these grow to the input's size."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
+from stpp.errors import StppError
 from stpp.models.blocks import resize, to_multiple
 
 
@@ -36,6 +37,19 @@ class Backbone(nn.Module):
     multiple_of = 1
     normalisation = OF_IMAGENET
     imagenet_only: tuple[str, ...] = ()
+    undecayed: frozenset[str] = frozenset()
+    """The names of positions and tokens, which no weight decay should pull to 0, as it should not norms and biases."""
+
+    def layers(self) -> list[list[str]]:
+        """The names of its parameters in the order of their depth: those of the stem, then those of each block."""
+        stem: list[str] = []
+        blocks: list[list[str]] = []
+        for name, child in self.named_children():
+            parts = child.named_children() if isinstance(child, nn.Sequential) else [("", child)]
+            for number, part in parts:
+                place = f"{name}.{number}." if number else f"{name}."
+                (blocks.append if number else stem.extend)([place + own for own, _ in part.named_parameters()])
+        return [layer for layer in (stem, *blocks) if layer]
 
     def renamed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What of a published state dict is for this encoder, by its own names: all but `imagenet_only`.
@@ -53,6 +67,37 @@ class SegmentationNetwork(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.classifier = classifier
+        self.still: list[str] = []
+
+    def freeze(self, tune: str | int) -> None:
+        """Let "all" of the encoder's blocks learn, "none", or the last `tune`, and keep the others as they are.
+
+        These are in evaluation mode, whatever the mode of the network. Raises StppError where there are no more blocks
+        than that.
+        """
+        layers = self.backbone.layers()
+        if tune == "all":
+            return
+        if tune == "none":
+            self.still = [name for name, _ in self.backbone.named_modules()]
+            self.backbone.requires_grad_(False)
+            return
+        if int(tune) >= len(layers):
+            raise StppError(
+                f"tune is {tune}, but the encoder has {len(layers) - 1} blocks behind its stem; set a lower number, "
+                "or to all"
+            )
+        names = [name for layer in layers[: -int(tune)] for name in layer]
+        for name in names:
+            self.backbone.get_parameter(name).requires_grad_(False)
+        self.still = sorted({name.rpartition(".")[0] for name in names})
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, but for what is frozen, or evaluation mode."""
+        super().train(mode)
+        for name in self.still:
+            self.backbone.get_submodule(name).training = False
+        return self
 
     def forward(self, images: Tensor, dropped: Sequence[Tensor] | None = None) -> Tensor:
         """Logits (N, classes, H, W), float32, of normalised images (N, 3, H, W) of any size.

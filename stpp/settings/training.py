@@ -105,10 +105,41 @@ class Training(Section):
     base_size: int = setting(400, "Long side of an image at scale 1 of the random rescale.", "px", ge=8)
     learning_rate: float = setting(0.001, "Learning rate of the backbone at batch 16; linear in the batch.", gt=0)
     head_multiplier: float = setting(10.0, "Learning rate of the head over the backbone's (DeepLabv2: 1).", gt=0)
+    tune: Literal["all", "none"] | Annotated[int, Field(ge=1)] = setting(
+        "all",
+        "What of the encoder learns: all, nothing, or its last so many blocks. What does not stays as it is, the "
+        "statistics of batch norms too.",
+    )
+    layer_decay: float = setting(
+        1.0,
+        "Learning rate of each block of the encoder over that of the next one; the last one has the backbone's.",
+        gt=0,
+        le=1,
+    )
+    optimizer: Literal["sgd", "adamw"] = setting("sgd", "SGD, or AdamW with betas 0.9 and 0.999.")
     momentum: float = setting(0.9, "Momentum of SGD.", ge=0, lt=1)
-    weight_decay: float = setting(1e-4, "Weight decay of SGD, on all parameters.", ge=0)
+    weight_decay: float = setting(
+        1e-4,
+        "Weight decay: of SGD on all parameters; of AdamW, times the learning rate, on all but norms, biases, "
+        "positions and tokens.",
+        ge=0,
+    )
+    gradient_clip: float | None = setting(
+        None, "Longest gradient, as the norm over all parameters; a longer one is shortened to it. None: never.", gt=0
+    )
+    schedule: Literal["poly", "cosine"] = setting(
+        "poly", "How the learning rate falls to 0: as `poly_power` says, or by half a cosine wave."
+    )
     poly_power: float = setting(0.9, "Learning rate (1 - iteration / total) ** power.", ge=0)
     warmup_iterations: int = setting(0, "Linear warm-up of the learning rate.", "iterations", ge=0)
+    ema: float | None = setting(
+        None,
+        "The result is the moving average of the network that is trained, its batch norms' statistics too. This is the "
+        "share of the average that each step keeps; at first it is less, min(1 - 1 / (iteration + 1), this). None: the "
+        "network itself.",
+        ge=0,
+        lt=1,
+    )
     labeled_repeat: int | None = setting(
         None,
         "How often an epoch sees each labeled image; default, the paper's: teacher 2 below 200 labeled images, else 1; "

@@ -24,12 +24,12 @@ from stpp.engine.distributed import Team, team_of
 from stpp.engine.history import collapsed, end_epoch, latest, write_history
 from stpp.engine.loading import Loading, begin_loading
 from stpp.engine.losses import supervised_loss
-from stpp.engine.networks import Net, networks_of, trained
-from stpp.engine.optimisation import make_optimizer, set_learning_rate
+from stpp.engine.networks import Net, average_decay, networks_of, trained
+from stpp.engine.optimisation import make_optimizer, set_learning_rate, shorten_gradients
 from stpp.engine.resume import Saver, TrainingState
 from stpp.engine.validation import evaluate_network
 from stpp.errors import StppError
-from stpp.methods import Step, Views, step_of
+from stpp.methods import Average, Step, Views, step_of
 from stpp.models.network import SegmentationNetwork
 from stpp.runtime.events import Events
 from stpp.runtime.faults import explained, training_advice
@@ -40,6 +40,8 @@ from stpp.scoring.balance import class_pixels, class_weights, image_repeats
 from stpp.scoring.metrics import mean_iou
 from stpp.store.checkpoint import save_checkpoint
 
+EMA = "ema"
+"""The name of the network that follows the result of a method, beside the networks of the method."""
 CHECK_EVERY = 20
 """Iterations between looks at the loss: on a GPU, each look waits for all that was queued."""
 
@@ -83,8 +85,9 @@ def train(job: Job, runtime: Runtime, team: Team) -> None:
 
     weights = job.recipe["files"].get("weights")
     start = job.input("start") if "start" in job.recipe["inputs"] else None
+    averaged = {EMA: Average(method.result)} if training["ema"] is not None else {}
     nets = networks_of(
-        method.networks,
+        {**method.networks, **averaged},
         settings,
         weights,
         start,
@@ -92,8 +95,9 @@ def train(job: Job, runtime: Runtime, team: Team) -> None:
         lambda part: int(sample_rng(settings["seed"], role, 0, 0, part).integers(2**63)),
         compile=runtime.compile,
     )
-    result = nets[method.result].module
     modules = {name: net.module for name, net in nets.items()}
+    average = nets.pop(EMA, None)
+    result = (nets[method.result] if average is None else average).module
     state = TrainingState(modules, result, make_optimizer(trained(nets), training), torch.zeros((), device=team.device))
     save_at = {epochs * k // settings["checkpoints"]: disk.checkpoint(k) for k in range(1, settings["checkpoints"])}
 
@@ -131,8 +135,12 @@ def train(job: Job, runtime: Runtime, team: Team) -> None:
             loss = reduce(add, losses.values())
             state.optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            shorten_gradients(state.optimizer, training["gradient_clip"])
             state.optimizer.step()
             method.after_step(nets, own, moment)
+            if average is not None:
+                decay = average_decay(state.iteration, training["ema"])
+                average.follow(nets[method.result], decay, buffers=True)
             state.add(losses, loss, moment.notes)
             checked.append(loss.detach())
 

@@ -9,7 +9,8 @@ import torch
 from conftest import Snakemake
 from safetensors.torch import save_file
 
-from stpp.commands.workflow import check_networks, prepare
+from stpp.commands.fitting import check_networks
+from stpp.commands.workflow import prepare
 from stpp.engine.initial import initial_network
 from stpp.errors import Problems, StppError
 from stpp.models import build

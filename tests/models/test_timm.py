@@ -114,6 +114,20 @@ def test_an_encoder_carries_timms_normalisation(name: str) -> None:
     assert network(name).normalisation == (tuple(config.mean), tuple(config.std))
 
 
+@pytest.mark.parametrize("name", [VIT, *CNNS])
+def test_layers_are_all_parameters_from_the_stem_to_the_last_block(name: str) -> None:
+    backbone = network(name).backbone
+    layers = backbone.layers()
+    names = [parameter for layer in layers for parameter in layer]
+    assert sorted(names) == sorted(parameter for parameter, _ in backbone.named_parameters())
+    assert any("patch_embed" in each or "stem" in each or "conv1" in each for each in layers[0])
+    if name == VIT:
+        depth = len(backbone.model.blocks)  # type: ignore[union-attr,arg-type]
+        assert len(layers) == 1 + depth
+        assert "model.norm.weight" in layers[-1] and "model.cls_token" in layers[0]
+        assert backbone.undecayed >= {"model.cls_token", "model.pos_embed"}
+
+
 @pytest.mark.parametrize("architecture", ["linear", "dpt", "deeplabv3plus", "pspnet", "deeplabv2"])
 @pytest.mark.parametrize("name", [VIT, *CNNS])
 def test_for_prediction_nothing_changes(name: str, architecture: str) -> None:

@@ -189,6 +189,7 @@ def test_only_the_entrances_know_the_settings() -> None:
         "commands.cli",
         "commands.cli_results",
         "commands.cli_start",
+        "commands.fitting",
         "commands.workflow",
     }
 

@@ -84,6 +84,8 @@ FAULTS = {
     "unknown architecture": (minimal(network={"architecture": "unet"}), "network.architecture"),
     "wrong number of rates": (minimal(network={"rates": [1, 2]}), "takes 3 rates, but got 2"),
     "weights for the tiny backbone": (minimal(network={"backbone": "tiny"}), "tiny has no torchvision weights"),
+    "no block": (minimal(training={"teacher": {"tune": 0}}), "training.teacher.tune"),
+    "some blocks": (minimal(training={"teacher": {"tune": "some"}}), "training.teacher.tune: Input should be 'all' or"),
     "output stride 4": (minimal(network={"output_stride": 4}), "network.output_stride"),
     "output stride 32": (minimal(network={"output_stride": 32}), "resnet50 has no output_stride 32; set one of 8, 16"),
     "unknown backbone": (

@@ -67,6 +67,23 @@ class TimmEncoder(Backbone):
         replace_modules(self.model, _plain)
         self.name = name
         self.own_names = dict(zip(before, self.state_dict()))
+        tokens = {own for own, _ in self.model.named_parameters(recurse=False)}
+        if hasattr(self.model, "no_weight_decay"):
+            tokens |= self.model.no_weight_decay() & dict(self.model.named_parameters()).keys()
+        self.undecayed = frozenset(f"model.{own}" for own in tokens)
+
+    def layers(self) -> list[list[str]]:
+        """See `Backbone.layers`; blocks are timm's, the norm after the last one is a part of it."""
+        from timm.models import group_parameters
+
+        parameters, found = dict(self.model.named_parameters()), list[list[str]]()
+        for names in group_parameters(self.model, self.model.group_matcher()).values():
+            own = [f"model.{name}" for name in names]
+            if found and all(parameters[name].ndim < 2 for name in names):
+                found[-1] += own
+            else:
+                found.append(own)
+        return found
 
     def forward(self, images: Tensor) -> list[Tensor]:
         maps: list[Tensor] = self.model.forward_intermediates(
