@@ -114,21 +114,28 @@ def gallery(facts: Facts, sources: Pictures) -> Html:
     ]
     about = element("p", f"Images and masks of {run_name(facts.shown)}, reduced to {SIDE} px where they are larger.")
     judged = any(judged_by(row, facts) for group in chosen for row in group.rows)
-    key = legend(facts.classes, colours, stability=len(sources.masks) > 1, errors=judged)
+    key = legend(facts.classes, colours, disagreement=len(sources.masks) > 1, errors=judged)
     return section("gallery", "Gallery", about, key, *groups) if groups else Html("")
 
 
-def legend(classes: Sequence[str], colours: NDArray[np.uint8], *, stability: bool, errors: bool) -> Html:
-    """What the colours of masks mean, and those of stability maps and error maps if there are any."""
+def legend(
+    classes: Sequence[str],
+    colours: NDArray[np.uint8],
+    *,
+    disagreement: bool = False,
+    confidence: bool = False,
+    errors: bool = False,
+) -> Html:
+    """What the colours of masks mean, and those of maps of disagreement, confidence and errors if there are any."""
     ramp = ", ".join(f"rgb({r},{g},{b})" for r, g, b in heat_colours()[::51].tolist())
-    scale = [
-        "all checkpoints agree",
-        element("span", class_="swatch ramp", style=f"background:linear-gradient(90deg, {ramp})"),
-        "none agrees with the last",
-    ]
+    scale = element("span", class_="swatch ramp", style=f"background:linear-gradient(90deg, {ramp})")
     parts = [
         ("masks", swatches([*zip(colours[: len(classes)].tolist(), classes), (IGNORE_COLOUR, "left out")])),
-        ("stability", [element("span", *scale)] if stability else []),
+        (
+            "stability",
+            [element("span", "all checkpoints agree", scale, "none agrees with the last")] if disagreement else [],
+        ),
+        ("confidence", [element("span", "none", scale, "full")] if confidence else []),
         ("errors", swatches(zip(WRONG, ("right", "wrong", "left out"))) if errors else []),
     ]
     named = [together([element("dt", name), element("dd", *content)]) for name, content in parts if content]
@@ -171,9 +178,9 @@ def pictures(row: Row, facts: Facts, sources: Pictures, colours: NDArray[np.uint
     for k in spread(len(masks), MOST_CHECKPOINTS):
         yield of_mask(f"checkpoint {k + 1}", masks[k])
     if len(masks) > 1:
-        unstable = np.mean([mask != masks[-1] for mask in masks[:-1]], axis=0)
+        unstable = instability(masks)
         alt = f"stability map of {row.id}: checkpoints differ in {100 * (unstable > 0).mean():.0f} % of the pixels"
-        yield "stability", alt, mask_uri(np.rint(255 * unstable).astype(np.uint8), heat_colours())
+        yield "stability", alt, mask_uri(unstable, heat_colours())
     for store in sources.labels:
         if row.id in store:
             yield of_mask("pseudo-label", store[row.id])
@@ -182,9 +189,9 @@ def pictures(row: Row, facts: Facts, sources: Pictures, colours: NDArray[np.uint
         true = mask_of(judge, sources.encoding)
         yield of_mask("ground truth", true)
         yield of_mask("final prediction", final)
-        errors = np.where(true == IGNORE, 2, final != true).astype(np.uint8)
+        errors, meanings = error_map(final, true)
         alt = f"errors of {row.id}: {100 * (errors == 1).mean():.0f} % of the pixels are wrong"
-        yield "errors", alt, mask_uri(errors, np.array(WRONG, np.uint8))
+        yield "errors", alt, mask_uri(errors, meanings)
     else:
         yield of_mask("final prediction", final)
 
@@ -196,6 +203,16 @@ def tile(caption: str, alt: str, uri: str) -> Html:
 
 
 # --- pixels -----------------------------------------------------------------------------------------------------------
+
+
+def instability(masks: Sequence[Mask]) -> NDArray[np.uint8]:
+    """Of K > 1 masks by checkpoints, the share that differs from the last one: uint8 (H, W), 255 for all others."""
+    return np.rint(255 * np.mean([mask != masks[-1] for mask in masks[:-1]], axis=0)).astype(np.uint8)
+
+
+def error_map(predicted: Mask, true: Mask) -> tuple[Mask, NDArray[np.uint8]]:
+    """Where a prediction is wrong: uint8 (H, W), 0 for right, 1 for wrong, 2 without a true class; and the colours."""
+    return np.where(true == IGNORE, 2, predicted != true).astype(np.uint8), np.array(WRONG, np.uint8)
 
 
 def class_colours(palette: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
@@ -216,17 +233,17 @@ def heat_colours() -> NDArray[np.uint8]:
     return np.rint(255 * mpl.colormaps["cividis"](np.arange(256))[:, :3]).astype(np.uint8)
 
 
-def photo_uri(image: NDArray[np.uint8]) -> str:
-    """An RGB image uint8 (H, W, 3) as a small JPEG in a data URI."""
+def photo_uri(image: NDArray[np.uint8], side: int = SIDE) -> str:
+    """An RGB image uint8 (H, W, 3) as a JPEG in a data URI, with at most `side` px a side."""
     small = Image.fromarray(image)
-    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
     return data_uri(small, "jpeg", quality=82)
 
 
-def mask_uri(mask: Mask, colours: NDArray[np.uint8]) -> str:
-    """A mask uint8 (H, W) as a small palette PNG in a data URI; `colours` uint8 (N, 3) by value."""
+def mask_uri(mask: Mask, colours: NDArray[np.uint8], side: int = SIDE) -> str:
+    """A mask uint8 (H, W) as a palette PNG in a data URI, at most `side` px a side; `colours` uint8 (N, 3) by value."""
     height, width = mask.shape
-    factor = min(1.0, SIDE / max(height, width))
+    factor = min(1.0, side / max(height, width))
     small = Image.fromarray(mask).resize(
         (max(1, round(width * factor)), max(1, round(height * factor))), Image.Resampling.NEAREST
     )

@@ -1,13 +1,19 @@
 """HTML from parts: every plain string is text and is escaped, so what a user named cannot become markup."""
 
+import base64
+import csv
+import hashlib
 import html
+import io
+import re
 from collections.abc import Iterable, Sequence
+from urllib.parse import quote
 
 from stpp.report.style import CSS
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 """What a browser may make part of the page: its own styles and pictures; nothing that runs or is elsewhere."""
-VOID = {"img", "link", "meta"}
+VOID = {"img", "input", "link", "meta"}
 """Elements without an end."""
 
 
@@ -32,23 +38,31 @@ def together(children: Iterable[str | None]) -> Html:
     return Html("".join(str(c) if isinstance(c, Html) else html.escape(c) for c in children if c is not None))
 
 
-def document(title: str, content: Html) -> str:
-    """A whole page without anything outside it."""
+def document(title: str, content: Html, script: str = "") -> str:
+    """A whole page without anything outside it; nothing runs in it but the `script`, by its hash."""
+    allowed = f"; script-src 'sha256-{digest(script)}'" if script else ""
     head = element(
         "head",
         element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        element("meta", http_equiv="Content-Security-Policy", content=POLICY + allowed),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("title", title),
         element("link", rel="icon", href="data:,"),
         element("style", Html(CSS)),
     )
-    return f"<!DOCTYPE html>\n{element('html', head, element('body', content), lang='en')}\n"
+    body = element("body", content, element("script", Html(script)) if script else None)
+    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
+
+
+def digest(script: str) -> str:
+    """What a Content-Security-Policy calls an inline script by: the SHA-256 of its text, in base64."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str, text_columns: int = 1) -> Html:
     """A table whose first `text_columns` are text and whose others are numbers; it scrolls where it is too wide."""
     kinds = ["text" if i < text_columns else "number" for i in range(len(header))]
+    rows = list(rows)
     head = element("tr", *(element("th", name, scope="col", class_=kind) for name, kind in zip(header, kinds)))
     body = [
         element(
@@ -58,12 +72,27 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str, te
         )
         for row in rows
     ]
-    return scrolling(element("table", element("thead", head), element("tbody", *body)), caption)
+    return scrolling(element("table", element("thead", head), element("tbody", *body)), caption, [header, *rows])
 
 
-def scrolling(content: Html, caption: str) -> Html:
-    """Something wide under its caption; what scrolls can be reached by the keyboard."""
-    return figure(element("div", content, class_="scroll", tabindex="0", role="region", aria_label=caption), caption)
+def scrolling(content: Html, caption: str, cells: Sequence[Sequence[str]]) -> Html:
+    """A table, which may be wide, under its caption, with its `cells` as a file; what scrolls can be reached by the
+    keyboard."""
+    inside = element("div", content, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    header, *rows = cells
+    name = "-".join(re.findall(r"\w+", re.split("[:;,]", caption)[0].lower())[:6])
+    return figure(inside, together([caption, " ", csv_link(header, rows, name or "table", "CSV", f"{caption} as CSV")]))
+
+
+def csv_link(
+    header: Sequence[str], rows: Iterable[Sequence[str]], name: str, text: str, about: str | None = None
+) -> Html:
+    """A link to a table as the CSV file `name.csv` inside the page; of markup in cells, its text is there."""
+    out = io.StringIO()
+    plain = [[html.unescape(re.sub("<[^>]*>", "", c)) if isinstance(c, Html) else c for c in r] for r in rows]
+    csv.writer(out, lineterminator="\n").writerows([header, *plain])
+    uri = f"data:text/csv;charset=utf-8,{quote(out.getvalue())}"
+    return element("a", text, href=uri, download=f"{name}.csv", class_="download", aria_label=about)
 
 
 def section(anchor: str, title: str, *children: str | None) -> Html:

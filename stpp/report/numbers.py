@@ -159,7 +159,8 @@ def confusion(evaluation: Mapping[str, Any], run: str) -> Html:
     ]
     caption = f"Confusion of {run} on {evaluation['subset']}: of each true class (row), % of its pixels by prediction"
     inner = element("table", element("thead", head), element("tbody", *body), class_="confusion")
-    return scrolling(inner, caption)
+    cells = [["true \\ predicted", *names], *([name, *map(str, row)] for name, row in zip(names, counts.astype(int)))]
+    return scrolling(inner, caption, cells)
 
 
 def curves(facts: Facts) -> Html:

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from stpp import disk
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of
+from stpp.report.browser import browser
 from stpp.report.facts import Facts, load
 from stpp.report.gallery import Mask, Pictures, gallery
 from stpp.report.html import Html, document, element, together
 from stpp.report.numbers import classes, curves, phases_compared, results, stability
 from stpp.report.provenance import costs, lead, reproduction, warnings, what_ran
+from stpp.report.script import SCRIPT
 from stpp.runtime.job import Job, Runtime
 from stpp.store.masks import MaskStore
 
@@ -22,6 +24,7 @@ CONTENTS = {
     "classes": "Classes",
     "curves": "Learning curves",
     "stability": "Stability",
+    "images": "Images",
     "gallery": "Gallery",
     "setup": "What ran",
     "costs": "Time and memory",
@@ -39,18 +42,19 @@ def run(job: Job, runtime: Runtime) -> None:
         encoding=job.settings["encoding"],
     )
     with job.writing(disk.REPORT) as path:
-        path.write_text(page(facts, gallery(facts, sources)), encoding="utf-8")
+        path.write_text(page(facts, browser(facts, sources), gallery(facts, sources)), encoding="utf-8")
     job.finish()
 
 
-def page(facts: Facts, pictures: Html) -> str:
-    """The whole document."""
+def page(facts: Facts, images: Html, pictures: Html) -> str:
+    """The whole document, with the browser of overlays and the gallery."""
     parts = {
         "results": results(facts),
         "phases": phases_compared(facts),
         "classes": classes(facts),
         "curves": curves(facts),
         "stability": stability(facts),
+        "images": images,
         "gallery": pictures,
         "setup": what_ran(facts),
         "costs": costs(facts),
@@ -62,7 +66,7 @@ def page(facts: Facts, pictures: Html) -> str:
         element("nav", *links, aria_label="Contents"),
         element("main", *parts.values()),
     ]
-    return document(f"{facts.name}: report of stpp", together(content))
+    return document(f"{facts.name}: report of stpp", together(content), SCRIPT)
 
 
 def predictor(job: Job, runtime: Runtime) -> Callable[[Row], Mask]:

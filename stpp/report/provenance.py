@@ -190,7 +190,7 @@ def memory(megabytes: float) -> str:
 
 def bar(share: float) -> Html:
     """A bar of this share of its place."""
-    return element("span", element("span", class_="bar", style=f"width:{100 * share:.1f}%"), class_="bars")
+    return element("span", element("span", class_="filled", style=f"width:{100 * share:.1f}%"), class_="bars")
 
 
 def extent(values: Iterable[int]) -> str:

@@ -84,8 +84,47 @@ figcaption { font-size: .92rem; margin-bottom: .3rem; overflow-wrap: anywhere; }
 .tiles img { display: block; width: 100%; height: auto; border-radius: .2rem; background: var(--panel); }
 .tiles img.mask { image-rendering: pixelated; }
 .tiles figcaption { font-size: .8rem; line-height: 1.25; margin: .2rem 0 0; }
+.viewer { margin: 1rem 0; }
+[hidden] { display: none !important; }
+.bar { display: flex; flex-wrap: wrap; gap: .5rem 1rem; align-items: end; margin: .5rem 0; }
+.bar label { display: flex; flex-direction: column; font-size: .85rem; color: var(--soft); min-width: 0; }
+.viewer select, .viewer input, .viewer button { font: inherit; font-size: .92rem; color: var(--ink);
+  background: var(--panel); border: 1px solid var(--soft); border-radius: .25rem; padding: .2rem .4rem; height: 2rem; }
+.viewer select { max-width: 13rem; }
+.viewer input[type=number] { width: 7.5rem; }
+.viewer input[type=range] { width: 9rem; padding: 0; accent-color: var(--accent); }
+.viewer button { min-width: 2.6rem; cursor: pointer; }
+:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+.desk { scroll-margin: 3.5rem 0 1rem; display: grid; gap: 1.5rem;
+  grid-template-columns: minmax(0, 1fr) minmax(12rem, max-content); }
+.desk .name { font-weight: 600; margin: .2rem 0 .4rem; overflow-wrap: anywhere; }
+.stage { overflow: auto; max-height: 75vh; background: var(--panel); border-radius: .3rem; }
+.sheet { position: relative; margin: 0 auto; width: calc(var(--zoom) * min(100%, 70vh * var(--aspect))); }
+.sheet img { display: block; width: 100%; height: auto; }
+.sheet .layer, .stack .layer { position: absolute; inset: 0; width: 100%; height: 100%; image-rendering: pixelated; }
+.sheet .layer { opacity: var(--opacity); }
+.sheet .left { clip-path: inset(0 calc(100% - var(--at)) 0 0); }
+.sheet .right { clip-path: inset(0 0 0 var(--at)); }
+.handle { position: absolute; inset: 0 auto 0 var(--at); width: 1.5rem; margin-left: -.75rem; cursor: ew-resize;
+  touch-action: none; background: linear-gradient(#000 0 0) center / 4px 100% no-repeat; }
+.handle::after { content: ""; position: absolute; inset: 0 calc(50% - 1px); background: #fff; }
+.facts { font-size: .88rem; max-height: 75vh; overflow: auto; }
+.facts th, .facts td { padding: .15rem .8rem .15rem 0; }
+.shots { position: relative; display: grid; grid-template-columns: repeat(auto-fill, minmax(6.5rem, 1fr)); gap: .5rem;
+  max-height: 26rem; overflow-y: auto; padding: .4rem; border: 1px solid var(--grid); border-radius: .3rem; }
+.shot { display: block; font-size: .75rem; line-height: 1.25; color: var(--ink); text-decoration: none;
+  padding: .2rem; border-radius: .3rem; min-width: 0; }
+.shot[aria-current=true] { background: var(--panel); outline: 2px solid var(--accent); outline-offset: -2px; }
+.shot .name, .shot .soft { display: block; overflow-wrap: anywhere; }
+.stack { position: relative; display: block; margin-bottom: .2rem; }
+.stack img { display: block; width: 100%; height: auto; border-radius: .2rem; }
+.stack .layer { display: none; opacity: .5; }
+.stack .layer[data-layer=prediction] { display: block; }
+.shots + figure { margin-top: 1.5rem; }
+.example { display: inline-block; margin-right: 1.2rem; }
+.download { font-size: .8rem; white-space: nowrap; }
 td .bars { display: inline-block; width: 8rem; text-align: left; }
-.bar { display: inline-block; height: .7em; background: var(--series-1); border-radius: .1em; min-width: 1px; }
+.filled { display: inline-block; height: .7em; background: var(--series-1); border-radius: .1em; min-width: 1px; }
 details { margin: .6rem 0; }
 summary { cursor: pointer; color: var(--accent); }
 pre { --base: var(--panel); padding: .8rem 1rem; border-radius: .3rem; font-size: .85rem;
@@ -98,6 +137,9 @@ code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; fo
   .confusion { font-size: .72rem; }
   .confusion td { min-width: 1.9rem; }
   .tiles { grid-template-columns: repeat(3, 1fr); }
+  .desk { grid-template-columns: minmax(0, 1fr); }
+  .bar label { flex: 1 1 8rem; }
+  .viewer .bar select, .viewer .bar input { width: 100%; max-width: none; }
 }
 @page { margin: 15mm; }
 @media print {
@@ -105,7 +147,7 @@ code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; fo
     --accent: #0072b2; --warn: #fff; --warn-ink: #8a4b00; --series-1: #0072b2; --series-2: #d55e00;
     --series-3: #009e73; --series-4: #7a2fbf; --series-5: #222222; --series-6: #702810; }
   body { max-width: none; padding: 0; font-size: 10pt; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  nav { display: none; }
+  nav, .download, #images { display: none; }
   h2, h3, h2 + p, h3 + p, .legend { break-after: avoid; }
   h2 { margin-top: 1.5rem; }
   tr { break-inside: avoid; }

@@ -61,7 +61,7 @@ def page_of_suspects(
 
 
 def _page(title: str, about: str, rows: Sequence[Html], classes: Sequence[str], colours: NDArray[np.uint8]) -> str:
-    key = legend(classes, colours, stability=False, errors=False)
+    key = legend(classes, colours)
     head = element("header", element("h1", title), element("p", about, class_="lead"))
     return document(title, together([head, element("main", key, *rows)]))
 

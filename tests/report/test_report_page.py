@@ -1,6 +1,8 @@
 """The report page: its numbers, pictures and charts, from a finished run and from values that are known."""
 
 import base64
+import csv
+import hashlib
 import html
 import io
 import json
@@ -11,6 +13,7 @@ from collections.abc import Callable, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import fabricate
 import numpy as np
@@ -31,6 +34,7 @@ from stpp.report.numbers import confusion, curves, results
 from stpp.report.page import CONTENTS
 from stpp.report.page import page as whole
 from stpp.report.provenance import config_with_numbers, one_line, warnings
+from stpp.report.script import SCRIPT
 from stpp.report.style import CSS
 from stpp.settings.configfile import load
 from stpp.store.masks import MaskStore, voc_palette
@@ -126,13 +130,12 @@ def row(subset: str, name: str) -> Row:
 def test_the_page_stands_alone(page: Parsed) -> None:
     addresses = [a[key] or "" for _, a in page.elements for key in ("src", "href", "xlink:href", "srcset") if key in a]
     assert [address[:60] for address in addresses if not address.startswith(("#", "data:"))] == []
-    assert page.all("script") == []
     assert "url(" not in CSS.replace("url(#", "")
     assert "@import" not in CSS
 
 
 def test_the_page_forbids_what_it_does_not_need(page: Parsed) -> None:
-    """No script and nothing from elsewhere, even if someone found a way to write it into the page."""
+    """No script but the page's own and nothing from elsewhere, even if someone found a way to write it into it."""
     first, second, *_ = page.all("meta")
     assert first == {"charset": "utf-8"}
     assert second["http-equiv"] == "Content-Security-Policy"
@@ -143,9 +146,13 @@ def test_the_page_forbids_what_it_does_not_need(page: Parsed) -> None:
         "img-src": "data:",
         "base-uri": "'none'",
         "form-action": "'none'",
+        "script-src": f"'sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}'",
     }
+    assert page.all("script") == [{}]
+    assert page.text.count(SCRIPT) == 1
+    assert "</script" not in SCRIPT
     needed = {tag for tag, _ in page.elements}
-    assert not needed & {"script", "iframe", "object", "embed", "form", "base", "audio", "video", "font-face"}
+    assert not needed & {"iframe", "object", "embed", "form", "base", "audio", "video", "font-face"}
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
 
 
@@ -179,11 +186,12 @@ def test_names_in_the_page_are_text() -> None:
         classes=nasty,
         palette=voc_palette(3),
     )
-    key = legend(nasty, class_colours(shown.palette), stability=True, errors=True)
+    key = legend(nasty, class_colours(shown.palette), disagreement=True, confidence=True, errors=True)
     pictures = [key, *(tile(name, name, "data:image/png,") for name in nasty)]
-    document = Parsed(whole(shown, together(pictures)))
+    document = Parsed(whole(shown, Html(""), together(pictures)))
     assert all(document.text.count(name) > 3 for name in nasty)
-    assert not {tag for tag, _ in document.elements} & {"script", "b", "u", "s", "i"}
+    assert not {tag for tag, _ in document.elements} & {"b", "u", "s", "i"}
+    assert document.all("script") == [{}]
     assert not [name for _, attributes in document.elements for name in attributes if name.startswith("on")]
     assert [image["src"] for image in document.all("img")] == ["data:image/png,"] * 3
 
@@ -191,14 +199,20 @@ def test_names_in_the_page_are_text() -> None:
 def test_every_part_is_there_and_linked(page: Parsed) -> None:
     ids = [a["id"] for _, a in page.elements if a.get("id")]
     assert len(ids) == len(set(ids))
-    assert {a["href"] for a in page.all("a")} == {f"#{anchor}" for anchor in CONTENTS}
+    links = {a["href"] or "" for a in page.all("a")}
+    assert {link for link in links if not link.startswith(("#image-", "data:text/csv;"))} == {
+        f"#{anchor}" for anchor in CONTENTS
+    }
+    assert {link[1:] for link in links if link.startswith("#")} <= set(ids)
     assert {a.get("id") for a in page.all("section")} == set(CONTENTS)
     assert {(a.get("xlink:href") or "#")[1:] for a in page.all("use")} <= {*ids, ""}
 
 
 def test_every_picture_is_described(page: Parsed) -> None:
     assert len(page.all("img")) > 20
-    assert all((a["alt"] or "").strip() for a in page.all("img"))
+    shown = [a for a in page.all("img") if "src" in a]  # the script fills the others
+    assert all((a["alt"] or "").strip() for a in shown)
+    assert len(page.all("img")) - len(shown) == 3
     drawn = [a for a in page.all("svg") if a.get("class") == "chart"]
     assert len(drawn) >= 6
     assert all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in drawn)
@@ -255,6 +269,20 @@ def test_what_a_user_named_is_text() -> None:
     assert parsed.all("p")[0]["title"] == NASTY
 
 
+def test_a_table_is_a_file_too() -> None:
+    text = table(["a", NASTY], [[element("b", NASTY), '1,5 "x"']], "Some: caption")
+    (link,) = Parsed(text).all("a")
+    assert link["download"] == "some.csv"
+    kind, _, content = (link["href"] or "").partition(",")
+    assert kind == "data:text/csv;charset=utf-8"
+    assert list(csv.reader(io.StringIO(unquote(content)))) == [["a", NASTY], [NASTY, '1,5 "x"']]
+
+
+def test_every_table_of_the_page_is_a_file_too(page: Parsed) -> None:
+    files = [a for a in page.all("a") if a.get("download")]
+    assert len(files) == len(page.all("table")) + 1
+
+
 def test_warnings_come_first(folder: Path) -> None:
     text = (folder / "report.html").read_text()
     found = json.loads((folder / "metrics.json").read_text())["warnings"]
@@ -273,7 +301,7 @@ def decoded(uri: str) -> Image.Image:
 
 def test_pictures_show_the_masks_of_the_stages(page: Parsed, folder: Path, finished: Path) -> None:
     """The images are smaller than a thumbnail, so each picture has all pixels of what it shows."""
-    pictures = {a["alt"] or "": decoded(a["src"] or "") for a in page.all("img")}
+    pictures = {a["alt"] or "": decoded(a["src"] or "") for a in page.all("img") if "src" in a}
     run = folder / "experiments/st++/seed0"
     scores = pd.read_csv(run / "score/scores.csv").sort_values("rank")
     most = scores["id"].iloc[0]
