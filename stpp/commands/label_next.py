@@ -26,6 +26,7 @@ from stpp.plan.parts import networks, of_kind, score
 from stpp.report.suggestions import Suggestion, page
 from stpp.runtime.job import verified
 from stpp.scoring.diversity import farthest_first
+from stpp.store.colours import class_colours
 from stpp.store.masks import write_palette_png
 from stpp.store.scores import read_score_table
 
@@ -144,7 +145,7 @@ def _write_mask(mask: NDArray[np.uint8], encoding: Mapping[str, Any], palette: A
     """A mask as PNG in the encoding of the data; in colours where its values are the classes."""
     values = encoded(mask, encoding)
     if values.ndim == 2 and np.array_equal(values, mask):
-        write_palette_png(mask, palette, path)
+        write_palette_png(mask, class_colours(palette).tolist(), path)
     else:
         Image.fromarray(values).save(path, format="PNG")
 

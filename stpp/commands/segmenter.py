@@ -25,6 +25,7 @@ from stpp.models.network import SegmentationNetwork
 from stpp.models.weights import load_weights
 from stpp.runtime.faults import COMMAND, LEAST_SIDE, LEAST_TILE, explained, prediction_advice
 from stpp.store.checkpoint import Model, load_checkpoint
+from stpp.store.colours import class_colours
 from stpp.store.masks import voc_palette
 from stpp.store.tensorfile import read_tensors
 
@@ -56,8 +57,11 @@ class Segmenter:
 
     @property
     def palette(self) -> list[list[int]]:
-        """[r, g, b] of 0..255 for each class: PASCAL VOC's."""
-        return voc_palette(len(self.classes))
+        """[r, g, b] of 0..255 for each class: Cityscapes' for its classes, else those of the report of a data set
+        without colours of its own."""
+        own = list(CITYSCAPES.values()) if list(self.classes) == list(CITYSCAPES) else voc_palette(len(self.classes))
+        colours: list[list[int]] = class_colours(own)[: len(own)].tolist()
+        return colours
 
     def predict(self, image: Picture) -> NDArray[np.uint8]:
         """The mask of one image: uint8 (H, W), the class 0..C-1 of each pixel, at the image's own size.

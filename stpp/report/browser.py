@@ -20,7 +20,6 @@ from stpp.report.facts import Facts
 from stpp.report.gallery import (
     Mask,
     Pictures,
-    class_colours,
     error_map,
     heat_colours,
     instability,
@@ -33,6 +32,7 @@ from stpp.report.gallery import (
 from stpp.report.html import Html, csv_link, details, element, section, table, together
 from stpp.report.table import percent, run_name
 from stpp.scoring.metrics import confusion_matrix, iou, mean_iou, pixel_accuracy
+from stpp.store.colours import class_colours
 from stpp.wording import counted, size
 
 SIDE = 320

@@ -23,7 +23,8 @@ from stpp.report.facts import Facts
 from stpp.report.html import Html, element, section, together
 from stpp.report.numbers import number
 from stpp.report.table import run_name
-from stpp.store.masks import IGNORE_COLOUR, MaskStore, voc_palette
+from stpp.store.colours import class_colours
+from stpp.store.masks import IGNORE_COLOUR, MaskStore
 
 Mask = NDArray[np.uint8]
 
@@ -36,9 +37,6 @@ SIDE = 224
 
 WRONG = [(190, 196, 204), (213, 94, 0), (255, 255, 255)]
 """Colours of a map of errors: right, wrong, without a true class."""
-
-_SAFE = ["202024", "e69f00", "56b4e9", "009e73", "f0e442", "0072b2", "d55e00", "cc79a7"]
-"""Okabe and Ito's colours."""
 
 
 @dataclass(frozen=True)
@@ -213,19 +211,6 @@ def instability(masks: Sequence[Mask]) -> NDArray[np.uint8]:
 def error_map(predicted: Mask, true: Mask) -> tuple[Mask, NDArray[np.uint8]]:
     """Where a prediction is wrong: uint8 (H, W), 0 for right, 1 for wrong, 2 without a true class; and the colours."""
     return np.where(true == IGNORE, 2, predicted != true).astype(np.uint8), np.array(WRONG, np.uint8)
-
-
-def class_colours(palette: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
-    """uint8 (256, 3): the palette of the data set if it has its own; else, for up to 24 classes, colours that
-    colour-blind readers tell apart, in three lightnesses. 255 has VOC's colour for it."""
-    colours = np.zeros((256, 3), np.uint8)
-    colours[: len(palette)] = palette
-    if [list(colour) for colour in palette] == voc_palette(len(palette)) and len(palette) <= 3 * len(_SAFE):
-        safe = np.array([list(bytes.fromhex(code)) for code in _SAFE], float)
-        all_safe = np.concatenate([safe, safe * 0.4 + 255 * 0.6, safe * 0.55])
-        colours[: len(palette)] = all_safe[: len(palette)].round()
-    colours[IGNORE] = IGNORE_COLOUR
-    return colours
 
 
 def heat_colours() -> NDArray[np.uint8]:

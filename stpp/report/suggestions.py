@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from stpp.report.gallery import class_colours, legend, mask_uri, photo_uri, shares, tile
+from stpp.report.gallery import legend, mask_uri, photo_uri, shares, tile
 from stpp.report.html import Html, document, element, together
 from stpp.scoring.mislabeled import Suspect
+from stpp.store.colours import class_colours
 
 
 class Suggestion(NamedTuple):

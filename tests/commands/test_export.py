@@ -163,6 +163,6 @@ def test_the_card_shows_names_as_they_are(tmp_path: Path) -> None:
     card = model_card(stpp.load(path, "cpu"), path, {}, {})
     rows = [line for line in card.splitlines() if line.startswith("| ")]
     assert len([row for row in rows if len(re.findall(r"(?<!\\)\|", row)) == 4]) == len(rows)
-    assert r"| 0 | a\|b | #000000 |" in rows
+    assert r"| 0 | a\|b | #202024 |" in rows
     assert not re.search(r"(?<!\\)<", card)
-    assert r"| 2 | \`rm\` # c | #008000 |" in rows
+    assert r"| 2 | \`rm\` # c | #56b4e9 |" in rows

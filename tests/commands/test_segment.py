@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import fabricate
@@ -15,9 +16,10 @@ from trained import checkpoint, picture
 
 import stpp
 from stpp.commands.cli import main
-from stpp.data.classes import classes_of
+from stpp.data.classes import CITYSCAPES, classes_of
 from stpp.errors import StppError
-from stpp.store.masks import write_palette_png
+from stpp.store.colours import class_colours
+from stpp.store.masks import voc_palette, write_palette_png
 
 
 @pytest.fixture
@@ -161,6 +163,13 @@ def test_the_list_of_classes_is_one_that_a_configuration_reads(model: Path, phot
     read = classes_of(settings(out, classes=None, classes_file="classes.txt"))
     assert read.names == list(fabricate.CLASSES)
     assert read.palette == stpp.load(model, "cpu").palette
+
+
+def test_the_colours_are_those_of_the_report(model: Path) -> None:
+    network = stpp.load(model, "cpu")
+    assert network.palette == class_colours(voc_palette(3))[:3].tolist()
+    cityscapes = replace(network, model=replace(network.model, classes=list(CITYSCAPES)))
+    assert cityscapes.palette == list(CITYSCAPES.values())
 
 
 def test_files_and_patterns_name_images(model: Path, photos: Path) -> None:

@@ -304,6 +304,6 @@ def test_without_script_the_page_shows_what_stands_still(browser: Browser, repor
     assert page.locator(".shot").count() == page.locator(".shot:visible").count() > 3
     overlay = page.locator(".shot").first
     assert overlay.locator("img:visible").count() == 2, "the image, and its prediction over it"
-    assert page.locator("svg.chart:visible").count() >= 8
+    assert page.locator("svg.chart:visible").count() == page.locator("svg.chart").count() > 0
     assert page.locator("section h2:visible").count() >= 8
     context.close()

@@ -28,7 +28,7 @@ from stpp.data.manifest import Row
 from stpp.plan.parts import RunRecord, folders, networks, networks_in_order, result_evaluation
 from stpp.report import charts
 from stpp.report.facts import Facts
-from stpp.report.gallery import Pictures, choose, class_colours, gallery, legend, mask_uri, spread, tile
+from stpp.report.gallery import Pictures, choose, gallery, legend, mask_uri, spread, tile
 from stpp.report.html import VOID, Html, element, table, together
 from stpp.report.numbers import confusion, curves, results
 from stpp.report.page import CONTENTS
@@ -37,6 +37,7 @@ from stpp.report.provenance import config_with_numbers, one_line, warnings
 from stpp.report.script import SCRIPT
 from stpp.report.style import CSS
 from stpp.settings.configfile import load
+from stpp.store.colours import class_colours
 from stpp.store.masks import MaskStore, voc_palette
 
 NASTY = """<script>alert("1")</script> & 'x' $\\alpha_"""
@@ -362,14 +363,6 @@ def test_a_thumbnail_keeps_classes_and_shape() -> None:
     assert small.shape == (112, 224)
     assert set(np.unique(small)) == {0, 7}
     assert (small[:, :112] == 0).all()
-
-
-def test_a_data_sets_own_colours_are_kept() -> None:
-    own = [[1, 2, 3], [4, 5, 6]]
-    assert class_colours(own)[:2].tolist() == own
-    safe = class_colours(voc_palette(21))[:21]
-    assert len(np.unique(safe, axis=0)) == 21
-    assert safe.tolist() != voc_palette(21)
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
