@@ -5,6 +5,7 @@ thumbnail under its prediction.
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,8 +36,10 @@ from stpp.scoring.metrics import confusion_matrix, iou, mean_iou, pixel_accuracy
 from stpp.store.colours import class_colours
 from stpp.wording import counted, size
 
-SIDE = 320
-"""Longest side of an image in px."""
+SIDES = (320, 640)
+"""Bounds of the longest side of an image in px; the fewer images there are, the larger they may be."""
+PIXEL = 0.4
+"""About how many bytes a pixel of an image takes in the page, with its layers."""
 MOST_BYTES = 6_000_000
 """Bytes that all images and layers take in the page, so that it can be mailed; a quarter is for unlabeled images."""
 MOST_JUDGED, MOST_UNLABELED = 500, 60
@@ -87,10 +90,11 @@ def browser(facts: Facts, sources: Pictures, most_bytes: int = MOST_BYTES) -> Ht
     """The part of the page; nothing where there are no images to show."""
     colours = class_colours(facts.palette)
     wanted = {"unlabeled": unlabeled(facts), "judged": judged(facts)}
+    side = side_of(sum(map(len, wanted.values())), most_bytes)
     shots: dict[str, list[Shot]] = {}
     for kind, share in (("unlabeled", 0.25), ("judged", 1.0)):
         spent = sum(shot.size for found in shots.values() for shot in found)
-        taken = (taken_of(row, facts, sources, colours) for row in wanted[kind])
+        taken = (taken_of(row, facts, sources, colours, side) for row in wanted[kind])
         shots[kind] = list(within(taken, share * most_bytes - spent))
     shown = [*shots["judged"], *shots["unlabeled"]]
     if not shown:
@@ -104,7 +108,7 @@ def browser(facts: Facts, sources: Pictures, most_bytes: int = MOST_BYTES) -> Ht
         how = "evenly spread over the list" if not score(facts.shown) else "evenly spread over the stability score"
         said.append(part_of(len(shots["unlabeled"]), len(facts.subsets["unlabeled"]), "unlabeled", how))
     about = (
-        f"Images of {run_name(facts.shown)}: {' and '.join(said)}. They are reduced to {SIDE} px where they are "
+        f"Images of {run_name(facts.shown)}: {' and '.join(said)}. They are reduced to {side} px where they are "
         f"larger, and take at most {size(most_bytes)} of the page. The prediction of an unlabeled image is its "
         "pseudo-label where it has one."
     )
@@ -158,12 +162,18 @@ def part_of(count: int, whole: int, subset: str, which: str) -> str:
     return f"{count:,} of {whole:,} {subset} images, {which} ({whole - count:,} are left out)"
 
 
-def taken_of(row: Row, facts: Facts, sources: Pictures, colours: NDArray[np.uint8]) -> Shot:
-    """An image with all that is known of it."""
+def side_of(count: int, most_bytes: int) -> int:
+    """The longest side in px at which so many square images take about `most_bytes`, within `SIDES`."""
+    least, most = SIDES
+    return min(most, max(least, math.isqrt(int(most_bytes / PIXEL / max(1, count)))))
+
+
+def taken_of(row: Row, facts: Facts, sources: Pictures, colours: NDArray[np.uint8], side: int) -> Shot:
+    """An image, `side` px at most, with all that is known of it."""
     count = len(facts.classes)
     labels = next((store for store in reversed(sources.labels) if row.id in store), None)
     mask = sources.predict(row) if labels is None else labels[row.id]
-    layers = {"prediction": mask_uri(mask, colours, SIDE)}
+    layers = {"prediction": mask_uri(mask, colours, side)}
     known: dict[str, Any] = {}
     if (judge := judged_by(row, facts)) is not None:
         true = mask_of(judge, sources.encoding)
@@ -172,16 +182,16 @@ def taken_of(row: Row, facts: Facts, sources: Pictures, colours: NDArray[np.uint
         if confusion.any():
             known |= {"miou": mean_iou(confusion), "errors": 1 - pixel_accuracy(confusion)}
         wrong, meanings = error_map(mask, true)
-        layers |= {"truth": mask_uri(true, colours, SIDE), "errors": mask_uri(wrong, meanings, SIDE)}
+        layers |= {"truth": mask_uri(true, colours, side), "errors": mask_uri(wrong, meanings, side)}
     votes = [store[row.id] for store in sources.masks if row.id in store]
     if len(votes) > 1:
-        layers["disagreement"] = mask_uri(instability(votes), heat_colours(), SIDE)
+        layers["disagreement"] = mask_uri(instability(votes), heat_colours(), side)
     if labels is not None and labels.has_confidence:
-        layers["confidence"] = mask_uri(labels.confidence_steps(row.id), heat_colours(), SIDE)
+        layers["confidence"] = mask_uri(labels.confidence_steps(row.id), heat_colours(), side)
     if (scored := score(facts.shown)) and row.subset == "unlabeled":
         scores = facts.scores[scored]
         known["score"] = float(scores.loc[scores["id"] == row.id, "score"].iloc[0])
-    return Shot(row.id, row.subset, photo_uri(image_of(row), SIDE), layers, shares_of(mask, count), **known)
+    return Shot(row.id, row.subset, photo_uri(image_of(row), side), layers, shares_of(mask, count), **known)
 
 
 def shares_of(mask: Mask, classes: int) -> list[float]:

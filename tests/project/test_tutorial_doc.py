@@ -29,7 +29,7 @@ def test_the_listings_are_those_of_a_run(finished: Path) -> None:
 def test_the_sections_of_the_report_are_there(finished: Path) -> None:
     report = (finished / "my results/tiny/report.html").read_text()
     sections = re.findall(r"^- \*\*([A-Z][a-z ]+)\*\*:", TEXT, re.MULTILINE)
-    assert len(sections) == 5
+    assert len(sections) == 6
     for section in sections:
         assert f"{section}</h2>" in report
 

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from stpp.data.manifest import Row
-from stpp.report.browser import LAYERS, MOST_UNLABELED, browser, hard_examples, judged, unlabeled
+from stpp.report.browser import LAYERS, MOST_UNLABELED, browser, hard_examples, judged, side_of, unlabeled
 from stpp.report.facts import Facts
 from stpp.report.gallery import Pictures
 from stpp.store.masks import MaskStore
@@ -132,6 +132,11 @@ def test_the_pictures_keep_to_their_size_and_the_page_says_how_many_are_left_out
     assert f"those with the lowest mIoU ({left} are left out)" in less or left == 0
     assert "are left out)" in less
     assert page(most_bytes=10) == ""
+
+
+@pytest.mark.parametrize(("count", "side"), [(1, 640), (37, 636), (460, 320)])
+def test_few_images_are_larger(count: int, side: int) -> None:
+    assert side_of(count, 6_000_000) == side
 
 
 def test_a_hard_example_has_the_class(page: Callable[..., str]) -> None:
