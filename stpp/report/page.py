@@ -20,11 +20,11 @@ from stpp.store.masks import MaskStore
 
 CONTENTS = {
     "results": "Results",
+    "images": "Images",
     "phases": "Phases",
     "classes": "Classes",
     "curves": "Learning curves",
     "stability": "Stability",
-    "images": "Images",
     "gallery": "Gallery",
     "setup": "What ran",
     "costs": "Time and memory",
@@ -50,11 +50,11 @@ def page(facts: Facts, images: Html, pictures: Html) -> str:
     """The whole document, with the browser of overlays and the gallery."""
     parts = {
         "results": results(facts),
+        "images": images,
         "phases": phases_compared(facts),
         "classes": classes(facts),
         "curves": curves(facts),
         "stability": stability(facts),
-        "images": images,
         "gallery": pictures,
         "setup": what_ran(facts),
         "costs": costs(facts),

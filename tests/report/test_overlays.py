@@ -21,7 +21,7 @@ from stpp.data.manifest import Row
 from stpp.report.browser import LAYERS, MOST_UNLABELED, browser, hard_examples, judged, side_of, unlabeled
 from stpp.report.facts import Facts
 from stpp.report.gallery import Pictures
-from stpp.store.masks import MaskStore
+from stpp.store.masks import MaskStore, MaskWriter
 
 TRUE = np.array([[0, 0, 1, 1], [0, 0, 1, 255]], np.uint8)
 PREDICTED = np.array([[0, 1, 1, 1], [0, 0, 0, 0]], np.uint8)
@@ -107,6 +107,17 @@ def test_the_layers_are_the_masks(page: Callable[..., str]) -> None:
     assert of_votes.keys() == {"prediction", "disagreement"}
     assert (of_votes["disagreement"] == 255).all(), "both checkpoints differ everywhere"
     assert {*pictures, *of_votes} < set(LAYERS)
+
+
+def test_stored_confidence_is_a_layer(page: Callable[..., str], tmp_path: Path) -> None:
+    page(1)
+    labels = tmp_path / "labels.h5"
+    with MaskWriter(labels, classes=["a", "b", "c"], palette=[[0] * 3] * 3, producer="x", confidence=True) as writer:
+        writer.add("u0", PREDICTED, np.full((2, 4), 0.6, np.float32))
+    sources = Pictures([], [MaskStore(labels)], lambda row: PREDICTED, ENCODING)
+    *_, (known, layers) = shots(browser(page.facts, sources))  # type: ignore[attr-defined]
+    assert known["id"] == "u0" and known["areas"] == [5 / 8, 3 / 8, 0.0]
+    assert (pixels(layers["confidence"]) == 153).all()
 
 
 def test_the_worst_and_the_least_stable_come_first(page: Callable[..., str]) -> None:
