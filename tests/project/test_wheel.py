@@ -87,4 +87,4 @@ def test_a_user_of_the_wheel_writes_a_configuration_and_runs_it(wheel: Path, tmp
     assert list(here.glob("results/stages/train/teacher-*/last.pt"))
     said = (here / "results/logs/photos.log").read_text()
     assert str(tmp_path / "site/stpp/workflow/profiles/default") in said
-    assert str(ROOT) not in said
+    assert str(ROOT / "Snakefile") not in said and str(ROOT / "profiles") not in said
