@@ -8,6 +8,7 @@ that planning stays free of them.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 from stpp.registry import METHODS, component, modules
@@ -116,6 +117,7 @@ def names() -> tuple[str, ...]:
     return tuple(modules(METHODS))
 
 
+@cache
 def method(name: str) -> Method:
     """The method of that name. Raises KeyError for an unknown one."""
     found: Method = component(METHODS, name).METHOD

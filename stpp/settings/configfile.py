@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from pydantic import ValidationError
 
@@ -55,6 +56,17 @@ def resolved(config: Config, experiment: str, partition: int = 0) -> Config:
 
     Partitions are numbered from 1; 0 is none. Raises pydantic.ValidationError where an override does not fit.
     """
+    known = _RESOLVED.setdefault(config, {})
+    if (experiment, partition) not in known:
+        known[experiment, partition] = _resolve(config, experiment, partition)
+    return known[experiment, partition]
+
+
+_RESOLVED: WeakKeyDictionary[Config, dict[tuple[str, int], Config]] = WeakKeyDictionary()
+"""What `resolved` has found: the check of a configuration asks for all of it, and then the plan does."""
+
+
+def _resolve(config: Config, experiment: str, partition: int) -> Config:
     shared = config.model_dump(exclude_unset=True, exclude={"experiments", "partitions", "baseline", "controls"})
     chosen = config.experiments[experiment].model_dump(exclude_unset=True)
     changes = {key: chosen[key] for key in OVERRIDABLE if key in chosen}
