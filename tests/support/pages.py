@@ -46,8 +46,6 @@ ON_A_CLUSTER = [
     "squeue --me",
 ]
 """What cluster.py runs."""
-FROM_ANOTHER_INDEX = ["pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu"]
-"""What takes packages from elsewhere than the index of Python, which tests do not reach."""
 OF_CONTAINERS = ["docker run --shm-size 8g", "docker run --user 12345"]
 """Beginnings of a command, named for one of its options."""
 
