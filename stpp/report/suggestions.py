@@ -79,8 +79,7 @@ def _suggested(number: int, image: Suggestion, classes: Sequence[str], colours: 
         ),
         tile("both", f"The image {image.id} under its predicted mask", photo_uri(blended)),
     ]
-    head = element("h4", f"{number}. {image.id}", element("span", note))
-    return element("div", head, element("div", *tiles, class_="tiles"), class_="picture-row")
+    return _row(number, image.id, note, tiles)
 
 
 def _doubted(number: int, doubt: Doubt, classes: Sequence[str], colours: NDArray[np.uint8]) -> Html:
@@ -94,7 +93,12 @@ def _doubted(number: int, doubt: Doubt, classes: Sequence[str], colours: NDArray
             for what, mask in (("labels", doubt.labeled), ("prediction", doubt.predicted))
         ),
     ]
-    head = element("h4", f"{number}. {doubt.id}", element("span", note))
+    return _row(number, doubt.id, note, tiles)
+
+
+def _row(number: int, id_: str, note: str, tiles: Sequence[Html]) -> Html:
+    """The numbered tiles of one image, under its id and what there is to say of it."""
+    head = element("h4", f"{number}. {id_}", element("span", note))
     return element("div", head, element("div", *tiles, class_="tiles"), class_="picture-row")
 
 
