@@ -15,8 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,7 +111,7 @@ def prepare(folder: Path) -> None:
     # SLURM looks for jobs past their time limit every 30 seconds.
     config["training"]["student"] |= {"epochs": 72, "validate_every": 36}
     config["selection"] = {"checkpoints": 2}
-    config["labeling"]["scales"] = [2.0 + 0.1 * step for step in range(20)]
+    config["labeling"]["scales"] = [3.0 + 0.1 * step for step in range(20)]
     asked = {"gpu": 1, "memory": 800, "minutes": 10}
     config["runtime"] |= {"device": "cpu", "shards": SHARDS, "train": asked, "predict": dict(asked)}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -183,12 +183,16 @@ def check_records(jobs: list[dict[str, str]], checks: Checks) -> None:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that happens to a running job; `requeued`: SLURM itself starts the same job again."""
+    """Something that happens to a running job; `requeued`: SLURM itself starts the same job again.
+
+    `late`: SLURM may take half a minute to do it, in which a job could end.
+    """
 
     name: str
     strike: Callable[[Job], object]
     requeued: bool
     repair: Callable[[Job], object] = lambda job: None
+    late: bool = False
 
 
 def preempt(job: Job) -> None:
@@ -208,7 +212,10 @@ FAULTS = (
     ),
     Fault("preempted by a higher partition", preempt, True),
     Fault(
-        "past its time limit", lambda job: slurm.scontrol("update", f"jobid={slurm.name(job)}", "endtime=now"), False
+        "past its time limit",
+        lambda job: slurm.scontrol("update", f"jobid={slurm.name(job)}", "endtime=now"),
+        False,
+        late=True,
     ),
     Fault("cancelled", lambda job: subprocess.run(["scancel", slurm.name(job)], check=True, timeout=30), False),
 )
@@ -244,7 +251,7 @@ def suffer(
     try:
         for victim, stage in stages.items():
             for fault in faults:
-                checks(f"a job {fault.name}, during {victim.what}", hit(fault, victim, stage, seconds))
+                checks(f"a job {fault.name}, during {victim.what}", hit(fault, victim, stage, seconds, workflow))
     finally:
         finish(workflow, seconds)
     problems = list(differences(expected, artifacts(folder)))
@@ -260,9 +267,13 @@ def suffer(
     checks(f"jobs {names}: no GPU is in use at the end", slurm.gpus_in_use())
 
 
-def hit(fault: Fault, victim: Victim, stage: Path, seconds: float) -> str:
+def hit(fault: Fault, victim: Victim, stage: Path, seconds: float, workflow: "subprocess.Popen[bytes]") -> str:
     """Let `fault` happen to a job of `victim` that has saved some work since it started; what went wrong."""
     since = time.time()
+
+    def wait(condition: Callable[[], object], what: str) -> None:
+        """Wait for it, but not for what a workflow that has ended does no more."""
+        slurm.wait(lambda: condition() or workflow.poll() is not None, seconds, what)
 
     def saved() -> Job | None:
         """A job that runs, where work was saved after that job had begun."""
@@ -275,17 +286,44 @@ def hit(fault: Fault, victim: Victim, stage: Path, seconds: float) -> str:
         return now["Restarts"] != before if fault.requeued else now["JobState"] in ("TIMEOUT", "CANCELLED")
 
     try:
-        slurm.wait(lambda: saved() is not None, seconds, "saved work")
-        job = saved()
-        if job is None:
-            return "the jobs ended before they could be hit"
-        before = job["Restarts"]
-        fault.strike(job)
-        slurm.wait(struck, seconds, f"job {slurm.name(job)} to be {fault.name}")
+        wait(lambda: saved() is not None, "saved work")
+        with held(stage) if fault.late else nullcontext():
+            job = saved()
+            if job is None:
+                return "the jobs ended before they could be hit"
+            before = job["Restarts"]
+            fault.strike(job)
+            wait(struck, f"job {slurm.name(job)} to be {fault.name}")
+            if not struck():
+                return f"the workflow ended before job {slurm.name(job)} was {fault.name}"
         fault.repair(job)
     except (TimeoutError, subprocess.SubprocessError) as error:
         return str(error)
     return ""
+
+
+@contextmanager
+def held(stage: Path) -> Iterator[None]:
+    """Hold the commands that make a stage, so that they do not end meanwhile."""
+    commands = [process for process in processes_in(stage.parents[3]) if makes(process, stage)]
+    for command in commands:
+        os.kill(command, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for command in commands:
+            with suppress(ProcessLookupError):
+                os.kill(command, signal.SIGCONT)
+
+
+def makes(process: int, stage: Path) -> bool:
+    """Whether it is a command that makes a stage, such as `stpp train results/stages/train/student`."""
+    with suppress(OSError):  # it has just ended
+        words = Path(f"/proc/{process}/cmdline").read_bytes().decode().split("\0")
+        return stage.parent.name in words and any(
+            word.endswith(f"stages/{stage.parent.name}/{stage.name}") for word in words
+        )
+    return False
 
 
 def went_on(folder: Path, victim: Victim, stage: Path) -> str:
