@@ -17,7 +17,7 @@ rule chart:
         mem_mb=1000,
         runtime=10,
     params:
-        folder=subpath(output[0], parent=True),
+        folder=f"{STAGES}/chart/{{stage}}",
     message:
         "Drawing {wildcards.stage}"
     shell:

@@ -16,7 +16,7 @@ rule evaluate:
     resources:
         **computes(RUNTIME.predict),
     params:
-        folder=subpath(output[0], parent=True),
+        folder=f"{STAGES}/evaluate/{{stage}}",
         options=PREDICT,
     message:
         "Evaluating {wildcards.stage}"

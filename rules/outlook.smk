@@ -17,7 +17,7 @@ rule look_ahead:
         mem_mb=1000,
         runtime=10,
     params:
-        folder=subpath(output[0], parent=True),
+        folder=f"{STAGES}/outlook/{{stage}}",
     message:
         "Looking ahead for {wildcards.stage}"
     shell:

@@ -16,7 +16,7 @@ rule pixels:
     resources:
         **asks(memory=2000, minutes=60),
     params:
-        folder=subpath(output[0], parent=True),
+        folder=f"{STAGES}/pixels/{{stage}}",
     message:
         "Selecting {wildcards.stage}"
     shell:

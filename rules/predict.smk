@@ -22,7 +22,7 @@ if RUNTIME.shards == 1:
         resources:
             **computes(RUNTIME.predict),
         params:
-            folder=subpath(output[0], parent=True),
+            folder=f"{STAGES}/predict/{{stage}}",
             options=f"{PREDICT} {SAVING}",
         message:
             "Predicting {wildcards.stage}"
@@ -47,7 +47,7 @@ else:
         resources:
             **computes(RUNTIME.predict),
         params:
-            folder=subpath(output[0], ancestor=2),
+            folder=f"{STAGES}/predict/{{stage}}",
             options=f"{PREDICT} {SAVING}",
         message:
             "Predicting {wildcards.stage}, part {wildcards.shard} of {wildcards.shards}"
@@ -70,7 +70,7 @@ else:
         resources:
             **asks(memory=2000, minutes=60),
         params:
-            folder=subpath(output[0], parent=True),
+            folder=f"{STAGES}/predict/{{stage}}",
             shards=RUNTIME.shards,
         message:
             "Joining the parts of {wildcards.stage}"

@@ -17,7 +17,7 @@ rule write_report:
     resources:
         **computes(RUNTIME.predict),
     params:
-        folder=subpath(output[0], parent=True),
+        folder=f"{STAGES}/report/{{stage}}",
         options=PREDICT,
     message:
         "Writing {wildcards.stage}"

@@ -16,7 +16,7 @@ rule score:
     resources:
         **asks(memory=2000, minutes=60),
     params:
-        folder=subpath(output[0], parent=True),
+        folder=f"{STAGES}/score/{{stage}}",
         options=SAVING,
     message:
         "Scoring {wildcards.stage}"

@@ -18,7 +18,7 @@ rule select:
         mem_mb=1000,
         runtime=10,
     params:
-        folder=subpath(output[0], parent=True),
+        folder=f"{STAGES}/select/{{stage}}",
     message:
         "Selecting {wildcards.stage}"
     shell:

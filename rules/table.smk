@@ -21,7 +21,7 @@ rule write_table:
         mem_mb=1000,
         runtime=10,
     params:
-        folder=subpath(output[0], parent=True),
+        folder=f"{STAGES}/table/{{stage}}",
     message:
         "Gathering {wildcards.stage}"
     shell:

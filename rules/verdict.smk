@@ -17,7 +17,7 @@ rule choose:
         mem_mb=1000,
         runtime=10,
     params:
-        folder=subpath(output[0], parent=True),
+        folder=f"{STAGES}/verdict/{{stage}}",
     message:
         "Choosing {wildcards.stage}"
     shell:

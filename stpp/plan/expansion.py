@@ -144,7 +144,8 @@ def _report(
     pictures, artifacts = graphs[shown].pictures(runs[shown])
     changed = config.model_dump(mode="json", exclude={"results", "runtime"}, exclude_defaults=True)
     settings = {"name": config.name, "runs": runs, "config": changed, "shown": shown, **pictures}
-    inputs = {"table": f"{table.folder}/{disk.METRICS}", "stages": table.inputs["stages"], **artifacts}
+    # It reads the records of all stages, as the table did before it: if one of them changes, the table is stale.
+    inputs = {"table": f"{table.folder}/{disk.METRICS}", **artifacts}
     if ahead:
         inputs["outlook"] = f"{ahead.folder}/{disk.OUTLOOK}"
     outputs = tuple(disk.outputs("report").values())

@@ -8,6 +8,7 @@ import atexit
 import base64
 import gc
 import getpass
+import inspect
 import json
 import os
 import sys
@@ -16,7 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import yaml
@@ -30,6 +31,8 @@ from stpp.plan.targets import Target
 from stpp.plan.targets import wanted as wanted_of
 from stpp.settings.config import Resources
 from stpp.terminal import escaped
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def use_this_code(project: Path, alone: bool) -> None:
@@ -186,11 +189,17 @@ def asks(memory: int, minutes: int, gpu: int = 0) -> dict[str, Any]:
     """
 
     def growing(amount: int) -> Callable[[Any, int], int]:
-        return lambda wildcards, attempt: amount * attempt
+        return known(lambda wildcards, attempt: amount * attempt)
 
     # None takes away the model of a cluster's GPUs, which alone would ask for one.
     gpus = {"gpu": gpu, "nodes": 1} if gpu else {"gpu_model": None}
     return {**gpus, "mem_mb": growing(memory), "runtime": growing(minutes)}
+
+
+def known(function: Function) -> Function:
+    """The same function, with its signature written down: Snakemake asks for it at each of thousands of jobs."""
+    function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return function
 
 
 class Trainings(NamedTuple):
@@ -224,15 +233,21 @@ class Graph:
         """
 
         def inputs(wildcards: Any) -> dict[str, list[str]]:
-            recipe = self.recipe(f"{kind}/{wildcards.stage}")
-            artifacts = {
-                name: [f"{self.stages}/{path}" for path in flat({name: paths})]
-                for name, paths in recipe["inputs"].items()
+            artifacts, files = self._read(f"{kind}/{wildcards.stage}")
+            named = {
+                name: [ancient(f"{self.stages}/{path}") for path in flat({name: paths})]
+                for name, paths in artifacts.items()
             }
-            named = artifacts | {name: [path] for name, path in recipe["files"].items()}
-            return {name: [ancient(path) for path in paths] for name, paths in named.items()}
+            return named | {name: [ancient(path)] for name, path in files.items()}
 
-        return inputs
+        return known(inputs)
+
+    def _read(self, folder: str) -> tuple[Mapping[str, str | list[str]], Mapping[str, str]]:
+        """The artifacts of earlier stages and the other files that the stage in `folder` reads, by name."""
+        if self.plan is not None and (stage := self.plan.stages.get(folder)):
+            return stage.inputs, stage.files
+        recipe = self.recipe(folder)
+        return recipe["inputs"], recipe["files"]
 
     def writes(self, kind: str, **flags: Callable[[str], Any]) -> dict[str, Any]:
         """Outputs of the rule for `kind`, by name, with Snakemake's flags for those that have some."""
