@@ -186,6 +186,9 @@ class Recorder:
     def perturbed(self, images: Tensor, dropped: Any) -> Any:
         return self.noted(self.net.perturbed, images, dropped)
 
+    def dropped(self, images: Tensor, dropped: Any) -> Any:
+        return self.noted(self.net.dropped, images, dropped)
+
     def noted(self, method: Callable[..., Any], *arguments: Any) -> Any:
         self.calls.append(torch.set_grad_enabled(torch.is_grad_enabled())(partial(method, *arguments)))
         return self.calls[-1]()

@@ -45,6 +45,10 @@ class Net:
         logits = forward(lambda x: self._call(x, dropped), images, self._precision)
         return logits[: len(images)], logits[len(images) :]
 
+    def dropped(self, images: Tensor, dropped: Sequence[Tensor]) -> Tensor:
+        """The logits from features of which channels are dropped, as in `perturbed`, alone."""
+        return forward(lambda x: self._call(x, dropped, False), images, self._precision)
+
     @torch.no_grad()
     def follow(self, other: "Net", decay: float, *, buffers: bool = False) -> None:
         """Let each parameter w become `decay` w + (1 - `decay`) w', w' that of the `other` network.

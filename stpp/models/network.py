@@ -99,21 +99,20 @@ class SegmentationNetwork(nn.Module):
             self.backbone.get_submodule(name).training = False
         return self
 
-    def forward(self, images: Tensor, dropped: Sequence[Tensor] | None = None) -> Tensor:
+    def forward(self, images: Tensor, dropped: Sequence[Tensor] | None = None, clean: bool = True) -> Tensor:
         """Logits (N, classes, H, W), float32, of normalised images (N, 3, H, W) of any size.
 
         The encoder sees them resized to the nearest multiples of its `multiple_of`; the logits are of the images' size.
         With `dropped`, factors (N, channels) for the channels of each map of features, (2 N, classes, H, W): from the
-        features as they are, and then from their products with these factors.
+        features as they are, and then from their products with these factors; unless `clean`, from the latter alone.
 
         In training mode PSPNet and DeepLabv3+ need a batch of at least 2: their global pooling leaves one value per
         image and channel, of which batch norm cannot take the variance (torch raises ValueError for a single one).
         """
         maps = self.backbone(to_multiple(images, self.backbone.multiple_of))
         if dropped is not None:
-            maps = [
-                torch.cat([map, map * factors[:, :, None, None].to(map.dtype)]) for map, factors in zip(maps, dropped)
-            ]
+            products = [map * factors[:, :, None, None].to(map.dtype) for map, factors in zip(maps, dropped)]
+            maps = [torch.cat(pair) for pair in zip(maps, products)] if clean else products
         # In float32 before they grow: resized in bfloat16, neighbouring classes would tie.
         return resize(self.classifier(maps).float(), images)
 

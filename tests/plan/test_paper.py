@@ -88,6 +88,10 @@ PASCAL: dict[str, tuple[list[str], dict[str, int]]] = {
             "augseg": 5,
         },
     ),
+    "pascal-dinov2": (
+        [f"high-quality/{count}" for count in (92, 183, 366, 732, 1464)],
+        {"teacher": 10, "unimatch": 5, "unimatch_v2": 15},
+    ),
     "ablations": (
         THIRDS,
         {
@@ -116,7 +120,7 @@ def test_a_table_on_pascal_trains_what_its_rows_do_not_share(name: str, tmp_path
     weights.write_bytes(b"weights")
     counts = jobs(dry_run(tmp_path, PAPER / f"{name}.yaml", tmp_path / "voc", snakemake))
     assert trainings(counts) == expected
-    assert counts["weights"] == (2 if name in ("pascal", "pascal-cps") else 1)
+    assert counts["weights"] == (2 if name in ("pascal", "pascal-cps", "pascal-dinov2") else 1)
     if name == "ablations":
         # K = 3 on three labeled sets, K = 2, K = 5, and all pairs
         assert counts["score"] == 3 + 2 + 1
@@ -251,6 +255,8 @@ def test_a_number_stands_beside_its_network() -> None:
                 network = resolved(config, row["experiment"]).network
                 name = f"{network.architecture} {network.backbone}"
                 said = row["network"].lower().replace("+", "plus").replace("resnet-", "resnet").split(",")[0]
+                for size in ("small", "base"):
+                    said = said.replace(f"dinov2-{size[0]}", f"timm/vit_{size}_patch14_dinov2.lvd142m")
                 assert said == name, row
 
 

@@ -49,6 +49,11 @@ class Constant:
         assert [factors.shape for factors in dropped] == [(len(images), 2), (len(images), 3)]
         return self(images), self(images)
 
+    def dropped(self, images: Tensor, dropped: list[Tensor]) -> Tensor:
+        """The same logits, whatever the features."""
+        assert [factors.shape for factors in dropped] == [(len(images), 2), (len(images), 3)]
+        return self(images)
+
 
 def batch(mask: int = 255, valid: list[list[bool]] | None = None, images: int = 1) -> Batch:
     """So many labeled images whose mask is `mask` everywhere, and as many unlabeled ones in all views."""
