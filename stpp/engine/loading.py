@@ -47,7 +47,22 @@ class Loading:
                 raise cause from None
             if isinstance(error, OSError) and lacks_space(error):  # a queue between the processes; no disk is involved
                 raise StppError(SHARED_MEMORY) from None
+            if isinstance(error, ConnectionError | EOFError) and (died := self._died()):
+                raise RuntimeError(died) from None
             raise
+
+    def _died(self) -> str:
+        """What PyTorch says of a loader process that died; nothing where none did.
+
+        A process that dies while it hands over a batch breaks the connection first, and PyTorch does not get to it.
+        """
+        for process in getattr(self._batches, "_workers", ()):
+            process.join(PATIENCE)
+            if process.exitcode is not None and process.exitcode < 0:
+                return (
+                    f"DataLoader worker (pid {process.pid}) is killed by signal: {signal.strsignal(-process.exitcode)}."
+                )
+        return ""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

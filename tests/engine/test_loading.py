@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -174,3 +175,27 @@ def alive(pid: str) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), EOFError()])
+def test_a_process_that_dies_while_it_hands_over_a_batch_is_named(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    class Cut:
+        """An iterator over batches whose only process is killed in the midst of one."""
+
+        def __init__(self) -> None:
+            self._workers = [multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,))]
+            self._workers[0].start()
+
+        def __iter__(self) -> Iterator[Any]:
+            os.kill(self._workers[0].pid or 0, signal.SIGKILL)
+            raise error
+
+        def _shutdown_workers(self) -> None:
+            pass
+
+    monkeypatch.setattr("stpp.engine.loading.begun", lambda loader: Cut())
+    said = pytest.raises(StppError, match=r"a process that loads data died .*Killed.*lower runtime.train.workers")
+    with said, explained(""), Loading() as loading:
+        list(loading.batches(loader(Broken())))
