@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stpp.engine.distributed import Team
 from stpp.engine.initial import initial_network, take_weights
-from stpp.engine.optimisation import forward
+from stpp.engine.optimisation import casting, forward
 from stpp.methods import Average, Trained
 from stpp.models.network import SegmentationNetwork
 
@@ -21,7 +21,7 @@ class Net:
     `module` has its weights. A call computes gradients, unless it is made under `torch.no_grad`.
     """
 
-    def __init__(self, module: SegmentationNetwork, call: Callable[..., Tensor], precision: str) -> None:
+    def __init__(self, module: SegmentationNetwork, call: Callable[..., Any], precision: str) -> None:
         self.module = module
         self._call = call
         self._precision = precision
@@ -49,22 +49,40 @@ class Net:
         """The logits from features of which channels are dropped, as in `perturbed`, alone."""
         return forward(lambda x: self._call(x, dropped, False), images, self._precision)
 
-    @torch.no_grad()
-    def follow(self, other: "Net", decay: float, *, buffers: bool = False) -> None:
-        """Let each parameter w become `decay` w + (1 - `decay`) w', w' that of the `other` network.
+    def with_features(self, images: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+        """The logits of `images`, the maps of the encoder and the features of the decoder, all float32."""
+        with casting(images.device, self._precision):
+            logits, maps, features = self._call(images, with_features=True)
+        return logits.float(), [each.float() for each in maps], features.float()
 
-        With `buffers` so do the statistics of batch norms, and their counts are taken over; without, they stay those of
-        the images that this network has seen.
-        """
-        own, others = list[Tensor](self.module.parameters()), list[Tensor](other.module.parameters())
-        if buffers:
-            pairs = list(zip(self.module.buffers(), other.module.buffers()))
-            own += [mine for mine, _ in pairs if mine.is_floating_point()]
-            others += [theirs for mine, theirs in pairs if mine.is_floating_point()]
-            for mine, theirs in pairs:
-                if not mine.is_floating_point():
-                    mine.copy_(theirs)
-        torch._foreach_lerp_(own, others, 1 - decay)
+    @torch.no_grad()
+    def classified(self, features: Tensor) -> Tensor:
+        """The logits of features of the decoder, float32 (N, C, h, w), without gradients."""
+        with casting(features.device, self._precision):
+            logits: Tensor = self.module.classifier.classify(features)
+        return logits.float()
+
+    def follow(self, other: "Net", decay: float, *, buffers: bool = False) -> None:
+        """Become what `follow` makes of this network and the `other` one."""
+        follow(self.module, other.module, decay, buffers=buffers)
+
+
+@torch.no_grad()
+def follow(module: nn.Module, other: nn.Module, decay: float, *, buffers: bool = False) -> None:
+    """Let each parameter w of `module` become `decay` w + (1 - `decay`) w', w' that of the `other` one.
+
+    With `buffers` so do the statistics of batch norms, and their counts are taken over; without, they stay those of
+    the images that this module has seen.
+    """
+    own, others = list[Tensor](module.parameters()), list[Tensor](other.parameters())
+    if buffers:
+        pairs = list(zip(module.buffers(), other.buffers()))
+        own += [mine for mine, _ in pairs if mine.is_floating_point()]
+        others += [theirs for mine, theirs in pairs if mine.is_floating_point()]
+        for mine, theirs in pairs:
+            if not mine.is_floating_point():
+                mine.copy_(theirs)
+    torch._foreach_lerp_(own, others, 1 - decay)
 
 
 def average_decay(iteration: int, most: float) -> float:
@@ -100,7 +118,7 @@ def networks_of(
         if team.leads:
             print(loaded)
         module.to(device=team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        call: Callable[..., Tensor] = team.together(module)
+        call: Callable[..., Any] = team.together(module)
         if compile:
             call = torch.compile(call, options={"fallback_random": True})  # the dropout of an uncompiled network
         nets[name] = Net(module, call, precision)

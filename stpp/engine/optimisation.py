@@ -1,26 +1,42 @@
 """From losses to new weights: forward pass, optimizer and learning rate."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from stpp.models.network import SegmentationNetwork
 
 
-def make_optimizer(networks: Iterable[SegmentationNetwork], training: Mapping[str, Any]) -> Optimizer:
+def make_optimizer(
+    networks: Iterable[SegmentationNetwork], training: Mapping[str, Any], heads: Iterable[nn.Module] = ()
+) -> Optimizer:
     """The optimizer that `training` asks for; `set_learning_rate` gives its groups their rates before each step.
+
+    Further `heads`, which are no part of a network, learn as the heads of the networks do.
 
     One optimizer over several networks does what one for each would do: none of its arithmetic joins two parameters.
     """
     groups = [group for network in networks for group in parameter_groups(network, training)]
+    for head in heads:
+        groups += groups_of([(training["head_multiplier"], list(head.parameters()))], training)
     decay = training["weight_decay"]
     if training["optimizer"] == "adamw":
         return AdamW(groups, lr=0.0, weight_decay=decay)
     return SGD(groups, lr=0.0, momentum=training["momentum"], weight_decay=decay)
+
+
+def make_adam(module: nn.Module, rate: float, training: Mapping[str, Any]) -> Optimizer:
+    """Adam for a module that learns beside the networks, with the moments of discriminators, 0.9 and 0.99.
+
+    At the learning rate `rate`, whatever the batch, times the schedule of the training: by `set_learning_rate`, too.
+    """
+    return Adam(
+        [{"params": list(module.parameters()), "factor": rate / base_rate(training)}], lr=0.0, betas=(0.9, 0.99)
+    )
 
 
 def parameter_groups(network: SegmentationNetwork, training: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -37,13 +53,20 @@ def parameter_groups(network: SegmentationNetwork, training: Mapping[str, Any]) 
         layers = [[network.backbone.get_parameter(name) for name in layer] for layer in network.backbone.layers()]
         parts = [(decay**above, layer) for above, layer in enumerate(reversed(layers))]
     parts.append((training["head_multiplier"], list(network.head_parameters())))
+    undecayed = {id(network.backbone.get_parameter(name)) for name in network.backbone.undecayed}
+    yield from groups_of(parts, training, undecayed)
+
+
+def groups_of(
+    parts: Iterable[tuple[float, list[nn.Parameter]]], training: Mapping[str, Any], undecayed: Collection[int] = ()
+) -> Iterator[dict[str, Any]]:
+    """The groups of parameters that come with their factors; `undecayed` are the ids of some without weight decay."""
     if training["optimizer"] == "sgd":
         yield from ({"params": parameters, "factor": factor} for factor, parameters in parts)
         return
-    named = {id(network.backbone.get_parameter(name)) for name in network.backbone.undecayed}
     for factor, parameters in parts:
-        decayed = [each for each in parameters if each.ndim > 1 and id(each) not in named]
-        others = [each for each in parameters if each.ndim <= 1 or id(each) in named]
+        decayed = [each for each in parameters if each.ndim > 1 and id(each) not in undecayed]
+        others = [each for each in parameters if each.ndim <= 1 or id(each) in undecayed]
         yield {"params": decayed, "factor": factor}
         yield {"params": others, "factor": factor, "weight_decay": 0.0}
 
@@ -55,7 +78,7 @@ def learning_rate(training: Mapping[str, Any], iteration: int, total: int) -> fl
     power, or cosine, (1 + cos(pi iteration / total)) / 2 (Loshchilov and Hutter, ICLR 2017). Times a linear warm-up
     over the first iterations where that is asked for.
     """
-    base: float = training["learning_rate"] * training["batch_size"] / 16
+    base = base_rate(training)
     warmup = training["warmup_iterations"]
     ramp = min(1.0, (iteration + 1) / warmup) if warmup else 1.0
     if training["schedule"] == "cosine":
@@ -63,8 +86,14 @@ def learning_rate(training: Mapping[str, Any], iteration: int, total: int) -> fl
     return ramp * base * (1 - iteration / total) ** training["poly_power"]
 
 
+def base_rate(training: Mapping[str, Any]) -> float:
+    """The rate of the backbone before any schedule: linear in the global batch size."""
+    rate: float = training["learning_rate"] * training["batch_size"] / 16
+    return rate
+
+
 def set_learning_rate(optimizer: Optimizer, training: Mapping[str, Any], iteration: int, total: int) -> None:
-    """Give each group of `make_optimizer` its rate for this iteration."""
+    """Give each group of `make_optimizer` or `make_adam` its rate for this iteration."""
     for group in optimizer.param_groups:
         group["lr"] = group["factor"] * learning_rate(training, iteration, total)
 
@@ -77,6 +106,11 @@ def shorten_gradients(optimizer: Optimizer, longest: float | None) -> None:
 
 def forward(network: Callable[[Tensor], Tensor], images: Tensor, precision: str) -> Tensor:
     """Logits float32 (N, C, H, W) for normalised images (N, 3, H, W); `precision` is "fp32" or "bf16"."""
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with casting(images.device, precision):
         logits = network(images)
     return logits.float()
+
+
+def casting(device: torch.device, precision: str) -> torch.autocast:
+    """A context in which networks compute in that precision, "fp32" or "bf16"."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stpp.engine.distributed import Team
 from stpp.errors import StppError
@@ -22,14 +22,15 @@ from stpp.store.checkpoint import write_tensors
 class TrainingState:
     """All that changes during a training, at the boundary of two iterations.
 
-    `networks` has all networks by name; the `result` is the one that is validated and saved. `iteration` counts
+    `networks` has all networks and companions by name; the `result` is the one that is validated and saved. The
+    `optimizer` is that of the training, `others` are those of companions, by name. `iteration` counts
     finished iterations, `loss_sum` adds up the losses of the epoch so far, and `sums` what else a step says, by the
     column of the history: each loss where a step has several, and its notes. `history` has one row an epoch, `best` is
     the epoch with the highest val mIoU so far: its `epoch`, `miou` and the `state_dict` of the result (on the CPU). The
     random numbers of samples need no state: they are functions of the seed, the epoch and the index.
     """
 
-    networks: Mapping[str, SegmentationNetwork]
+    networks: Mapping[str, nn.Module]
     result: SegmentationNetwork
     optimizer: torch.optim.Optimizer
     loss_sum: Tensor
@@ -37,6 +38,12 @@ class TrainingState:
     iteration: int = 0
     history: list[dict[str, float | int | None]] = field(default_factory=list)
     best: dict[str, Any] | None = None
+    others: Mapping[str, torch.optim.Optimizer] = field(default_factory=dict)
+
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """All of them, that of the training first."""
+        return [self.optimizer, *self.others.values()]
 
     def add(self, losses: Mapping[str, Tensor], loss: Tensor, notes: Mapping[str, Tensor]) -> None:
         """Count an iteration, with its losses by name and their sum, and what else it says by name."""
@@ -54,6 +61,7 @@ class TrainingState:
         content = {
             "networks": {name: network.state_dict() for name, network in self.networks.items()},
             "optimizer": self.optimizer.state_dict(),
+            "others": {name: optimizer.state_dict() for name, optimizer in self.others.items()},
             "loss_sum": self.loss_sum,
             "sums": self.sums,
             "iteration": self.iteration,
@@ -75,6 +83,8 @@ class TrainingState:
             for name, network in self.networks.items():
                 network.load_state_dict(content["networks"][name])
             self.optimizer.load_state_dict(content["optimizer"])
+            for name, optimizer in self.others.items():
+                optimizer.load_state_dict(content["others"][name])
             self.loss_sum = content["loss_sum"].to(device)
             self.sums = {name: total.to(device) for name, total in content["sums"].items()}
             self.iteration, self.history, self.best = content["iteration"], content["history"], content["best"]

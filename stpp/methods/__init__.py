@@ -31,9 +31,23 @@ class Trained:
 
 @dataclass(frozen=True)
 class Average:
-    """A network that is never trained, but follows another one as its moving average."""
+    """A network or a companion that is never trained, but follows another one as its moving average."""
 
     of: str
+
+
+@dataclass(frozen=True)
+class Companion:
+    """A small network that a method has beside those that segment: a second head, a discriminator, a bank of features.
+
+    `make(network, classes)` gives a module with weights drawn anew, for the first of the method's networks, a
+    `stpp.models.network.SegmentationNetwork`, and the number of classes. The optimizer of the training trains it as it
+    does the head of a network; with a `rate`, Adam does instead, at that learning rate, whatever the batch, times the
+    schedule of the training.
+    """
+
+    make: Callable[[Any, int], Any]
+    rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +57,8 @@ class Step:
     `step(batch, networks, settings, at)` gives the losses by name, whose sum is minimised: `batch` is a
     `stpp.engine.batch.Batch`, `networks` are callable, from images to logits, `at` is a `stpp.engine.batch.Moment`.
     `after_step(networks, settings, at)` runs after the optimizer's step. `networks` has all networks by name; `result`
-    is the one that is validated, saved and evaluated.
+    is the one that is validated, saved and evaluated. So has it the `companions`, which no artifact keeps. All learn
+    from one backward pass, so a step says by `frozen` and `detach` whom a loss is not for.
 
     `views` are those of unlabeled images, which are half of each batch; where there are none, a batch has images with
     labels alone. A method that `mixes` takes pairs of images, so that each process has an even number of both kinds.
@@ -51,13 +66,14 @@ class Step:
 
     `labeled_passes` and `unlabeled_passes` say what a step computes, in forward passes of a labeled and of an unlabeled
     image through all networks together: `TRAINED` for one that is learned from, 1 without gradients. A second pass
-    through the decoder alone, from the same features, counts as half a pass.
+    through the decoder alone, from the same features, counts as half a pass, and what companions compute as none.
     """
 
     step: Callable[[Any, Mapping[str, Any], Any, Any], Mapping[str, Any]]
     views: Callable[[Any], Views] = lambda settings: ()
     networks: Mapping[str, Trained | Average] = field(default_factory=lambda: {"student": Trained()})
     result: str = "student"
+    companions: Callable[[Any], Mapping[str, Companion | Average]] = lambda settings: {}
     after_step: Callable[[Mapping[str, Any], Any, Any], None] = lambda networks, settings, at: None
     mixes: bool = False
     confident: bool = False

@@ -59,11 +59,36 @@ class Backbone(nn.Module):
         return {name: tensor for name, tensor in state.items() if not name.startswith(self.imagenet_only)}
 
 
-class SegmentationNetwork(nn.Module):
-    """`backbone`, then `classifier`: everything after the backbone, a module that maps the list of its maps to logits
-    at a resolution of its choice."""
+class Decoder(nn.Module):
+    """What maps the list of an encoder's maps to logits, at a resolution of its choice.
 
-    def __init__(self, backbone: Backbone, classifier: nn.Module) -> None:
+    These are what the last layer, `score`, makes of its `features`, float (N, width, h, w).
+    """
+
+    score: nn.Module
+
+    def features(self, maps: Sequence[Tensor]) -> Tensor:
+        """What the last layer sees."""
+        raise NotImplementedError
+
+    def classify(self, features: Tensor) -> Tensor:
+        """The logits of these features."""
+        logits: Tensor = self.score(features)
+        return logits
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        return self.classify(self.features(maps))
+
+    @property
+    def width(self) -> int:
+        """The channels of its features."""
+        return int(self.score.in_channels)  # type: ignore[arg-type]
+
+
+class SegmentationNetwork(nn.Module):
+    """`backbone`, then `classifier`: everything after the backbone."""
+
+    def __init__(self, backbone: Backbone, classifier: "Decoder") -> None:
         super().__init__()
         self.backbone = backbone
         self.classifier = classifier
@@ -99,12 +124,20 @@ class SegmentationNetwork(nn.Module):
             self.backbone.get_submodule(name).training = False
         return self
 
-    def forward(self, images: Tensor, dropped: Sequence[Tensor] | None = None, clean: bool = True) -> Tensor:
+    def forward(
+        self,
+        images: Tensor,
+        dropped: Sequence[Tensor] | None = None,
+        clean: bool = True,
+        *,
+        with_features: bool = False,
+    ) -> Tensor | tuple[Tensor, list[Tensor], Tensor]:
         """Logits (N, classes, H, W), float32, of normalised images (N, 3, H, W) of any size.
 
         The encoder sees them resized to the nearest multiples of its `multiple_of`; the logits are of the images' size.
         With `dropped`, factors (N, channels) for the channels of each map of features, (2 N, classes, H, W): from the
         features as they are, and then from their products with these factors; unless `clean`, from the latter alone.
+        `with_features` gives the maps of the encoder and the features of the decoder beside the logits.
 
         In training mode PSPNet and DeepLabv3+ need a batch of at least 2: their global pooling leaves one value per
         image and channel, of which batch norm cannot take the variance (torch raises ValueError for a single one).
@@ -114,6 +147,9 @@ class SegmentationNetwork(nn.Module):
             products = [map * factors[:, :, None, None].to(map.dtype) for map, factors in zip(maps, dropped)]
             maps = [torch.cat(pair) for pair in zip(maps, products)] if clean else products
         # In float32 before they grow: resized in bfloat16, neighbouring classes would tie.
+        if with_features:
+            features = self.classifier.features(maps)
+            return resize(self.classifier.classify(features).float(), images), list(maps), features
         return resize(self.classifier(maps).float(), images)
 
     @property

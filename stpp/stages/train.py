@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -20,12 +20,13 @@ from stpp.data.manifest import Row
 from stpp.data.reading import mask_of
 from stpp.data.streams import Repeated, StreamBatches, Streams, in_pairs, joined, whole_training
 from stpp.engine.batch import Batch, Moment, on_device
+from stpp.engine.companions import companions_of
 from stpp.engine.distributed import Team, team_of
 from stpp.engine.history import collapsed, end_epoch, latest, write_history
 from stpp.engine.loading import Loading, begin_loading
 from stpp.engine.losses import supervised_loss
 from stpp.engine.networks import Net, average_decay, networks_of, trained
-from stpp.engine.optimisation import make_optimizer, set_learning_rate, shorten_gradients
+from stpp.engine.optimisation import make_adam, make_optimizer, set_learning_rate, shorten_gradients
 from stpp.engine.resume import Saver, TrainingState
 from stpp.engine.validation import evaluate_network
 from stpp.errors import StppError
@@ -83,6 +84,9 @@ def train(job: Job, runtime: Runtime, team: Team) -> None:
     def rng(stream: str, epoch: int, index: int, part: str) -> np.random.Generator:
         return sample_rng(settings["seed"], f"{role}-{stream}", epoch, index, part)
 
+    def seed_of(part: str) -> int:
+        return int(sample_rng(settings["seed"], role, 0, 0, part).integers(2**63))
+
     weights = job.recipe["files"].get("weights")
     start = job.input("start") if "start" in job.recipe["inputs"] else None
     averaged = {EMA: Average(method.result)} if training["ema"] is not None else {}
@@ -92,13 +96,21 @@ def train(job: Job, runtime: Runtime, team: Team) -> None:
         weights,
         start,
         team,
-        lambda part: int(sample_rng(settings["seed"], role, 0, 0, part).integers(2**63)),
+        seed_of,
         compile=runtime.compile,
     )
-    modules = {name: net.module for name, net in nets.items()}
+    beside = companions_of(method.companions(own), nets, settings, team, seed_of)
+    modules: dict[str, nn.Module] = {name: net.module for name, net in nets.items()}
+    modules |= {name: each.module for name, each in beside.items()}
     average = nets.pop(EMA, None)
     result = (nets[method.result] if average is None else average).module
-    state = TrainingState(modules, result, make_optimizer(trained(nets), training), torch.zeros((), device=team.device))
+    known: dict[str, Any] = {**nets, **beside}
+    heads = [each.module for each in beside.values() if each.rate is None and each.learns]
+    optimizer = make_optimizer(trained(nets), training, heads)
+    others = {
+        name: make_adam(each.module, each.rate, training) for name, each in beside.items() if each.rate is not None
+    }
+    state = TrainingState(modules, result, optimizer, torch.zeros((), device=team.device), others=others)
     save_at = {epochs * k // settings["checkpoints"]: disk.checkpoint(k) for k in range(1, settings["checkpoints"])}
 
     with (
@@ -128,16 +140,18 @@ def train(job: Job, runtime: Runtime, team: Team) -> None:
             batch = on_device(loaded, views, team.device, result.normalisation, rng)
             loss_of_batch = partial(loss_on_labels, confidence=batch.confidence) if training["loss"] else loss_on_labels
             moment = Moment(state.iteration, per_epoch, total, team, loss_of_batch)
-            set_learning_rate(state.optimizer, training, state.iteration, total)
-            losses = method.step(batch, nets, own, moment)
+            losses = method.step(batch, known, own, moment)
             if state.iteration < training["unlabeled_from"] * total:
                 losses = {name: loss if name == "supervised" else 0 * loss for name, loss in losses.items()}
             loss = reduce(add, losses.values())
-            state.optimizer.zero_grad(set_to_none=True)
+            for each in state.optimizers:
+                each.zero_grad(set_to_none=True)
             loss.backward()
             shorten_gradients(state.optimizer, training["gradient_clip"])
-            state.optimizer.step()
-            method.after_step(nets, own, moment)
+            for each in state.optimizers:
+                set_learning_rate(each, training, state.iteration, total)
+                each.step()
+            method.after_step(known, own, moment)
             if average is not None:
                 decay = average_decay(state.iteration, training["ema"])
                 average.follow(nets[method.result], decay, buffers=True)

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import fabricate
 import pytest
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
-from toy import STUDENT, Constant, batch, moment
+from toy import STUDENT, Constant, batch, companions, moment
 
 from stpp.methods import TRAINED, Trained, methods
 from stpp.models import build
@@ -49,12 +50,13 @@ def test_a_step_computes_what_it_says(name: str) -> None:
     step = STEPS[name]
     found: Counter[float] = Counter()
     (chosen,) = (method for method in methods() if method.name == name)
-    images = batch(mask=1, images=4)
+    images = batch(mask=1, images=4, times=8)
     seen = {view: torch.full_like(pixels, UNLABELED) for view, pixels in images.views.items()}
     images = replace(images, views=seen, confidence=torch.ones(images.masks.shape))
-    nets = {network: Counting(found, isinstance(kind, Trained)) for network, kind in step.networks.items()}
     assert chosen.settings is not None
-    step.step(images, nets, chosen.settings(), moment(iteration=8))  # after a warm-up
+    nets: dict[str, Any] = dict(companions(step, chosen.settings()))
+    nets |= {network: Counting(found, isinstance(kind, Trained)) for network, kind in step.networks.items()}
+    step.step(images, nets, chosen.settings(), moment(iteration=32))  # after a warm-up
     assert found[LABELED] == 4 * step.labeled_passes
     assert found[UNLABELED] == 4 * step.unlabeled_passes
     assert bool(step.unlabeled_passes) == bool(step.views(chosen.settings()))

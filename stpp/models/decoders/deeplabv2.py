@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from stpp.description import NetworkDescription
 from stpp.models.blocks import takes_values
 from stpp.models.dilated import DilatedConv2d
-from stpp.models.network import Backbone
+from stpp.models.network import Backbone, Decoder
 
 NAMES = ("deeplabv2",)
 RATES = 4
 PAPER_RATES = (6, 12, 18, 24)
 
 
-class DeepLabV2Head(nn.ModuleList):
+class DeepLabV2Head(nn.ModuleList, Decoder):
     """Logits at the resolution of the coarsest map, the only one that is used.
 
     One 3x3 classifier with bias per rate (None: the paper's 6, 12, 18, 24), weights drawn from N(0, 0.01), biases at
@@ -31,8 +31,15 @@ class DeepLabV2Head(nn.ModuleList):
             nn.init.normal_(conv.weight, std=0.01)
         super().__init__(classifiers)
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        return reduce(torch.add, (conv(maps[-1]) for conv in self))
+    def features(self, maps: Sequence[Tensor]) -> Tensor:
+        return maps[-1]
+
+    def classify(self, features: Tensor) -> Tensor:
+        return reduce(torch.add, (conv(features) for conv in self))
+
+    @property
+    def width(self) -> int:
+        return int(self[0].in_channels)  # type: ignore[arg-type]
 
 
 def decoder(network: NetworkDescription, encoder: Backbone, classes: int) -> DeepLabV2Head:

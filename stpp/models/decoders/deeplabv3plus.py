@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from stpp.description import NetworkDescription
 from stpp.errors import StppError
 from stpp.models.blocks import conv_bn_relu, resize
-from stpp.models.network import Backbone
+from stpp.models.network import Backbone, Decoder
 
 NAMES = ("deeplabv3plus",)
 RATES = 3
 PAPER_RATES = (12, 24, 36)
 
 
-class DeepLabV3PlusHead(nn.Module):
+class DeepLabV3PlusHead(Decoder):
     """Logits at the resolution of the finest map (of stride 4 in the paper), from that and the coarsest.
 
     `rates` None: the paper's 12, 24, 36, meant for output stride 8; `aspp_channels` None: the paper's `channels` / 8.
@@ -48,11 +48,11 @@ class DeepLabV3PlusHead(nn.Module):
         )
         self.score = nn.Conv2d(decoder_channels, classes, 1)
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+    def features(self, maps: Sequence[Tensor]) -> Tensor:
         low, last = maps[0], maps[-1]
         context = resize(self.aspp(last), low)
-        scores: Tensor = self.score(self.fuse(torch.cat([self.reduce(low), context], dim=1)))
-        return scores
+        fused: Tensor = self.fuse(torch.cat([self.reduce(low), context], dim=1))
+        return fused
 
 
 class ASPP(nn.Module):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from stpp.description import NetworkDescription
 from stpp.models.blocks import resize
-from stpp.models.network import Backbone
+from stpp.models.network import Backbone, Decoder
 
 NAMES = ("dpt",)
 RATES = 0
@@ -16,7 +16,7 @@ WIDE = 1024
 """From so many channels on, as in ViT-L, the head is wider."""
 
 
-class DPTHead(nn.Module):
+class DPTHead(Decoder):
     """Logits at twice the resolution of the finest map, once that is brought to its own.
 
     `channels` and `strides` are those of the maps. Map k is projected to `projected[k]` channels and brought to the
@@ -41,7 +41,7 @@ class DPTHead(nn.Module):
         self.hidden = nn.Conv2d(width, width, 3, padding=1)
         self.score = nn.Conv2d(width, classes, 1)
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+    def features(self, maps: Sequence[Tensor]) -> Tensor:
         parts = zip(self.projections, self.resamplers, self.levels, maps)
         levels = [level(resampler(projection(each))) for projection, resampler, level, each in parts]
         x = levels[-1]
@@ -55,8 +55,7 @@ class DPTHead(nn.Module):
                 size = (2 * x.shape[-2], 2 * x.shape[-1])
                 x = F.interpolate(x, size=size, mode="bilinear", align_corners=True)
             x = self.outs[number](x)
-        scores: Tensor = self.score(F.relu(self.hidden(x)))
-        return scores
+        return F.relu(self.hidden(x))
 
 
 class ResidualUnit(nn.Module):

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from stpp.description import NetworkDescription
 from stpp.errors import StppError
 from stpp.models.blocks import resize
-from stpp.models.network import Backbone
+from stpp.models.network import Backbone, Decoder
 
 NAMES = ("linear",)
 RATES = 0
 
 
-class LinearHead(nn.Module):
+class LinearHead(Decoder):
     """Logits at the resolution of the finest of the last `len(channels)` maps, the only ones that are used.
 
     They are resized to that, joined, and normalised by batch norm before a 1x1 convolution, whose weights are drawn
@@ -30,11 +30,11 @@ class LinearHead(nn.Module):
             nn.init.normal_(self.score.weight, std=0.01)
             nn.init.zeros_(self.score.bias)  # type: ignore[arg-type]
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+    def features(self, maps: Sequence[Tensor]) -> Tensor:
         finest, *others = maps[-self.maps :]
         joined = torch.cat([finest, *(resize(each, finest) for each in others)], dim=1)
-        scores: Tensor = self.score(self.norm(joined))
-        return scores
+        normalised: Tensor = self.norm(joined)
+        return normalised
 
 
 def decoder(network: NetworkDescription, encoder: Backbone, classes: int) -> LinearHead:

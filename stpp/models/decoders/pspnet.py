@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from stpp.description import NetworkDescription
 from stpp.models.blocks import conv_bn_relu, resize
-from stpp.models.network import Backbone
+from stpp.models.network import Backbone, Decoder
 
 NAMES = ("pspnet",)
 RATES = 0
 BINS = (1, 2, 3, 6)
 
 
-class PSPNetHead(nn.Module):
+class PSPNetHead(Decoder):
     """Logits at the resolution of the coarsest map, the only one that is used.
 
     `channels` of each pooled scale and of the last hidden layer; None: the paper's `inputs` / 4. `dropout` multiplies
@@ -33,11 +33,11 @@ class PSPNetHead(nn.Module):
         )
         self.score = nn.Conv2d(channels, classes, 1)
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+    def features(self, maps: Sequence[Tensor]) -> Tensor:
         last = maps[-1]
         pyramid = torch.cat([last, *(resize(scale(last), last) for scale in self.scales)], dim=1)
-        scores: Tensor = self.score(self.fuse(pyramid))
-        return scores
+        fused: Tensor = self.fuse(pyramid)
+        return fused
 
 
 def decoder(network: NetworkDescription, encoder: Backbone, classes: int) -> PSPNetHead:
