@@ -166,7 +166,7 @@ def test_every_online_method_trains_any_role_and_starts_from_a_teacher(name: str
 @pytest.mark.parametrize(
     ("training", "message"),
     [
-        ({"student": {"online": "st"}}, "training.student.online must be one of augseg, classmix"),
+        ({"student": {"online": "st"}}, "training.student.online must be one of advsemiseg, augseg"),
         ({"teacher": {"online": "unimtach"}}, "training.teacher.online must be one of .* but is 'unimtach'"),
         ({"teacher": {"start": "teacher"}}, "teacher.start must be `scratch`: no network is trained before"),
     ],
