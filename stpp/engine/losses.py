@@ -160,6 +160,14 @@ def squared_error(probabilities: Tensor, targets: Tensor, valid: Tensor, team: T
     return team.sum(squares.sum()) / (team.sum(valid.sum()) * probabilities.shape[1]).clamp(min=1)
 
 
+def judged(scores: Tensor, real: bool, counted: Tensor, team: Team) -> Tensor:
+    """Binary cross-entropy of a discriminator's logits with "real" or "not real", averaged over what is `counted`.
+
+    `scores` and `counted` are of one shape; what is not counted has weight 0. Gradients reach `scores`.
+    """
+    return average(F.softplus(-scores if real else scores) * counted, counted, team)
+
+
 def sigmoid_ramp(progress: float) -> float:
     """exp(-5 (1 - t)^2) for t = `progress` clipped to [0, 1]: from 0.0067 to 1 (Tarvainen and Valpola, 2017)."""
     return math.exp(-5 * (1 - min(1.0, max(0.0, progress))) ** 2)
