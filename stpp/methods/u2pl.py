@@ -1,23 +1,28 @@
-"""U2PL (Wang et al., CVPR 2022), its first term: reliable pixels, by the entropy of the teacher.
+"""U2PL (Wang et al., CVPR 2022): reliable pixels, by the entropy of the teacher, and what unreliable ones are not.
 
 The teacher, a moving average of the student, labels the weak view in evaluation mode; half of the images get a box of
 their partner. A second prediction of the teacher, of the mixed images in training mode, says which pixels are the most
 uncertain ones: a share of them, which shrinks over the training, is left out. As in the authors' code, the mean over
-the pixels that are kept is multiplied by all pixels over the kept ones. Their contrastive term, which learns from the
-unreliable pixels, is not here.
+the pixels that are kept is multiplied by all pixels over the kept ones.
+
+The contrastive term is off by default. With it, reliable pixels are drawn to the mean features of their class, and away
+from those of pixels that are surely not of it. In the authors' code, the anchors of one class meet the mean of another
+one where a class is absent, and labeled pixels never are negatives; here neither is so. Anchors and what is remembered
+are chosen for each image, features come from before the decoder's last layer, and all memories have one size.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from stpp.methods import TRAINED, Average, Method, Step, Trained
+from stpp.methods import TRAINED, Average, Companion, Method, Step, Trained
 from stpp.settings import Section, setting
 
 NAMES = ("u2pl",)
 
 
 class Settings(Section):
-    """U2PL without its contrastive loss."""
+    """U2PL, by default without its contrastive loss."""
 
     momentum: float = setting(0.99, "Share of the teacher that each step keeps, at most.", ge=0, lt=1)
     uncertain: float = setting(
@@ -28,6 +33,12 @@ class Settings(Section):
     )
     cutmix: float = setting(0.5, "Probability of a box of another image.", ge=0, le=1)
     weight: float = setting(1.0, "Weight of the loss of unlabeled images.", ge=0)
+    contrastive: float = setting(0.0, "Weight of the contrastive loss; the paper: 1.", ge=0)
+    anchors: int = setting(8, "Pixels of each class and image, at most, that it draws; the paper: 256 a batch.", ge=1)
+    negatives: int = setting(50, "Pixels that each of them is drawn away from.", ge=1)
+    lowest_rank: int = setting(3, "Classes that an uncertain pixel ranks higher are none that it is not.", ge=1)
+    memory: int = setting(30000, "Pixels of each class that are remembered.", ge=1)
+    remembered: int = setting(64, "Pixels of each class and image, at most, that a step adds to them.", ge=1)
 
 
 def kept_percent(settings: Settings, at: Any) -> float:
@@ -42,6 +53,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
 
     from stpp.engine.labelers import entropy, hard_labels, note_labels, percentile
     from stpp.engine.losses import average, pixel_cross_entropy
+    from stpp.engine.memory import contrast, remember
     from stpp.engine.mixing import boxes, mixed, partners, wide_box
 
     if at.iteration < settings.warmup_epochs * at.per_epoch:
@@ -50,21 +62,93 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
         supervised = at.supervised(nets["student"](batch.images), batch.masks)
         nothing = torch.zeros_like(supervised)
         at.notes.update(dict.fromkeys(("counted", "largest_class", "largest_true"), nothing))
-        return {"supervised": supervised, "consistency": nothing}
+        losses = {"supervised": supervised, "consistency": nothing}
+        return {**losses, "contrast": nothing} if settings.contrastive else losses
     weak = batch.views["weak"]
     labels, _ = hard_labels(nets["teacher"].evaluated(weak))
     note_labels(batch, labels, at)
     box = boxes(batch, wide_box, "box", settings.cutmix)
     images, labels = (mixed(box, own, partners(own)) for own in (weak, labels))
     both, sizes = torch.cat([batch.images, images]), [len(batch.images), len(images)]
-    labeled, unlabeled = nets["student"](both).split(sizes)
+    logits, features = predicted(nets["student"], nets.get("representation"), both)
+    labeled, unlabeled = logits.split(sizes)
     with torch.no_grad():
-        uncertainty = entropy(nets["teacher"](both).split(sizes)[1])
+        certain, averaged = predicted(nets["teacher"], nets.get("average"), both)
+        uncertainty = entropy(certain.split(sizes)[1])
     kept = uncertainty < percentile(uncertainty, kept_percent(settings, at), at.team)
     share = average(kept, torch.ones_like(kept), at.team)
     at.notes["counted"] = share
     learned = average(pixel_cross_entropy(unlabeled, labels) * kept, kept, at.team) / share.clamp(min=1e-12)
-    return {"supervised": at.supervised(labeled, batch.masks), "consistency": settings.weight * learned}
+    losses = {"supervised": at.supervised(labeled, batch.masks), "consistency": settings.weight * learned}
+    if settings.contrastive:
+        pixels = pixels_of(features, averaged, certain, batch.masks, labels, uncertainty, settings, at)
+        memory, team = nets["memory"].module, at.team
+        drawn = contrast(pixels, memory, batch, settings.anchors, settings.negatives, team)
+        losses["contrast"] = settings.contrastive * drawn
+        remember(pixels, memory, batch, sizes[0], settings.lowest_rank, settings.remembered, team)
+    return losses
+
+
+def predicted(net: Any, head: Any, images: Any) -> tuple[Any, Any]:
+    """The logits of images, and what the `head` makes of the decoder's features; without one, None."""
+    if head is None:
+        return net(images), None
+    logits, _, features = net.with_features(images)
+    return logits, head(features)
+
+
+def pixels_of(
+    student: Any, teacher: Any, logits: Any, masks: Any, labels: Any, uncertainty: Any, settings: Settings, at: Any
+) -> Any:
+    """What the contrastive loss is about, at the places of the features (N, D, h, w) of both networks.
+
+    `logits` (N, C, H, W) are the teacher's, `masks` and `labels` those of the labeled and of the unlabeled images, and
+    `uncertainty` (U, H, W) the teacher's entropy. As many are uncertain as are left out, and as many are certain.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    from stpp.engine.labelers import percentile
+    from stpp.engine.memory import Pixels, at_places
+
+    share = 100 - kept_percent(settings, at)
+    bounds = [percentile(uncertainty, percent, at.team) for percent in (share, 100 - share)]
+    known = torch.cat([masks.long(), labels])
+    everywhere = torch.ones_like(masks, dtype=torch.bool)
+    low = torch.cat([everywhere, uncertainty <= bounds[0]])
+    high = torch.cat([everywhere, uncertainty >= bounds[1]])
+    probabilities = F.interpolate(logits, size=student.shape[-2:]).softmax(dim=1)
+    return Pixels(
+        student.flatten(2).transpose(1, 2),
+        teacher.flatten(2).transpose(1, 2),
+        probabilities.flatten(2).transpose(1, 2),
+        *(at_places(each, student) for each in (known, low, high)),
+    )
+
+
+def companions(settings: Settings) -> dict[str, Any]:
+    """The heads of both networks and the memory; none without the contrastive loss."""
+    if not settings.contrastive:
+        return {}
+    return {
+        "representation": Companion(representation),
+        "average": Average(of="representation"),
+        "memory": Companion(partial(memory, settings)),
+    }
+
+
+def representation(network: Any, classes: int) -> Any:
+    """The head whose features are contrasted."""
+    from stpp.models.projection import Representation
+
+    return Representation(network.classifier.width)
+
+
+def memory(settings: Settings, network: Any, classes: int) -> Any:
+    """What is remembered of pixels that are surely not of a class."""
+    from stpp.engine.memory import Memory
+
+    return Memory(classes, settings.memory, 256)
 
 
 def after_step(nets: Mapping[str, Any], settings: Settings, at: Any) -> None:
@@ -72,12 +156,15 @@ def after_step(nets: Mapping[str, Any], settings: Settings, at: Any) -> None:
     from stpp.engine.networks import average_decay
 
     since = at.iteration - settings.warmup_epochs * at.per_epoch
-    nets["teacher"].follow(nets["student"], average_decay(since, settings.momentum) if since >= at.per_epoch else 0.0)
+    decay = average_decay(since, settings.momentum) if since >= at.per_epoch else 0.0
+    nets["teacher"].follow(nets["student"], decay)
+    if settings.contrastive:
+        nets["average"].follow(nets["representation"], decay)
 
 
 METHOD = Method(
     "u2pl",
-    "one training: labels of a moving average count where it is not uncertain; without the paper's contrastive loss",
+    "one training: labels of a moving average count where it is not uncertain",
     teacher=False,
     settings=Settings,
     online=Step(
@@ -85,6 +172,7 @@ METHOD = Method(
         lambda settings: ("weak",),
         {"student": Trained(), "teacher": Average(of="student")},
         result="teacher",
+        companions=companions,
         after_step=after_step,
         mixes=True,
         labeled_passes=1 + TRAINED,

@@ -1,11 +1,11 @@
-"""The first term of U2PL against values that were computed by hand."""
+"""U2PL against values that were computed by hand; its contrastive term is in `tests/engine/test_memory.py`."""
 
 from math import log
 from typing import Any
 
 import pytest
 import torch
-from toy import STUDENT, TEACHER, Constant, batch, moment
+from toy import STUDENT, TEACHER, Constant, batch, companions, moment
 
 from stpp.methods import u2pl
 from stpp.methods.u2pl import Settings, kept_percent, step
@@ -47,3 +47,44 @@ def test_the_teacher_has_the_students_parameters_until_an_epoch_after_the_warm_u
     for iteration in (0, 4, 7, 8, 10_000):
         u2pl.after_step({"student": None, "teacher": Following()}, Settings(), moment(iteration))
     assert decays == [0, 0, 0, pytest.approx(4 / 5), 0.99]
+
+
+def test_the_contrastive_term_is_off_by_default() -> None:
+    assert u2pl.METHOD.online is not None
+    assert not u2pl.METHOD.online.companions(Settings())
+    assert set(u2pl.METHOD.online.companions(Settings(contrastive=1.0))) == {"representation", "average", "memory"}
+
+
+def test_with_it_reliable_pixels_learn_what_uncertain_ones_are_not() -> None:
+    settings = Settings(contrastive=2.0, warmup_epochs=0, lowest_rank=1, memory=20)
+    nets: dict[str, Any] = {"student": Constant(STUDENT), "teacher": Constant(TEACHER)}
+    nets |= companions(u2pl.METHOD.online, settings)  # type: ignore[arg-type]
+    seen = batch(mask=1, images=2, times=4)
+    first = step(seen, nets, settings, moment())
+    assert float(first["contrast"]) == 0, "nothing is remembered yet"
+    memory = nets["memory"].module
+    # Labeled pixels of class 1 are surely not of the others; uncertain ones rank class 1 second.
+    assert bool((memory.counts > 0).all())
+    nets["student"].logits.grad = None
+    second = step(seen, nets, settings, moment(1))
+    second["contrast"].backward()
+    assert float(second["contrast"]) > 0
+    assert all(each.grad is not None for each in nets["representation"].module.parameters())
+    assert all(each.grad is None for each in nets["average"].module.parameters())
+
+
+def test_the_head_of_the_teacher_follows_that_of_the_student() -> None:
+    settings = Settings(contrastive=1.0, warmup_epochs=0)
+    nets: dict[str, Any] = companions(u2pl.METHOD.online, settings)  # type: ignore[arg-type]
+    before = [each.clone() for each in nets["average"].module.parameters()]
+    with torch.no_grad():
+        for each in nets["representation"].module.parameters():
+            each += 1
+
+    class Still:
+        def follow(self, other: Any, decay: float) -> None:
+            pass
+
+    u2pl.after_step({"student": None, "teacher": Still(), **nets}, settings, moment(7))
+    for was, now in zip(before, nets["average"].module.parameters()):
+        assert torch.allclose(now, was + 1 / 8, atol=1e-5)
