@@ -57,9 +57,10 @@ def two_phases(count: int) -> dict[str, int]:
 
 
 THIRDS = ["1_16", "1_8", "1_4"]
+OTHERS = {"cct": 3, "dcc": 9, "ecs": 2, "advsemiseg": 3, "s4l": 3, "gct": 6, "s4gan": 3}
 PASCAL: dict[str, tuple[list[str], dict[str, int]]] = {
     # a teacher for each network and labeled set serves three rows
-    "pascal": (THIRDS, {"teacher": 12, "student": 12, **two_phases(12), "mean_teacher": 3}),
+    "pascal": (THIRDS, {"teacher": 12, "student": 12, **two_phases(12), "mean_teacher": 3, **OTHERS}),
     "pascal-cps": (
         [f"cps/{part}" for part in THIRDS],
         {
@@ -72,6 +73,8 @@ PASCAL: dict[str, tuple[list[str], dict[str, int]]] = {
             "unimatch": 3,
             "augseg": 6,
             "u2pl": 6,
+            "cct": 6,
+            "gct": 6,
         },
     ),
     "pascal-high-quality": (
@@ -86,6 +89,9 @@ PASCAL: dict[str, tuple[list[str], dict[str, int]]] = {
             "unimatch": 5,
             "u2pl": 5,
             "augseg": 5,
+            "gct": 4,
+            "pseudoseg": 5,
+            "pc2seg": 5,
         },
     ),
     "pascal-dinov2": (
@@ -144,6 +150,7 @@ def test_the_table_on_cityscapes_has_a_teacher_a_network_and_labeled_set(tmp_pat
                     (root / path).write_bytes((root / source).read_bytes() + f"{i}".encode())
     counts = jobs(dry_run(tmp_path, PAPER / "cityscapes.yaml", root, snakemake))
     online = {"cutmix_seg": 3, "classmix": 2, "cps_cutmix": 2, "unimatch": 4, "augseg": 4, "u2pl": 4}
+    online |= {"pseudoseg": 3, "dcc": 2}
     assert trainings(counts) == {"teacher": 6, "student": 3, **two_phases(3), **online}
     assert counts["weights"] == 2
 
