@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stpp.errors import StppError
 from stpp.labels import IGNORE
+from stpp.store.column import BLOCK
 
 FORMAT = 2
 CHUNK = 64 * 1024
@@ -28,8 +29,6 @@ METADATA = 16 * 1024
 
 HDF5 would keep up to 32 MB of them for each open file.
 """
-BLOCK = 1024
-"""Images whose index is read at once."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,8 @@ def _contents(file: h5py.File) -> Contents:
     version = file.attrs.get("format")
     if version != FORMAT:
         raise ValueError(f"its format is {version}, expected {FORMAT}")
-    pixels, ids, shapes, offsets = (_own(file, name) for name in ("pixels", "ids", "shapes", "offsets"))
-    confidence = _own(file, "confidence") if _has(file, "confidence") else None
+    pixels, ids, shapes, offsets = (own_dataset(file, name) for name in ("pixels", "ids", "shapes", "offsets"))
+    confidence = own_dataset(file, "confidence") if has_dataset(file, "confidence") else None
     for column in (pixels, *([] if confidence is None else [confidence])):
         # A dataset may claim any size; what was never written would be read as zeros.
         if (column.dtype, column.chunks, column.shape) != (np.uint8, (CHUNK,), (pixels.size,)):
@@ -104,16 +103,17 @@ def _contents(file: h5py.File) -> Contents:
     return Contents(file, pixels, confidence, ids, shapes, offsets, classes, palette, producer, class_pixels)
 
 
-def _has(file: h5py.File, name: str) -> bool:
+def has_dataset(file: h5py.File, name: str) -> bool:
+    """Whether the file has something of that name, a link perhaps."""
     return bool(file.id.links.exists(name.encode()))
 
 
-def _own(file: h5py.File, name: str) -> h5py.Dataset:
+def own_dataset(file: h5py.File, name: str) -> h5py.Dataset:
     """The dataset `name`, all of which is in the file itself; ValueError for any other.
 
     HDF5 would follow links, and fetch values from other files: from any on the machine, or from a pipe without end.
     """
-    if not _has(file, name):
+    if not has_dataset(file, name):
         raise ValueError(f"it has no {name}")
     if file.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
         raise ValueError(f"its {name} are a link, expected values in the file itself")

@@ -31,13 +31,11 @@ from numpy.typing import NDArray
 from stpp.errors import Problems, StppError
 from stpp.files import Sink
 from stpp.labels import IGNORE
-from stpp.store.maskfile import BLOCK, CHUNK, FORMAT, Contents, damaged, open_contents
+from stpp.store.column import BLOCK, WAITING, Column, write_ids
+from stpp.store.maskfile import CHUNK, FORMAT, Contents, damaged, open_contents
 
 IGNORE_COLOUR = (224, 224, 192)
 """The colour of index 255 in the masks of PASCAL VOC."""
-
-_WAITING = 16 * CHUNK
-"""Bytes collected before they are written. The order of the chunks in the file depends on it."""
 
 
 class MaskWriter:
@@ -68,9 +66,11 @@ class MaskWriter:
         self._rows: dict[str, tuple[int, int]] = {}
         self._class_pixels = np.zeros(256, np.int64)
         self._sink = Sink(path)
-        self._file = h5py.File(self._sink, "w", rdcc_nbytes=_WAITING)
-        self._pixels = _Column(self._file, "pixels")
-        self._confidence = _Column(self._file, "confidence") if confidence else None
+        self._file = h5py.File(self._sink, "w", rdcc_nbytes=WAITING * CHUNK)
+        self._pixels = Column(self._file, "pixels", np.uint8, CHUNK, **hdf5plugin.Zstd(clevel=1))
+        self._confidence = (
+            Column(self._file, "confidence", np.uint8, CHUNK, **hdf5plugin.Zstd(clevel=1)) if confidence else None
+        )
 
     def add(self, id: str, mask: NDArray[np.uint8], confidence: NDArray[np.floating[Any]] | None = None) -> None:
         """Append the mask of one image, uint8 (H, W), and its confidence in 0..1, any float (H, W), kept to 1/255.
@@ -118,40 +118,12 @@ class MaskWriter:
             self._confidence.finish()
         shapes = np.array(list(self._rows.values()), np.int32).reshape(-1, 2)
         sizes = shapes.prod(axis=1, dtype=np.int64)
-        ids = [id.encode() for id in self._rows]
-        # Of one length: HDF5 would keep what it reads of others in memory. Compressed, since they are much alike.
-        kind = h5py.string_dtype("utf-8", max([1, *map(len, ids)]))
-        packed: dict[str, Any] = {"chunks": (min(BLOCK, len(ids)),), **hdf5plugin.Zstd(clevel=1)} if ids else {}
-        self._file.create_dataset("ids", data=np.array(ids, kind), **packed)
+        write_ids(self._file, list(self._rows))
         self._file.create_dataset("shapes", data=shapes)
         self._file.create_dataset("offsets", data=np.cumsum(sizes) - sizes)
         self._file.attrs["class_pixels"] = self._class_pixels[: self._classes]
         # Last of all: a file that has them is complete.
         self._file.attrs.update(self._attributes)
-
-
-class _Column:
-    """A flat uint8 dataset that is appended to in whole chunks, so that no chunk is compressed twice."""
-
-    def __init__(self, file: h5py.File, name: str) -> None:
-        self._dataset = file.create_dataset(
-            name, shape=(0,), maxshape=(None,), chunks=(CHUNK,), dtype=np.uint8, **hdf5plugin.Zstd(clevel=1)
-        )
-        self._waiting = bytearray()
-
-    def append(self, values: NDArray[np.uint8]) -> None:
-        self._waiting += np.ascontiguousarray(values).data.cast("B")
-        if len(self._waiting) >= _WAITING:
-            self._write(len(self._waiting) // CHUNK * CHUNK)
-
-    def finish(self) -> None:
-        self._write(len(self._waiting))
-
-    def _write(self, size: int) -> None:
-        start = self._dataset.shape[0]
-        self._dataset.resize((start + size,))
-        self._dataset[start:] = np.frombuffer(bytes(self._waiting[:size]), np.uint8)
-        del self._waiting[:size]
 
 
 @dataclass(frozen=True)
