@@ -26,7 +26,7 @@ import yaml
 
 from stpp.data.manifest import fingerprint, manifest_digest, manifest_path, read_manifest, write_manifest
 from stpp.data.record import index_path, stamp
-from stpp.disk import part_of_masks
+from stpp.disk import part_of_store
 from stpp.runtime.job import Job
 from stpp.settings.configfile import read
 from stpp.store.masks import MaskWriter, voc_palette
@@ -185,7 +185,7 @@ def write_parts(stage: Path, count: int, shards: int) -> None:
     classes = ["background", "a", "b", "c", "d", "e", "f"]
     rng = np.random.default_rng(len(str(stage)))
     for shard in range(shards):
-        path = stage / part_of_masks(shard, shards)
+        path = stage / part_of_store(shard, shards)
         path.parent.mkdir(exist_ok=True)
         numbers = range(count * shard // shards, count * (shard + 1) // shards)
         masks = rng.integers(len(classes), size=(len(numbers), 1, 1), dtype=np.uint8)

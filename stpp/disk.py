@@ -29,7 +29,7 @@ RECIPE, RECORD = "recipe.json", "stage.json"
 UNFINISHED = "unfinished"
 """A folder in that of a stage: its saved work until it is done."""
 PARTS = "parts"
-"""A folder in that of a prediction: the masks of several jobs until they are joined."""
+"""A folder in that of a prediction or an encoding: what several jobs have made, until it is joined."""
 PROGRESS = "progress.json"
 TRAINING_STATE = "training.pt"
 """In the unfinished work."""
@@ -38,6 +38,8 @@ TRAINING_STATE = "training.pt"
 BEST, LAST = "best.pt", "last.pt"
 HISTORY = "metrics.csv"
 """Losses and validation of each epoch of a training."""
+MAPS = "maps.h5"
+"""What a frozen encoder has made of images."""
 MASKS = "masks.h5"
 SCORES = "scores.csv"
 RELIABLE, UNRELIABLE = "reliable.txt", "unreliable.txt"
@@ -51,6 +53,7 @@ TABLE, TABLE_TEXT, RUNS = "table.csv", "table.txt", "runs.csv"
 REPORT = "report.html"
 
 OUTPUTS = {
+    "encode": {"maps": MAPS},
     "predict": {"masks": MASKS},
     "score": {"scores": SCORES},
     "select": {"reliable": RELIABLE, "unreliable": UNRELIABLE},
@@ -84,6 +87,6 @@ def checkpoint(which: str | int) -> str:
     return f"checkpoint-{which}.pt" if isinstance(which, int) else f"{which}.pt"
 
 
-def part_of_masks(shard: int | str, shards: int | str) -> str:
-    """The file, in a stage's folder, of the masks of one job of several, number 0 to `shards` - 1."""
+def part_of_store(shard: int | str, shards: int | str) -> str:
+    """The file, in a stage's folder, of the masks or maps of one job of several, number 0 to `shards` - 1."""
     return f"{PARTS}/{shard}-of-{shards}.h5"

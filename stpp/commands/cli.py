@@ -97,9 +97,14 @@ class _Version(argparse.Action):
 
 # --- stages -----------------------------------------------------------------------------------------------------------
 
+PREDICTING = ("encode", "predict", "evaluate", "report")
+"""The stages that run a network without training it."""
+SHARDED = ("encode", "predict")
+"""Those that several jobs can share."""
 PAGES = ("reference", "schema", "methods")
 """What `stpp config` prints."""
 STAGES = {
+    "encode": "compute once what a frozen encoder makes of images",
     "train": "train a teacher or a student",
     "predict": "predict the masks of unlabeled images",
     "score": "score the stability of the checkpoints' masks",
@@ -129,10 +134,10 @@ def _add_stage(commands: Any, kind: str, what: str) -> None:
     command.add_argument("folder", type=Path, help=what_folder)
     if models:
         add_list_options(command)
-    if kind in ("train", "predict", "evaluate", "report"):
+    if kind in ("train", *PREDICTING):
         command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
         command.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads; default: %(default)s")
-    if kind in ("predict", "evaluate", "report"):
+    if kind in PREDICTING:
         command.add_argument("--gpus", type=int, default=1, choices=(0, 1), help="0: the CPU computes; default: 1")
     if kind == "train":
         command.add_argument(
@@ -154,7 +159,7 @@ def _add_stage(commands: Any, kind: str, what: str) -> None:
             help="decoded images that are kept in $TMPDIR, so that none is decoded twice; default: %(default)s",
         )
         command.add_argument("--compile", action="store_true", help="compile the network first, for faster steps")
-    if kind in ("train", "predict", "score"):
+    if kind in ("encode", "train", "predict", "score"):
         command.add_argument(
             "--save-minutes",
             type=float,
@@ -162,7 +167,7 @@ def _add_stage(commands: Any, kind: str, what: str) -> None:
             metavar="M",
             help="how often unfinished work is saved; default: %(default)s",
         )
-    if kind == "predict":
+    if kind in SHARDED:
         command.add_argument("--shard", type=int, default=0, metavar="I", help="which part, from 0; default: 0")
         command.add_argument("--shards", type=int, default=1, metavar="N", help="number of parts; default: 1")
         command.add_argument("--join", action="store_true", help="join the parts that N shards wrote")
@@ -180,8 +185,8 @@ def _run_stage(kind: str, options: argparse.Namespace) -> int | None:
     if STORE in os.environ:  # a process of a team, which has the stage already
         return _run(job, runtime, options)
     part = ""
-    if kind == "predict" and options.shards > 1 and not options.join:
-        part = disk.part_of_masks(options.shard, options.shards)
+    if kind in SHARDED and options.shards > 1 and not options.join:
+        part = disk.part_of_store(options.shard, options.shards)
     with job.held(part) as made:
         if made:
             print(f"another process has just made {options.folder}", file=sys.stderr)

@@ -48,6 +48,7 @@ def _add_plan(commands: Any) -> None:
 
 def _plan(options: argparse.Namespace) -> None:
     from stpp.commands.forecast import as_list, as_text, forecast
+    from stpp.commands.mapsize import said_of_maps
     from stpp.commands.workflow import looked_ahead, prepare, write_recipes
     from stpp.plan.staleness import as_text as stale_text
     from stpp.settings.configfile import read
@@ -62,7 +63,8 @@ def _plan(options: argparse.Namespace) -> None:
         print(as_list(plan, found, stages), end="")
     else:
         print(as_text(config.name, found) + stale_text(stages, found.stale), end="")
-        for sentence in looked_ahead(plan, stages):
+        to_run = (task.folder for task in found.tasks)
+        for sentence in [*said_of_maps(plan, to_run, Path(config.results)), *looked_ahead(plan, stages)]:
             print(f"- {sentence}")
 
 

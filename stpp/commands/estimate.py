@@ -39,6 +39,8 @@ def work_of(stage: Stage, plan: Plan) -> Work:
     if stage.kind == "predict":
         images = predicted(stage, plan.stages, known.get("unlabeled", 0))
         return Work(predicted=float(images * pixels_of_prediction(stage, plan.stages)))
+    if stage.kind == "encode":
+        return Work(predicted=float(sum(known.values()) * _pixels_of_views(stage, plan)))
     if stage.kind == "evaluate" and "checkpoint" in stage.inputs:
         network = plan.stages[str(stage.inputs["checkpoint"]).rpartition("/")[0]]
         side = stage.settings["prediction"]["long_side"] or network.settings["training"]["base_size"]
@@ -77,6 +79,16 @@ def _side(stage: Stage) -> int:
     return side
 
 
+def _pixels_of_views(stage: Stage, plan: Plan) -> float:
+    """The pixels of all views of an image that is encoded; of a whole image's, as `computation` takes it."""
+    settings = stage.settings
+    if "scales" not in settings:
+        return float(settings["views"] * settings["crop"] ** 2)
+    sides = (other.settings["training"]["base_size"] for other in plan.stages.values() if other.kind == "train")
+    side = settings["long_side"] or max(sides)
+    return float(side**2 * sum(scale**2 for scale in settings["scales"]) * (1 + settings["flip"]))
+
+
 @dataclass
 class Speeds:
     """How fast stages are, by those that ran: `add` notes one, or a part of one, and `seconds` asks for another."""
@@ -90,9 +102,9 @@ class Speeds:
         if work.trained:
             self._spent["train"] += seconds
             self._pixels["train"] += work.trained + work.predicted
-        elif work.predicted and kind == "predict":
-            self._spent["predict"] += seconds
-            self._pixels["predict"] += work.predicted
+        elif work.predicted and kind in ("predict", "encode"):
+            self._spent[kind] += seconds
+            self._pixels[kind] += work.predicted
         else:
             self._short[kind].append(seconds)
 
@@ -104,6 +116,8 @@ class Speeds:
         if kind not in NETWORKS or kind == "report":
             return START / 2 + (median(self._short[kind]) if self._short[kind] else 0)
         of = "train" if work.trained or not self._pixels["predict"] else "predict"
+        if kind == "encode" and self._pixels[kind]:
+            of = kind
         if not self._pixels[of]:
             return None
         return START + (work.trained + work.predicted) * self._spent[of] / self._pixels[of]

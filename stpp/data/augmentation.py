@@ -89,6 +89,32 @@ def augment(
     ]
 
 
+def augmented_mask(
+    mask: Mask,
+    settings: Mapping[str, Any],
+    *,
+    crop: int,
+    base_size: int,
+    seed: int,
+    role: str,
+    epoch: int,
+    index: int,
+) -> Mask:
+    """The mask that `augment` gives of the view "strong", without the image; not with "rare_crop"."""
+
+    def rng(part: str) -> np.random.Generator:
+        return sample_rng(seed, role, epoch, index, part)
+
+    size = rescale_size(mask.shape[:2], rng("scale"), scale=settings.get("scale"), base_size=base_size)
+    mask = cropped_mask(mask, size, crop_box(size, rng("crop"), crop=crop), crop=crop)
+    nothing = np.empty((crop, crop, 0), np.uint8)
+    if probability := settings.get("flip"):
+        _, mask = flip(nothing, mask, rng("flip"), p=probability)
+    if box := settings.get("cutout"):
+        _, mask = cutout(nothing, mask, rng("cutout"), **{**box, "fill": 0})
+    return mask
+
+
 def _strong(
     pixels: Pixels, mask: Mask, settings: Mapping[str, Any], rng: Callable[[str], np.random.Generator], draw: str
 ) -> tuple[Pixels, Mask]:
@@ -180,16 +206,21 @@ def rescaled_crop(
     """
     left, top, right, bottom = box
     inside = np.s_[: bottom - top, : right - left]
-    new_mask = np.full((crop, crop, *mask.shape[2:]), IGNORE, dtype=np.uint8)
-    rows, columns = nearest(mask.shape[0], size[1])[top:bottom], nearest(mask.shape[1], size[0])[left:right]
-    new_mask[inside] = mask.take(rows, axis=0).take(columns, axis=1)
-
     new_image = np.zeros((crop, crop, 3), dtype=np.uint8)
     if size[0] * size[1] <= WORTH_THE_WHOLE * crop**2:
         new_image[inside] = resized(image, size)[top:bottom, left:right]
     else:
         new_image[inside] = _resized_part(image, size, box)
-    return new_image, new_mask
+    return new_image, cropped_mask(mask, size, box, crop=crop)
+
+
+def cropped_mask(mask: Mask, size: tuple[int, int], box: tuple[int, int, int, int], *, crop: int) -> Mask:
+    """The mask of `rescaled_crop`."""
+    left, top, right, bottom = box
+    new_mask = np.full((crop, crop, *mask.shape[2:]), IGNORE, dtype=np.uint8)
+    rows, columns = nearest(mask.shape[0], size[1])[top:bottom], nearest(mask.shape[1], size[0])[left:right]
+    new_mask[: bottom - top, : right - left] = mask.take(rows, axis=0).take(columns, axis=1)
+    return new_mask
 
 
 WORTH_THE_WHOLE = 6

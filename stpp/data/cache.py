@@ -14,15 +14,17 @@ Pair = tuple[Pixels, Mask]
 
 
 class DecodedCache:
-    """Images, uint8 (H, W, 3), with their masks, uint8 (H, W), by number; filled while they are used.
+    """Images, uint8 (H, W, `bands`), with their masks, uint8 (H, W), by number; filled while they are used.
 
     `shapes` are the (height, width) of all; the first ones are kept, as many as fit in `limit` bytes. The file lies in
     the system's folder for temporary files (`$TMPDIR`) and has no name, so nothing is left of it, however the process
     ends. Processes forked from this one share it. What comes out must not be written to.
     """
 
-    def __init__(self, shapes: Sequence[tuple[int, int]], limit: int) -> None:
-        ends = list(takewhile(lambda end: end <= limit, accumulate(4 * height * width for height, width in shapes)))
+    def __init__(self, shapes: Sequence[tuple[int, int]], limit: int, bands: int = 3) -> None:
+        sizes = ((bands + 1) * height * width for height, width in shapes)
+        ends = list(takewhile(lambda end: end <= limit, accumulate(sizes)))
+        self._bands = bands
         self._shapes = shapes[: len(ends)]
         # In front of the pixels, one byte for each image says whether it is there.
         self._starts = [len(ends) + start for start in [0, *ends]]
@@ -36,8 +38,9 @@ class DecodedCache:
         if number >= len(self._shapes) or not self._bytes[number]:
             return None
         height, width = self._shapes[number]
-        pixels = self._bytes[self._starts[number] : self._starts[number + 1]].reshape(4, height, width)
-        return pixels[:3].reshape(height, width, 3), pixels[3]
+        pixels = self._bytes[self._starts[number] : self._starts[number + 1]]
+        pixels = pixels.reshape(self._bands + 1, height, width)
+        return pixels[:-1].reshape(height, width, self._bands), pixels[-1]
 
     def put(self, number: int, image: Pixels, mask: Mask) -> None:
         """Keep them, if there is room and they have the shape that was announced."""

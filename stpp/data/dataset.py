@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from stpp.data.augmentation import augment, sample_rng
@@ -16,8 +15,10 @@ from stpp.data.cache import DecodedCache
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of, mask_of
 from stpp.data.strong import Mask, Pixels, hue_tables
+from stpp.data.views import view_mask
 from stpp.labels import CERTAIN, IGNORE
 from stpp.plan.counts import labeled_repeat
+from stpp.store.maps import MapStore
 from stpp.store.masks import MaskStore, first_labels
 
 Key = tuple[int, int]
@@ -62,13 +63,16 @@ def samples_of(
     return passes + pseudo
 
 
-class TrainingSet(Dataset[tuple[Tensor, ...]]):
+class TrainingSet(Dataset[tuple[Any, ...]]):
     """Augmented samples, addressed by (epoch, index), so that a sample is a function of these and the seed alone.
 
     An item is, for each of the `views` of `stpp.data.augmentation.augment`, the image, uint8 (crop, crop, 3) RGB, and
     the mask, uint8 (crop, crop), 255 = ignore. With `confident` the mask is uint8 (crop, crop, 2): beside
     the label its confidence, 255 for a true one and at most 254 for a pseudo-label, for 0..1; pseudo-labels of a store
     without confidence are as sure as they can be. Up to `cache` bytes of decoded images are kept in a scratch file.
+
+    With `maps`, the stores of labeled and of unlabeled images, an item has in place of the image what an encoder has
+    made of one of its stored views, maps float16 (h, w, channels), and the mask of that view.
     """
 
     def __init__(
@@ -84,38 +88,52 @@ class TrainingSet(Dataset[tuple[Tensor, ...]]):
         views: Sequence[str] = ("strong",),
         cache: int = 0,
         confident: bool = False,
+        maps: Mapping[str, Sequence[Path]] | None = None,
     ) -> None:
         self.samples = samples
         self.views = views
         self.encoding = encoding
         self.augmentation = augmentation
-        self.how = {"crop": crop, "base_size": base_size, "seed": seed}
-        self.role = role
+        self.size: dict[str, Any] = {"crop": crop, "base_size": base_size}
+        self.seed, self.role = seed, role
         self.confident = confident
         shapes = {sample.row.id: (sample.row.height, sample.row.width) for sample in samples}
         self.numbers = {id: number for number, id in enumerate(shapes)}
-        self.cache = DecodedCache(list(shapes.values()), cache)
-        if any((part.get("jitter") or {}).get("hue") or part.get("operations") for part in augmentation.values()):
+        self.cache = DecodedCache(list(shapes.values()), cache, bands=0 if maps else 3)
+        self.maps = {
+            kind: {id: store for store in map(MapStore, paths) for id in store.ids}
+            for kind, paths in (maps or {}).items()
+        }
+        turned = any((part.get("jitter") or {}).get("hue") or part.get("operations") for part in augmentation.values())
+        if turned and not maps:
             hue_tables()  # here, for all processes that load data
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, ...]:
+    def __getitem__(self, key: Key) -> tuple[Any, ...]:
         epoch, index = key
         sample = self.samples[index]
         image, mask = self.decoded(sample)
         if self.confident:
             mask = np.stack([mask, self.confidence(sample, mask)], axis=2)
-        settings = self.augmentation["unlabeled" if sample.stores or sample.bare else "labeled"]
-        seen = augment(image, mask, settings, self.views, **self.how, role=self.role, epoch=epoch, index=index)
+        kind = "unlabeled" if sample.stores or sample.bare else "labeled"
+        settings = self.augmentation[kind]
+        draw: dict[str, Any] = {"seed": self.seed, "role": self.role, "epoch": epoch, "index": index}
+        if self.maps:
+            id = sample.row.id
+            store = self.maps[kind][id]
+            number = int(sample_rng(**draw, part="view").integers(len(store.views)))
+            maps = [torch.from_numpy(each) for each in store.maps(id, number)]
+            return maps, torch.from_numpy(view_mask(mask, settings, id, number, **self.size))
+        seen = augment(image, mask, settings, self.views, **self.size, **draw)
         return tuple(torch.from_numpy(array) for view in seen for array in view)
 
     def decoded(self, sample: Sample) -> tuple[Pixels, Mask]:
-        """Image and mask of a sample, not augmented."""
+        """Image and mask of a sample, not augmented; an image without bands where its maps are stored."""
         number, row, stores = self.numbers[sample.row.id], sample.row, sample.stores
         if (pair := self.cache.get(number)) is None:
-            image = image_of(row)
+            image = np.empty((row.height, row.width, 0), np.uint8) if self.maps else image_of(row)
             if sample.bare:
                 mask = np.zeros(image.shape[:2], np.uint8)
             else:

@@ -9,7 +9,6 @@ from copy import copy
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
 from stpp.data.augmentation import sample_rng
@@ -19,13 +18,13 @@ StreamKey = tuple[int, int, int]
 """The number of a stream, and epoch and index of a sample in it."""
 
 
-class Streams(Dataset[tuple[int, tuple[Tensor, ...]]]):
+class Streams(Dataset[tuple[int, tuple[Any, ...]]]):
     """Samples of several streams, addressed by `StreamKey`; the last tensor of each is its epoch and index."""
 
     def __init__(self, sets: Sequence[TrainingSet]) -> None:
         self.sets = sets
 
-    def __getitem__(self, key: StreamKey) -> tuple[int, tuple[Tensor, ...]]:
+    def __getitem__(self, key: StreamKey) -> tuple[int, tuple[Any, ...]]:
         stream, epoch, index = key
         return stream, (*self.sets[stream][epoch, index], torch.tensor((epoch, index)))
 
@@ -39,9 +38,9 @@ class Streams(Dataset[tuple[int, tuple[Tensor, ...]]]):
         return self.sets[key[0]].samples[key[2]].row.id
 
 
-def joined(items: Sequence[tuple[int, tuple[Tensor, ...]]]) -> list[Any]:
+def joined(items: Sequence[tuple[int, tuple[Any, ...]]]) -> list[Any]:
     """The tensors of a batch's samples, stacked, one list a stream: images, masks, and so on for each view."""
-    streams: dict[int, list[tuple[Tensor, ...]]] = {}
+    streams: dict[int, list[tuple[Any, ...]]] = {}
     for stream, tensors in items:
         streams.setdefault(stream, []).append(tensors)
     return [default_collate(streams[stream]) for stream in sorted(streams)]

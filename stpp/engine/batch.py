@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from stpp.engine.distributed import Team
-from stpp.engine.inference import network_input
+from stpp.engine.inference import maps_input, network_input
 from stpp.engine.losses import SupervisedLoss, cross_entropy
 from stpp.labels import CERTAIN, IGNORE
-from stpp.models.network import Normalisation
+from stpp.models.network import Maps, Normalisation
 
 Draws = Callable[[str, int, str], np.random.Generator]
 """From "labeled" or "unlabeled", an image's place in the batch and the name of a part to the generator of that part."""
@@ -21,15 +22,16 @@ Draws = Callable[[str, int, str], np.random.Generator]
 class Batch:
     """This process's share of a batch, on its device.
 
-    `images` are normalised, float32 (N, 3, H, W), `masks` uint8 (N, H, W), 255 = ignore: of labeled images, and in
-    self-training of pseudo-labeled ones. `confidence`, float32 (N, H, W) where the method asks for it, is 1 for a true
-    label and less for a pseudo-label. `views` has the unlabeled images, by the names of their views, each float32
-    (U, 3, H, W); `valid`, bool (U, H, W), says which of their pixels are the image's, and neither padding nor CutOut.
+    `images` are normalised, float32 (N, 3, H, W), or their stored maps; `masks` are uint8 (N, H, W), 255 = ignore: of
+    labeled images, and in self-training of pseudo-labeled ones. `confidence`, float32 (N, H, W) where the method asks
+    for it, is 1 for a true label and less for a pseudo-label. `views` has the unlabeled images, by the names of their
+    views, each float32 (U, 3, H, W); `valid`, bool (U, H, W), says which of their pixels are the image's, and neither
+    padding nor CutOut.
     `draws` gives generators that depend on the image and the epoch, not on the place in the batch, so what is drawn is
     the same in whatever process the image is.
     """
 
-    images: Tensor
+    images: Tensor | Maps
     masks: Tensor
     draws: Draws
     views: Mapping[str, Tensor] = field(default_factory=dict)
@@ -38,13 +40,15 @@ class Batch:
 
 
 def on_device(
-    loaded: Sequence[Sequence[Tensor]],
+    loaded: Sequence[Sequence[Any]],
     views: Sequence[str],
     device: torch.device,
     normalisation: Normalisation,
     rng: Callable[[str, int, int, str], np.random.Generator],
 ) -> Batch:
     """The batch of what `stpp.data.streams` gives: images, masks and keys, then those of each view, as uint8.
+
+    In place of images there may be a list of their maps, float16 (N, h, w, channels).
 
     `rng(stream, epoch, index, part)` gives the generators of `Batch.draws`.
     """
@@ -57,14 +61,15 @@ def on_device(
     def normalised(images: Tensor) -> Tensor:
         return network_input(images, device, normalisation)
 
-    images, masks, _ = loaded[0]
+    given, masks, _ = loaded[0]
+    images = maps_input(given, masks.shape[1:3], device) if isinstance(given, list) else normalised(given)
     masks, confidence = masks.to(device, non_blocking=True), None
     if masks.ndim == 4:
         masks, confidence = masks[..., 0], masks[..., 1] / CERTAIN
     seen = loaded[1] if views else ()
     pictures = {view: normalised(seen[2 * k]) for k, view in enumerate(views)}
     valid = {view: seen[2 * k + 1].to(device, non_blocking=True) != IGNORE for k, view in enumerate(views)}
-    return Batch(normalised(images), masks, draws, pictures, valid, confidence)
+    return Batch(images, masks, draws, pictures, valid, confidence)
 
 
 @dataclass(frozen=True)

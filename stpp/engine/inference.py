@@ -1,6 +1,7 @@
 """From an image to a mask: plain, in tiles, and with test-time augmentation."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,16 @@ from torch import Tensor
 
 from stpp.errors import StppError
 from stpp.models.folding import PRECISIONS
-from stpp.models.network import Normalisation, SegmentationNetwork
+from stpp.models.network import Maps, Normalisation, SegmentationNetwork
 from stpp.runtime.faults import AT_ONCE, MOST_SCORES
+from stpp.store.maps import StoredImage, whole_view
+
+Picture = NDArray[np.uint8] | StoredImage
+"""A whole image: its pixels (H, W, 3), RGB, or what an encoder has made of it."""
+Bands = Iterator[tuple[slice, Tensor]]
+"""Scores from top to bottom: rows, and float32 (N, C, rows, W)."""
+Shown = Callable[[float, tuple[int, int], bool], list[Bands]]
+"""From a scale, its size (H, W) and whether the mirror image is asked for, too, to the logits of that and of those."""
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -33,6 +42,12 @@ def network_input(images: Tensor, device: torch.device, normalisation: Normalisa
     values = images.to(device, non_blocking=True).reshape(count, height, 3 * width).float().div_(255)
     mean, std = (torch.tensor(v, device=device).repeat(width) for v in normalisation)
     return values.sub_(mean).div_(std).view(count, height, width, 3).permute(0, 3, 1, 2)
+
+
+def maps_input(maps: Sequence[Tensor], size: tuple[int, int], device: torch.device) -> Maps:
+    """Stored maps of images of `size` (H, W), float16 (N, h, w, C) -> float32 (N, C, h, w) in channels_last memory, on
+    `device`."""
+    return Maps([each.to(device, non_blocking=True).float().permute(0, 3, 1, 2) for each in maps], size)
 
 
 WINDOW = {"cpu": 1, "cuda": 32}
@@ -60,14 +75,14 @@ def predict_mask(
 @torch.inference_mode()
 def predict_masks(
     network: SegmentationNetwork,
-    images: Sequence[NDArray[np.uint8]],
+    images: Sequence[Picture],
     device: torch.device,
     prediction: Mapping[str, Any],
     tta: Mapping[str, Any] | None = None,
     *,
     confident: bool = False,
 ) -> list[tuple[NDArray[np.uint8], NDArray[np.float32] | None]]:
-    """The mask of each of the RGB `images`, as `predict_mask` has it, and where `confident` that of each pixel.
+    """The mask of each of the `images`, as `predict_mask` has it, and where `confident` that of each pixel.
 
     The confidence, float32 (H, W) in [0, 1], is the probability of the pixel's class: that of the softmax, or with
     `tta` its mean over all scales and flips. Images of one size go through the network together.
@@ -118,12 +133,12 @@ def predict_scores(
 @torch.inference_mode()
 def score_bands(
     network: SegmentationNetwork,
-    images: Sequence[NDArray[np.uint8]],
+    images: Sequence[Picture],
     device: torch.device,
     prediction: Mapping[str, Any],
     tta: Mapping[str, Any] | None = None,
-) -> Iterator[tuple[slice, Tensor]]:
-    """The logits of N RGB images of one size, uint8 (H, W, 3), from top to bottom: rows, and float32 (N, C, rows, W).
+) -> Bands:
+    """The logits of N images of one size, from top to bottom: rows, and float32 (N, C, rows, W).
 
     They lie on `device`, and are valid until the next rows are asked for.
 
@@ -137,10 +152,14 @@ def score_bands(
     network sees in tiles, only the rows that a band needs are held then.
     """
     height, width = images[0].shape[:2]
-    shrunk = np.stack([reduced(image, prediction["long_side"]) for image in images])
-    x = network_input(torch.from_numpy(shrunk), device, network.normalisation)
-    bands = _bands(network, x, prediction) if tta is None else _augmented(network, x, prediction, tta)
-    seen = (x.shape[2], x.shape[3])
+    seen = reduced_size((height, width), prediction["long_side"])
+    if stored := [image for image in images if isinstance(image, StoredImage)]:
+        shown: Shown = partial(_decoded, network, stored, device, prediction)
+    else:
+        shrunk = np.stack([reduced(image, prediction["long_side"]) for image in images])  # type: ignore[arg-type]
+        x = network_input(torch.from_numpy(shrunk), device, network.normalisation)
+        shown = partial(_seen, network, x, prediction)
+    bands = shown(1.0, seen, False)[0] if tta is None else _augmented(shown, seen, prediction, tta)
     if seen == (height, width):
         yield from bands
     else:
@@ -149,37 +168,78 @@ def score_bands(
 
 def reduced(image: NDArray[np.uint8], long_side: int | None) -> NDArray[np.uint8]:
     """The image with that long side; resized by Pillow's antialiased bilinear filter, like the training images."""
-    height, width = image.shape[:2]
-    if long_side is None or long_side == max(height, width):
+    height, width = reduced_size(image.shape[:2], long_side)
+    if image.shape[:2] == (height, width):
         return image
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def reduced_size(shape: tuple[int, ...], long_side: int | None) -> tuple[int, int]:
+    """The (height, width) of an image of `shape` once it has that long side."""
+    height, width = shape
+    if long_side is None or long_side == max(height, width):
+        return height, width
     factor = long_side / max(height, width)
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    return np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def _augmented(
-    network: SegmentationNetwork, x: Tensor, prediction: Mapping[str, Any], tta: Mapping[str, Any]
-) -> Iterator[tuple[slice, Tensor]]:
-    """Sum of the softmax maps (N, C, H, W) over scales and flips."""
-    height, width = x.shape[-2:]
-    sizes = [(max(1, int(height * scale)), max(1, int(width * scale))) for scale in tta["scales"]]
-    maps = [_Rows(_softmax(network, x, size, prediction, tta["flip"]), size) for size in sizes]
-    return _summed(maps, (height, width), banded=prediction["tile"] is not None)
+def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """The (H, W) of an image of `size` (H, W) at that scale."""
+    return max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
 
 
-def _softmax(
-    network: SegmentationNetwork, x: Tensor, size: tuple[int, int], prediction: Mapping[str, Any], flip: bool
-) -> Iterator[tuple[slice, Tensor]]:
-    """The softmax maps (N, C, *size) of images resized to that size, or the sum of those of the image and its mirror
-    image."""
+def scaled_views(x: Tensor, size: tuple[int, int], flip: bool) -> list[Tensor]:
+    """Images (N, 3, H, W) resized to that size, and with `flip` mirrored ones, too."""
     scaled = _resized(x, size)
-    softmaxes = ((rows, logits.softmax(dim=1)) for rows, logits in _bands(network, scaled, prediction))
-    if not flip:
+    # The copy keeps the mirrored image in channels_last memory.
+    return [scaled, *([scaled.flip(3).contiguous(memory_format=torch.channels_last)] if flip else [])]
+
+
+def _seen(
+    network: SegmentationNetwork,
+    x: Tensor,
+    prediction: Mapping[str, Any],
+    scale: float,
+    size: tuple[int, int],
+    flip: bool,
+) -> list[Bands]:
+    """`Shown` of normalised images (N, 3, H, W)."""
+    return [_bands(network, view, prediction) for view in scaled_views(x, size, flip)]
+
+
+def _decoded(
+    network: SegmentationNetwork,
+    images: Sequence[StoredImage],
+    device: torch.device,
+    prediction: Mapping[str, Any],
+    scale: float,
+    size: tuple[int, int],
+    flip: bool,
+) -> list[Bands]:
+    """`Shown` of images whose maps are stored, from which the decoder goes on; never in tiles."""
+
+    def whole(name: str) -> Bands:
+        maps = [torch.from_numpy(np.stack(each)) for each in zip(*(image.maps[name] for image in images))]
+        yield slice(0, size[0]), network(maps_input(maps, size, device).to(PRECISIONS[prediction["precision"]]))
+
+    return [whole(whole_view(scale, mirrored)) for mirrored in ((False, True) if flip else (False,))]
+
+
+def _augmented(shown: Shown, seen: tuple[int, int], prediction: Mapping[str, Any], tta: Mapping[str, Any]) -> Bands:
+    """Sum of the softmax maps (N, C, H, W) over scales and flips of images that the network sees at that size."""
+    sizes = [(scale, scaled_size(seen, scale)) for scale in tta["scales"]]
+    maps = [_Rows(_softmax(shown, scale, size, tta["flip"]), size) for scale, size in sizes]
+    return _summed(maps, seen, banded=prediction["tile"] is not None)
+
+
+def _softmax(shown: Shown, scale: float, size: tuple[int, int], flip: bool) -> Bands:
+    """The softmax maps (N, C, *size) of images at that scale, or the sum of those of the image and its mirror image."""
+    plain, *mirrored = shown(scale, size, flip)
+    softmaxes = ((rows, logits.softmax(dim=1)) for rows, logits in plain)
+    if not mirrored:
         yield from softmaxes
         return
-    # The copy keeps the mirrored image in channels_last memory.
-    mirrored = scaled.flip(3).contiguous(memory_format=torch.channels_last)
-    for (rows, softmax), (_, logits) in zip(softmaxes, _bands(network, mirrored, prediction)):
+    for (rows, softmax), (_, logits) in zip(softmaxes, mirrored[0]):
         softmax += logits.softmax(dim=1).flip(3)
         yield rows, softmax
 
@@ -187,7 +247,7 @@ def _softmax(
 class _Rows:
     """Rows of a score map (N, C, *size) that comes in bands from top to bottom; those to be asked for are held."""
 
-    def __init__(self, bands: Iterator[tuple[slice, Tensor]], size: tuple[int, int]) -> None:
+    def __init__(self, bands: Bands, size: tuple[int, int]) -> None:
         self.size = size
         self._bands, self._held, self._first = bands, torch.empty(0), 0
 
@@ -234,7 +294,7 @@ class _Rows:
         return _resized(band, (last - first, size[1]))
 
 
-def _summed(maps: Sequence[_Rows], size: tuple[int, int], *, banded: bool = True) -> Iterator[tuple[slice, Tensor]]:
+def _summed(maps: Sequence[_Rows], size: tuple[int, int], *, banded: bool = True) -> Bands:
     """The sum of the maps, each resized to `size`: whole, or if `banded` and large, in bands of rows."""
     height, width = size
     largest = max(height * width, *(scores.size[0] * scores.size[1] for scores in maps))
@@ -260,7 +320,7 @@ BAND_ROWS = 16
 softmax rounds the last pixels otherwise where they fill no vector."""
 
 
-def _bands(network: SegmentationNetwork, x: Tensor, prediction: Mapping[str, Any]) -> Iterator[tuple[slice, Tensor]]:
+def _bands(network: SegmentationNetwork, x: Tensor, prediction: Mapping[str, Any]) -> Bands:
     """Logits of images of one size, whole or as the mean over overlapping tiles, as `score_bands` gives them.
 
     Of the tiles no more than one band is held: the sums of the rows that tiles to come still add to.
@@ -300,7 +360,7 @@ def _covering(starts: Sequence[int], tile: int, length: int, device: torch.devic
     return count
 
 
-def _joined(bands: Iterator[tuple[slice, Tensor]], height: int) -> Tensor:
+def _joined(bands: Bands, height: int) -> Tensor:
     """All rows of an image of that height, in one tensor."""
     rows, band = next(bands)
     if band.shape[2] == height:

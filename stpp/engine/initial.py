@@ -29,6 +29,13 @@ def initial_network(settings: Mapping[str, Any], weights: str | None) -> tuple[S
     return network, load_weights(network, _content(weights), weights)
 
 
+def maps_of_encoder(network: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """Channels and stride (px/px) of each map of the encoder that is described; it is built without values."""
+    with torch.device("meta"):
+        encoder = build({**network, "architecture": "linear"}, 2).backbone
+    return list(zip(encoder.channels, encoder.strides))
+
+
 def take_weights(network: SegmentationNetwork, checkpoint: Path, *, head: bool) -> str:
     """Give `network` the weights of a `checkpoint` of the same kind of network: all, or without `head` the encoder's.
 

@@ -12,11 +12,13 @@ from stpp.engine.distributed import Team
 from stpp.engine.initial import initial_network, take_weights
 from stpp.engine.optimisation import casting, forward
 from stpp.methods import Average, Trained
-from stpp.models.network import SegmentationNetwork
+from stpp.models.network import Maps, SegmentationNetwork
 
 
 class Net:
     """A network of a training: called with normalised images (N, 3, H, W), it gives logits float32 (N, C, H, W).
+
+    In place of images it takes their maps, where those are stored.
 
     `module` has its weights. A call computes gradients, unless it is made under `torch.no_grad`.
     """
@@ -26,7 +28,7 @@ class Net:
         self._call = call
         self._precision = precision
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor | Maps) -> Tensor:
         return forward(self._call, images, self._precision)
 
     @torch.no_grad()

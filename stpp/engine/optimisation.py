@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from stpp.models.network import SegmentationNetwork
+from stpp.models.network import Maps, SegmentationNetwork
 
 
 def make_optimizer(
@@ -104,8 +104,10 @@ def shorten_gradients(optimizer: Optimizer, longest: float | None) -> None:
         nn.utils.clip_grad_norm_([each for group in optimizer.param_groups for each in group["params"]], longest)
 
 
-def forward(network: Callable[[Tensor], Tensor], images: Tensor, precision: str) -> Tensor:
-    """Logits float32 (N, C, H, W) for normalised images (N, 3, H, W); `precision` is "fp32" or "bf16"."""
+def forward(network: Callable[[Any], Tensor], images: Tensor | Maps, precision: str) -> Tensor:
+    """Logits float32 (N, C, H, W) for normalised images (N, 3, H, W) or their maps; `precision` is "fp32" or "bf16"."""
+    if isinstance(images, Maps) and precision == "bf16":
+        images = images.to(torch.bfloat16)  # as the encoder would have given them
     with casting(images.device, precision):
         logits = network(images)
     return logits.float()

@@ -1,7 +1,7 @@
 """The confusion matrix of a network over images with masks: in validation during training, and in evaluation."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stpp.data.ahead import windows
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of, mask_of
-from stpp.engine.inference import WINDOW, predict_masks
+from stpp.engine.inference import WINDOW, Picture, predict_masks
 from stpp.models.folding import for_prediction
 from stpp.models.network import SegmentationNetwork
 from stpp.runtime.faults import WORKFLOW, explained, prediction_advice
@@ -25,15 +25,17 @@ def evaluate_network(
     prediction: Mapping[str, Any],
     device: torch.device,
     named: str = WORKFLOW,
+    picture: Callable[[Row], Picture] = image_of,
 ) -> tuple[Confusion, dict[str, Confusion]]:
     """Confusion matrices int64 (C, C) of whole images, no test-time augmentation: the sum, and by image id.
 
+    `picture` gives what the network is shown of an image.
     Raises StppError for too little memory; `named` says how it calls the settings, as in `prediction_advice`.
     """
     ready, images = for_prediction(network, prediction["precision"]), {}
 
-    def pair(row: Row) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        return image_of(row), mask_of(row, encoding)
+    def pair(row: Row) -> tuple[Picture, NDArray[np.uint8]]:
+        return picture(row), mask_of(row, encoding)
 
     for window in windows(rows, pair, WINDOW[device.type]):
         pictures = [image for _, (image, _) in window]

@@ -29,8 +29,12 @@ def conv_bn_relu(
 
 def resize(x: Tensor, like: Tensor) -> Tensor:
     """`x` (N, C, h, w), bilinearly resized to the size of `like` with corners aligned, as everywhere here."""
-    height, width = like.shape[-2:]
-    return F.interpolate(x, size=(height, width), mode="bilinear", align_corners=True)
+    return resize_to(x, (like.shape[-2], like.shape[-1]))
+
+
+def resize_to(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """The same for a size that is given as (H, W)."""
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
 def to_multiple(images: Tensor, multiple: int) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from stpp.errors import StppError
-from stpp.models.blocks import resize, to_multiple
+from stpp.models.blocks import resize_to, to_multiple
 
 
 class Normalisation(NamedTuple):
@@ -19,6 +19,25 @@ class Normalisation(NamedTuple):
 
 OF_IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Of R, G, B, as torchvision's weights expect."""
+
+
+class Maps(NamedTuple):
+    """What an encoder has made of images of `size` (H, W): maps from fine to coarse, each (N, channels, h, w).
+
+    They may be those alone that the decoder reads.
+    """
+
+    maps: Sequence[Tensor]
+    size: tuple[int, int]
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.maps[0].device
+
+    def to(self, dtype: torch.dtype) -> "Maps":
+        """The same in another dtype."""
+        return Maps([each.to(dtype) for each in self.maps], self.size)
 
 
 class Backbone(nn.Module):
@@ -124,17 +143,25 @@ class SegmentationNetwork(nn.Module):
             self.backbone.get_submodule(name).training = False
         return self
 
+    def encoded(self, images: Tensor) -> Maps:
+        """What the encoder makes of normalised images (N, 3, H, W) of any size.
+
+        It sees them resized to the nearest multiples of its `multiple_of`.
+        """
+        maps = self.backbone(to_multiple(images, self.backbone.multiple_of))
+        return Maps(maps, (images.shape[-2], images.shape[-1]))
+
     def forward(
         self,
-        images: Tensor,
+        images: Tensor | Maps,
         dropped: Sequence[Tensor] | None = None,
         clean: bool = True,
         *,
         with_features: bool = False,
     ) -> Tensor | tuple[Tensor, list[Tensor], Tensor]:
-        """Logits (N, classes, H, W), float32, of normalised images (N, 3, H, W) of any size.
+        """Logits (N, classes, H, W), float32, of normalised images (N, 3, H, W) of any size, or of their maps.
 
-        The encoder sees them resized to the nearest multiples of its `multiple_of`; the logits are of the images' size.
+        The logits are of the images' size.
         With `dropped`, factors (N, channels) for the channels of each map of features, (2 N, classes, H, W): from the
         features as they are, and then from their products with these factors; unless `clean`, from the latter alone.
         `with_features` gives the maps of the encoder and the features of the decoder beside the logits.
@@ -142,15 +169,15 @@ class SegmentationNetwork(nn.Module):
         In training mode PSPNet and DeepLabv3+ need a batch of at least 2: their global pooling leaves one value per
         image and channel, of which batch norm cannot take the variance (torch raises ValueError for a single one).
         """
-        maps = self.backbone(to_multiple(images, self.backbone.multiple_of))
+        maps, size = images if isinstance(images, Maps) else self.encoded(images)
         if dropped is not None:
             products = [map * factors[:, :, None, None].to(map.dtype) for map, factors in zip(maps, dropped)]
             maps = [torch.cat(pair) for pair in zip(maps, products)] if clean else products
         # In float32 before they grow: resized in bfloat16, neighbouring classes would tie.
         if with_features:
             features = self.classifier.features(maps)
-            return resize(self.classifier.classify(features).float(), images), list(maps), features
-        return resize(self.classifier(maps).float(), images)
+            return resize_to(self.classifier.classify(features).float(), size), list(maps), features
+        return resize_to(self.classifier(maps).float(), size)
 
     @property
     def normalisation(self) -> Normalisation:

@@ -23,6 +23,7 @@ from stpp.registry import DECODERS, ENCODERS, METHODS, PACKAGE, READERS, modules
 LOCK = Path(__file__).with_name("stages.lock")
 
 MODULES = {
+    "encode": "stpp.stages.encode",
     "train": "stpp.stages.train",
     "predict": "stpp.stages.predict",
     "score": "stpp.stages.score",

@@ -13,7 +13,7 @@ from stpp.plan.controls import with_controls
 from stpp.plan.graph import CodeOf, Plan, Run, Stage
 from stpp.plan.halves import outlook
 from stpp.plan.methodgraph import MethodGraph
-from stpp.plan.parts import RunRecord, folders, score
+from stpp.plan.parts import Part, RunRecord, folders, score
 from stpp.settings.config import Config
 from stpp.settings.data import Fold
 
@@ -50,7 +50,10 @@ def expand(
             index, weights, name = index_of(resolved), weights_of(resolved), config.experiments[experiment].method
             for seed in config.seeds:
                 graph = MethodGraph(resolved, seed, index, weights, code_of, stages)
-                found.append((Run(experiment, partition, seed, name, method(name).stages(graph)), graph))
+                parts = method(name).stages(graph)
+                encoded = enumerate(graph.maps.items(), 1)
+                parts |= {f"maps{number}-{role}": Part(folder, "maps") for number, (folder, role) in encoded}
+                found.append((Run(experiment, partition, seed, name, parts), graph))
         return found
 
     pairs = planned(config, config.experiments)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 RunRecord = Mapping[str, Any]
 """A run as JSON."""
-PartKind = Literal["network", "masks", "score", "selection", "labels", "evaluation"]
+PartKind = Literal["network", "masks", "score", "selection", "labels", "evaluation", "maps"]
 
 
 @dataclass(frozen=True)

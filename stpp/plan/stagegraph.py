@@ -9,6 +9,7 @@ from typing import Any, Literal
 from stpp import disk
 from stpp.labels import encoding_of
 from stpp.methods import method
+from stpp.plan.frozen import view_maps, whole_maps
 from stpp.plan.graph import CodeOf, Recipe, Stage
 from stpp.plan.parts import Part, RunRecord, networks, of_kind, result
 from stpp.registry import DECODERS, ENCODERS, METHODS, module_of
@@ -45,6 +46,7 @@ class StageGraph:
         self.weights = weights
         self.code_of = code_of
         self.stages = stages
+        self.maps: dict[str, str] = {}
         names = {ENCODERS: config.network.backbone, DECODERS: config.network.architecture}
         self.network = tuple(module_of(folder, name) for folder, name in names.items())
         self.encoding = encoding_of(config.data.model_dump(), len(self.classes))
@@ -150,6 +152,9 @@ class StageGraph:
         inputs: dict[str, str | list[str]] = {"labels": [f"{store}/{disk.MASKS}" for store in labels]} if labels else {}
         if start:
             inputs["start"] = start
+        for kind, used in (("labeled", ["labeled", *more]), ("unlabeled", unlabeled)):
+            inputs |= view_maps(self, kind, used, training, augmentation)
+        inputs |= whole_maps(self, "val") if validates else {}
         components = (*self.network, *([module_of(METHODS, step)] if step else []))
         return self.add("train", slug, settings, subsets, inputs, variant, files, components, outputs)
 
@@ -172,7 +177,7 @@ class StageGraph:
         """
         settings = {"tta": None, "prediction": self.prediction()} | ({"confidence": True} if confidence else {})
         which = "last" if k == several else k
-        inputs: dict[str, str | list[str]] = {"checkpoint": f"{network}/{disk.checkpoint(which)}"}
+        inputs = {"checkpoint": f"{network}/{disk.checkpoint(which)}", **whole_maps(self, "unlabeled")}
         role = f"masks-checkpoint{k}{'-confidence' if confidence else ''}"
         return self.add("predict", role, settings, ["unlabeled"], inputs, components=self.network)
 
@@ -196,7 +201,7 @@ class StageGraph:
         tta = None if plain else {"scales": self.config.labeling.scales, "flip": self.config.labeling.flip}
         settings: dict[str, Any] = {"tta": tta, "prediction": self.prediction()}
         settings |= {"confidence": True} if confidence or selects else {}
-        inputs: dict[str, str | list[str]] = {"checkpoint": self.labeling(network, labeler)}
+        inputs = {"checkpoint": self.labeling(network, labeler), **whole_maps(self, "unlabeled")}
         if images:
             inputs["images"] = images
         role = f"labels-{slug}"
@@ -294,14 +299,14 @@ class StageGraph:
     def measure(self, subset: str, slug: str, checkpoint: str) -> str:
         """Evaluation of one checkpoint on val or test."""
         settings = {"encoding": self.encoding, "prediction": self.prediction()}
-        inputs: dict[str, str | list[str]] = {"checkpoint": checkpoint}
+        inputs = {"checkpoint": checkpoint, **whole_maps(self, subset)}
         return self.add("evaluate", f"{slug}-{subset}", settings, [subset], inputs, components=self.network)
 
     def calibration(self, network: str, slug: str) -> str:
         """How right the predictions of a network are on test, by class and confidence."""
         settings = {"tta": None, "prediction": self.prediction(), "confidence": True}
-        checkpoint: dict[str, str | list[str]] = {"checkpoint": f"{network}/{disk.LAST}"}
-        masks = self.add("predict", f"{slug}-test", settings, ["test"], checkpoint, components=self.network)
+        read = {"checkpoint": f"{network}/{disk.LAST}", **whole_maps(self, "test")}
+        masks = self.add("predict", f"{slug}-test", settings, ["test"], read, components=self.network)
         inputs: dict[str, str | list[str]] = {"masks": [f"{masks}/{disk.MASKS}"]}
         settings = {"encoding": self.encoding, "confidence": True}
         return self.add("evaluate", f"{slug}-confidence", settings, ["test"], inputs)
@@ -359,17 +364,18 @@ class StageGraph:
         components: tuple[str, ...] = (),
         outputs: Mapping[str, str] | None = None,
         labeler: str = "",
+        of_seed: bool = True,
     ) -> str:
         """Make a stage known; returns its folder, whose name has the `role`, a `variant` of it and the seed.
 
-        `outputs` are those of a training, which tell trainings apart.
+        `outputs` are those of a training, which tell trainings apart. A stage that is not `of_seed` has none.
         """
         data = {subset: self.fingerprints[subset] for subset in subsets}
         manifests = {subset: self.manifests[subset] for subset in subsets}
-        name = "-".join(part for part in (role, variant, f"seed{self.seed}") if part)
+        name = "-".join(part for part in (role, variant, f"seed{self.seed}" * of_seed) if part)
         writes = tuple((outputs or disk.outputs(kind)).values())
         components = (*components, *dict.fromkeys(reader for subset in subsets for reader in self.readers[subset]))
-        told: dict[str, Any] = {"role": role, "seed": self.seed, "labeler": labeler}
+        told: dict[str, Any] = {"role": role, "seed": self.seed if of_seed else None, "labeler": labeler}
         code = self.code_of(kind, components)
         stage = Stage(kind, name, settings, data, inputs, writes, code, files or {}, manifests, components, **told)
         return self.stages.setdefault(stage.folder, stage).folder

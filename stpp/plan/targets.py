@@ -66,5 +66,5 @@ def needed(plan: Plan, folders: Iterable[str], lacking: Collection[str]) -> list
     return [folder for folder in plan.stages if folder in found]
 
 
-NETWORKS = ("train", "predict", "evaluate", "report")
+NETWORKS = ("encode", "train", "predict", "evaluate", "report")
 """The kinds of stages that run a network."""

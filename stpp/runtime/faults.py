@@ -54,6 +54,14 @@ def training_advice(role: str, batch_size: int, crop: int) -> str:
     )
 
 
+def encoding_advice(views: int, height: int, width: int) -> str:
+    """What to lower if the views of an image, which go through an encoder together, do not fit."""
+    return (
+        f"lower features.views, or the size of the {views} views of {width} x {height} px: training.*.crop, or of "
+        "whole images prediction.long_side or the largest of labeling.scales"
+    )
+
+
 WORKFLOW, COMMAND = "prediction.{}", "--{}"
 """How the settings `tile` and `long-side` are called in a configuration, and as options."""
 ACTIVATIONS, LEAST_TILE, LEAST_SIDE = 600, 32, 8

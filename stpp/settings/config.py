@@ -14,6 +14,7 @@ from stpp.methods import method, methods, names
 from stpp.registry import LAYOUTS, constant, modules
 from stpp.settings import Checkpoint, Precision, Probability, Section, WorkflowPath, setting
 from stpp.settings.data import Data
+from stpp.settings.stored import Features
 from stpp.settings.training import AugmentationOfRoles, Network, TrainingOfRoles
 
 if TYPE_CHECKING:
@@ -209,6 +210,7 @@ class RuntimeSettings(Section):
 OVERRIDABLE = (
     "data",
     "network",
+    "features",
     "training",
     "augmentation",
     "selection",
@@ -225,6 +227,7 @@ class Experiment(Section):
     method: MethodName = setting(..., "; ".join(f"`{method.name}`: {method.summary}" for method in methods()) + ".")
     data: dict[str, Any] = setting({}, "Overrides of `data`.")
     network: dict[str, Any] = setting({}, "Overrides of `network`.")
+    features: dict[str, Any] = setting({}, "Overrides of `features`.")
     training: dict[str, Any] = setting({}, "Overrides of `training`.")
     augmentation: dict[str, Any] = setting({}, "Overrides of `augmentation`.")
     selection: dict[str, Any] = setting({}, "Overrides of `selection`.")
@@ -285,6 +288,7 @@ class Config(Section):
     )
     data: Data = setting(..., "The data set.")
     network: Network = setting(Network(), "The network.")
+    features: Features = setting(Features(), "What is kept of a frozen encoder.")
     training: TrainingOfRoles = setting(TrainingOfRoles(), "The training.")
     augmentation: AugmentationOfRoles = setting(AugmentationOfRoles(), "Weak and strong augmentation.")
     selection: Selection = setting(Selection(), "Reliable and unreliable images.")

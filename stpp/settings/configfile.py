@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from stpp.errors import Problems, shortened
 from stpp.settings import Section
 from stpp.settings.config import OVERRIDABLE, Config, Experiment
+from stpp.settings.stored import unfit_for_views
 from stpp.settings.yamlfile import parts_of, read_yaml, refuse_excess
 
 
@@ -44,6 +45,8 @@ def load(raw: Any) -> Config:
             problems += [f"{where}: {sentence}" for sentence in _sentences(error)]
             if partition:  # all others are likely to say the same
                 break
+    for name, own in settings.items():
+        problems += [f"experiments.{name}: {sentence}" for sentence in unfit_for_views(own)]
     if config.controls == "fair" and not problems:
         problems = _unfit_for_controls(config, settings)
     if problems:

@@ -36,6 +36,7 @@ def evaluate_checkpoint(job: Job, runtime: Runtime) -> None:
     from stpp.engine.validation import evaluate_network
     from stpp.runtime.lease import lease
     from stpp.runtime.process import prepare_process
+    from stpp.stages.shown import pictures_of
     from stpp.store.checkpoint import load_checkpoint
 
     prepare_process(runtime.threads)
@@ -43,8 +44,9 @@ def evaluate_checkpoint(job: Job, runtime: Runtime) -> None:
     model = load_checkpoint(job.input("checkpoint"), device)
     (subset,) = job.recipe["data"]
     settings = job.settings
-    rows = followed(job.rows(subset), job.unfinished)
-    confusion, images = evaluate_network(model.network, rows, settings["encoding"], settings["prediction"], device)
+    rows, picture = followed(job.rows(subset), job.unfinished), pictures_of(job)
+    how = (settings["encoding"], settings["prediction"], device)
+    confusion, images = evaluate_network(model.network, rows, *how, picture=picture)
     if subset == "val" and job.recipe["inputs"]["checkpoint"].endswith(f"/{disk.BEST}"):
         job.warn("the mIoU on val is too high, because val chose the checkpoint; only a test set tells")
     write(job, {"subset": subset, **summary(confusion, model.classes, len(images))}, images, {})

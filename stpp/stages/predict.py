@@ -2,19 +2,16 @@
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from stpp import disk
 from stpp.data.ahead import windows
 from stpp.data.manifest import Row
-from stpp.data.reading import image_of
-from stpp.engine.inference import WINDOW, pick_device, predict_masks
+from stpp.engine.inference import WINDOW, Picture, pick_device, predict_masks
 from stpp.models.folding import for_prediction
 from stpp.runtime.faults import explained, prediction_advice
 from stpp.runtime.job import Job, Runtime
@@ -23,6 +20,7 @@ from stpp.runtime.process import prepare_process
 from stpp.runtime.progress import Progress, SavedParts
 from stpp.stages.reuse import earlier_masks
 from stpp.stages.shards import finish, shard_folder, shard_rows
+from stpp.stages.shown import pictures_of
 from stpp.store.checkpoint import Model, load_checkpoint
 from stpp.store.masks import MaskStore, MaskWriter, assemble, voc_palette
 
@@ -38,10 +36,11 @@ def run(job: Job, runtime: Runtime) -> None:
     rows = shard_rows(job, runtime)
     device = pick_device(lease(runtime.gpus, runtime.device))
     model = load_checkpoint(job.input("checkpoint"), device)
-    name = disk.MASKS if runtime.shards == 1 else disk.part_of_masks(runtime.shard, runtime.shards)
+    picture = pictures_of(job, job.settings["tta"])
+    name = disk.MASKS if runtime.shards == 1 else disk.part_of_store(runtime.shard, runtime.shards)
     folder = shard_folder(job, runtime.shard, runtime.shards)
     with Progress(folder, job.basis, runtime.save_minutes) as progress:
-        saved = predict_in_parts(job, rows, model, device, progress)
+        saved = predict_in_parts(job, rows, model, picture, device, progress)
     with job.writing(name) as path:
         if len(saved) == 1:
             shutil.copyfile(saved[0], path)
@@ -52,7 +51,12 @@ def run(job: Job, runtime: Runtime) -> None:
 
 
 def predict_in_parts(
-    job: Job, rows: Sequence[Row], model: Model, device: torch.device, progress: Progress
+    job: Job,
+    rows: Sequence[Row],
+    model: Model,
+    picture: Callable[[Row], Picture],
+    device: torch.device,
+    progress: Progress,
 ) -> list[Path]:
     """Predict the masks of `rows`, closing a part file whenever it is time to save; returns the parts, in order.
 
@@ -71,13 +75,13 @@ def predict_in_parts(
     saved, done = parts.done()
     known = earlier_masks(job, rows[done:])
 
-    def pixels_of(row: Row) -> NDArray[np.uint8] | None:
-        return None if row.id in known else image_of(row)
+    def unknown(row: Row) -> Picture | None:
+        return None if row.id in known else picture(row)
 
     with tqdm(total=len(rows), initial=done, unit="img", desc=job.folder.name, mininterval=1, maxinterval=30) as bar:
         while done < len(rows) or not saved:
             with parts.writing(done) as path, MaskWriter(path, **described) as writer:
-                for window in windows(rows[done:], pixels_of, WINDOW[device.type]):
+                for window in windows(rows[done:], unknown, WINDOW[device.type]):
                     images = [image for _, image in window if image is not None]
                     height, width = max((image.shape[:2] for image in images), key=math.prod, default=(1, 1))
                     with explained(prediction_advice(height, width, len(model.classes), prediction, tta)):

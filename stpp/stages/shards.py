@@ -1,4 +1,4 @@
-"""One prediction spread over several jobs: which images each takes, and how their parts become one store.
+"""One prediction or encoding spread over several jobs: which images each takes, and how their parts become one store.
 
 The result does not depend on the number of jobs. Free of torch: joining needs none.
 """
@@ -13,6 +13,7 @@ from stpp.errors import StppError
 from stpp.runtime.job import Job, Runtime
 from stpp.runtime.progress import progress_of
 from stpp.store.idlist import read_list
+from stpp.store.maps import join_maps
 from stpp.store.masks import MaskStore, assemble
 
 
@@ -24,15 +25,19 @@ def shard_rows(job: Job, runtime: Runtime) -> list[Row]:
 
 
 def join(job: Job, runtime: Runtime) -> None:
-    """Join the parts that `runtime.shards` jobs wrote into `masks.h5`; the bytes do not depend on their number."""
+    """Join the parts that `runtime.shards` jobs wrote into one store; the bytes do not depend on their number."""
     rows = listed_rows(job)
-    job.input("checkpoint")
+    for name in ("checkpoint", "maps"):
+        if name in job.recipe["inputs"]:
+            job.input(name)
     _check_basis(job, runtime.shards)
-    parts = [job.folder / disk.part_of_masks(shard, runtime.shards) for shard in range(runtime.shards)]
-    with job.writing(disk.MASKS) as path:
-        assemble(parts, [row.id for row in rows], path)
+    parts = [job.folder / disk.part_of_store(shard, runtime.shards) for shard in range(runtime.shards)]
+    masks = job.recipe["stage"] == "predict"
+    with job.writing(disk.MASKS if masks else disk.MAPS) as path:
+        (assemble if masks else join_maps)(parts, [row.id for row in rows], path)
     devices = {str(content["device"]) for content in progress_of(job.unfinished) if "device" in content}
-    finish(job, device=", ".join(sorted(devices, reverse=True)), shards=runtime.shards, images=len(rows))
+    facts = {"device": ", ".join(sorted(devices, reverse=True)), "shards": runtime.shards, "images": len(rows)}
+    (finish if masks else Job.finish)(job, **facts)
 
 
 def shard_folder(job: Job, shard: int, shards: int) -> Path:
@@ -45,7 +50,7 @@ def _check_basis(job: Job, shards: int) -> None:
     for shard in range(shards):
         mark = shard_folder(job, shard, shards) / "identity"
         if mark.exists() and mark.read_text() != job.basis:
-            part = job.folder / disk.part_of_masks(shard, shards)
+            part = job.folder / disk.part_of_store(shard, shards)
             raise StppError(
                 f"{part} was made from other bytes of {job.recipe['inputs']['checkpoint']} than are there now; "
                 f"run the workflow again after `rm {shlex.quote(str(part))}`"

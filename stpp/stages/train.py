@@ -1,7 +1,7 @@
 """The training of all networks: one loop."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial, reduce
 from operator import add
 from typing import Any
@@ -23,6 +23,7 @@ from stpp.engine.batch import Batch, Moment, on_device
 from stpp.engine.companions import companions_of
 from stpp.engine.distributed import Team, team_of
 from stpp.engine.history import collapsed, end_epoch, latest, write_history
+from stpp.engine.inference import Picture
 from stpp.engine.loading import Loading, begin_loading
 from stpp.engine.losses import supervised_loss
 from stpp.engine.networks import Net, average_decay, networks_of, trained
@@ -39,6 +40,7 @@ from stpp.runtime.process import prepare_process
 from stpp.runtime.progress import Progress
 from stpp.scoring.balance import class_pixels, class_weights, image_repeats
 from stpp.scoring.metrics import mean_iou
+from stpp.stages.shown import pictures_of
 from stpp.store.checkpoint import save_checkpoint
 
 EMA = "ema"
@@ -79,6 +81,7 @@ def train(job: Job, runtime: Runtime, team: Team) -> None:
     dataset, batches = training_data(job, method, views, runtime.cache * 10**6 // team.size, team.size)
     epochs, per_epoch, total = batches.epochs, batches.batches_per_epoch, len(batches)
     validation = job.rows("val") if training["validate_every"] else []
+    picture = pictures_of(job)
     share = in_pairs(team.share) if method.mixes else team.share
 
     def rng(stream: str, epoch: int, index: int, part: str) -> np.random.Generator:
@@ -165,7 +168,7 @@ def train(job: Job, runtime: Runtime, team: Team) -> None:
                 checked = []
             if not rest:
                 validate = validation and (epoch % training["validate_every"] == 0 or epoch == epochs)
-                miou = validate_network(result, validation, settings, team) if validate else None
+                miou = validate_network(result, validation, settings, team, picture) if validate else None
                 end_epoch(state, epoch, per_epoch, miou)
                 if events is not None:
                     events.add(state.history[-1])
@@ -225,10 +228,11 @@ def training_data(
 
     def stream(samples: Sequence[Sample], name: str, share: float, views: Views = ("strong",)) -> TrainingSet:
         how = {"crop": training["crop"], "base_size": training["base_size"], "seed": seed, "cache": int(share * cache)}
-        how["confident"] = confident and name != names[1]
+        how |= {"confident": confident and name != names[1], "maps": maps}
         return TrainingSet(samples, settings["encoding"], settings["augmentation"], role=name, views=views, **how)
 
     stores = job.inputs("labels")
+    maps = {kind: paths for kind in ("labeled", "unlabeled") if (paths := job.inputs(f"{kind}_maps"))}
     unlabeled = job.rows("unlabeled") if stores or views else []
     known = labeled_rows(job)
     # Beside another stream, a list without pseudo-labels is run through as often as it takes.
@@ -300,13 +304,19 @@ def check_finite(losses: Sequence[Tensor], iteration: int, batches: StreamBatche
     )
 
 
-def validate_network(network: SegmentationNetwork, rows: list[Row], settings: Mapping[str, Any], team: Team) -> float:
+def validate_network(
+    network: SegmentationNetwork,
+    rows: list[Row],
+    settings: Mapping[str, Any],
+    team: Team,
+    picture: Callable[[Row], Picture],
+) -> float:
     """mIoU in [0, 1] on the val set, whole images, no test-time augmentation.
 
     Each process of the team predicts its share of `rows`.
     """
     encoding, prediction = settings["encoding"], settings["prediction"]
-    confusion, _ = evaluate_network(network, team.share(rows), encoding, prediction, team.device)
+    confusion, _ = evaluate_network(network, team.share(rows), encoding, prediction, team.device, picture=picture)
     return mean_iou(team.sum(torch.from_numpy(confusion)).numpy())
 
 

@@ -76,6 +76,7 @@ def missing_outputs(stages: Path, folder: str, outputs: tuple[str, ...]) -> list
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 PLACES = {
+    "encode": {"views": "features.views", "long_side": "prediction.long_side", "scales": "labeling.scales"},
     "train": {"checkpoints": "selection.checkpoints", "classes": "data.classes", "encoding": "data", "seed": "seed"},
     "predict": {"tta": "labeling"},
     "score": {"definition": "selection.score", "stability": "selection.stability"},

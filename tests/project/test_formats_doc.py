@@ -18,6 +18,7 @@ from stpp.data.manifest import read_manifest
 from stpp.plan.code import MODULES
 from stpp.report.outlook import Signs
 from stpp.scoring.calibration import LEVELS
+from stpp.store.maps import MapWriter
 from stpp.store.masks import MaskStore, MaskWriter
 
 TEXT = (ROOT / "docs/formats.md").read_text()
@@ -113,6 +114,14 @@ def test_mask_stores(run: Path, tmp_path: Path) -> None:
         with h5py.File(path) as file:
             assert set(named("Mask store")) - left_out == set(file)
             assert set(named("Mask store", 1)) == set(file.attrs)
+
+
+def test_map_stores(tmp_path: Path) -> None:
+    with MapWriter(tmp_path / "maps.h5", views=["0"], producer="x") as writer:
+        writer.add("1", [[np.zeros((2, 3, 4), np.float16)]])
+    with h5py.File(tmp_path / "maps.h5") as file:
+        assert set(named("Map store")) == set(file)
+        assert set(named("Map store", 1)) == set(file.attrs)
 
 
 def test_the_lines_that_read_a_mask_without_the_package(run: Path) -> None:

@@ -62,6 +62,7 @@ MAY_IMPORT = {
 
 NEIGHBOURS = {
     ("data.classes", "store.masks"),  # the palette of the classes that have no colours
+    ("data.dataset", "store.maps"),  # what an encoder has made of images is read in their place
     ("data.dataset", "store.masks"),  # pseudo-labels are masks that are trained on
     ("importers.cityscapes_ids", "data.classes"),  # names and colours of Cityscapes and VOC
     ("importers.voc_masks", "data.classes"),
@@ -81,7 +82,7 @@ NEIGHBOURS = {
 """What modules of one floor import of each other; no two modules import each other, directly or not."""
 ENTRANCES = {("", "commands.segmenter"), ("__main__", "commands.cli")}
 """What the package itself and `python -m stpp` import: `stpp.load`, and the command line."""
-REGISTRY = {("settings.config", "methods"), ("settings.reference", "methods")}
+REGISTRY = {("settings.config", "methods"), ("settings.reference", "methods"), ("settings.stored", "methods")}
 """The configuration and its reference ask which methods there are, and for their own settings."""
 
 
@@ -167,6 +168,7 @@ def test_only_these_know_both_data_and_networks() -> None:
     }
     assert both == {
         "engine.validation",
+        "stages.encode",
         "stages.train",
         "stages.predict",
         "report.page",

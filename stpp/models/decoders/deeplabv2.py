@@ -13,6 +13,7 @@ from stpp.models.network import Backbone, Decoder
 
 NAMES = ("deeplabv2",)
 RATES = 4
+READS = (-1,)
 PAPER_RATES = (6, 12, 18, 24)
 
 

@@ -12,6 +12,7 @@ from stpp.models.network import Backbone, Decoder
 
 NAMES = ("deeplabv3plus",)
 RATES = 3
+READS = (0, -1)
 PAPER_RATES = (12, 24, 36)
 
 

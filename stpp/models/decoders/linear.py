@@ -12,6 +12,7 @@ from stpp.models.network import Backbone, Decoder
 
 NAMES = ("linear",)
 RATES = 0
+READS = "linear_maps"
 
 
 class LinearHead(Decoder):

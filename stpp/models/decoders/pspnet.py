@@ -11,6 +11,7 @@ from stpp.models.network import Backbone, Decoder
 
 NAMES = ("pspnet",)
 RATES = 0
+READS = (-1,)
 BINS = (1, 2, 3, 6)
 
 
