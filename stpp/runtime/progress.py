@@ -233,5 +233,7 @@ class SavedParts:
         end = 0
         while (path := self._folder / f"{end}.{self._suffix}").exists():
             chain.append(path)
-            end += self._size(path)
+            if not (size := self._size(path)):
+                break  # of an empty list, which has one part
+            end += size
         return chain, end

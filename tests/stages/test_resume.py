@@ -242,3 +242,10 @@ def test_overlapping_parts_of_two_writers_make_one_chain(tmp_path: Path) -> None
     chain, done = parts.done()
     assert [path.name for path in chain] == ["0.txt", "3.txt", "5.txt"]
     assert done == 6
+
+
+def test_an_empty_list_has_one_part(tmp_path: Path) -> None:
+    parts = SavedParts(tmp_path, "txt", lambda path: len(path.read_text()))
+    with parts.writing(0) as path:
+        path.write_text("")
+    assert parts.done() == ([tmp_path / "0.txt"], 0)
