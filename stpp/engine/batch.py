@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stpp.engine.distributed import Team
@@ -37,6 +38,11 @@ class Batch:
     views: Mapping[str, Tensor] = field(default_factory=dict)
     valid: Mapping[str, Tensor] = field(default_factory=dict)
     confidence: Tensor | None = None
+
+    def placed(self, drawn: NDArray[Any]) -> Tensor:
+        """What was drawn for its images, as a tensor on its device; for a copy to a GPU nothing waits."""
+        values, device = torch.from_numpy(drawn), self.images.device
+        return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 
 
 def on_device(

@@ -1,7 +1,7 @@
 """From an image to a mask: plain, in tiles, and with test-time augmentation."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -40,8 +40,16 @@ def network_input(images: Tensor, device: torch.device, normalisation: Normalisa
     count, height, width, _ = images.shape
     # As rows of 3 W values: torch is several times slower where the last dimension is 3.
     values = images.to(device, non_blocking=True).reshape(count, height, 3 * width).float().div_(255)
-    mean, std = (torch.tensor(v, device=device).repeat(width) for v in normalisation)
+    mean, std = _in_rows(normalisation, width, device)
     return values.sub_(mean).div_(std).view(count, height, width, 3).permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=64)
+def _in_rows(normalisation: Normalisation, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation for rows of `width` pixels, float32 (3 width,); kept, since each copy to a GPU would wait."""
+    with torch.inference_mode(False):
+        mean, std = (torch.tensor(v, device=device).repeat(width) for v in normalisation)
+    return mean, std
 
 
 def maps_input(maps: Sequence[Tensor], size: tuple[int, int], device: torch.device) -> Maps:

@@ -122,11 +122,10 @@ def hard_pixels(losses: Tensor, valid: Tensor, team: Team, *, threshold: float, 
     probabilities = (-losses.detach()).exp().masked_fill(~valid, 1.0)
     (most,) = team.largest(len(valid))  # shares differ by an image at most; what is gathered is of one size
     everyone = F.pad(probabilities, (0, 0, 0, 0, 0, most - len(valid)), value=1.0)
-    least = kept * int(team.sum(torch.tensor(len(valid), device=valid.device)))
-    if least > int(team.sum(valid.sum())):
-        return valid
-    hardest = team.gather(everyone).flatten().kthvalue(least).values
-    return valid & (probabilities <= hardest.clamp(min=threshold))
+    # Counted on the CPU: nothing here waits for a GPU.
+    least, pixels = kept * int(team.sum(torch.tensor(len(valid)))), team.gather(everyone).flatten()
+    hardest = pixels.kthvalue(min(least, len(pixels))).values
+    return valid & ((probabilities <= hardest.clamp(min=threshold)) | (team.sum(valid.sum()) < least))
 
 
 def pixel_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

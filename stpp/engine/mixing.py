@@ -41,7 +41,7 @@ def boxes(batch: Batch, sampler: Sampler, part: str, p: float = 1.0) -> Tensor:
         rng = batch.draws("unlabeled", number, part)
         if rng.random() < p:
             masks[number] = sampler(rng, height, width)
-    return torch.from_numpy(masks).to(batch.images.device, non_blocking=True)
+    return batch.placed(masks)
 
 
 def patches(batch: Batch, sampler: Sampler, part: str, sureness: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ def patches(batch: Batch, sampler: Sampler, part: str, sureness: Tensor) -> Tens
     labeled images.
     """
     draws = [batch.draws("unlabeled", number, f"{part} or none").random() for number in range(len(sureness))]
-    unsure = torch.tensor(draws, device=sureness.device) < 1 - sureness
+    unsure = batch.placed(np.array(draws, np.float32)) < 1 - sureness
     return boxes(batch, sampler, part) & unsure[:, None, None]
 
 
@@ -62,7 +62,7 @@ def half_of_classes(batch: Batch, labels: Tensor, classes: int, part: str) -> Te
     """
     draws = np.stack([batch.draws("unlabeled", number, part).random(classes) for number in range(len(labels))])
     present = torch.stack([(labels == label).flatten(1).any(1) for label in range(classes)], dim=1)
-    scores = torch.from_numpy(draws).to(labels.device).masked_fill(~present, -1)
+    scores = batch.placed(draws).masked_fill(~present, -1)
     ranks = scores.argsort(dim=1, descending=True).argsort(dim=1)
     chosen = ranks < present.sum(dim=1, keepdim=True) // 2
     return chosen.gather(1, labels.flatten(1).long()).view_as(labels)

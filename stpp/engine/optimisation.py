@@ -23,10 +23,12 @@ def make_optimizer(
     groups = [group for network in networks for group in parameter_groups(network, training)]
     for head in heads:
         groups += groups_of([(training["head_multiplier"], list(head.parameters()))], training)
-    decay = training["weight_decay"]
+    on_gpu = any(parameter.is_cuda for group in groups for parameter in group["params"])
+    # On a GPU one kernel does the arithmetic of many parameters; each is still computed alone, so bytes repeat.
+    common = {"lr": 0.0, "weight_decay": training["weight_decay"], "fused": True if on_gpu else None}
     if training["optimizer"] == "adamw":
-        return AdamW(groups, lr=0.0, weight_decay=decay)
-    return SGD(groups, lr=0.0, momentum=training["momentum"], weight_decay=decay)
+        return AdamW(groups, **common)
+    return SGD(groups, momentum=training["momentum"], **common)
 
 
 def make_adam(module: nn.Module, rate: float, training: Mapping[str, Any]) -> Optimizer:

@@ -24,8 +24,7 @@ def dropped_channels(batch: Batch, net: Net, p: float) -> list[Tensor]:
             for stream, count in (("labeled", len(batch.images)), ("unlabeled", len(batch.views["weak"])))
             for number in range(count)
         ]
-        kept = torch.from_numpy(np.stack(draws) >= p)
-        factors.append((kept / (1 - p)).float().to(batch.images.device, non_blocking=True))
+        factors.append((batch.placed(np.stack(draws) >= p) / (1 - p)).float())
     return factors
 
 
@@ -45,7 +44,7 @@ def complementary_channels(batch: Batch, net: Net) -> list[Tensor]:
         ]
         first = 2.0 * (np.stack(draws) < 0.5)
         views = [np.where(whole, 1.0, view) for view in (first, 2 - first)]
-        factors.append(torch.from_numpy(np.concatenate(views)).float().to(batch.images.device, non_blocking=True))
+        factors.append(batch.placed(np.concatenate(views)).float())
     return factors
 
 
