@@ -1,19 +1,23 @@
-"""How fast stpp works, against the authors' implementation doing the same work.
+"""How fast stpp works, against other code doing the same work.
 
     python benchmarks/speed --reference ST-PlusPlus --images camvid/JPEGImages --masks camvid/SegmentationClass
+    python benchmarks/speed --peer smp --backbone resnet50 --images camvid/JPEGImages --masks camvid/SegmentationClass
 
-`--reference` is a checkout of the authors' code, which is run as it is. Each kind of work has two contestants, each a
-process of its own with one thread. They take turns, A B A B; the first turn of each is not counted. What is measured is
-a turn's processor time (on a GPU, wall time), so other load on the machine hardly matters, and a CPU with several cores
-may do several kinds of work `--at-once`. The ratio is that of the medians; the range beside it holds the middle half of
-the ratios of single turns.
+`--reference` is a checkout of the authors' code, which is run as it is. `--peer smp` is segmentation_models.pytorch,
+which has to be installed: a training step and a prediction of DeepLabv3+ with the same encoder, output stride 16 and
+separable convolutions; it computes in fp32 throughout. Each kind of work has two contestants, each a process of its own
+with one thread. They take turns, A B A B; the first turn of each is not counted. What is measured is a turn's processor
+time (on a GPU, wall time), so other load on the machine hardly matters, and a CPU with several cores may do several
+kinds of work `--at-once`. The ratio is that of the medians; the range beside it holds the middle half of the ratios of
+single turns.
 
-Without `--reference`, only stpp runs: enough to see that all of it works. `floor.py` says how near the hardware's limit
+Without either, only stpp runs: enough to see that all of it works. `floor.py` says how near the hardware's limit
 it is.
 """
 
 import argparse
 import csv
+import importlib.util
 import json
 import platform
 import statistics
@@ -30,7 +34,7 @@ import numpy as np
 import torch
 from ours import NETWORK
 from PIL import Image
-from turns import BACKBONE, COUNT, SIZE, spread
+from turns import BACKBONE, COUNT, DESCRIPTION, SIZE, spread
 
 from stpp.models import build
 from stpp.store.checkpoint import load_checkpoint
@@ -54,6 +58,10 @@ WORK = {  # counted turns each, and the ratio to reach on a CPU; for stored scor
     "train-bf16": (100, 2.8),  # as many as losses are to be compared over
     "whole": (0, 2.5),  # all of ST++ from images to the last student; no turn before those that count
 }
+AIMS_OF_PEERS = {"train-fp32": 1.1, "train-bf16": 2.0, "predict-fp32": 1.1, "predict-bf16": 2.0}
+SEPARABLE = {"output_stride": 16, "separable": True, "head_channels": 256, "decoder_channels": 256}
+PEERS = {"smp": (SEPARABLE, "segmentation_models_pytorch")}
+"""What of the network is other than beside the authors' code, and the module that a peer is installed as."""
 
 
 class Contestant:
@@ -62,6 +70,7 @@ class Contestant:
     def __init__(self, side: str, work: str, options: argparse.Namespace, scratch: Path) -> None:
         command = [sys.executable, str(HERE / f"{side}.py"), work, "--device", options.device]
         command += ["--scratch", str(scratch), *(["--reference", str(options.reference)] if options.reference else [])]
+        self.same_weights = side != "smp"
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.turns: list[dict[str, Any]] = []
 
@@ -96,37 +105,50 @@ def main() -> None:
     parser.add_argument("--reference", type=lambda path: Path(path).resolve(), help="checkout of the authors' code")
     parser.add_argument("--images", type=Path, required=True, help="folder of photographs")
     parser.add_argument("--masks", type=Path, required=True, help="folder of their masks, of the same names")
+    parser.add_argument("--peer", choices=PEERS, help="instead of the authors' code, another library")
+    parser.add_argument("--backbone", default="resnet50", help="of the network beside a peer's; default: %(default)s")
     parser.add_argument("--count", type=int, default=COUNT, help="how many of them; default: %(default)s")
     parser.add_argument("--crop", type=int, default=321, help="of a training step, in px; default: %(default)s")
+    parser.add_argument("--batch", type=int, default=4, help="of a training step, in images; default: %(default)s")
     parser.add_argument(
         "--weights",
         type=Path,
         help='a trained DeepLabv3+ ResNet-50 checkpoint, whose backbone "whole" starts from; default: random',
     )
-    parser.add_argument("--only", default=",".join(WORK), help="kinds of work, by comma; default: %(default)s")
+    parser.add_argument(
+        "--only", help=f"kinds of work, by comma; default: {','.join(WORK)}, beside a peer the networks'"
+    )
     parser.add_argument("--turns", type=int, help="counted turns of each; default: 3 to 100")
     parser.add_argument("--at-once", type=int, default=1, help="kinds of work at a time; default: %(default)s")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: %(default)s")
     parser.add_argument("--csv", type=Path, help="file to write the figures to")
     parser.add_argument("--plot", type=Path, help="PNG or SVG file to draw the ratios in")
     options = parser.parse_args()
-    sides = ["authors", "ours"] if options.reference else ["ours"]
+    if options.peer and (options.reference or options.weights):
+        parser.error("--peer takes neither --reference nor --weights")
+    if options.peer and importlib.util.find_spec(module := PEERS[options.peer][1]) is None:
+        parser.error(f"--peer {options.peer}: {module} is not installed; pip install {module.replace('_', '-')}")
+    theirs = options.peer or ("authors" if options.reference else None)
+    sides = [theirs, "ours"] if theirs else ["ours"]
+    work = (options.only or ",".join(AIMS_OF_PEERS if options.peer else WORK)).split(",")
+    if unknown := [each for each in work if each not in (AIMS_OF_PEERS if options.peer else WORK)]:
+        parser.error(f"--only: no such work beside {theirs or 'nobody'}: {', '.join(unknown)}")
     print(f"{processor()}, {options.device}, torch {torch.__version__}, one thread")
     heads = (
         ("target", 7),
         ("ratio", 7),
         ("middle half", 14),
         ("images/s", 10),
-        ("authors", 11),
+        ("theirs", 11),
         ("MB", 7),
-        ("authors", 9),
+        ("theirs", 9),
     )
     print(f"{'':14}{''.join(f'{head:>{width}}' for head, width in heads)}  equal")
     rows = []
     with tempfile.TemporaryDirectory(prefix="stpp-speed-") as folder:
         prepare(Path(folder), options)
         with ThreadPoolExecutor(options.at_once) as pool:
-            for row in pool.map(partial(measured, sides, options, Path(folder)), options.only.split(",")):
+            for row in pool.map(partial(measured, sides, options, Path(folder)), work):
                 rows.append(row)
                 print(line(row), flush=True)
     if options.csv:
@@ -157,7 +179,8 @@ def prepare(scratch: Path, options: argparse.Namespace) -> None:
     for folder, suffix in (("png", "png"), ("jpeg", "jpg")):
         lines = [f"{folder}/{name}.{suffix} masks/{name}.png" for name in names]
         (scratch / f"{folder}.txt").write_text("\n".join(lines))
-    np.save(scratch / "images.npy", np.array(images))
+    # Theirs takes sides that its strides divide.
+    np.save(scratch / "images.npy", np.array(images)[:, : 352 if options.peer else 360])
     small_data_set(photographs, options.masks, scratch)
 
     # Masks of three checkpoints: the true ones, which in places are another class, in fewer places for later ones.
@@ -179,13 +202,16 @@ def prepare(scratch: Path, options: argparse.Namespace) -> None:
         0, [360 - min(321, options.crop) + 1, 480 - min(321, options.crop) + 1], size=(len(images), 2)
     )
     crops = [np.s_[top : top + options.crop, left : left + options.crop] for top, left in corners]
-    several = len(images) // 4 * 4
+    several = len(images) // options.batch * options.batch
     stacked = {
         key: np.array([value[crop] for value, crop in zip(values, crops)])[:several]
         for key, values in (("images", images), ("masks", masks))
     }
-    np.savez(scratch / "batches.npz", **{key: value.reshape(-1, 4, *value.shape[1:]) for key, value in stacked.items()})
+    batches = {key: value.reshape(-1, options.batch, *value.shape[1:]) for key, value in stacked.items()}
+    np.savez(scratch / "batches.npz", **batches)
 
+    described = {**NETWORK, "backbone": options.backbone, **PEERS[options.peer][0]} if options.peer else NETWORK
+    (scratch / DESCRIPTION).write_text(json.dumps(described))
     if options.weights:
         network = load_checkpoint(options.weights, torch.device("cpu")).network
         state = network.state_dict()
@@ -193,7 +219,7 @@ def prepare(scratch: Path, options: argparse.Namespace) -> None:
         torch.save(network.backbone.state_dict(), scratch / BACKBONE)
     else:
         torch.manual_seed(0)
-        state = build(NETWORK, CLASSES).state_dict()
+        state = build(described, CLASSES).state_dict()
     torch.save(state, scratch / "weights.pt")
 
 
@@ -218,25 +244,26 @@ def measured(sides: Sequence[str], options: argparse.Namespace, scratch: Path, w
     for number in range(1 + (options.turns or WORK[work][0])):
         for contestant in contestants.values():
             contestant.turn(number)
-    row = compared(work, contestants)
+    aim = AIMS_OF_PEERS[work] if options.peer else WORK[work][1]
+    row = compared(work, aim, contestants)
     for contestant in contestants.values():
         contestant.close()
     return row
 
 
-def compared(work: str, contestants: dict[str, Contestant]) -> dict[str, Any]:
-    """The figures of one kind of work; those of the authors and the ratio are empty where they did not run."""
-    ours, authors = contestants["ours"], contestants.get("authors")
+def compared(work: str, aim: float | None, contestants: dict[str, Contestant]) -> dict[str, Any]:
+    """The figures of one kind of work; those of the other side and the ratio are empty where it did not run."""
+    ours, others = contestants["ours"], [each for side, each in contestants.items() if side != "ours"]
     row: dict[str, Any] = dict.fromkeys(HEADER, "")
-    row |= {"work": work, "target": WORK[work][1] or ""}
+    row |= {"work": work, "target": aim or ""}
     row |= {"images_per_second": 1 / statistics.median(ours.seconds()), "peak_mb": ours.turns[-1]["peak_mb"]}
-    if authors:
-        ratios = [theirs / mine for theirs, mine in zip(authors.seconds(), ours.seconds())]
+    for other in others:
+        ratios = [theirs / mine for theirs, mine in zip(other.seconds(), ours.seconds())]
         low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
-        medians = {side: statistics.median(contestant.seconds()) for side, contestant in contestants.items()}
-        row |= {"ratio": medians["authors"] / medians["ours"], "low": low, "high": high}
-        row |= {"authors_images_per_second": 1 / medians["authors"], "authors_peak_mb": authors.turns[-1]["peak_mb"]}
-        row["equal"] = how_equal(work.partition("-")[0], authors.results(), ours.results())
+        median, own = statistics.median(other.seconds()), statistics.median(ours.seconds())
+        row |= {"ratio": median / own, "low": low, "high": high}
+        row |= {"their_images_per_second": 1 / median, "their_peak_mb": other.turns[-1]["peak_mb"]}
+        row["equal"] = how_equal(work.partition("-")[0], other.results(), ours.results()) if other.same_weights else ""
     return row
 
 
@@ -272,21 +299,21 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.scatter(*zip(*aims), marker="|", s=200, color="#d55e00", linewidths=2.5, zorder=3, label="target")
     axes.axvline(1, color="0.6", linewidth=0.8)
     axes.invert_yaxis()
-    axes.set_xlabel("times as fast as the authors' code")
+    axes.set_xlabel("times as fast as the other code")
     axes.legend(loc="lower right", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
 
 
 HEADER = (
-    *("work", "target", "ratio", "low", "high", "images_per_second", "authors_images_per_second"),
-    *("peak_mb", "authors_peak_mb", "equal"),
+    *("work", "target", "ratio", "low", "high", "images_per_second", "their_images_per_second"),
+    *("peak_mb", "their_peak_mb", "equal"),
 )
 COLUMNS = [
     ("images_per_second", 10, ".4g"),
-    ("authors_images_per_second", 11, ".4g"),
+    ("their_images_per_second", 11, ".4g"),
     ("peak_mb", 7, ".0f"),
-    ("authors_peak_mb", 9, ".0f"),
+    ("their_peak_mb", 9, ".0f"),
 ]
 
 

@@ -1,5 +1,6 @@
 """The work as stpp does it; started by `benchmarks/speed`."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pandas as pd
 import torch
 import yaml
 from PIL import Image
-from turns import BACKBONE, BASE, CROP, WHOLE, Turn, arguments, drawn, serve, taken
+from turns import BACKBONE, BASE, CROP, DESCRIPTION, WHOLE, Turn, arguments, drawn, serve, taken
 
 from stpp.data.augmentation import rescaled_crop
 from stpp.data.dataset import Sample, TrainingSet
@@ -94,9 +95,9 @@ def score(scratch: Path, *, stored: bool) -> Turn:
 
 
 def network(scratch: Path) -> SegmentationNetwork:
-    """The network with the weights that both sides have."""
+    """The network that is described, with the weights that are there; the authors' has the same ones."""
     weights = torch.load(scratch / "weights.pt", weights_only=True)
-    made = build(NETWORK, len(weights["classifier.score.weight"]))
+    made = build(json.loads((scratch / DESCRIPTION).read_text()), len(weights["classifier.score.weight"]))
     made.load_state_dict(weights)
     return made
 

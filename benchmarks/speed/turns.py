@@ -23,6 +23,9 @@ WHOLE = {"crop": 289, "batch": 4, "epochs": 4, "rate": 0.004}
 BACKBONE = "pretrained/resnet50.pth"
 """In the scratch folder, where the authors' code looks for it: what the backbones of "whole" start from, if given."""
 
+DESCRIPTION = "network.json"
+"""In the scratch folder: the network of "predict" and "train" in stpp's words."""
+
 Turn = Callable[[int], tuple[int, NDArray[np.generic]]]
 """Does the work of a turn; returns how many images that were, and what came out of it."""
 
