@@ -154,6 +154,26 @@ def test_a_batch_fits_into_the_gpu(memory: float, batch: int) -> None:
     assert batch == 2 or FIXED + batch * found.crop**2 * FEATURES["bf16"] <= 0.8 * memory
 
 
+@pytest.mark.parametrize(
+    ("cores", "shared", "bf16", "workers"), [(32, 10**11, True, 16), (8, 10**11, False, 7), (8, 10**8, True, 0)]
+)
+def test_a_gpu_is_fed_by_the_cores_that_there_are(cores: int, shared: int, bf16: bool, workers: int) -> None:
+    machine = Machine(cores, 10**11, 10**11, shared, "GPU", 80 * 10**9, bf16)
+    text = written(of(3000, 1000), machine, 1, "")
+    config = load(yaml.safe_load(text))
+    assert config.runtime.train.workers == workers
+    assert {config.training.teacher.precision, config.training.student.precision, config.prediction.precision} == {
+        "bf16" if bf16 else "fp32"
+    }
+    assert text.count("precision:") == 2 and "Ampere" not in text
+
+
+@pytest.mark.parametrize("name", ["folder", "camvid", "pascal", "cityscapes"])
+def test_what_is_meant_for_a_gpu_feeds_one(name: str) -> None:
+    runtime = load(yaml.safe_load((ROOT / f"experiments/{name}.yaml").read_text())).runtime
+    assert runtime.train.gpu == runtime.predict.gpu == 1 and runtime.train.workers >= 8
+
+
 def test_few_labeled_images_make_small_batches() -> None:
     assert chosen(of(300, 10), LARGE, GPU["training"]["teacher"]).batch == 8
     assert chosen(of(300, 3), LARGE, GPU["training"]["teacher"]).batch == 4
@@ -173,6 +193,7 @@ def test_what_is_written_is_a_configuration(machine: Machine, labeled: int) -> N
     assert config.runtime.train.threads == config.runtime.predict.threads == 3
     assert config.runtime.train.gpu == config.runtime.predict.gpu == bool(machine.gpu)
     assert (config.data.val_split is None) == (labeled < 5)
+    assert config.runtime.train.workers == own.workers
     # The rest is as in the configuration that the README speaks of.
     start = load(GPU if machine.gpu else CPU)
     assert config.network == start.network
