@@ -1,5 +1,6 @@
-# make demo | make ablations | make methods | make camvid | make real | make test | make manual | make golden | make browser | make durability | make kills | make cluster | make bench
+# make demo | make ablations | make methods | make camvid | make real | make test | make manual | make golden | make browser | make durability | make kills | make cluster | make bench | make gpu
 # make demo SEEDS=3, make camvid CAMVID=path, make real BEDS=path [BED=cars] [SEEDS=1], make golden BASE=origin/main, make durability KILLS=10 POINTS=all, make kills KILLS=10, make bench REFERENCE=path [MODEL=checkpoint] [AT_ONCE=2]
+# make gpu [PART="tests floor reference encoders camvid beds"] [REFERENCE=path] [CAMVID=path] [BEDS=path]
 # make check | make docs | make lock
 
 PYTHON ?= python3
@@ -23,7 +24,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist wo
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SEED_LIST = [$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
 
-.PHONY: setup demo ablations methods camvid real test tests manual golden browser durability kills cluster bench check docs lock
+.PHONY: setup demo ablations methods camvid real test tests manual golden browser durability kills cluster bench gpu check docs lock
 
 setup: $(VENV)/ready
 
@@ -107,6 +108,11 @@ ifdef REFERENCE
 	$(BIN)/python benchmarks/memory.py
 	@echo; echo "The figures are in results/speed.csv and results/speed.png"
 endif
+
+# Not after `setup`: there may be no network. Without an environment of the project, the machine's own Python runs it.
+gpu:  ## on a machine with one GPU: tests, rates and whole trainings, each part in ten minutes; goes on where it stopped
+	PYTHONPATH=$(CURDIR) $(if $(wildcard $(VENV)/bin/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu $(PART) \
+	    --camvid $(CAMVID) --beds $(BEDS) --weights $(WEIGHTS) $(if $(REFERENCE),--reference $(REFERENCE))
 
 check: setup  ## formatting, lint and types
 	$(BIN)/ruff check .

@@ -8,12 +8,14 @@ batch that lies in memory, and what `stpp train` reaches with strong augmentatio
 every step, the bare step is the same forward and backward passes of its networks, without labels and mixing. The stage
 is run for a few epochs and for twice as many; the difference is what an epoch costs once images are decoded. It and the
 bare step take turns. On a CPU, processor time of one thread is measured, data loading included; on a GPU wall time,
-with loader processes. Then the rate of a bare prediction. Operations are counted from the layers' sizes: where a
+with loader processes. Then the same of predictions: the network's rate on a batch that lies in the device's memory, and
+that of `predict_masks` from images to masks in main memory. Operations are counted from the layers' sizes: where a
 dilated convolution skips the padding, its rate can exceed that of multiplying matrices.
 """
 
 import argparse
 import io
+import json
 import os
 import statistics
 import subprocess
@@ -26,6 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from torch import Tensor
@@ -35,13 +38,13 @@ from stpp.data.augmentation import sample_rng
 from stpp.data.streams import joined
 from stpp.engine.batch import Moment, on_device
 from stpp.engine.distributed import Team
-from stpp.engine.inference import network_input
+from stpp.engine.inference import network_input, predict_masks
 from stpp.engine.losses import cross_entropy
 from stpp.engine.networks import Net, networks_of, trained
 from stpp.engine.optimisation import make_optimizer
 from stpp.methods import methods, step_of
 from stpp.models.folding import PRECISIONS, for_prediction
-from stpp.models.network import OF_IMAGENET, SegmentationNetwork
+from stpp.models.network import SegmentationNetwork
 from stpp.runtime.job import Job, Runtime
 from stpp.runtime.process import prepare_process
 from stpp.stages import train
@@ -49,6 +52,8 @@ from stpp.stages import train
 PROJECT = Path(__file__).parents[2]
 EPOCHS = (2, 4)
 ONLINE = [method.name for method in methods() if method.online]
+AT_ONCE = {"cpu": 1, "cuda": 12}
+"""Images of 480 x 360 that go through the network together in predictions, by type of device."""
 TARGET = {"cpu": 0.97, "cuda": 0.95}
 STRONG: dict[str, Any] = {"jitter": {}, "grayscale": {}, "blur": {}, "cutout": {}}
 
@@ -61,9 +66,11 @@ def main() -> None:
     parser.add_argument("--precision", default="bf16", choices=PRECISIONS, help="default: %(default)s")
     parser.add_argument("--crop", type=int, default=321, help="px; default: %(default)s")
     parser.add_argument("--batch", type=int, default=4, help="images; default: %(default)s")
+    parser.add_argument("--workers", type=int, default=12, help="loader processes on a GPU; default: %(default)s")
     parser.add_argument("--images", type=int, default=12, help="of an epoch; default: %(default)s")
     parser.add_argument("--turns", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: %(default)s")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_args()
     prepare_process(threads=1)
     device = torch.device(options.device)
@@ -73,7 +80,7 @@ def main() -> None:
             step = BareStep(Job(stages[0], "train"), device)
         staged, bare = [], []
         for _ in range(options.turns):
-            few, many = (seconds(partial(run, stage, device), device) for stage in stages)
+            few, many = (seconds(partial(run, stage, device, options.workers), device) for stage in stages)
             staged.append((many - few) / ((EPOCHS[1] - EPOCHS[0]) * step.per_epoch))
             bare.append(statistics.median(seconds(step, device) for _ in range(5)))
     limit = matrix_rate(PRECISIONS[options.precision], device)
@@ -88,10 +95,17 @@ def main() -> None:
     print(f"stpp train       {options.batch / statistics.median(staged):9.3g} images/s, {share}", end="")
     print(f"; target: {TARGET[device.type]:.0%}")
     predict = prediction(step.network, options.precision, device)
-    predict()
-    count = flops(prediction(step.network, "fp32", device))  # PyTorch's counter knows no packed convolutions
-    reached = count / statistics.median(seconds(predict, device) for _ in range(5))
+    alone, whole = (min(seconds(work, device) for _ in range(6)) / AT_ONCE[device.type] for work in predict)
+    count = flops(prediction(step.network, "fp32", device)[0])  # PyTorch's counter knows no packed convolutions
+    reached = count / AT_ONCE[device.type] / alone
     print(f"prediction       {reached / 1e9:9.0f} GFLOP/s, {reached / limit:.0%} of matrix products, 480 x 360")
+    print(f"bare prediction  {1 / alone:9.3g} images/s")
+    print(f"predict_masks    {1 / whole:9.3g} images/s, {alone / whole:.1%} of that")
+    if options.json:
+        trained = {"bare": options.batch / statistics.median(bare), "staged": options.batch / statistics.median(staged)}
+        shares_of = {"share": statistics.median(shares), "low": shares[0], "high": shares[-1]}
+        predicted = {"predict_bare": 1 / alone, "predict": 1 / whole, "predict_share": alone / whole}
+        options.json.write_text(json.dumps({"matrices": limit / 1e12, **trained, **shares_of, **predicted}))
 
 
 def planned(folder: Path, options: argparse.Namespace) -> list[Path]:
@@ -120,9 +134,10 @@ def planned(folder: Path, options: argparse.Namespace) -> list[Path]:
     return sorted(stages, key=lambda path: int(Job(path, "train").settings["training"]["epochs"]))
 
 
-def run(stage: Path, device: torch.device) -> None:
+def run(stage: Path, device: torch.device, workers: int) -> None:
     """Train the stage, in this process; on a GPU with processes that load data."""
-    runtime = Runtime(device=device.type, gpus=int(device.type == "cuda"), workers=12 * (device.type == "cuda"))
+    gpu = device.type == "cuda"
+    runtime = Runtime(device=device.type, gpus=int(gpu), workers=workers * gpu)
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         train.run(Job(stage, "train"), runtime)
 
@@ -199,11 +214,16 @@ def of(found: Any) -> tuple[Tensor, ...]:
     return found if isinstance(found, tuple) else (found,)
 
 
-def prediction(network: SegmentationNetwork, precision: str, device: torch.device) -> Callable[[], object]:
-    """The logits of one image of 480 x 360, by the network as predictions use it."""
+def prediction(
+    network: SegmentationNetwork, precision: str, device: torch.device
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """The logits of images of 480 x 360 by the network as predictions use it, and their masks from the images on."""
     ready = for_prediction(network, precision)
-    image = network_input(torch.zeros(1, 360, 480, 3, dtype=torch.uint8), device, OF_IMAGENET).to(PRECISIONS[precision])
-    return torch.inference_mode()(partial(ready, image))
+    pictures = [np.zeros((360, 480, 3), np.uint8)] * AT_ONCE[device.type]
+    pixels = torch.from_numpy(np.stack(pictures))
+    images = network_input(pixels, device, network.normalisation).to(PRECISIONS[precision])
+    how = {"precision": precision, "long_side": None, "tile": None, "overlap": 0}
+    return torch.inference_mode()(partial(ready, images)), partial(predict_masks, ready, pictures, device, how)
 
 
 def flops(work: Callable[[], object]) -> int:

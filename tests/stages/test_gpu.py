@@ -1,0 +1,167 @@
+"""Stages on a GPU: each kind, every method, the same bytes again, stopped, and several at once."""
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import fabricate
+import pandas as pd
+import pytest
+
+from stpp.commands.cli import main
+from stpp.methods import methods
+
+pytestmark = pytest.mark.cuda
+GPU = {"train": {"gpu": 1, "memory": 500}, "predict": {"gpu": 1, "memory": 500}}
+ONLINE = [method.name for method in methods() if method.online]
+PRECISIONS = ("fp32", "bf16")
+STOPPED = 128 + signal.SIGTERM
+
+
+def planned(folder: Path, name: str, *, dropout: bool = True, **training: Any) -> tuple[Path, Path]:
+    """A workflow and its last training; both roles are trained in this way."""
+    usual = fabricate.TINY["training"]["teacher"] | training
+    changes: dict[str, Any] = {"training": {"teacher": usual, "student": usual}, "runtime": GPU}
+    if not dropout:
+        changes["network"] = fabricate.TINY["network"] | {"dropout": 0.0}
+    (method,) = (method for method in methods() if method.name == name)
+    if method.settings is not None and "threshold" in method.settings.model_fields:
+        changes["methods"] = {method.target: {"threshold": 0.4}}
+    folder = fabricate.planned(folder, experiments={"e": {"method": name}}, **changes)
+    return folder, fabricate.only(folder, "train/*")
+
+
+def train(folder: Path, stage: Path, *options: str) -> int:
+    with contextlib.chdir(folder):
+        return main(["train", str(stage), "--device", "cuda", *options])
+
+
+def artifacts(stage: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in stage.iterdir() if path.suffix in (".pt", ".csv")}
+
+
+def anew(finished: Path, stage: Path, folder: Path) -> Path:
+    shutil.copytree(finished, folder, symlinks=True)
+    for path in (folder / stage).iterdir():
+        if path.name != "recipe.json":
+            path.unlink()
+    return folder
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("method", ["st++", "pixel", "dmt"])
+def test_each_kind_of_stage_runs(method: str, precision: str, tmp_path: Path) -> None:
+    """And on the GPU, as the records of those with networks say."""
+    training = fabricate.TINY["training"]["teacher"] | {"precision": precision}
+    folder = fabricate.computed(
+        tmp_path / "run",
+        *("table", "chart", "report", "verdict"),
+        experiments={"e": {"method": method}},
+        training={"teacher": training, "student": training},
+        prediction={"precision": precision},
+        runtime=GPU,
+    )
+    records = {path.parent: json.loads(path.read_text()) for path in folder.glob("my results/stages/*/*/stage.json")}
+    assert {"train", "evaluate", "predict"} <= {stage.parent.name for stage in records}
+    devices = {record["device"] for stage, record in records.items() if stage.parent.name == "train"}
+    assert all(device.startswith("cuda") for device in devices), devices
+
+
+@pytest.mark.parametrize("name", ONLINE)
+def test_each_method_learns_what_it_learns_on_a_processor(name: str, tmp_path: Path) -> None:
+    """The losses of the first epoch agree, which begins with the same network; dropout would draw other numbers."""
+    losses = []
+    for device in ("cuda", "cpu"):
+        folder, stage = planned(tmp_path / device, name, dropout=False)
+        with contextlib.chdir(folder):
+            gpus = str(int(device == "cuda"))
+            assert main(["train", str(stage), "--device", device, "--gpus", gpus]) == 0
+        losses.append(pd.read_csv(folder / stage / "metrics.csv")["loss"].iloc[0])
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", ["suponly", "unimatch", "classmix"])
+def test_the_same_training_gives_the_same_bytes(name: str, precision: str, tmp_path: Path) -> None:
+    folder, stage = planned(tmp_path / "first", name, precision=precision)
+    again = anew(folder, stage, tmp_path / "again")
+    assert train(folder, stage) == train(again, stage, "--workers", "2") == 0
+    assert artifacts(folder / stage) == artifacts(again / stage)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_stopped_training_goes_on_to_the_same_result(
+    optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stpp.stages import train as training
+
+    folder, stage = planned(tmp_path / "first", "suponly", optimizer=optimizer)
+    again = anew(folder, stage, tmp_path / "again")
+    assert train(folder, stage) == 0
+    steps, original = itertools.count(1), training.on_device
+
+    def stopping(*given: Any) -> Any:
+        if next(steps) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "on_device", stopping)
+        assert train(again, stage) == STOPPED
+    assert train(again, stage) == 0
+    assert artifacts(folder / stage) == artifacts(again / stage)
+
+
+def test_processes_take_turns_by_a_lease(tmp_path: Path) -> None:
+    """Two trainings that start at once on all GPUs of the machine: both end, and the second one says that it waits."""
+    import torch
+
+    count = torch.cuda.device_count()
+    started = []
+    for number in range(count + 1):
+        folder, stage = planned(tmp_path / str(number), "suponly", epochs=40)
+        command = [sys.executable, "-m", "stpp", "train", str(stage), "--device", "cuda"]
+        started.append(subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True))
+    said = [process.communicate(timeout=300)[1] for process in started]
+    assert [process.returncode for process in started] == [0] * (count + 1), said
+    if shutil.which("nvidia-smi"):
+        assert any("waiting for 1 of" in each for each in said)
+
+
+def test_more_processes_than_gpus_are_refused_by_the_lease(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    if not shutil.which("nvidia-smi"):
+        pytest.skip("no nvidia-smi, which lists GPUs")
+    folder, stage = planned(tmp_path, "suponly")
+    assert train(folder, stage, "--gpus", str(torch.cuda.device_count() + 1)) == 1
+    assert "GPUs are asked for, but this job sees" in capsys.readouterr().err
+
+
+def test_parts_of_a_prediction_on_one_gpu_by_a_lease_join_to_the_masks_of_one_job(tmp_path: Path) -> None:
+    """To a few pixels: which images meet in a batch changes the last bits."""
+    from stpp.store.masks import MaskStore
+
+    folder = fabricate.planned(tmp_path / "run", runtime=GPU)
+    (teacher,) = folder.glob("my results/stages/train/teacher*")
+    (stage, *_) = sorted(path.relative_to(folder) for path in folder.glob("my results/stages/predict/masks-*"))
+    assert train(folder, teacher.relative_to(folder)) == 0
+    whole = tmp_path / "whole"
+    shutil.copytree(folder, whole, symlinks=True)
+    with contextlib.chdir(whole):
+        assert main(["predict", str(stage), "--device", "cuda"]) == 0
+    command = [sys.executable, "-m", "stpp", "predict", str(stage), "--device", "cuda", "--shards", "2", "--shard"]
+    parts = [subprocess.Popen([*command, str(number)], cwd=folder) for number in range(2)]
+    assert [part.wait(timeout=300) for part in parts] == [0, 0]
+    with contextlib.chdir(folder):
+        assert main(["predict", str(stage), "--shards", "2", "--join"]) == 0
+    stores = [MaskStore(where / stage / "masks.h5") for where in (folder, whole)]
+    equal = [(stores[0][image] == stores[1][image]).mean() for image in stores[0].ids]
+    assert min(equal) > 0.99
