@@ -162,22 +162,21 @@ def _encoding_problems(encoding: Mapping[str, Any]) -> Iterable[str]:
 def read_classes(path: Path) -> tuple[list[str], list[Colour]]:
     """The names in a classes file, one a line, and the colours behind them. Raises OSError and UnicodeDecodeError.
 
-    A first name `__ignore__`, as labelme has it for the ignored value, is no class. Lines `name:red,green,blue::`, as
-    CVAT writes them into labelmap.txt, are read as well.
+    A first name `__ignore__`, as labelme has it for the ignored value, is no class, and its colour is none of a class.
+    Lines `name:red,green,blue::`, as CVAT writes them into labelmap.txt, are read as well.
     """
-    names: list[str] = []
-    colours: list[Colour] = []
+    found: list[tuple[str, Colour | None]] = []
     text = path.read_text(encoding="utf-8-sig")
     for line in (line.strip(" \t") for line in text.split("\n")):  # other separators are part of a name, and refused
         if line and not line.startswith("#"):
             if cvat := re.fullmatch(r"(.*?):(\d{1,3}),(\d{1,3}),(\d{1,3}):[^:]*:[^:]*", line):
-                names.append(cvat[1])
-                colours.append([min(255, int(cvat[at])) for at in (2, 3, 4)])
+                found.append((cvat[1], [min(255, int(cvat[at])) for at in (2, 3, 4)]))
                 continue
             name, colour = re.fullmatch(r"(.*?)[ \t,]*(#[0-9a-fA-F]{6})?", line).groups()  # type: ignore[union-attr]
-            names.append(name)
-            colours += [_colour(colour)] if colour else []
-    return (names, colours) if names[:1] != ["__ignore__"] else (names[1:], colours)
+            found.append((name, _colour(colour) if colour else None))
+    if found and found[0][0] == "__ignore__":
+        del found[0]
+    return [name for name, _ in found], [colour for _, colour in found if colour]
 
 
 def _colour(text: str) -> Colour:

@@ -548,6 +548,9 @@ def test_a_classes_file_has_names_and_perhaps_colours(tmp_path):
     ("text", "names", "colours"),
     [
         ("__ignore__\n_background_\nbus\n", ["_background_", "bus"], []),
+        ("__ignore__ #000000\nroad #010203\nbus #040506\n", ["road", "bus"], [[1, 2, 3], [4, 5, 6]]),
+        ("__ignore__ #000000\nroad\nbus #040506\n", ["road", "bus"], [[4, 5, 6]]),
+        ("__ignore__:0,0,0::\nroad:1,2,3::\n", ["road"], [[1, 2, 3]]),
         ("bus\n__ignore__\n", ["bus", "__ignore__"], []),
         ("# label:color_rgb\ncar:1,2,255::\nroad way:0,0,0:a,b:c\n", ["car", "road way"], [[1, 2, 255], [0, 0, 0]]),
         ("a:b\nc:1,2\n", ["a:b", "c:1,2"], []),
