@@ -120,6 +120,8 @@ def look(
 
     sources.problems.extend(_own_output(results, sources.entered))
     problems, warnings = _check(sources, classes, images, masks, batch_size, need_unlabeled)
+    if scenes is not None:
+        warnings = [text.replace(str(scenes), data["root"]) for text in warnings]
     if changed := sorted(inspector.changed & {*truth, *(entry.image for entry in unlabeled)}):
         warnings.append(
             f"{counted(changed, 'unlabeled file')} with another content than when it was last read, under the same "

@@ -13,6 +13,7 @@ from stpp.plan.controls import with_controls
 from stpp.plan.graph import CodeOf, Plan, Run, Stage
 from stpp.plan.halves import outlook
 from stpp.plan.methodgraph import MethodGraph
+from stpp.plan.mirror import doubted_flips
 from stpp.plan.parts import Part, RunRecord, folders, score
 from stpp.settings.config import Config
 from stpp.settings.data import Fold
@@ -30,7 +31,7 @@ def expand(
 
     `resolve` applies the overrides of an experiment and a partition. `index_of` gives the recorded index of a
     configuration's data: `subsets` (each with its `fingerprint`, its `count` and the `sha256` of its manifest),
-    `classes` and their `palette`.
+    `classes` and their `palette`, and the `warnings` of the look at them, if any.
     `weights_of` gives the `identity` and `path` of the initial weights, `published` those of published numbers.
     `code_of` gives the code identity of a stage with its components.
     """
@@ -147,6 +148,8 @@ def _report(
     pictures, artifacts = graphs[shown].pictures(runs[shown])
     changed = config.model_dump(mode="json", exclude={"results", "runtime"}, exclude_defaults=True)
     settings = {"name": config.name, "runs": runs, "config": changed, "shown": shown, **pictures}
+    if doubts := _doubts(graphs):
+        settings["data_warnings"] = doubts
     # It reads the records of all stages, as the table did before it: if one of them changes, the table is stale.
     inputs = {"table": f"{table.folder}/{disk.METRICS}", **artifacts}
     if ahead:
@@ -158,3 +161,9 @@ def _report(
     code = code_of("report", components)
     data, manifests = shown_graph.fingerprints, shown_graph.manifests
     return Stage("report", config.name, settings, data, inputs, outputs, code, {}, manifests, components=components)
+
+
+def _doubts(graphs: Iterable[MethodGraph]) -> list[str]:
+    """What was warned of when the data of these runs were looked at, each sentence once."""
+    found = [text for graph in graphs for text in (*graph.warnings, doubted_flips(graph.config, graph.classes)) if text]
+    return list(dict.fromkeys(found))

@@ -43,6 +43,7 @@ class StageGraph:
         self.readers = {subset: tuple(entry.get("readers", ())) for subset, entry in index["subsets"].items()}
         self.classes = list(index["classes"])
         self.palette = index["palette"]
+        self.warnings = tuple(index.get("warnings", ()))
         self.weights = weights
         self.code_of = code_of
         self.stages = stages

@@ -24,8 +24,9 @@ class Facts:
     order of the runs), `histories` (epoch, iterations, loss, val mIoU of trainings), `evaluations` (`metrics.json`),
     `image_scores` (id and mIoU in [0, 1] of each image: of the masks that were scored, and of the result shown),
     `scores` (the score tables) and `reliable` (the ids of the images that were selected by score). `table` is the
-    `metrics.json` of the table, `outlook` what was said beforehand, as sentences. `subsets` are the manifests of the
-    shown run with their `fingerprints`; `palette` has [r, g, b] of 0..255 for each of its `classes`.
+    `metrics.json` of the table. Sentences are what was said beforehand (`outlook`) and what the look at the data of all
+    runs warned of (`data_warnings`). `subsets` are the manifests of the shown run with their `fingerprints`; `palette`
+    has [r, g, b] of 0..255 for each of its `classes`.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Facts:
     records: Mapping[str, Mapping[str, Any]]
     table: Mapping[str, Any]
     outlook: Sequence[str]
+    data_warnings: Sequence[str]
     histories: Mapping[str, pd.DataFrame]
     evaluations: Mapping[str, Mapping[str, Any]]
     image_scores: Mapping[str, pd.DataFrame]
@@ -75,6 +77,7 @@ def load(job: Job) -> Facts:
         records={folder: json.loads((stages / folder / disk.RECORD).read_text()) for folder in known},
         table=read_metrics(job.input("table")),
         outlook=read_metrics(job.input("outlook"))["sentences"] if "outlook" in job.recipe["inputs"] else [],
+        data_warnings=settings.get("data_warnings", []),
         histories={folder: pd.read_csv(verified(stages / folder / disk.HISTORY)) for folder in all_of("network")},
         evaluations={folder: read_metrics(verified(stages / folder / disk.METRICS)) for folder in all_of("evaluation")},
         image_scores={

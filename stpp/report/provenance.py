@@ -33,12 +33,16 @@ def lead(facts: Facts) -> Html:
 def warnings(facts: Facts) -> Html:
     """What makes a result doubtful, before the results."""
     found = facts.table["warnings"]
+    doubts = counted(len(facts.data_warnings), "warning")
+    link = element("a", "What ran", href="#setup")
+    where = [f"{doubts} on the data: see ", link, "."] if facts.data_warnings else []
     if not found:
-        return element("p", "No stage has warned of anything.", class_="soft")
+        return element("p", "No stage has warned of anything. ", *where, class_="soft")
     return element(
         "div",
         element("h2", f"{counted(len(found), 'warning')}: read before you believe a number"),
         element("ul", *(element("li", text) for text in found)),
+        *([element("p", *where)] if where else []),
         class_="warnings",
         id="warnings",
         role="note",
@@ -63,6 +67,8 @@ def what_ran(facts: Facts) -> Html:
         rows.append([name, f"{len(images):,}", extent(heights), extent(widths)])
     data = table(["subset", "images", "height (px)", "width (px)"], rows, f"Data of {run_name(facts.shown)}")
     names = element("p", f"{len(facts.classes)} classes: {', '.join(facts.classes)}.")
+    doubts = [element("h3", "Warnings of the look at the data")] if facts.data_warnings else []
+    doubts += [element("ul", *(element("li", text) for text in facts.data_warnings))] if doubts else []
     # Seeds differ in nothing else.
     stages = folders(facts.shown)[:MOST_SETTINGS]
     settings = [
@@ -72,7 +78,7 @@ def what_ran(facts: Facts) -> Html:
         for folder in stages
     ]
     full = details(f"All settings of each stage of {run_name(facts.shown)}", *settings)
-    return section("setup", "What ran", experiments, data, names, full)
+    return section("setup", "What ran", experiments, data, *doubts, names, full)
 
 
 def costs(facts: Facts) -> Html:

@@ -18,7 +18,7 @@ from PIL import Image
 from tiny_data import labels, lists, photo, save, settings
 
 from stpp.data import demo, inspection
-from stpp.data.index import index
+from stpp.data.index import index, look
 from stpp.data.manifest import Row, fingerprint, read_manifest, write_manifest
 from stpp.data.record import in_place, index_path, load_fresh, stamp
 from stpp.errors import Problems, StppError
@@ -473,6 +473,14 @@ def test_content_that_was_never_read_is_not_compared(place):
 
 
 # --- layouts with all steps -------------------------------------------------------------------------------------------
+
+
+def test_warnings_name_the_scenes_of_the_demo_by_the_place_that_they_will_have(tmp_path, monkeypatch):
+    monkeypatch.setattr("stpp.data.index._check", lambda sources, *_: ([], [sources.entries[0].image]))
+    data = settings(tmp_path / "demo", layout="demo", classes=None)
+    record = look(data, RESULTS, batch_size=2, need_unlabeled=True, log=lambda line: None).record
+    (named,) = record["warnings"]
+    assert named.startswith(f"{tmp_path}/demo/") and not (tmp_path / "demo").exists()
 
 
 def test_the_demo_is_generated_and_indexed(tmp_path):

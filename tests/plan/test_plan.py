@@ -305,3 +305,18 @@ def test_no_setting_of_a_method_touches_the_others() -> None:
     )
     before, after = (plan_of(config) for config in (fabricate.tiny(experiments=others), changed))
     assert set(before.stages) ^ set(after.stages) == {before.report, after.report}, "the report shows all settings"
+
+
+def test_what_the_look_at_the_data_warned_of_is_for_the_report_alone() -> None:
+    classes = ["background", "road", "tree"]
+    plan = plan_of(fabricate.tiny(), classes=classes)
+    warned = plan_of(fabricate.tiny(), classes=classes, warnings=["two images are alike", "one class is rare"])
+    assert warned.stages[warned.report].settings["data_warnings"] == ["two images are alike", "one class is rare"]
+    assert set(warned.stages) - set(plan.stages) == {warned.report}
+    assert "data_warnings" not in plan.stages[plan.report].settings
+
+
+def test_the_report_is_told_of_classes_that_flips_confuse() -> None:
+    plan = plan_of(fabricate.tiny(), classes=["background", "left_door", "right_door"])
+    (doubt,) = plan.stages[plan.report].settings["data_warnings"]
+    assert "left_door and right_door" in doubt

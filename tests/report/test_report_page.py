@@ -33,7 +33,7 @@ from stpp.report.html import VOID, Html, element, table, together
 from stpp.report.numbers import confusion, curves, results
 from stpp.report.page import CONTENTS
 from stpp.report.page import page as whole
-from stpp.report.provenance import config_with_numbers, one_line, warnings
+from stpp.report.provenance import config_with_numbers, one_line, warnings, what_ran
 from stpp.report.script import SCRIPT
 from stpp.report.style import CSS
 from stpp.settings.configfile import load
@@ -104,6 +104,7 @@ def facts(**changes: Any) -> Facts:
         "records": {},
         "table": {"experiments": [], "runs": [], "verdict": [], "warnings": []},
         "outlook": [],
+        "data_warnings": [],
         "histories": {},
         "evaluations": {"evaluate/student-val": {"subset": "val", "iou": {}}},
         "image_scores": {
@@ -290,6 +291,13 @@ def test_warnings_come_first(folder: Path) -> None:
     assert found, "the tiny run learns too little not to be warned of"
     assert all(html.escape(warning) in text[: text.index("<main")] for warning in found)
     assert "No stage has warned" in warnings(facts())
+
+
+def test_what_the_look_at_the_data_warned_of_stands_with_the_data() -> None:
+    given = facts(data_warnings=["2 images are <alike>."])
+    assert "2 images are &lt;alike&gt;." in what_ran(given)
+    assert "1 warning on the data" in warnings(given) and 'href="#setup"' in warnings(given)
+    assert "look at the data" not in what_ran(facts()) and "on the data" not in warnings(facts())
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------

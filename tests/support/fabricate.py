@@ -151,10 +151,13 @@ def plan_of(
     code: str | Callable[..., str] = "v1",
     without: Collection[str] = (),
     readers: Mapping[str, Sequence[str]] | None = None,
+    warnings: Sequence[str] = (),
+    classes: Sequence[str] = CLASSES,
 ) -> Plan:
     """The plan of a configuration over a made-up index `without` some subsets; `code` is the identity of all code.
 
-    `readers` are the modules by subset of those readers that its files need beside that of pictures.
+    `readers` are the modules by subset of those readers that its files need beside that of pictures, `warnings` those
+    of the look at the data.
     """
     digests = {subset: f"{subset:0<64}" for subset in SUBSETS if subset not in without} | dict(fingerprints or {})
     manifests = {subset: f"{subset}manifest".ljust(64, "0") for subset in digests}
@@ -164,7 +167,8 @@ def plan_of(
     for subset, modules in (readers or {}).items():
         subsets[subset]["readers"] = list(modules)
     code_of = code if callable(code) else lambda *_: code
-    index = {"classes": list(CLASSES), "palette": voc_palette(len(CLASSES)), "subsets": subsets}
+    index: dict[str, Any] = {"classes": list(classes), "palette": voc_palette(len(classes)), "subsets": subsets}
+    index["warnings"] = list(warnings)
     return expand(load(raw), resolved, lambda _: index, lambda _: {"identity": "none", "path": ""}, code_of)
 
 
