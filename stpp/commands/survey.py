@@ -11,7 +11,7 @@ from posixpath import splitext
 from statistics import median
 from typing import Any
 
-from stpp.data.classes import LABEL_MAP, read_classes
+from stpp.data.classes import LABEL_MAP, read_labels
 from stpp.data.doubts import numbers_objects
 from stpp.data.hints import black_and_white, for_colours, values_of
 from stpp.data.images import raw_values
@@ -20,6 +20,7 @@ from stpp.data.lists import is_image
 from stpp.data.naming import Names, by_stem, guess
 from stpp.data.record import listing
 from stpp.errors import StppError
+from stpp.importers import IGNORED
 from stpp.labels import IGNORE, LARGEST_VALUE, STEM
 from stpp.wording import listed
 
@@ -68,8 +69,10 @@ def survey(images: Path, masks: Path, folder: Path | None) -> Survey:
     inspector = Inspector(None)
     looks = inspector.look("mask", sorted(whole), content=True)
     seen = {path: look for path, look in looks.items() if look.error is None}
-    known, remarks = _known_classes(root, masks.parent)
-    classes, encoding, remark = _classes(seen, known)
+    known, coloured, remarks = _known_classes(root, masks.parent)
+    classes, encoding, remark = _classes(seen, known, coloured)
+    if colours := {name: raw for raw, name in coloured.items()}:
+        encoding = {**encoding, "colors": [colours[name] for name in known]}
     sample = [str(images / name) for name in pictures[:: max(1, len(pictures) // SIZED)]]
     sizes = [look for look in inspector.look("image", sample, content=False).values() if look.error is None]
     return Survey(
@@ -124,21 +127,31 @@ def _told_apart(names: Sequence[str]) -> tuple[list[str], list[str]]:
     return [name for name in names if name not in {*masks}], masks
 
 
-def _known_classes(*folders: Path) -> tuple[list[str], list[str]]:
-    """Names of the classes from a file beside the images, and a remark that says so."""
+def _known_classes(*folders: Path) -> tuple[list[str], dict[str, str], list[str]]:
+    """Names of the classes from a file beside the images; the name that each colour has there, if all have one; and a
+    remark that says so. A name `__ignore__` is no class."""
     for path in (folder / name for folder in folders for name in CLASSES):
         if path.is_file():
-            names, _ = read_classes(path)
+            labels = read_labels(path)
+            names = [name for name, _ in labels if name != IGNORED]
             if len(names) > 1:
-                return names, [f"The names of the classes are those in {path}."]
-    return [], []
+                colours = {f"#{bytes(colour).hex()}": name for name, colour in labels if colour}
+                whole = len(colours) == len(labels)
+                what = "names and colours" if whole else "names"
+                return names, colours if whole else {}, [f"The {what} of the classes are those in {path}."]
+    return [], {}, []
 
 
-def _classes(looks: Mapping[str, Look], known: Sequence[str]) -> tuple[list[str], dict[str, Any], str]:
-    """Names of the classes, what the values of masks mean, and a remark; see `stpp.data.images.class_of`."""
+def _classes(
+    looks: Mapping[str, Look], known: Sequence[str], coloured: Mapping[str, str]
+) -> tuple[list[str], dict[str, Any], str]:
+    """Names of the classes, what the values of masks mean, and a remark; see `stpp.data.images.class_of`.
+
+    `known` are names that are given, and `coloured` says which name a colour has.
+    """
     values = values_of(looks.values())
     if any(raw.startswith("#") for raw in values):
-        return _by_colour(values, known)
+        return _by_colour(values, known, coloured)
     found = sorted({int(raw) for raw in values} - {IGNORE})
     two = list(known) or ["background", "object"]
     if black_and_white(values) and len(two) == 2:
@@ -165,7 +178,12 @@ def _classes(looks: Mapping[str, Look], known: Sequence[str]) -> tuple[list[str]
     return _named(range(max(2, found[-1] + 1 if found else 0))), {}, f"The masks hold the values {shown}."
 
 
-def _by_colour(values: Mapping[str, int], known: Sequence[str]) -> tuple[list[str], dict[str, Any], str]:
+def _by_colour(
+    values: Mapping[str, int], known: Sequence[str], coloured: Mapping[str, str]
+) -> tuple[list[str], dict[str, Any], str]:
+    if coloured:
+        numbers = {name: number for number, name in enumerate(known)}
+        return list(known), {"palette_map": {raw: numbers.get(name, "ignore") for raw, name in coloured.items()}}, ""
     colours = sorted(values, key=lambda raw: (raw != "#000000", -values[raw], raw))
     if len(colours) > MOST_CLASSES or (known and len(known) != len(colours)):
         raise StppError(

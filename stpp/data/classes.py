@@ -160,10 +160,21 @@ def _encoding_problems(encoding: Mapping[str, Any]) -> Iterable[str]:
 
 
 def read_classes(path: Path) -> tuple[list[str], list[Colour]]:
-    """The names in a classes file, one a line, and the colours behind them. Raises OSError and UnicodeDecodeError.
+    """The names in a classes file, as `read_labels` reads it, and their colours as far as it has them.
 
     A first name `__ignore__`, as labelme has it for the ignored value, is no class, and its colour is none of a class.
-    Lines `name:red,green,blue::`, as CVAT writes them into labelmap.txt, are read as well.
+    """
+    labels = read_labels(path)
+    if labels and labels[0][0] == "__ignore__":
+        del labels[0]
+    return [name for name, _ in labels], [colour for _, colour in labels if colour]
+
+
+def read_labels(path: Path) -> list[tuple[str, Colour | None]]:
+    """The names in a text file, one a line, each with the colour `#rrggbb` behind it, or None.
+
+    Lines `name:red,green,blue::`, as CVAT writes them into labelmap.txt, are read as well. Raises OSError and
+    UnicodeDecodeError.
     """
     found: list[tuple[str, Colour | None]] = []
     text = path.read_text(encoding="utf-8-sig")
@@ -174,9 +185,7 @@ def read_classes(path: Path) -> tuple[list[str], list[Colour]]:
                 continue
             name, colour = re.fullmatch(r"(.*?)[ \t,]*(#[0-9a-fA-F]{6})?", line).groups()  # type: ignore[union-attr]
             found.append((name, _colour(colour) if colour else None))
-    if found and found[0][0] == "__ignore__":
-        del found[0]
-    return [name for name, _ in found], [colour for _, colour in found if colour]
+    return found
 
 
 def _colour(text: str) -> Colour:

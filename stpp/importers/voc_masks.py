@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from stpp.data.classes import LABEL_MAP, VOC_CLASSES, read_classes
+from stpp.data.classes import LABEL_MAP, VOC_CLASSES, read_labels
 from stpp.errors import StppError
 from stpp.importers import IGNORED, Export, Labels
 from stpp.importers.gathering import Colour, Notes, numbers_of, refuse_others
@@ -62,9 +62,10 @@ def _label_map(
 ) -> tuple[list[str], Sequence[Colour], dict[str, int | str]]:
     """The classes, their colours, and what each colour of a mask is."""
     try:
-        labels, colours = read_classes(path)
+        found = read_labels(path)
     except (OSError, UnicodeDecodeError):
-        labels, colours = [], []
+        found = []
+    labels, colours = [name for name, _ in found], [colour for _, colour in found if colour]
     if not labels or len(labels) != len(colours):
         mistakes.add("no label map: expected lines `name:red,green,blue::`", path)
         return list(classes or labels), [], {}

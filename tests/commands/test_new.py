@@ -90,6 +90,28 @@ def test_a_file_of_classes_names_them(tmp_path: Path) -> None:
     assert str(root / "classes.txt") in found.remarks[0]
 
 
+def test_colours_in_the_file_of_classes_are_kept(tmp_path: Path) -> None:
+    root = photos(tmp_path, {"a0.png": mask(0, 1, 2), "a1.png": mask(0, 1)})
+    (root / "classes.txt").write_text("sky #0080ff\nroad #101010\ntree #00ff00\n")
+    found = looked(root)
+    assert found.data["classes"] == ["sky", "road", "tree"]
+    assert found.data["colors"] == ["#0080ff", "#101010", "#00ff00"] and "palette_map" not in found.data
+
+
+def test_a_label_map_says_which_colour_is_which_class(tmp_path: Path) -> None:
+    colours = np.zeros((40, 60, 3), np.uint8)
+    colours[:, 10:], colours[:, 50:], colours[:, 58:] = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+    root = photos(tmp_path, {"a0.png": colours, "a1.png": colours})
+    text = "# label:color_rgb:parts:actions\n__ignore__:255,255,255::\n{}background:0,0,0::\nhood:255,0,0::\n"
+    (root / "labelmap.txt").write_text(text.format("wheel:0,0,255::\n"))  # the rarest colour comes first
+    found = looked(root)
+    assert found.data["classes"] == ["wheel", "background", "hood"]
+    assert found.data["palette_map"] == {"#ffffff": "ignore", "#0000ff": 0, "#000000": 1, "#ff0000": 2}
+    assert found.data["colors"] == ["#0000ff", "#000000", "#ff0000"]
+    (root / "labelmap.txt").write_text(text.format(""))
+    assert looked(root).data["classes"] == ["background", "hood"]  # that a colour has no class, the index says
+
+
 def test_masks_of_other_names_are_found(tmp_path: Path) -> None:
     found = looked(photos(tmp_path, {f"a{number}_mask.png": mask(0, 1) for number in range(3)}))
     assert (found.labeled, found.data["mask_name"]) == (3, "{stem}_mask")

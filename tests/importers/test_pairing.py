@@ -82,6 +82,10 @@ def test_masks_of_cvat_are_read_by_the_colours_of_its_label_map(tmp_path: Path) 
     (tmp_path / "labelmap.txt").write_text(LABEL_MAP.replace("house", "__ignore__"))
     export = voc_masks.find(tmp_path, None)
     assert (masks(export)["deep/hill"] == annotated.mask(house=255)).all() and export.classes == ["background", "tree"]
+    (tmp_path / "labelmap.txt").write_text(LABEL_MAP.replace("background", "__ignore__"))  # also where it comes first
+    export = voc_masks.find(tmp_path, None)
+    assert (masks(export)["deep/hill"] == annotated.mask(0, 1, 255)).all() and export.classes == ["tree", "house"]
+    assert export.palette == [[0, 128, 0], [200, 0, 0]]
 
 
 def test_masks_of_voc_are_read_by_their_numbers(tmp_path: Path) -> None:
