@@ -28,7 +28,9 @@ def load(path: str | Path, device: str = "auto", *, long_side: int | None = None
     - `classes` are the C class names in label order, `palette` their colours, [r, g, b] of 0..255
 
     where `image` is the path of a JPEG, PNG, TIFF, WebP, BMP or GIF file, turned upright as its EXIF orientation says;
-    a Pillow image; or RGB pixels, uint8 (H, W, 3) of 0..255. Raises stpp.errors.StppError for a file that is no model.
+    a Pillow image; or RGB pixels, uint8 (H, W, 3) of 0..255. A model of other `bands` takes the path of a file that has
+    them, or an array (H, W, B) of just these with the values of files. Raises stpp.errors.StppError for a file that is
+    no model.
     """
     from stpp.commands.segmenter import load  # torch takes seconds to import, so only who loads a model does
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from stpp import __version__
+from stpp.bands import Bands
 from stpp.commands.origin import KnownEvaluation
 from stpp.commands.segmenter import Segmenter
 from stpp.files import sha256
@@ -53,6 +54,8 @@ def _use(segmenter: Segmenter) -> str:
     least = least_side(segmenter.network)
     before = f" Resize images to a long side of {side} px first (bilinear, antialiased)." if side else ""
     before += f" Cut images into overlapping tiles of {tile} px, and average their probabilities." if tile else ""
+    if segmenter.bands is not None:
+        return f"{_of_bands(segmenter.bands)} Any N, height and width from {least} px.{before}"
     return f"""Input `rgb`: RGB images as they are, uint8 (N, height, width, 3) of 0..255, upright; any N, height and
 width from {least} px; normalisation is part of the graph. Outputs: `masks`, uint8 (N, height, width), the value of
 the class; `probabilities`, float32 (N, {len(segmenter.classes)}, height, width), 0..1.{before}
@@ -64,6 +67,19 @@ the class; `probabilities`, float32 (N, {len(segmenter.classes)}, height, width)
 
     import torch
     masks, probabilities = torch.export.load("model.pt2").module()(torch.from_numpy(image.copy())[None])"""
+
+
+def _of_bands(bands: Bands) -> str:
+    """What the input is of a model whose images are not RGB."""
+    ranges = bands.scale or [(0, 255)] * len(bands.numbers)
+    each = ", ".join(f"{number} ({low:g} to {high:g})" for number, (low, high) in zip(bands.numbers, ranges))
+    kind = "uint8" if bands.scale is None else "float32"
+    return (
+        f"Input `rgb`: bands of image files, {kind} (N, height, width, {len(bands.numbers)}), upright, with the values "
+        f"that files have; these are, by their numbers in the file from 1, and with the values between which they are "
+        f"scaled: {each}. Scaling and normalisation are part of the graph. Outputs: `masks`, uint8 (N, height, width), "
+        "the value of the class; `probabilities`, float32 (N, classes, height, width), 0..1."
+    )
 
 
 def _results(segmenter: Segmenter) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from tqdm import tqdm
 from stpp import disk
 from stpp.commands.output import Outputs
 from stpp.commands.segmenter import Segmenter
-from stpp.data.inspection import Inspector, mask_kind
+from stpp.data.inspection import Inspector, image_kind, mask_kind
 from stpp.data.lint import lint
 from stpp.data.manifest import Row
+from stpp.data.reading import image_of
 from stpp.data.sources import resolve
 from stpp.engine.validation import evaluate_network
 from stpp.errors import Problems, StppError
@@ -41,6 +43,7 @@ def evaluate(model: Segmenter, list_file: Path, root: Path, out: Path | None, ou
         model.prediction,
         model.device,
         COMMAND,
+        partial(image_of, bands=model.bands),
     )
     report = {"list": str(list_file), **summary(confusion, model.classes, len(images))}
     if files:
@@ -63,7 +66,9 @@ def _rows(model: Segmenter, list_file: Path, root: Path, encoding: Mapping[str, 
     sources = resolve({"layout": "lists", "root": str(root), "test": str(list_file)}, lambda masks: {})
     inspector = Inspector(None)
     masks = [entry.mask for entry in sources.entries if entry.mask is not None]
-    image_looks = inspector.look("image", [entry.image for entry in sources.entries], content=True)
+    image_looks = inspector.look(
+        image_kind(model.bands, has_scale=True), [entry.image for entry in sources.entries], content=True
+    )
     mask_looks = inspector.look(mask_kind(encoding), masks, content=True)
     found = lint(sources.entries, image_looks, mask_looks, encoding, model.classes, model.palette)
     if problems := [*sources.problems, *found.problems]:

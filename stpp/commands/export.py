@@ -7,18 +7,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from stpp.bands import Bands
 from stpp.commands.card import model_card
 from stpp.commands.output import Outputs
 from stpp.commands.segment import images_of
-from stpp.commands.segmenter import PLAIN, load
-from stpp.data.images import read_image
-from stpp.engine.inference import predict_mask
+from stpp.commands.segmenter import PLAIN, Segmenter, load
+from stpp.data.images import read_image, stored_bands
+from stpp.engine.inference import predict_masks
 from stpp.errors import StppError
 from stpp.files import sha256
 from stpp.models.exportable import Exportable, least_side
@@ -31,9 +33,12 @@ AGREEMENT = 0.9999
 """The least share of pixels with the class that the model itself gives them."""
 SIZES = ((97, 131), (240, 320), (333, 200))
 """Height and width of the images of noise that are checked with: multiples of the networks' strides, and others."""
+IMAGES = "rgb"
+"""The name of a graph's input, also where it has other bands."""
 ONNX, TORCH, CARD = "model.onnx", "model.pt2", "model-card.md"
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[np.uint8] | NDArray[np.float32]
+"""What the graph takes: bytes, or the values of files where the model scales them."""
 Runner = Callable[[Pixels], NDArray[np.uint8]]
 
 
@@ -53,9 +58,10 @@ def export(model: Path, out: Path, images: Sequence[str], outputs: Outputs) -> I
     outputs.claim(out / name for name in (ONNX, TORCH, CARD))
     segmenter = load(model, "cpu")
     network = for_prediction(segmenter.model.network, PLAIN["precision"])
-    batches = _batches(pictures, least_side(network))
-    expected = [_masks(network, batch) for batch in batches]
-    program = _program(Exportable(network))
+    bands = segmenter.bands
+    batches = _batches(pictures, least_side(network), bands)
+    expected = [_masks(network, segmenter, batch) for batch in batches]
+    program = _program(Exportable(network, bands))
     agreement, digests = {}, {}
     with ExitStack() as written:
         for name, write, opened in ((ONNX, _write_onnx, _open_onnx), (TORCH, _write_torch, _open_torch)):
@@ -75,34 +81,52 @@ def export(model: Path, out: Path, images: Sequence[str], outputs: Outputs) -> I
     yield f"{out / CARD}"
 
 
-def _batches(images: Sequence[Path], least: int) -> list[Pixels]:
-    """Pictures to compare with, uint8 (N, H, W, 3): each alone, and two at once; smooth noise without images.
+def _batches(images: Sequence[Path], least: int, bands: Bands | None) -> list[Pixels]:
+    """Pictures to compare with, (N, H, W, bands): each alone, and two at once; smooth noise without images.
 
     Raises StppError for a picture with a side of less than `least` px.
     """
     if images:
-        pictures = [read_image(path) for path in images]
+        pictures = [_values(path, bands) for path in images]
         if small := [picture.shape[1::-1] for picture in pictures if min(picture.shape[:2]) < least]:
             width, height = small[0]
             raise StppError(f"an image to check with has {width} x {height} px; expected {least} at least")
     else:
-        pictures = [_noise(seed, *size) for seed, size in enumerate(SIZES)]
-    return [*(picture[None] for picture in pictures), np.stack([pictures[0], pictures[0][::-1, ::-1]])]
+        pictures = [_noise(seed, *size, bands) for seed, size in enumerate(SIZES)]
+    first: Any = pictures[0]
+    return [*(picture[None] for picture in pictures), np.stack([first, first[::-1, ::-1]])]
 
 
-def _noise(seed: int, height: int, width: int) -> Pixels:
-    small = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
-    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+def _values(image: Path, bands: Bands | None) -> Pixels:
+    """What the graph takes of a file."""
+    if bands is None or bands.scale is None:
+        return read_image(image, None, bands)
+    return stored_bands(image, None, bands, has_scale=True).astype(np.float32)
 
 
-def _masks(network: SegmentationNetwork, batch: Pixels) -> NDArray[np.uint8]:
+def _noise(seed: int, height: int, width: int, bands: Bands | None) -> Pixels:
+    count = 3 if bands is None else len(bands.numbers)
+    small = np.random.default_rng(seed).integers(0, 256, (8, 8, count), np.uint8)
+    layers = [
+        Image.fromarray(small[..., band]).resize((width, height), Image.Resampling.BICUBIC) for band in range(count)
+    ]
+    noise: Pixels = np.stack([np.asarray(layer) for layer in layers], axis=2)
+    if bands is not None and bands.scale is not None:
+        low, high = np.array(bands.scale, np.float32).T
+        noise = (low + noise / np.float32(255) * (high - low)).astype(np.float32)
+    return noise
+
+
+def _masks(network: SegmentationNetwork, segmenter: Segmenter, batch: Pixels) -> NDArray[np.uint8]:
     """The masks of the model itself, of whole images as they are: uint8 (N, H, W)."""
-    return np.stack([predict_mask(network, image, torch.device("cpu"), PLAIN) for image in batch])
+    pictures = (segmenter.pixels(image) for image in batch)
+    masks = [predict_masks(network, [image], torch.device("cpu"), PLAIN)[0][0] for image in pictures]
+    return np.stack(masks)
 
 
 def _program(graph: Exportable) -> torch.export.ExportedProgram:
-    least = least_side(graph.network)
-    example = torch.zeros(2, 3 * least, 4 * least, 3, dtype=torch.uint8)
+    least, bands = least_side(graph.network), graph.network.backbone.bands
+    example = torch.zeros(2, 3 * least, 4 * least, bands, dtype=torch.float32 if graph.scaled else torch.uint8)
     # Named, so that the graphs name the sizes of their inputs.
     sizes = {
         0: torch.export.Dim("images"),
@@ -118,7 +142,7 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
         warnings.simplefilter("ignore")  # torch's, about its own ways
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         made = torch.onnx.export(
-            program, input_names=["rgb"], output_names=["masks", "probabilities"], dynamo=True, verbose=False
+            program, input_names=[IMAGES], output_names=["masks", "probabilities"], dynamo=True, verbose=False
         )
     assert made is not None
     made.save(path, external_data=False)
@@ -130,7 +154,7 @@ def _open_onnx(path: Path) -> Runner:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda batch: session.run(["masks"], {"rgb": batch})[0]
+    return lambda batch: session.run(["masks"], {IMAGES: batch})[0]
 
 
 def _write_torch(program: torch.export.ExportedProgram, path: Path) -> None:

@@ -43,6 +43,8 @@ def export_labels(
         labels, inputs = _segmented(source) if _is_segmented(source) else _stored(source, opened, out)
         guessed = "" if images or all(labels.images.values()) else GUESSED
         labels = labels._replace(images=_named(labels.images, images))
+        if images:
+            labels = labels._replace(files={id: images / name for id, name in labels.images.items()})
         files = component(IMPORTERS, format).files(labels, tolerance)
         outputs.spare(inputs)
         outputs.claim([out / CLASSES, *(out / name for name in files)])
@@ -75,8 +77,8 @@ def _is_segmented(source: Path) -> bool:
 def _segmented(source: Path) -> tuple[Labels, list[Path]]:
     """What `stpp segment` wrote."""
     names, colours = read_classes(source / CLASSES)
-    found = [name for name in listing(source / "masks").names if name.endswith(".png")]
-    masks = {name.removesuffix(".png"): source / "masks" / name for name in found}
+    found = [Path(name) for name in listing(source / "masks").names if name.endswith((".png", ".tif"))]
+    masks = {name.with_suffix("").as_posix(): source / "masks" / name for name in found}
     if not masks or not names:
         raise StppError(f"there are no masks in {source / 'masks'}, or no classes in {source / CLASSES}")
     encoding = {"classes": len(names), "ignore_value": IGNORE}
@@ -85,7 +87,8 @@ def _segmented(source: Path) -> tuple[Labels, list[Path]]:
         return read_mask(masks[id], encoding)
 
     palette = colours if len(colours) == len(names) else voc_palette(len(names))
-    return Labels(names, palette, dict.fromkeys(masks, ""), mask), [source / CLASSES, *masks.values()]
+    places = {id: path for id, path in masks.items() if path.suffix == ".tif"}
+    return Labels(names, palette, dict.fromkeys(masks, ""), mask, places), [source / CLASSES, *masks.values()]
 
 
 def _stored(source: Path, opened: ExitStack, out: Path) -> tuple[Labels, list[Path]]:
@@ -93,16 +96,18 @@ def _stored(source: Path, opened: ExitStack, out: Path) -> tuple[Labels, list[Pa
     paths = _stores_in(source)
     of: dict[str, MaskStore] = {}
     images: dict[str, str] = {}
+    places: dict[str, Path] = {}
     for path in paths:
         store = opened.enter_context(MaskStore(path))
-        suffixes = _suffixes(path.resolve().parent)
+        known = _images(path.resolve().parent)
         for id in ids_below(store, out):
-            of[id], images[id] = store, f"{id}{suffixes[id]}" if id in suffixes else ""
+            of[id], images[id] = store, f"{id}{known[id].suffix}" if id in known else ""
+        places |= {id: known[id] for id in store.ids if id in known}
 
     def mask(id: str) -> NDArray[np.uint8]:
         return of[id][id]
 
-    return Labels(store.classes, store.palette, images, mask), paths
+    return Labels(store.classes, store.palette, images, mask, places), paths
 
 
 def _stores_in(source: Path) -> list[Path]:
@@ -118,8 +123,8 @@ def _stores_in(source: Path) -> list[Path]:
     )
 
 
-def _suffixes(folder: Path) -> dict[str, str]:
-    """The suffixes of the images by id, as the manifests of a stage have them; none for another folder."""
+def _images(folder: Path) -> dict[str, Path]:
+    """The images by id, as the manifests of a stage have them; none for another folder."""
     try:
         recipe = read_recipe(folder / disk.RECIPE)
         results = folder.parent.parent.parent
@@ -129,7 +134,7 @@ def _suffixes(folder: Path) -> dict[str, str]:
         ]
     except StppError:
         return {}
-    return {row.id: Path(row.image).suffix for row in rows}
+    return {row.id: Path(row.image) for row in rows}
 
 
 def _named(images: Mapping[str, str], folder: Path | None) -> dict[str, str]:

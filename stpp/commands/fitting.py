@@ -36,10 +36,13 @@ def check_networks(config: Config, plan: Plan) -> None:
         weights = stage.files.get("weights") if network["weights"].startswith("sha256 ") else None
         blocks = _blocks(stage.settings["training"]["tune"])
         if weights or blocks or checked_when_built(network["backbone"]):
-            what = json.dumps([network, classes, *([blocks] if blocks else [])], sort_keys=True)
+            bands = stage.settings.get("bands")
+            what = json.dumps(
+                [network, classes, *([blocks] if blocks else []), *([bands] if bands else [])], sort_keys=True
+            )
             key = hashlib.sha256(what.encode()).hexdigest()
             if key not in known | fitting:
-                _refuse_unfit(network, classes, weights, blocks)
+                _refuse_unfit(network, classes, weights, blocks, bands)
             fitting.add(key)
     if not fitting <= known:
         write_text(seen, json.dumps(sorted(known | fitting), indent=1) + "\n")
@@ -50,9 +53,9 @@ def _blocks(tune: str | int) -> int:
     return tune if isinstance(tune, int) else 0
 
 
-def _refuse_unfit(network: Mapping[str, Any], classes: int, weights: str | None, blocks: int) -> None:
+def _refuse_unfit(network: Mapping[str, Any], classes: int, weights: str | None, blocks: int, bands: Any) -> None:
     """What `refuse_unfit` does, in a process of its own where that imports more than torch."""
-    what = (network, classes, weights, blocks or "all")
+    what = (network, classes, weights, blocks or "all", bands)
     if not checked_when_built(network["backbone"]):
         from stpp.engine.initial import refuse_unfit
 

@@ -17,6 +17,7 @@ from stpp.commands.output import Outputs
 from stpp.commands.segmenter import load
 from stpp.data.encoded import encoded
 from stpp.data.manifest import Row, manifest_path, read_manifest
+from stpp.data.multiband import shown
 from stpp.data.naming import stem_of
 from stpp.data.reading import image_of
 from stpp.errors import StppError
@@ -73,15 +74,17 @@ def label_next(
     outputs.claim([out / LIST, out / PAGE, *links, *(mask for _, mask in files)])
     suggestions = []
     for each, (image, mask) in zip(chosen, files):
-        pixels = image_of(each.row)
-        predicted = model.predict(pixels)
+        pixels = image_of(each.row, model.bands)
+        predicted = model.mask_of(pixels)
         if image in links:
             with outputs.writing(image) as path:
                 path.unlink(missing_ok=True)
                 path.symlink_to(Path(each.row.image).resolve())
         with outputs.writing(mask) as path:
             _write_mask(predicted, teacher.settings["encoding"], shown_in["palette"], path)
-        suggestions.append(Suggestion(each.row.id, each.score, each.rank, each.ranked, pixels, predicted))
+        suggestions.append(
+            Suggestion(each.row.id, each.score, each.rank, each.ranked, shown(pixels, model.bands), predicted)
+        )
     with outputs.writing(out / LIST) as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "score", "rank", "image", "mask"])

@@ -13,10 +13,12 @@ from tqdm import tqdm
 
 from stpp.commands.output import Outputs
 from stpp.commands.segmenter import Segmenter
-from stpp.data.images import read_image
 from stpp.data.lists import is_image
+from stpp.data.multiband import shown
 from stpp.data.record import listing
+from stpp.engine.inference import Pixels
 from stpp.errors import Problems, StppError, of_the_machine, of_the_system, shortened
+from stpp.store.geotiff import georeference, write_geotiff
 from stpp.store.masks import write_palette_png
 
 SUFFIXES = {"masks": ".png", "overlays": ".jpg", "probabilities": ".npz"}
@@ -24,6 +26,10 @@ SUFFIXES = {"masks": ".png", "overlays": ".jpg", "probabilities": ".npz"}
 AREAS = "areas.csv"
 LONGEST_JPEG = 65500
 """Pixels of a side that libjpeg writes."""
+LONGEST_PART = 4096
+"""Pixels of a side of the overlay of an image that is read by rows."""
+ROWS = 64
+"""Of such an overlay, so many are made at once."""
 WILD = ("*", "?", "[")
 
 
@@ -38,11 +44,11 @@ def segment(
 ) -> int:
     """Write the masks of the images that `arguments` name (see `images_of`) below `out`; returns how many images.
 
-    `masks/NAME.png` are palette PNGs, `overlays/NAME.jpg` the images half covered by the colours of the classes, and
-    with `probabilities`, `probabilities/NAME.npz` holds `probabilities`, float16 (C, H, W), and `classes`.
-    `classes.txt` lists the classes and their colours, as `classes_file` of a configuration reads them, and `areas.csv`
-    the share of each class in each image. With `resume`, images whose files are all there are left as they are; raises
-    StppError where they are of other classes.
+    `masks/NAME.png` are palette PNGs, of GeoTIFF files `masks/NAME.tif` with their georeference, `overlays/NAME.jpg`
+    the images half covered by the colours of the classes, and with `probabilities`, `probabilities/NAME.npz` holds
+    `probabilities`, float16 (C, H, W), and `classes`. `classes.txt` lists the classes and their colours, as
+    `classes_file` of a configuration reads them, and `areas.csv` the share of each class in each image. With `resume`,
+    images whose files are all there are left as they are; raises StppError where they are of other classes.
 
     Raises Problems, before anything is written, where two images would be written to one file, and what `outputs`
     raises; and at the end for images that could not be read or written, after all others are done. Overlays of more
@@ -50,7 +56,9 @@ def segment(
     """
     images = images_of(arguments, out)
     kinds = [kind for kind in SUFFIXES if probabilities or kind != "probabilities"]
-    files = {path: {kind: out / kind / f"{name}{SUFFIXES[kind]}" for kind in kinds} for path, name in images.items()}
+    files = {
+        path: {kind: out / kind / f"{name}{suffix_of(kind, path)}" for kind in kinds} for path, name in images.items()
+    }
     classes = "".join(
         f"{name} #{red:02x}{green:02x}{blue:02x}\n" for name, (red, green, blue) in zip(model.classes, model.palette)
     )
@@ -85,6 +93,13 @@ def segment(
     if problems:
         raise Problems(f"{len(images) - len(problems)} of {len(images)} images are in {out}", problems)
     return len(images)
+
+
+def suffix_of(kind: str, image: Path) -> str:
+    """The suffix of what is written of an image: the mask of one with a georeference has it, too."""
+    if kind == "masks" and image.suffix.lower() in (".tif", ".tiff") and georeference(image):
+        return ".tif"
+    return SUFFIXES[kind]
 
 
 def images_of(arguments: Sequence[str], out: Path) -> dict[Path, str]:
@@ -163,16 +178,33 @@ def _written(path: Path) -> NDArray[np.uint8]:
 
 def _segment(model: Segmenter, image: Path, files: Mapping[str, Path], outputs: Outputs) -> NDArray[np.uint8]:
     """Write the mask of an image and what else is asked for; returns the mask."""
-    picture = read_image(image)
-    mask, values = model.mask_and_probabilities(picture) if "probabilities" in files else (model.predict(picture), None)
+    pixels = model.pixels(image)
+    mask, values = model.mask_and_probabilities(pixels) if "probabilities" in files else (model.mask_of(pixels), None)
     with outputs.writing(files["masks"]) as path:
-        write_palette_png(mask, model.palette, path)
-    colours = Image.fromarray(np.array(model.palette, np.uint8)[mask])
+        if files["masks"].suffix == ".png":
+            write_palette_png(mask, model.palette, path)
+        else:
+            place = georeference(image)
+            assert place is not None  # else the mask would be a PNG file
+            write_geotiff(mask, model.palette, place, path)
+    picture, step = _picture(pixels)
+    colours = Image.fromarray(np.array(model.palette, np.uint8)[mask[::step, ::step]])
     with outputs.writing(files["overlays"]) as path:
-        overlay = Image.blend(Image.fromarray(picture), colours, 0.5)
+        overlay = Image.blend(Image.fromarray(shown(picture, model.bands)), colours, 0.5)
         overlay.thumbnail((LONGEST_JPEG, LONGEST_JPEG))  # larger ones become smaller
         overlay.save(path, format="JPEG", quality=90)
     if values is not None:
         with outputs.writing(files["probabilities"]) as path, path.open("wb") as file:
             np.savez_compressed(file, probabilities=values, classes=np.array(model.classes))
     return mask
+
+
+def _picture(pixels: Pixels) -> tuple[NDArray[np.uint8], int]:
+    """An image for its overlay, and of how many of its rows and columns one is taken: of a large one that is read by
+    rows, so many that no side is longer than LONGEST_PART."""
+    if isinstance(pixels, np.ndarray):
+        return pixels, 1
+    height, width, _ = pixels.shape
+    step = -(-max(height, width) // LONGEST_PART)
+    rows = range(0, height, step * ROWS)
+    return np.concatenate([pixels.lines(first, first + step * ROWS)[::step, ::step] for first in rows]), step

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from stpp.bands import Bands
 from stpp.commands.origin import Provenance, provenance
 from stpp.data.classes import CITYSCAPES, VOC_CLASSES
-from stpp.data.images import read_image
+from stpp.data.images import image_lines, read_image
+from stpp.data.multiband import scaled
 from stpp.engine.features import image_features
-from stpp.engine.inference import masks_of, pick_device, predict_masks, predict_scores, score_bands
+from stpp.engine.inference import Pixels, masks_of, pick_device, predict_masks, predict_scores, score_bands
 from stpp.errors import StppError, shortened
 from stpp.models import build
 from stpp.models.authors import from_authors
@@ -29,6 +31,8 @@ from stpp.store.colours import class_colours
 from stpp.store.masks import voc_palette
 from stpp.store.tensorfile import read_tensors
 
+MOST_ROWS = 1024
+"""Of a strip or tile of a file that is read in rows: of higher ones, too much would be read in vain."""
 Picture = str | Path | Image.Image | NDArray[np.uint8]
 PLAIN: Mapping[str, Any] = {"precision": "fp32", "long_side": None, "tile": None, "overlap": 64}
 """How the paper applies a network to an image: whole, as it is."""
@@ -56,6 +60,11 @@ class Segmenter:
         return self.model.classes
 
     @property
+    def bands(self) -> Bands | None:
+        """Which bands of a file its images are made of, and how they are scaled; None where they are RGB of 8 bits."""
+        return self.model.bands
+
+    @property
     def palette(self) -> list[list[int]]:
         """[r, g, b] of 0..255 for each class: Cityscapes' for its classes, else those of the report of a data set
         without colours of its own."""
@@ -67,10 +76,14 @@ class Segmenter:
         """The mask of one image: uint8 (H, W), the class 0..C-1 of each pixel, at the image's own size.
 
         `image` is the path of a JPEG, PNG, TIFF, WebP, BMP or GIF file, turned upright as its EXIF orientation says; a
-        Pillow image; or RGB pixels, uint8 (H, W, 3) of 0..255. Raises StppError for a file that cannot be read, for
-        another array, and for too little memory.
+        Pillow image; or RGB pixels, uint8 (H, W, 3) of 0..255. For a model of other `bands`, it is the path of a file
+        that has them, or an array (H, W, B) of just these bands with the values that files have, which are scaled.
+        Raises StppError for a file that cannot be read, for another array, and for too little memory.
         """
-        pixels = _pixels(image)
+        return self.mask_of(self.pixels(image))
+
+    def mask_of(self, pixels: Pixels) -> NDArray[np.uint8]:
+        """The same of what `pixels` gives."""
         with self._explained(pixels):
             ((mask, _),) = predict_masks(self.network, [pixels], self.device, self.prediction)
         return mask
@@ -80,15 +93,14 @@ class Segmenter:
 
         This and `scores` take 4 bytes a class and pixel, whatever `tile` is; `predict` does without.
         """
-        pixels = _pixels(image)
+        pixels = self.pixels(image)
         with self._explained(pixels):
             scores = predict_scores(self.network, [pixels], self.device, self.prediction)
             softmax: NDArray[np.float32] = scores.softmax(dim=1)[0].cpu().numpy()
         return softmax
 
-    def mask_and_probabilities(self, image: Picture) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
-        """What `predict` and, rounded to float16 (C, H, W), `probabilities` give, in the time and memory of one."""
-        pixels = _pixels(image)
+    def mask_and_probabilities(self, pixels: Pixels) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+        """What `mask_of` and, rounded to float16 (C, H, W), `probabilities` give, in the time and memory of one."""
         mask = np.empty(pixels.shape[:2], np.uint8)
         with self._explained(pixels):
             rounded = np.empty((len(self.classes), *mask.shape), np.float16)
@@ -99,15 +111,28 @@ class Segmenter:
 
     def scores(self, image: Picture) -> Tensor:
         """The logits of one image, as `predict` takes it: float32 (1, C, H, W), on `device`."""
-        pixels = _pixels(image)
+        pixels = self.pixels(image)
         with self._explained(pixels):
             return predict_scores(self.network, [pixels], self.device, self.prediction)
 
     def features(self, image: Picture) -> NDArray[np.float32]:
         """What the encoder makes of one image, as `predict` takes it: float32 (D,), of length 1."""
-        return image_features(self.network, _pixels(image), self.device, self.prediction)
+        pixels = _pixels(image) if self.bands is None else _banded_pixels(image, self.bands)
+        return image_features(self.network, pixels, self.device, self.prediction)
 
-    def _explained(self, pixels: NDArray[np.uint8]) -> AbstractContextManager[None]:
+    def pixels(self, image: Picture) -> Pixels:
+        """What the network is given of an image, as `predict` takes it: uint8 (H, W, number of bands).
+
+        A large TIFF file of a model of other `bands` is read a row of tiles at a time, if it is to be read in tiles.
+        """
+        if self.bands is None:
+            return _pixels(image)
+        tile, lines = self.prediction["tile"], None
+        if isinstance(image, str | Path) and tile and not self.prediction["long_side"]:
+            lines = image_lines(image, self.bands, max(tile, MOST_ROWS))
+        return lines or _banded_pixels(image, self.bands)
+
+    def _explained(self, pixels: Pixels) -> AbstractContextManager[None]:
         height, width, _ = pixels.shape
         return explained(prediction_advice(height, width, len(self.classes), self.prediction, named=COMMAND))
 
@@ -164,6 +189,19 @@ def _model(path: Path, device: torch.device) -> Model:
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     names = {len(VOC_CLASSES): VOC_CLASSES, len(CITYSCAPES): list(CITYSCAPES)}
     return Model(network.eval(), names.get(classes, [f"class {index}" for index in range(classes)]))
+
+
+def _banded_pixels(image: Picture, bands: Bands) -> NDArray[np.uint8]:
+    if isinstance(image, str | Path):
+        return read_image(image, None, bands)
+    values = np.asarray(image)
+    values = values[..., None] if values.ndim == 2 else values
+    count = len(bands.numbers)
+    if values.ndim != 3 or values.shape[2] != count or values.dtype.kind not in "uif":
+        raise StppError(f"expected a path or numbers (H, W, {count}), but got {values.dtype} {values.shape}")
+    if bands.scale is None and values.dtype != np.uint8:
+        raise StppError(f"expected uint8 (H, W, {count}), since the model has no scale, but got {values.dtype}")
+    return scaled(values, bands)
 
 
 def _pixels(image: Picture) -> NDArray[np.uint8]:

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stpp import disk
+from stpp.bands import bands_in
 from stpp.commands.output import Outputs
 from stpp.data.manifest import Row, manifest_path, read_manifest
+from stpp.data.multiband import shown
 from stpp.data.reading import image_of, mask_of
 from stpp.errors import StppError
 from stpp.plan.graph import Plan
@@ -51,21 +53,26 @@ def list_suspects(plan: Plan, results: Path, count: int, out: Path, outputs: Out
     for each in compared(plan, results):
         ranked += [(each.row.id, found) for found in suspects(each.true, each.predicted, each.confidence, sure)]
     ranked = sorted(ranked, key=lambda pair: -pair[1].weight)
-    shown = ranked[:count]
-    wanted = {id for id, _ in shown}
+    first = ranked[:count]
+    wanted = {id for id, _ in first}
     by_id = {each.row.id: each for each in compared(plan, results) if each.row.id in wanted}
     with outputs.writing(out / LIST) as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "labeled", "predicted", "share", "confidence", "left", "top", "right", "bottom", "mask"])
-        for id, (labeled, predicted, share, confidence, box) in shown:
+        for id, (labeled, predicted, share, confidence, box) in first:
             names = classes[labeled], classes[predicted]
             writer.writerow([id, *names, repr(share), repr(confidence), *box, by_id[id].row.true_mask])
-    doubts = ((id, suspect, by_id[id]) for id, suspect in shown)
-    rows = [Doubt(id, suspect, image_of(its.row), its.true, its.predicted) for id, suspect, its in doubts]
+    doubts = ((id, suspect, by_id[id]) for id, suspect in first)
+    bands = bands_in(plan.stages[plan.report].settings)
+
+    def picture(row: Row) -> NDArray[np.uint8]:
+        return shown(image_of(row, bands), bands)
+
+    rows = [Doubt(id, suspect, picture(its.row), its.true, its.predicted) for id, suspect, its in doubts]
     with outputs.writing(out / PAGE) as path:
         path.write_text(page_of_suspects(plan.name, rows, classes, palette), encoding="utf-8")
     return (
-        f"{len(shown)} of {len(ranked):,} suspects in {images:,} labeled images: {out / PAGE} shows them, {out / LIST} "
+        f"{len(first)} of {len(ranked):,} suspects in {images:,} labeled images: {out / PAGE} shows them, {out / LIST} "
         "lists them"
     )
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from stpp.bands import bands_in
 from stpp.commands.estimate import Speeds, Work
 from stpp.engine.distributed import Team
 from stpp.engine.inference import network_input, predict_mask
@@ -37,11 +38,11 @@ def tried(settings: Mapping[str, Any], threads: int, gpu: bool) -> Trial:
     """A trial of the network of a training, which has these settings of a stage."""
     prepare_process(threads)
     device, training = torch.device("cuda" if gpu else "cpu"), settings["training"]
-    network = build(settings["network"], len(settings["classes"]))
+    network = build(settings["network"], len(settings["classes"]), bands_in(settings))
     network = network.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer, team, rng = make_optimizer([network], training), Team(device), np.random.default_rng(0)
     size, crop = training["batch_size"], training["crop"]
-    pixels = torch.from_numpy(rng.integers(0, 256, (size, crop, crop, 3), np.uint8))
+    pixels = torch.from_numpy(rng.integers(0, 256, (size, crop, crop, network.backbone.bands), np.uint8))
     labels = torch.from_numpy(rng.integers(0, len(settings["classes"]), (size, crop, crop), np.uint8)).to(device)
 
     def step() -> None:
@@ -55,7 +56,10 @@ def tried(settings: Mapping[str, Any], threads: int, gpu: bool) -> Trial:
     speeds.add("train", Work(trained=float(pixels_of_iteration(settings))), duration)
     how = settings["prediction"] or {"precision": "fp32", "long_side": None, "tile": None, "overlap": None}
     side = how["long_side"] or training["base_size"]
-    image, ready = rng.integers(0, 256, (side, side, 3), np.uint8), for_prediction(network, how["precision"])
+    image, ready = (
+        rng.integers(0, 256, (side, side, network.backbone.bands), np.uint8),
+        for_prediction(network, how["precision"]),
+    )
     seconds = _seconds(lambda: predict_mask(ready, image, device, {**how, "long_side": None}), gpu)
     speeds.add("predict", Work(predicted=float(side**2)), DATA * seconds)
     return Trial(threads, duration, speeds, sum(parameter.numel() for parameter in network.parameters()))

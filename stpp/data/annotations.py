@@ -8,7 +8,7 @@ from shlex import quote
 
 from stpp.registry import IMPORTERS, constant, modules
 
-SUFFIXES = (".json", ".xml", ".txt", ".csv", ".jsonl", ".ndjson")
+SUFFIXES = (".json", ".geojson", ".xml", ".txt", ".csv", ".jsonl", ".ndjson")
 """Of files that may hold annotations."""
 LOOK = 65536
 """Bytes at the start and at the end of a file that are looked at."""

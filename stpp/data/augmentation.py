@@ -6,7 +6,7 @@ experiments that differ in one part see the same random numbers in all others.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -16,8 +16,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
+from stpp.bands import RGB_PLACES
 from stpp.data.strong import Mask, Pixels, colour_jitter, cutout, gaussian_blur, random_operations, to_grayscale
 from stpp.labels import IGNORE
+from stpp.resizing import resized_by_pillow
 
 
 def sample_rng(seed: int, role: str, epoch: int, index: int, part: str) -> np.random.Generator:
@@ -44,15 +46,17 @@ def augment(
     role: str,
     epoch: int,
     index: int,
+    rgb: Sequence[int] | None = RGB_PLACES,
 ) -> list[tuple[Pixels, Mask]]:
-    """One augmented sample: of each view the pixels uint8 (crop, crop, 3), not yet normalised, and the mask uint8
+    """One augmented sample: of each view the pixels uint8 (crop, crop, bands), not yet normalised, and the mask uint8
     (crop, crop).
 
-    `image` is uint8 (height, width, 3), RGB, `mask` uint8 (height, width) with 255 = ignore; a mask of several planes,
-    (height, width, planes), keeps them. The parts run in the order of ST++: rescale, pad and crop, flip; jitter,
-    grayscale, blur, CutOut. Every value of the new mask is one of the old mask or 255; the colour parts leave it
-    alone. `settings` holds plain JSON values; a part that is absent or None is
-    off:
+    `image` is uint8 (height, width, bands), `rgb` the places of red, green and blue among the bands, if there are any.
+    These are an RGB picture for the colour parts, and every other band is a grey one, to which the same is done: hue,
+    saturation and grayscale change nothing of it. `mask` is uint8 (height, width) with 255 = ignore; a mask of several
+    planes, (height, width, planes), keeps them. The parts run in the order of ST++: rescale, pad and crop, flip;
+    jitter, grayscale, blur, CutOut. Every value of the new mask is one of the old mask or 255; the colour parts leave
+    it alone. `settings` holds plain JSON values; a part that is absent or None is off:
 
     - "scale": [low, high], the long side in multiples of `base_size`; off means that it is `base_size`
     - "rare_crop": probability of a crop by `rare_box`, instead of one by `crop_box`
@@ -68,9 +72,11 @@ def augment(
     `seed`, `role`, `epoch` and `index` decide all randomness (see `sample_rng`). Neither input is changed. Raises
     ValueError if image and mask do not fit each other, StppError if no CutOut box can fit.
     """
-    if image.shape != (*mask.shape[:2], 3):
+    if image.ndim != 3 or image.shape[:2] != mask.shape[:2] or image.shape[2] <= max(rgb or (0,)):
+        bands = f"bands {', '.join(map(str, rgb))}" if rgb else "bands"
         raise ValueError(
-            f"augment needs an RGB image and a mask of the same height and width, not {image.shape} and {mask.shape}"
+            f"augment needs an image with {bands} and a mask of the same height and width, not {image.shape} and "
+            f"{mask.shape}"
         )
 
     def rng(part: str) -> np.random.Generator:
@@ -84,7 +90,7 @@ def augment(
     if probability := settings.get("flip"):
         pixels, mask = flip(pixels, mask, rng("flip"), p=probability)
     return [
-        (pixels, mask) if view == "weak" else _strong(pixels, mask, settings, rng, view.removeprefix("strong"))
+        (pixels, mask) if view == "weak" else _strong(pixels, mask, settings, rng, view.removeprefix("strong"), rgb)
         for view in views
     ]
 
@@ -116,11 +122,17 @@ def augmented_mask(
 
 
 def _strong(
-    pixels: Pixels, mask: Mask, settings: Mapping[str, Any], rng: Callable[[str], np.random.Generator], draw: str
+    pixels: Pixels,
+    mask: Mask,
+    settings: Mapping[str, Any],
+    rng: Callable[[str], np.random.Generator],
+    draw: str,
+    rgb: Sequence[int] | None,
 ) -> tuple[Pixels, Mask]:
     """The parts of `augment` after the geometry; `draw` ends the names of their random numbers."""
-    if any(settings.get(part) for part in ("operations", "jitter", "grayscale", "blur")):
-        picture = Image.fromarray(pixels)
+
+    def recoloured(picture: Image.Image) -> Image.Image:
+        mode = picture.mode
         if operations := settings.get("operations"):
             picture = random_operations(picture, rng(f"operations{draw}"), **operations)
         if jitter := settings.get("jitter"):
@@ -129,10 +141,24 @@ def _strong(
             picture = to_grayscale(picture, rng(f"grayscale{draw}"), **grayscale)
         if blur := settings.get("blur"):
             picture = gaussian_blur(picture, rng(f"blur{draw}"), **blur)
-        pixels = np.array(picture.convert("RGB"))
+        return picture.convert(mode)
+
+    if any(settings.get(part) for part in ("operations", "jitter", "grayscale", "blur")):
+        changed = np.empty_like(pixels)
+        for bands in _pictures(pixels.shape[2], rgb):
+            # Each draws the same numbers: `rng` begins anew.
+            changed[..., bands] = np.asarray(recoloured(Image.fromarray(pixels[..., bands])))
+        pixels = changed
     if box := settings.get("cutout"):
         pixels, mask = cutout(pixels, mask, rng(f"cutout{draw}"), **box)
     return pixels, mask
+
+
+def _pictures(bands: int, rgb: Sequence[int] | None) -> Iterator[Any]:
+    """What selects each picture from an image of so many bands: red, green and blue together, and each other band."""
+    if rgb is not None:
+        yield slice(None) if tuple(rgb) == tuple(range(bands)) else list(rgb)
+    yield from (band for band in range(bands) if band not in (rgb or ()))
 
 
 def rescale_size(
@@ -206,7 +232,7 @@ def rescaled_crop(
     """
     left, top, right, bottom = box
     inside = np.s_[: bottom - top, : right - left]
-    new_image = np.zeros((crop, crop, 3), dtype=np.uint8)
+    new_image = np.zeros((crop, crop, image.shape[2]), dtype=np.uint8)
     if size[0] * size[1] <= WORTH_THE_WHOLE * crop**2:
         new_image[inside] = resized(image, size)[top:bottom, left:right]
     else:
@@ -244,8 +270,7 @@ def _resized_part(image: Pixels, size: tuple[int, int], box: tuple[int, int, int
     height, width = image.shape[:2]
     (x, across), (y, down) = _source(left, right, size[0], width), _source(top, bottom, size[1], height)
     exactly = (across[0] - x.start, down[0] - y.start, across[1] - x.start, down[1] - y.start)
-    part = Image.fromarray(image[y, x]).resize((right - left, bottom - top), Image.Resampling.BILINEAR, box=exactly)
-    return np.asarray(part)
+    return resized_by_pillow(image[y, x], (right - left, bottom - top), exactly)
 
 
 def nearest(old: int, new: int) -> NDArray[np.intp]:

@@ -22,9 +22,9 @@ class DecodedCache:
     """
 
     def __init__(self, shapes: Sequence[tuple[int, int]], limit: int, bands: int = 3) -> None:
+        self._bands = bands
         sizes = ((bands + 1) * height * width for height, width in shapes)
         ends = list(takewhile(lambda end: end <= limit, accumulate(sizes)))
-        self._bands = bands
         self._shapes = shapes[: len(ends)]
         # In front of the pixels, one byte for each image says whether it is there.
         self._starts = [len(ends) + start for start in [0, *ends]]
@@ -38,13 +38,14 @@ class DecodedCache:
         if number >= len(self._shapes) or not self._bytes[number]:
             return None
         height, width = self._shapes[number]
-        pixels = self._bytes[self._starts[number] : self._starts[number + 1]]
-        pixels = pixels.reshape(self._bands + 1, height, width)
+        pixels = self._bytes[self._starts[number] : self._starts[number + 1]].reshape(-1, height, width)
         return pixels[:-1].reshape(height, width, self._bands), pixels[-1]
 
     def put(self, number: int, image: Pixels, mask: Mask) -> None:
         """Keep them, if there is room and they have the shape that was announced."""
-        if number >= len(self._shapes) or self._full or not image.shape[:2] == mask.shape == self._shapes[number]:
+        if number >= len(self._shapes) or self._full:
+            return
+        if mask.shape != self._shapes[number] or image.shape != (*mask.shape, self._bands):
             return
         # Written, not stored to mapped memory: there, a full disk would kill the process.
         start = self._starts[number]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from stpp.bands import RGB_PLACES, Bands
 from stpp.data.augmentation import augment, sample_rng
 from stpp.data.cache import DecodedCache
 from stpp.data.manifest import Row
@@ -66,10 +67,11 @@ def samples_of(
 class TrainingSet(Dataset[tuple[Any, ...]]):
     """Augmented samples, addressed by (epoch, index), so that a sample is a function of these and the seed alone.
 
-    An item is, for each of the `views` of `stpp.data.augmentation.augment`, the image, uint8 (crop, crop, 3) RGB, and
-    the mask, uint8 (crop, crop), 255 = ignore. With `confident` the mask is uint8 (crop, crop, 2): beside
-    the label its confidence, 255 for a true one and at most 254 for a pseudo-label, for 0..1; pseudo-labels of a store
-    without confidence are as sure as they can be. Up to `cache` bytes of decoded images are kept in a scratch file.
+    An item is, for each of the `views` of `stpp.data.augmentation.augment`, the image, uint8 (crop, crop, bands), and
+    the mask, uint8 (crop, crop), 255 = ignore. With `confident` the mask is uint8 (crop, crop, 2): beside the label its
+    confidence, 255 for a true one and at most 254 for a pseudo-label, for 0..1; pseudo-labels of a store without
+    confidence are as sure as they can be. Images are RGB, or have the `bands` that are given. Up to `cache` bytes of
+    decoded images are kept in a scratch file.
 
     With `maps`, the stores of labeled and of unlabeled images, an item has in place of the image what an encoder has
     made of one of its stored views, maps float16 (h, w, channels), and the mask of that view.
@@ -89,23 +91,26 @@ class TrainingSet(Dataset[tuple[Any, ...]]):
         cache: int = 0,
         confident: bool = False,
         maps: Mapping[str, Sequence[Path]] | None = None,
+        bands: Bands | None = None,
     ) -> None:
         self.samples = samples
         self.views = views
         self.encoding = encoding
         self.augmentation = augmentation
+        self.bands, self.rgb = bands, RGB_PLACES if bands is None else bands.rgb
         self.size: dict[str, Any] = {"crop": crop, "base_size": base_size}
         self.seed, self.role = seed, role
         self.confident = confident
         shapes = {sample.row.id: (sample.row.height, sample.row.width) for sample in samples}
         self.numbers = {id: number for number, id in enumerate(shapes)}
-        self.cache = DecodedCache(list(shapes.values()), cache, bands=0 if maps else 3)
+        decoded = 0 if maps else 3 if bands is None else len(bands.numbers)
+        self.cache = DecodedCache(list(shapes.values()), cache, decoded)
         self.maps = {
             kind: {id: store for store in map(MapStore, paths) for id in store.ids}
             for kind, paths in (maps or {}).items()
         }
         turned = any((part.get("jitter") or {}).get("hue") or part.get("operations") for part in augmentation.values())
-        if turned and not maps:
+        if turned and self.rgb and not maps:
             hue_tables()  # here, for all processes that load data
 
     def __len__(self) -> int:
@@ -126,14 +131,14 @@ class TrainingSet(Dataset[tuple[Any, ...]]):
             number = int(sample_rng(**draw, part="view").integers(len(store.views)))
             maps = [torch.from_numpy(each) for each in store.maps(id, number)]
             return maps, torch.from_numpy(view_mask(mask, settings, id, number, **self.size))
-        seen = augment(image, mask, settings, self.views, **self.size, **draw)
+        seen = augment(image, mask, settings, self.views, **self.size, **draw, rgb=self.rgb)
         return tuple(torch.from_numpy(array) for view in seen for array in view)
 
     def decoded(self, sample: Sample) -> tuple[Pixels, Mask]:
         """Image and mask of a sample, not augmented; an image without bands where its maps are stored."""
         number, row, stores = self.numbers[sample.row.id], sample.row, sample.stores
         if (pair := self.cache.get(number)) is None:
-            image = np.empty((row.height, row.width, 0), np.uint8) if self.maps else image_of(row)
+            image = np.empty((row.height, row.width, 0), np.uint8) if self.maps else image_of(row, self.bands)
             if sample.bare:
                 mask = np.zeros(image.shape[:2], np.uint8)
             else:

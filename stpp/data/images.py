@@ -1,7 +1,8 @@
-"""Images and masks from files, as the rest of the program wants them: RGB, classes 0..C-1, 255 = ignore."""
+"""Images and masks from files, as the rest of the program wants them: 8 bits, classes 0..C-1, 255 = ignore."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -10,22 +11,96 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stpp.data.readers import RGB, ImageError, Picture, picture
+from stpp.bands import Bands
+from stpp.data import banded, raster
+from stpp.data.multiband import ranges_of, refuse_others, sample, scaled, taken
+from stpp.data.readers import RGB, ImageError, Picture, Stored, picture
 from stpp.errors import StppError
 from stpp.labels import IGNORE, LARGEST_VALUE
 from stpp.registry import READERS, component, modules
 
+LARGE = 2**25
+"""Pixels from which on an image is read row by row where that can be done."""
 
-def read_image(path: str | Path, content: bytes | None = None) -> NDArray[np.uint8]:
+
+def read_image(path: str | Path, content: bytes | None = None, bands: Bands | None = None) -> NDArray[np.uint8]:
     """An image, uint8 (H, W, 3) of 0..255, RGB, upright; `content` is the file's bytes where they are at hand.
 
-    Raises ImageError where the file cannot be read, or has other bands.
+    With `bands`, uint8 (H, W, B), the bands that these say, scaled. Raises ImageError where the file cannot be read, or
+    has other bands.
     """
+    if bands is not None:
+        return scaled(stored_bands(path, content, bands, has_scale=bands.scale is not None), bands)
     found: Picture = reader_of(path).image(path, content)
     if found.bands != RGB:
         remedy = "Convert it to an image of these three"
         raise ImageError(path, f"bands {', '.join(found.bands)} instead of {', '.join(RGB)}", remedy)
     return found.pixels
+
+
+def stored_bands(path: str | Path, content: bytes | None, bands: Bands, *, has_scale: bool) -> NDArray[Any]:
+    """The `bands` of an image as its file stores them, (H, W, B), of any type; `has_scale` says that a scale is known.
+
+    Raises ImageError for what `stpp.data.multiband` refuses, and where the file cannot be read.
+    """
+    values: NDArray[Any] = _banded(path).stored(path, content, bands.pages)
+    refuse_others(
+        path, Stored(values.shape[0], values.shape[1], values.shape[2], values.dtype), bands, has_scale=has_scale
+    )
+    return taken(path, values, bands)
+
+
+def stored_as(path: str | Path, content: bytes | None, bands: Bands, *, has_scale: bool) -> Stored:
+    """How the file of an image with these `bands` stores it, from its header. Raises ImageError as `stored_bands`, but
+    for damaged values.
+    """
+    found: Stored = _banded(path).stored_as(path, content, bands.pages)
+    refuse_others(path, found, bands, has_scale=has_scale)
+    return found
+
+
+@dataclass(frozen=True)
+class ImageLines:
+    """An image with `bands` of which some rows are read at a time; its `shape` is (H, W, B)."""
+
+    path: str | Path
+    bands: Bands
+    shape: tuple[int, int, int]
+
+    def lines(self, first: int, last: int) -> NDArray[np.uint8]:
+        """The rows from `first` to before `last`, as `read_image` gives them. Raises ImageError."""
+        return scaled(taken(self.path, raster.rows(self.path, first, last), self.bands), self.bands)
+
+
+def image_lines(path: str | Path, bands: Bands, most: int) -> ImageLines | None:
+    """A large image of which up to `most` rows are read at a time; None for a smaller one, or one that has to be read
+    whole. Raises ImageError as `stored_as`.
+    """
+    found = stored_as(path, None, bands, has_scale=bands.scale is not None)
+    if found.height * found.width < LARGE or _banded(path) is not banded or not raster.has_rows(path, most):
+        return None
+    return ImageLines(path, bands, (found.height, found.width, len(bands.numbers)))
+
+
+def labeled_ranges(paths: Sequence[str], bands: Bands, percentiles: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """For each of the `bands` its values at two percentiles over images, but for pixels that the files call no data.
+
+    Of many pixels some are taken, evenly spaced. Raises StppError for a band in which both are one value, and
+    ImageError.
+    """
+    samples = []
+    for path in paths:
+        values = stored_bands(path, None, bands, has_scale=True)
+        samples.append(sample(values, len(paths), _banded(path).no_data(path)))
+    return ranges_of(samples, bands.numbers, percentiles)
+
+
+def _banded(path: str | Path) -> ModuleType:
+    """What gives the bands of a file: its reader, or for pictures `stpp.data.banded`."""
+    reader = reader_of(path)
+    if reader is not picture and not hasattr(reader, "stored"):
+        raise ImageError(path, "a format whose bands cannot be chosen", "Leave `data.bands` out, or convert the file")
+    return banded if reader is picture else reader
 
 
 def read_mask(path: str | Path, encoding: Mapping[str, Any], content: bytes | None = None) -> NDArray[np.uint8]:

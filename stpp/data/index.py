@@ -11,10 +11,11 @@ from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
 from stpp import disk
+from stpp.bands import Bands, bands_of
 from stpp.data.classes import Classes, classes_of
 from stpp.data.demo import draw_scenes, generate, is_there
-from stpp.data.images import class_of, other_readers
-from stpp.data.inspection import Inspector, Look, mask_kind
+from stpp.data.images import class_of, labeled_ranges, other_readers
+from stpp.data.inspection import Inspector, Look, image_kind, mask_kind
 from stpp.data.leaks import copies, neighbours
 from stpp.data.lint import counted, lint, lint_counts, shares, some
 from stpp.data.lists import absent
@@ -32,9 +33,10 @@ class Index(NamedTuple):
 
     `record` has, by subset that is not empty, `fingerprint`, `count`, `manifest` (a path) and its `sha256`, and the
     modules of the `readers` that it needs beside that of pictures, if any; the names of the `classes` and their
-    `palette` ([r, g, b]); `warnings`; and what `record.load_fresh` has to `watch`. `rows` are those of the
-    manifests, by subset. `inspector` is who looked. `scenes` is the folder where the demo's scenes were drawn for
-    this look alone; what is to `watch` is then in that folder.
+    `palette` ([r, g, b]); the `bands`, where the settings ask for other images than RGB; `warnings`; and what
+    `record.load_fresh` has to `watch`. `rows` are those of the manifests, by subset. `inspector` is who looked.
+    `scenes` is the folder where the demo's scenes were drawn for this look alone; what is to `watch` is then in that
+    folder.
     """
 
     record: dict[str, Any]
@@ -111,8 +113,10 @@ def look(
     unlabeled = [entry for entry in sources.entries if entry.subset == "unlabeled"]
     others = [entry for entry in sources.entries if entry.subset != "unlabeled"]
     truth = [entry.mask for entry in unlabeled if entry.mask is not None and not absent(entry.mask)]
-    images = inspector.look("image", [entry.image for entry in others], content=True)
-    images |= inspector.look("image", [entry.image for entry in unlabeled], content=False)
+    bands, percentiles = bands_of(source), source.get("percentiles")
+    image = image_kind(bands, has_scale=bool(source.get("scale") or percentiles))
+    images = inspector.look(image, [entry.image for entry in others], content=True)
+    images |= inspector.look(image, [entry.image for entry in unlabeled], content=False)
     if data.get("skip_broken"):
         sources = _without_broken(sources, images)
     masks = inspector.look(kind, truth, content=False)
@@ -133,6 +137,12 @@ def look(
         for warning in warnings:  # which may say why
             log(f"Warning: {warning}")
         raise Problems(f"The data set in {data['root']} cannot be used", problems)
+
+    if bands is not None:
+        if percentiles:
+            labeled = [entry.image for entry in others if entry.subset == "labeled"]
+            bands = bands._replace(scale=labeled_ranges(labeled, bands, percentiles))
+        log(_said(bands))
 
     rows = _rows(sources.entries, images, masks)
     if scenes is not None:
@@ -161,8 +171,21 @@ def look(
         "palette": classes.palette,
         "warnings": warnings,
         "watch": {"files": files, "folders": sources.folders, "manifests": {}},
+        **({} if bands is None else {"bands": bands.plain()}),
     }
     return Index(record, rows, inspector, scenes)
+
+
+def _said(bands: Bands) -> str:
+    """The bands of the images, how they are scaled, and which are colours, in a line."""
+    ranges = [f" from {low:g} to {high:g}" for low, high in bands.scale or []] or [""] * len(bands.numbers)
+    names = dict(zip(bands.rgb or (), ("red", "green", "blue")))
+    each = [
+        f"{number}{f' ({names[place]})' if place in names else ''}{ranges[place]}"
+        for place, number in enumerate(bands.numbers)
+    ]
+    unknown = "" if bands.rgb else "; none is said to be red, green or blue: no hue, saturation or grayscale is changed"
+    return f"bands of the images: {', '.join(each)}{unknown}"
 
 
 def _without_broken(sources: Sources, images: Mapping[str, Look]) -> Sources:

@@ -5,12 +5,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stpp.data.images import forgives_noise, reader_of
+from stpp.bands import Bands
+from stpp.data.images import forgives_noise, reader_of, stored_as, stored_bands
+from stpp.data.multiband import glance_of
 from stpp.data.readers import ImageError, open_stream, unreadable
 from stpp.data.record import stamp
 from stpp.files import write_text
@@ -20,7 +22,18 @@ THREADS = 8
 GROUP = 32  # files a task: with one, handing out tasks would cost more than many a look
 MAX_LABELS = 4096  # distinct labels in one mask
 
-Kind = Literal["image", "mask", "coloured mask", "noisy mask", "noisy coloured mask"]
+IMAGE = "image"
+BANDS = "bands"
+Kind = str
+"""How files are looked at: as `image_kind` and `mask_kind` say."""
+
+
+def image_kind(bands: Bands | None, *, has_scale: bool = False) -> Kind:
+    """How images are looked at that are made of these bands; `has_scale` says that their scale is known, or will be."""
+    if bands is None:
+        return IMAGE
+    read = bands._replace(scale=None, rgb=None)  # which say nothing of the files
+    return f"{IMAGE} {json.dumps([read.plain(), has_scale])}"
 
 
 def mask_kind(encoding: Mapping[str, Any]) -> Kind:
@@ -35,7 +48,8 @@ class Look(NamedTuple):
 
     `stamp` is what `record.stamp` said before it was read; `height`, `width` once upright. `sha256` of the bytes, and
     for masks `values` (raw value "17" or colour "#80ff00" -> number of pixels) and `colours` (value -> colour, of those
-    with a palette that are read by value), where its content was looked at, else empty. `remark` is what of an image is
+    with a palette that are read by value), where its content was looked at, else empty. Of an image whose bands are
+    declared, `values` has the number of its "bands". `remark` is what of an image is
     not read, `glance` what it looks like, in hex, where its content was looked at.
     """
 
@@ -100,9 +114,9 @@ class Inspector:
                 self._remembered.get(kind, {}).pop(path, None)
         write_text(self.cache, json.dumps({"format": FORMAT, **self._remembered}, separators=(",", ":")))
 
-    def _damaged(self) -> dict[str, Any]:
+    def _damaged(self, kind: Kind) -> dict[str, Any]:
         """Images that could not be decoded: path -> stamp, and what an ImageError says."""
-        return self._remembered.setdefault("damaged", {})
+        return self._remembered.setdefault("damaged" if kind == IMAGE else f"damaged {kind}", {})
 
     def _known(self, kind: Kind, path: str, content: bool) -> bool:
         look = self._seen.get((kind, path))
@@ -113,7 +127,7 @@ class Inspector:
         data = None
         try:
             found = stamp(path)
-            if (damage := self._damaged().get(path)) and damage[0] == found and not self.verify:
+            if (damage := self._damaged(kind).get(path)) and damage[0] == found and not self.verify:
                 raise ImageError(path, *damage[1:])
             if earlier.stamp == found and not self.verify and (earlier.sha256 or not content):
                 return earlier
@@ -123,8 +137,8 @@ class Inspector:
             digest = "" if data is None else hashlib.sha256(data).hexdigest()
             measures = _measure(kind, path, data)
         except ImageError as error:
-            if data is not None and kind == "image":  # what a look at its header may not see
-                self._damaged()[path] = [found, error.what, error.remedy, error.detail]
+            if data is not None and kind.startswith(IMAGE):  # what a look at its header may not see
+                self._damaged(kind)[path] = [found, error.what, error.remedy, error.detail]
             return Look(error=error)
         except OSError as error:
             return Look(error=unreadable(path, error))
@@ -140,7 +154,10 @@ Measures = tuple[int, int, dict[str, int], dict[str, str], str, str]
 def _measure(kind: Kind, path: str, data: bytes | None = None) -> Measures:
     """What a Look has from its height on, without an error. Raises ImageError."""
     reader = reader_of(path)
-    if kind == "image":
+    if kind.startswith(f"{IMAGE} "):
+        plain, has_scale = json.loads(kind.removeprefix(IMAGE))
+        return _measure_bands(path, data, Bands.said(plain), has_scale)
+    if kind == IMAGE:
         height, width, remark = reader.image_size(path, data)
         if data is None or not hasattr(reader, "glance"):
             return height, width, {}, {}, remark, ""
@@ -153,6 +170,16 @@ def _measure(kind: Kind, path: str, data: bytes | None = None) -> Measures:
     known = reader.colours(path, data) if "coloured" not in kind and hasattr(reader, "colours") else {}
     colours = {raw: known[int(raw)] for raw in values if not raw.startswith("#") and int(raw) in known}
     return height, width, values, colours, "", ""
+
+
+def _measure_bands(path: str, data: bytes | None, bands: Bands | None, has_scale: bool) -> Measures:
+    """The same of an image that is made of these bands. Raises ImageError."""
+    assert bands is not None
+    found = stored_as(path, data, bands, has_scale=has_scale)
+    count = {BANDS: found.bands}
+    if data is None:
+        return found.height, found.width, count, {}, "", ""
+    return found.height, found.width, count, {}, "", glance_of(stored_bands(path, data, bands, has_scale=has_scale))
 
 
 def _count_labels(path: str, raw: NDArray[Any]) -> dict[str, int]:

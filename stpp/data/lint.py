@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from stpp.data import hints
 from stpp.data.doubts import contradicted, doubted, void
 from stpp.data.images import class_of, expected, raw_values
-from stpp.data.inspection import Look
+from stpp.data.inspection import BANDS, Look
 from stpp.data.sources import Entry
 from stpp.errors import shortened
 from stpp.labels import IGNORE
@@ -51,7 +51,7 @@ def lint(
     warnings = [
         f"{text} (Used for reports only.)" for text in (*_unusable(truth, {}, masks), *_sizes(truth, images, masks))
     ]
-    warnings += _remarks(entries, images)
+    warnings += [*_remarks(entries, images), *_other_bands(entries, images)]
     if encoding is not None:
         whole = {entry.mask: masks[entry.mask] for entry in with_labels if entry.mask and not masks[entry.mask].error}
         problem, doubt = contradicted(whole, encoding, names, palette, known)
@@ -118,7 +118,18 @@ def _remarks(entries: Iterable[Entry], images: Mapping[str, Look]) -> Iterable[s
         if remark := images[path].remark:
             groups[remark].append(path)
     for remark, files in groups.items():
-        yield (f"{counted(files, 'image')}: {remark}: {some(files)}. Write the bands that matter into images of three.")
+        yield (f"{counted(files, 'image')}: {remark}: {some(files)}. `data.bands` says which bands are read.")
+
+
+def _other_bands(entries: Iterable[Entry], images: Mapping[str, Look]) -> Iterable[str]:
+    """Whether files have different numbers of bands, of which the same are taken from each."""
+    groups: dict[int, list[str]] = defaultdict(list)
+    for path in dict.fromkeys(entry.image for entry in entries):
+        if count := images[path].values.get(BANDS):
+            groups[count].append(path)
+    if len(groups) > 1:
+        each = "; ".join(f"{count} in {counted(files, 'image')}, {some(files, 2)}" for count, files in groups.items())
+        yield f"The images have different numbers of bands: {each}. The same numbers are taken of each by `data.bands`."
 
 
 def _sizes(entries: Iterable[Entry], images: Mapping[str, Look], masks: Mapping[str, Look]) -> Iterable[str]:

@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stpp.bands import Bands
 from stpp.data.images import read_image, read_mask
 from stpp.data.manifest import Row
 from stpp.data.readers import ImageError, open_stream, unreadable
 
 
-def image_of(row: Row) -> NDArray[np.uint8]:
+def image_of(row: Row, bands: Bands | None = None) -> NDArray[np.uint8]:
     """`read_image` of a row's image. Raises ImageError, too, if its file has another digest, or size, than the row."""
     content = planned(row.image, row.bytes, row.sha256)
     try:
-        return read_image(row.image, content)
+        return read_image(row.image, content, bands)
     except ImageError as error:
         if row.subset != "unlabeled":
             raise

@@ -1,7 +1,8 @@
 """The strong augmentation A^s of ST++: colour jitter, grayscale, Gaussian blur, CutOut; and AugSeg's operations.
 
 The colour parts do what torchvision's ColorJitter and RandomGrayscale do to a Pillow image, pixel for pixel, without
-importing torchvision. Only CutOut touches the mask. Each part happens with its own probability `p`.
+importing torchvision. Pictures are of mode RGB, or grey, L, for a band that is no colour: such a band has no hue and no
+saturation. Only CutOut touches the mask. Each part happens with its own probability `p`.
 """
 
 import math
@@ -16,7 +17,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps, ImageStat
 from stpp.errors import StppError
 from stpp.labels import IGNORE
 
-Pixels = npt.NDArray[np.uint8]  # (height, width, 3), RGB
+Pixels = npt.NDArray[np.uint8]  # (height, width, bands)
 Mask = npt.NDArray[np.uint8]  # (height, width), class or IGNORE
 
 # With the paper's settings 28 % of the draws fit; this many suffice even for boxes of 90 % of the image (0.3 %).
@@ -62,11 +63,13 @@ def draw_jitter(
 
 
 def adjust(image: Image.Image, name: str, factor: float) -> Image.Image:
-    """The RGB image with its "brightness", "contrast", "saturation" or "hue" changed.
+    """The image with its "brightness", "contrast", "saturation" or "hue" changed; a grey one keeps the last two.
 
     The first three blend the image with black, with its mean grey and with its own grey version: factor 1 is the image
     itself, 0 the other. A hue factor in [-0.5, 0.5] turns the hue by that share of the circle.
     """
+    if image.mode == "L" and name in ("saturation", "hue"):
+        return image
     match name:
         case "brightness":
             return _blended(image, 0, factor)
@@ -83,7 +86,9 @@ def adjust(image: Image.Image, name: str, factor: float) -> Image.Image:
 def _blended(image: Image.Image, grey: int, factor: float) -> Image.Image:
     """`grey` + `factor` * (the image - `grey`), by a table of what Pillow makes of each value: half the time."""
     values = Image.frombytes("L", (256, 1), bytes(range(256)))
-    return image.point(list(Image.blend(Image.new("L", (256, 1), grey), values, factor).tobytes()) * 3)
+    return image.point(
+        list(Image.blend(Image.new("L", (256, 1), grey), values, factor).tobytes()) * len(image.getbands())
+    )
 
 
 def _turned(image: Image.Image, step: int) -> Image.Image:
@@ -111,7 +116,7 @@ def hue_tables() -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
 
 
 def random_operations(image: Image.Image, rng: np.random.Generator, *, most: int) -> Image.Image:
-    """The RGB image after 1 to `most` operations of `OPERATIONS`, drawn uniformly with replacement (AugSeg)."""
+    """The image after 1 to `most` operations of `OPERATIONS`, drawn uniformly with replacement (AugSeg)."""
     for name in rng.choice(OPERATIONS, rng.integers(1, most, endpoint=True)):
         image = operation(image, str(name), rng.random(), rng.random() < 0.5)
     return image
@@ -124,12 +129,14 @@ OPERATIONS = (
 
 
 def operation(image: Image.Image, name: str, strength: float, negative: bool) -> Image.Image:
-    """The RGB image after one of `OPERATIONS`, `strength` in [0, 1) (AugSeg, the released code).
+    """The image after one of `OPERATIONS`, `strength` in [0, 1) (AugSeg, the released code); a grey one has no colour.
 
     Contrast, brightness, colour and sharpness are enhanced by 0.95 - 0.9 `strength`, so always lowered. A blur has a
     radius of 0.1 to 2; posterizing keeps 7 to 4 bits; solarizing inverts values from 255 down to 1 on; the hue is
     turned by up to half of the circle, the other way where `negative`.
     """
+    if image.mode == "L" and name in ("colour", "hue"):
+        return image
     match name:
         case "autocontrast":
             return ImageOps.autocontrast(image)
@@ -188,7 +195,7 @@ def cutout(
     top, left, height, width = cutout_box(mask.shape[0], mask.shape[1], rng, area=area, ratio=ratio)
     box = np.s_[top : top + height, left : left + width]
     pixels, mask = pixels.copy(), mask.copy()
-    pixels[box] = rng.integers(255, size=(height, width, 3), dtype=np.uint8) if fill == "random" else fill
+    pixels[box] = rng.integers(255, size=(height, width, pixels.shape[2]), dtype=np.uint8) if fill == "random" else fill
     mask[box] = IGNORE
     return pixels, mask
 

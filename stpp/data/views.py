@@ -4,12 +4,13 @@ So they are the same in all runs, roles and passes, and what a frozen encoder ma
 views a pass sees of an image, is drawn anew.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 
+from stpp.bands import RGB_PLACES
 from stpp.data.augmentation import augment, augmented_mask
 from stpp.data.strong import Mask, Pixels
 
@@ -18,11 +19,19 @@ ROLE = "views"
 
 
 def view_pixels(
-    image: Pixels, settings: Mapping[str, Any], id: str, number: int, *, crop: int, base_size: int
+    image: Pixels,
+    settings: Mapping[str, Any],
+    id: str,
+    number: int,
+    *,
+    crop: int,
+    base_size: int,
+    rgb: Sequence[int] | None = RGB_PLACES,
 ) -> Pixels:
-    """View `number` (from 0) of the image of this id: uint8 (crop, crop, 3); `settings` are those of `augment`."""
+    """View `number` (from 0) of the image of this id: uint8 (crop, crop, bands); `settings` and `rgb` as `augment` has
+    them."""
     blank = np.zeros(image.shape[:2], np.uint8)
-    ((pixels, _),) = augment(image, blank, settings, crop=crop, base_size=base_size, **_draw(id, number))
+    ((pixels, _),) = augment(image, blank, settings, crop=crop, base_size=base_size, rgb=rgb, **_draw(id, number))
     return pixels
 
 

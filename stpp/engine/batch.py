@@ -23,11 +23,11 @@ Draws = Callable[[str, int, str], np.random.Generator]
 class Batch:
     """This process's share of a batch, on its device.
 
-    `images` are normalised, float32 (N, 3, H, W), or their stored maps; `masks` are uint8 (N, H, W), 255 = ignore: of
-    labeled images, and in self-training of pseudo-labeled ones. `confidence`, float32 (N, H, W) where the method asks
-    for it, is 1 for a true label and less for a pseudo-label. `views` has the unlabeled images, by the names of their
-    views, each float32 (U, 3, H, W); `valid`, bool (U, H, W), says which of their pixels are the image's, and neither
-    padding nor CutOut.
+    `images` are normalised, float32 (N, bands, H, W), or their stored maps; `masks` are uint8 (N, H, W), 255 = ignore:
+    of labeled images, and in self-training of pseudo-labeled ones. `confidence`, float32 (N, H, W) where the method
+    asks for it, is 1 for a true label and less for a pseudo-label. `views` has the unlabeled images, by the names of
+    their views, each float32 (U, bands, H, W); `valid`, bool (U, H, W), says which of their pixels are the image's, and
+    neither padding nor CutOut.
     `draws` gives generators that depend on the image and the epoch, not on the place in the batch, so what is drawn is
     the same in whatever process the image is.
     """

@@ -2,26 +2,24 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from stpp.errors import StppError
 from stpp.models.folding import PRECISIONS
 from stpp.models.network import Maps, Normalisation, SegmentationNetwork
+from stpp.resizing import resized_by_pillow
 from stpp.runtime.faults import AT_ONCE, MOST_SCORES
 from stpp.store.maps import StoredImage, whole_view
 
-Picture = NDArray[np.uint8] | StoredImage
-"""A whole image: its pixels (H, W, 3), RGB, or what an encoder has made of it."""
-Bands = Iterator[tuple[slice, Tensor]]
+ScoreBands = Iterator[tuple[slice, Tensor]]
 """Scores from top to bottom: rows, and float32 (N, C, rows, W)."""
-Shown = Callable[[float, tuple[int, int], bool], list[Bands]]
+Shown = Callable[[float, tuple[int, int], bool], list[ScoreBands]]
 """From a scale, its size (H, W) and whether the mirror image is asked for, too, to the logits of that and of those."""
 
 
@@ -35,13 +33,28 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+class Lines(Protocol):
+    """An image of which only some rows are in memory: its `shape`, (H, W, bands), and its rows, uint8 (rows, W, bands),
+    from `first` to before `last`."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+    def lines(self, first: int, last: int) -> NDArray[np.uint8]: ...
+
+
+Pixels = NDArray[np.uint8] | Lines
+WholeImage = Pixels | StoredImage
+"""Its pixels, (H, W, bands), rows of them when asked for, or what an encoder has made of it."""
+
+
 def network_input(images: Tensor, device: torch.device, normalisation: Normalisation) -> Tensor:
-    """uint8 (N, H, W, 3), RGB -> normalised float32 (N, 3, H, W) in channels_last memory, on `device`."""
-    count, height, width, _ = images.shape
+    """uint8 (N, H, W, bands) -> normalised float32 (N, bands, H, W) in channels_last memory, on `device`."""
+    count, height, width, bands = images.shape
     # As rows of 3 W values: torch is several times slower where the last dimension is 3.
-    values = images.to(device, non_blocking=True).reshape(count, height, 3 * width).float().div_(255)
+    values = images.to(device, non_blocking=True).reshape(count, height, bands * width).float().div_(255)
     mean, std = _in_rows(normalisation, width, device)
-    return values.sub_(mean).div_(std).view(count, height, width, 3).permute(0, 3, 1, 2)
+    return values.sub_(mean).div_(std).view(count, height, width, bands).permute(0, 3, 1, 2)
 
 
 @lru_cache(maxsize=64)
@@ -75,7 +88,7 @@ def predict_mask(
     prediction: Mapping[str, Any],
     tta: Mapping[str, Any] | None = None,
 ) -> NDArray[np.uint8]:
-    """The mask uint8 (H, W), values 0 .. C-1, of an RGB image uint8 (H, W, 3), from `predict_scores`."""
+    """The mask uint8 (H, W), values 0 .. C-1, of an image uint8 (H, W, bands), from `predict_scores`."""
     ((mask, _),) = predict_masks(network, [image], device, prediction, tta)
     return mask
 
@@ -83,7 +96,7 @@ def predict_mask(
 @torch.inference_mode()
 def predict_masks(
     network: SegmentationNetwork,
-    images: Sequence[Picture],
+    images: Sequence[WholeImage],
     device: torch.device,
     prediction: Mapping[str, Any],
     tta: Mapping[str, Any] | None = None,
@@ -129,7 +142,7 @@ def masks_of(scores: Tensor) -> NDArray[np.uint8]:
 @torch.inference_mode()
 def predict_scores(
     network: SegmentationNetwork,
-    images: Sequence[NDArray[np.uint8]],
+    images: Sequence[WholeImage],
     device: torch.device,
     prediction: Mapping[str, Any],
     tta: Mapping[str, Any] | None = None,
@@ -141,11 +154,11 @@ def predict_scores(
 @torch.inference_mode()
 def score_bands(
     network: SegmentationNetwork,
-    images: Sequence[Picture],
+    images: Sequence[WholeImage],
     device: torch.device,
     prediction: Mapping[str, Any],
     tta: Mapping[str, Any] | None = None,
-) -> Bands:
+) -> ScoreBands:
     """The logits of N images of one size, from top to bottom: rows, and float32 (N, C, rows, W).
 
     They lie on `device`, and are valid until the next rows are asked for.
@@ -157,14 +170,22 @@ def score_bands(
 
     Images that are read in tiles, at their own size and without `tta`, come in bands about as high as a tile. All
     others come whole, or where they have more than MOST_SCORES values, in bands of about AT_ONCE values. Of what the
-    network sees in tiles, only the rows that a band needs are held then.
+    network sees in tiles, only the rows that a band needs are held then. An image that comes by `Lines` is alone, and
+    is read in tiles in this way, a row of tiles at a time.
     """
     height, width = images[0].shape[:2]
     seen = reduced_size((height, width), prediction["long_side"])
-    if stored := [image for image in images if isinstance(image, StoredImage)]:
+    stored = [image for image in images if isinstance(image, StoredImage)]
+    arrays = [image for image in images if isinstance(image, np.ndarray)]
+    if not (stored or arrays):
+        (image,) = images
+        assert not isinstance(image, np.ndarray | StoredImage) and tta is None and prediction["long_side"] is None
+        yield from _tiled(network, partial(_rows_of, image, device, network.normalisation), (height, width), prediction)
+        return
+    if stored:
         shown: Shown = partial(_decoded, network, stored, device, prediction)
     else:
-        shrunk = np.stack([reduced(image, prediction["long_side"]) for image in images])  # type: ignore[arg-type]
+        shrunk = np.stack([reduced(image, prediction["long_side"]) for image in arrays])
         x = network_input(torch.from_numpy(shrunk), device, network.normalisation)
         shown = partial(_seen, network, x, prediction)
     bands = shown(1.0, seen, False)[0] if tta is None else _augmented(shown, seen, prediction, tta)
@@ -179,7 +200,7 @@ def reduced(image: NDArray[np.uint8], long_side: int | None) -> NDArray[np.uint8
     height, width = reduced_size(image.shape[:2], long_side)
     if image.shape[:2] == (height, width):
         return image
-    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    return resized_by_pillow(image, (width, height))
 
 
 def reduced_size(shape: tuple[int, ...], long_side: int | None) -> tuple[int, int]:
@@ -210,7 +231,7 @@ def _seen(
     scale: float,
     size: tuple[int, int],
     flip: bool,
-) -> list[Bands]:
+) -> list[ScoreBands]:
     """`Shown` of normalised images (N, 3, H, W)."""
     return [_bands(network, view, prediction) for view in scaled_views(x, size, flip)]
 
@@ -223,24 +244,26 @@ def _decoded(
     scale: float,
     size: tuple[int, int],
     flip: bool,
-) -> list[Bands]:
+) -> list[ScoreBands]:
     """`Shown` of images whose maps are stored, from which the decoder goes on; never in tiles."""
 
-    def whole(name: str) -> Bands:
+    def whole(name: str) -> ScoreBands:
         maps = [torch.from_numpy(np.stack(each)) for each in zip(*(image.maps[name] for image in images))]
         yield slice(0, size[0]), network(maps_input(maps, size, device).to(PRECISIONS[prediction["precision"]]))
 
     return [whole(whole_view(scale, mirrored)) for mirrored in ((False, True) if flip else (False,))]
 
 
-def _augmented(shown: Shown, seen: tuple[int, int], prediction: Mapping[str, Any], tta: Mapping[str, Any]) -> Bands:
+def _augmented(
+    shown: Shown, seen: tuple[int, int], prediction: Mapping[str, Any], tta: Mapping[str, Any]
+) -> ScoreBands:
     """Sum of the softmax maps (N, C, H, W) over scales and flips of images that the network sees at that size."""
     sizes = [(scale, scaled_size(seen, scale)) for scale in tta["scales"]]
     maps = [_Rows(_softmax(shown, scale, size, tta["flip"]), size) for scale, size in sizes]
     return _summed(maps, seen, banded=prediction["tile"] is not None)
 
 
-def _softmax(shown: Shown, scale: float, size: tuple[int, int], flip: bool) -> Bands:
+def _softmax(shown: Shown, scale: float, size: tuple[int, int], flip: bool) -> ScoreBands:
     """The softmax maps (N, C, *size) of images at that scale, or the sum of those of the image and its mirror image."""
     plain, *mirrored = shown(scale, size, flip)
     softmaxes = ((rows, logits.softmax(dim=1)) for rows, logits in plain)
@@ -255,7 +278,7 @@ def _softmax(shown: Shown, scale: float, size: tuple[int, int], flip: bool) -> B
 class _Rows:
     """Rows of a score map (N, C, *size) that comes in bands from top to bottom; those to be asked for are held."""
 
-    def __init__(self, bands: Bands, size: tuple[int, int]) -> None:
+    def __init__(self, bands: ScoreBands, size: tuple[int, int]) -> None:
         self.size = size
         self._bands, self._held, self._first = bands, torch.empty(0), 0
 
@@ -302,7 +325,7 @@ class _Rows:
         return _resized(band, (last - first, size[1]))
 
 
-def _summed(maps: Sequence[_Rows], size: tuple[int, int], *, banded: bool = True) -> Bands:
+def _summed(maps: Sequence[_Rows], size: tuple[int, int], *, banded: bool = True) -> ScoreBands:
     """The sum of the maps, each resized to `size`: whole, or if `banded` and large, in bands of rows."""
     height, width = size
     largest = max(height * width, *(scores.size[0] * scores.size[1] for scores in maps))
@@ -328,27 +351,44 @@ BAND_ROWS = 16
 softmax rounds the last pixels otherwise where they fill no vector."""
 
 
-def _bands(network: SegmentationNetwork, x: Tensor, prediction: Mapping[str, Any]) -> Bands:
-    """Logits of images of one size, whole or as the mean over overlapping tiles, as `score_bands` gives them.
-
-    Of the tiles no more than one band is held: the sums of the rows that tiles to come still add to.
-    """
-    tile, overlap = prediction["tile"], prediction["overlap"]
+def _bands(network: SegmentationNetwork, x: Tensor, prediction: Mapping[str, Any]) -> ScoreBands:
+    """Logits of images of one size, (N, bands, H, W), as `_tiled` gives them."""
     x = x.to(PRECISIONS[prediction["precision"]])
     height, width = x.shape[-2:]
+    return _tiled(network, lambda first, last: x[..., first:last, :], (height, width), prediction)
+
+
+def _rows_of(image: Lines, device: torch.device, normalisation: Normalisation, first: int, last: int) -> Tensor:
+    """Rows of an image that comes by `Lines`, as the network takes them."""
+    return network_input(torch.from_numpy(image.lines(first, last))[None], device, normalisation)
+
+
+def _tiled(
+    network: SegmentationNetwork,
+    rows: Callable[[int, int], Tensor],
+    size: tuple[int, int],
+    prediction: Mapping[str, Any],
+) -> Iterator[tuple[slice, Tensor]]:
+    """Logits of images of one size, whole or as the mean over overlapping tiles, as `score_bands` gives them.
+
+    `rows` gives those from one to before another of what the network takes, (N, bands, rows, W). Of the tiles no more
+    than one band is held: the sums of the rows that tiles to come still add to.
+    """
+    tile, overlap, precision = prediction["tile"], prediction["overlap"], PRECISIONS[prediction["precision"]]
+    height, width = size
     if tile is None or max(height, width) <= tile:
-        yield slice(0, height), network(x)
+        yield slice(0, height), network(rows(0, height).to(precision))
         return
     tops, lefts = tile_starts(height, tile, overlap), tile_starts(width, tile, overlap)
-    tiles_down, tiles_across = (
-        _covering(starts, tile, x.shape[at], x.device) for at, starts in ((2, tops), (3, lefts))
-    )
-    sums, first = torch.zeros((), device=x.device), 0
+    sums, first = torch.zeros(()), 0
     for top, following in zip(tops, [*tops[1:], height]):
+        x = rows(top, top + tile).to(precision)
         for left in lefts:
-            logits = network(x[..., top : top + tile, left : left + tile])
+            logits = network(x[..., left : left + tile])
             if sums.ndim == 0:
                 sums = logits.new_zeros(len(x), logits.shape[1], min(tile + BAND_ROWS, height), width)
+                tiles_down = _covering(tops, tile, height, x.device)
+                tiles_across = _covering(lefts, tile, width, x.device)
             sums[..., top - first : top - first + tile, left : left + tile] += logits
         done = height if following == height else following // BAND_ROWS * BAND_ROWS
         if done > first:
@@ -368,7 +408,7 @@ def _covering(starts: Sequence[int], tile: int, length: int, device: torch.devic
     return count
 
 
-def _joined(bands: Bands, height: int) -> Tensor:
+def _joined(bands: ScoreBands, height: int) -> Tensor:
     """All rows of an image of that height, in one tensor."""
     rows, band = next(bands)
     if band.shape[2] == height:

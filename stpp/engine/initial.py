@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from stpp.bands import Bands, bands_in
 from stpp.errors import StppError
 from stpp.files import sha256
 from stpp.models import build
@@ -20,7 +21,7 @@ def initial_network(settings: Mapping[str, Any], weights: str | None) -> tuple[S
 
     Also a sentence that says which. Raises StppError for a file that is no state dict, or not one for this network.
     """
-    network = build(settings["network"], len(settings["classes"]))
+    network = build(settings["network"], len(settings["classes"]), bands_in(settings))
     if not weights:
         return network, "The network starts from random weights."
     expected = settings["network"]["weights"]
@@ -49,21 +50,27 @@ def take_weights(network: SegmentationNetwork, checkpoint: Path, *, head: bool) 
     return f"The network starts from {'all weights' if head else 'the encoder'} of {checkpoint}."
 
 
-def refuse_unfit(network: Mapping[str, Any], classes: int, weights: str | None = None, tune: str | int = "all") -> None:
+def refuse_unfit(
+    network: Mapping[str, Any],
+    classes: int,
+    weights: str | None = None,
+    tune: str | int = "all",
+    bands: Mapping[str, Any] | None = None,
+) -> None:
     """Raise StppError for a network that cannot be built, takes no images, or does not fit the file `weights`.
 
-    Or of which more blocks are to be tuned than its encoder has.
+    Or of which more blocks are to be tuned than its encoder has. `bands` are those of a stage's settings.
 
     What is checked has no values, so it takes no memory; but where an encoder cannot be without.
     """
     try:
         with torch.device("meta"):
-            net = build(network, classes).eval()
+            net = build(network, classes, Bands.said(bands)).eval()
         net.freeze(tune)
         if weights is not None:
             matched(net, _content(weights), weights)
         if not all(parameter.is_meta for parameter in net.parameters()):
-            net = build(network, classes).eval()
+            net = build(network, classes, Bands.said(bands)).eval()
         side = 2 * net.backbone.multiple_of
         images = torch.zeros(1, net.backbone.bands, side, side + side // 2, device=next(net.parameters()).device)
         with torch.no_grad():

@@ -16,7 +16,7 @@ from stpp.models.network import Maps, SegmentationNetwork
 
 
 class Net:
-    """A network of a training: called with normalised images (N, 3, H, W), it gives logits float32 (N, C, H, W).
+    """A network of a training: called with normalised images (N, bands, H, W), it gives logits float32 (N, C, H, W).
 
     In place of images it takes their maps, where those are stored.
 

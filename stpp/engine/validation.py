@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stpp.data.ahead import windows
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of, mask_of
-from stpp.engine.inference import WINDOW, Picture, predict_masks
+from stpp.engine.inference import WINDOW, WholeImage, predict_masks
 from stpp.models.folding import for_prediction
 from stpp.models.network import SegmentationNetwork
 from stpp.runtime.faults import WORKFLOW, explained, prediction_advice
@@ -25,7 +25,7 @@ def evaluate_network(
     prediction: Mapping[str, Any],
     device: torch.device,
     named: str = WORKFLOW,
-    picture: Callable[[Row], Picture] = image_of,
+    picture: Callable[[Row], WholeImage] = image_of,
 ) -> tuple[Confusion, dict[str, Confusion]]:
     """Confusion matrices int64 (C, C) of whole images, no test-time augmentation: the sum, and by image id.
 
@@ -34,7 +34,7 @@ def evaluate_network(
     """
     ready, images = for_prediction(network, prediction["precision"]), {}
 
-    def pair(row: Row) -> tuple[Picture, NDArray[np.uint8]]:
+    def pair(row: Row) -> tuple[WholeImage, NDArray[np.uint8]]:
         return picture(row), mask_of(row, encoding)
 
     for window in windows(rows, pair, WINDOW[device.type]):

@@ -13,6 +13,7 @@ knows these files: what they make is a data set like any other.
     gathering   from shapes with labels to an `Export`
     pairing     from masks that are pictures to an `Export`
     outlining   from masks to polygons
+    mapping     where the pixels of a mask lie on a map
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -63,10 +64,12 @@ class Labels(NamedTuple):
     """Masks to be written in a format.
 
     `classes` and `palette` are as in an `Export`. `images` has the file name of each image, "/" between folders, by the
-    id of its mask, and `mask(id)` gives it: uint8 (H, W), class 0..C-1 or 255.
+    id of its mask, and `mask(id)` gives it: uint8 (H, W), class 0..C-1 or 255. `files` are the images, or other files
+    with their georeference, by id, where they are known.
     """
 
     classes: Sequence[str]
     palette: Sequence[Sequence[int]]
     images: Mapping[str, str]
     mask: Callable[[str], NDArray[np.uint8]]
+    files: Mapping[str, Path] = {}

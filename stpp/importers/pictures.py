@@ -3,8 +3,10 @@
 import posixpath
 import re
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 
+from stpp.data.banded import stored_as
 from stpp.data.images import reader_of
 from stpp.data.lists import is_image
 from stpp.data.readers import ImageError
@@ -87,10 +89,13 @@ class ImageFiles:
 
 
 def size_of(image: Path, mistakes: Mistakes) -> tuple[int, int] | None:
-    """Height and width of an image, upright; None, and a mistake, where it cannot be read."""
+    """Height and width of an image, upright, of any number of bands; None, and a mistake, where it cannot be read."""
     try:
         height, width, _ = reader_of(image).image_size(image)
     except ImageError as error:
+        with suppress(ImageError):
+            found = stored_as(image, pages=True)
+            return found.height, found.width
         mistakes.add(f"{error.what}. {error.remedy}", image)
         return None
     return height, width

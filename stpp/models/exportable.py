@@ -5,6 +5,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from stpp.bands import Bands
 from stpp.models.blocks import replace_modules
 from stpp.models.network import SegmentationNetwork
 
@@ -23,22 +24,32 @@ def least_side(network: SegmentationNetwork) -> int:
 class Exportable(nn.Module):
     """`network`, in float32, after its normalisation and before the argmax.
 
-    `forward` maps RGB images, uint8 (N, H, W, 3), to masks, uint8 (N, H, W), the class of each pixel, and to
-    probabilities, float32 (N, C, H, W), 0..1.
+    `forward` maps RGB images, uint8 (N, H, W, 3), or those of other `bands`, (N, H, W, bands), to masks, uint8
+    (N, H, W), the class of each pixel, and to probabilities, float32 (N, C, H, W), 0..1. Where the bands have a scale,
+    images are float32 with the values of files, and the graph scales them to whole numbers of 0..255.
     """
 
     mean: Tensor
     std: Tensor
+    low: Tensor
+    width: Tensor
 
-    def __init__(self, network: SegmentationNetwork) -> None:
+    def __init__(self, network: SegmentationNetwork, bands: Bands | None = None) -> None:
         super().__init__()
+        self.scaled = bands is not None and bands.scale is not None
+        if bands is not None and bands.scale is not None:
+            low, high = torch.tensor(bands.scale, dtype=torch.float32).t()
+            self.register_buffer("low", low)
+            self.register_buffer("width", (high - low).clamp(min=torch.finfo(torch.float32).tiny))
         self.network = deepcopy(network).to(memory_format=torch.contiguous_format)
         replace_modules(self.network, _plain_pooling)
-        self.register_buffer("mean", 255 * torch.tensor(network.normalisation.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", 255 * torch.tensor(network.normalisation.std).view(1, 3, 1, 1))
+        self.register_buffer("mean", 255 * torch.tensor(network.normalisation.mean).view(1, -1, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(network.normalisation.std).view(1, -1, 1, 1))
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        if self.scaled:
+            images = (255 * ((images - self.low) / self.width).clamp(0, 1)).round()
         x = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
         logits = self.network(x)
         return logits.argmax(dim=1).to(torch.uint8), logits.softmax(dim=1)

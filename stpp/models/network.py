@@ -6,6 +6,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from stpp.bands import RGB_PLACES
 from stpp.errors import StppError
 from stpp.models.blocks import resize_to, to_multiple
 
@@ -53,11 +54,23 @@ class Backbone(nn.Module):
     channels: tuple[int, ...]
     strides: tuple[int, ...]
     bands = 3
+    colours: tuple[int | None, ...] = RGB_PLACES
+    """For each band of an image the place in RGB whose weights and statistics it takes; None: the mean of all three."""
     multiple_of = 1
     normalisation = OF_IMAGENET
     imagenet_only: tuple[str, ...] = ()
     undecayed: frozenset[str] = frozenset()
     """The names of positions and tokens, which no weight decay should pull to 0, as it should not norms and biases."""
+
+    def take_bands(self, colours: Sequence[int | None]) -> None:
+        """Be the encoder of images of these bands, of which its first convolution has as many."""
+        self.colours, self.bands = tuple(colours), len(colours)
+        self.normalisation = Normalisation(
+            *(
+                tuple(sum(values) / len(values) if colour is None else values[colour] for colour in colours)
+                for values in self.normalisation
+            )
+        )
 
     def layers(self) -> list[list[str]]:
         """The names of its parameters in the order of their depth: those of the stem, then those of each block."""
@@ -144,7 +157,7 @@ class SegmentationNetwork(nn.Module):
         return self
 
     def encoded(self, images: Tensor) -> Maps:
-        """What the encoder makes of normalised images (N, 3, H, W) of any size.
+        """What the encoder makes of normalised images (N, bands, H, W) of any size.
 
         It sees them resized to the nearest multiples of its `multiple_of`.
         """
@@ -159,7 +172,7 @@ class SegmentationNetwork(nn.Module):
         *,
         with_features: bool = False,
     ) -> Tensor | tuple[Tensor, list[Tensor], Tensor]:
-        """Logits (N, classes, H, W), float32, of normalised images (N, 3, H, W) of any size, or of their maps.
+        """Logits (N, classes, H, W), float32, of normalised images (N, bands, H, W) of any size, or of their maps.
 
         The logits are of the images' size.
         With `dropped`, factors (N, channels) for the channels of each map of features, (2 N, classes, H, W): from the

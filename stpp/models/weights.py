@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from stpp.errors import Problems, StppError
@@ -47,6 +48,7 @@ def matched(net: SegmentationNetwork, content: Any, source: str) -> tuple[nn.Mod
         prefix = next((f"{kind}." for kind in ("backbone", "encoder") if kind in kinds), "")
         bare = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
         wanted = net.backbone.renamed(bare)
+    wanted, adapted = for_bands(net, wanted)
     if problems := _mismatches(target.state_dict(), wanted):
         what = "the network" if whole else "the backbone"
         raise Problems(
@@ -58,7 +60,28 @@ def matched(net: SegmentationNetwork, content: Any, source: str) -> tuple[nn.Mod
         return target, wanted, f"Loaded the whole network, {len(wanted)} tensors, from {source}."
     ignored = len(state) - len(wanted)
     ending = f", without {ignored} others, such as ImageNet's classifier" if ignored else ""
-    return target, wanted, f"Loaded the backbone, {len(wanted)} tensors, from {source}{ending}."
+    return target, wanted, f"Loaded the backbone, {len(wanted)} tensors, from {source}{ending}.{adapted}"
+
+
+def for_bands(net: SegmentationNetwork, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """Weights of a backbone for images of other bands than RGB, and a sentence that says so, or "".
+
+    Where the backbone has a convolution of as many inputs as there are bands, and `state` one of 3, a band that is red,
+    green or blue takes its weights, and every other one the mean of the three; all are multiplied by 3 / bands, so that
+    features stay as large as they were (as in timm, which takes the three in turn).
+    """
+    colours, own = net.backbone.colours, net.backbone.state_dict()
+    found = dict(state)
+    first = next((name for name, tensor in own.items() if tensor.ndim == 4 and tensor.shape[1] == len(colours)), None)
+    given = None if first is None else state.get(first)
+    if first is None or given is None or len(colours) == 3 or given.shape[1] != 3 or given.ndim != 4:
+        return found, ""
+    mean = given.mean(dim=1)
+    bands = [mean if colour is None else given[:, colour] for colour in colours]
+    found[first] = torch.stack(bands, dim=1) * (3 / len(colours))
+    known = sum(colour is not None for colour in colours)
+    whose = f"{known} of them red, green and blue, the others their mean" if known else "each the mean of the three"
+    return found, f" Its first convolution takes {len(colours)} bands instead of 3: {whose}."
 
 
 def without_prefix(state: Mapping[str, Tensor], prefix: str = "module.") -> Mapping[str, Tensor]:

@@ -61,7 +61,7 @@ def whole_maps(graph: Any, subset: str) -> Inputs:
 def _encoder(graph: Any, precision: str) -> dict[str, Any]:
     network: NetworkDescription = graph.config.network
     described = network.model_dump(include={"backbone", "output_stride"}) | {"weights": graph.weights["identity"]}
-    return {"network": described, "maps": maps_read(network), "precision": precision}
+    return {"network": described, "maps": maps_read(network), "precision": precision, **graph.bands}
 
 
 def _encode(graph: Any, subset: str, slug: str, settings: Mapping[str, Any]) -> str:

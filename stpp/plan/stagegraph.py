@@ -50,6 +50,7 @@ class StageGraph:
         self.maps: dict[str, str] = {}
         names = {ENCODERS: config.network.backbone, DECODERS: config.network.architecture}
         self.network = tuple(module_of(folder, name) for folder, name in names.items())
+        self.bands = {"bands": index["bands"]} if "bands" in index else {}
         self.encoding = encoding_of(config.data.model_dump(), len(self.classes))
 
     @property
@@ -134,6 +135,7 @@ class StageGraph:
             "checkpoints": checkpoints,
             "classes": self.classes,
             "encoding": self.encoding,
+            **self.bands,
             "network": self.config.network.model_dump() | {"weights": self.weights["identity"]},
             # What it starts from is an input, and the method has an entry of its own.
             "training": {
@@ -337,6 +339,7 @@ class StageGraph:
             "classes": self.classes,
             "palette": self.palette,
             "encoding": self.encoding,
+            **self.bands,
             "prediction": self.prediction(),
         }
         artifacts: dict[str, str | list[str]] = {"checkpoint": self.evaluated(networks(run)[result(run)])}

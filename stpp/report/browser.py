@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stpp.data.manifest import Row
+from stpp.data.multiband import shown
 from stpp.data.reading import image_of, mask_of
 from stpp.labels import IGNORE
 from stpp.plan.parts import result_evaluation, score
@@ -191,7 +192,14 @@ def taken_of(row: Row, facts: Facts, sources: Pictures, colours: NDArray[np.uint
     if (scored := score(facts.shown)) and row.subset == "unlabeled":
         scores = facts.scores[scored]
         known["score"] = float(scores.loc[scores["id"] == row.id, "score"].iloc[0])
-    return Shot(row.id, row.subset, photo_uri(image_of(row), side), layers, shares_of(mask, count), **known)
+    return Shot(
+        row.id,
+        row.subset,
+        photo_uri(shown(image_of(row, sources.bands), sources.bands), side),
+        layers,
+        shares_of(mask, count),
+        **known,
+    )
 
 
 def shares_of(mask: Mask, classes: int) -> list[float]:

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from stpp.bands import Bands
 from stpp.data.manifest import Row
+from stpp.data.multiband import shown
 from stpp.data.reading import image_of, mask_of
 from stpp.labels import IGNORE
 from stpp.plan.parts import of_kind, result_evaluation, score, score_quality
@@ -50,12 +52,16 @@ class Group:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Where masks come from: the stores of the K checkpoints and of the pseudo-labels, and the last network."""
+    """Where masks come from: the stores of the K checkpoints and of the pseudo-labels, and the last network.
+
+    `bands` are those of the images, where they are not RGB.
+    """
 
     masks: Sequence[MaskStore]
     labels: Sequence[MaskStore]
     predict: Callable[[Row], Mask]
     encoding: Mapping[str, Any]
+    bands: Bands | None = None
 
 
 def choose(facts: Facts) -> list[Group]:
@@ -166,7 +172,7 @@ def picture_row(row: Row, note: str, facts: Facts, sources: Pictures, colours: N
 
 def pictures(row: Row, facts: Facts, sources: Pictures, colours: NDArray[np.uint8]) -> Iterator[tuple[str, str, str]]:
     """Caption, description and data URI of each picture of an image."""
-    image = image_of(row)
+    image = shown(image_of(row, sources.bands), sources.bands)
     yield "image", f"The image {row.id}, {row.width} x {row.height} px", photo_uri(image)
 
     def of_mask(caption: str, mask: Mask) -> tuple[str, str, str]:

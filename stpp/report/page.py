@@ -6,6 +6,7 @@ It is a stage of its own, beside the table: the table needs neither images nor a
 from collections.abc import Callable
 
 from stpp import disk
+from stpp.bands import bands_in
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of
 from stpp.report.browser import browser
@@ -40,6 +41,7 @@ def run(job: Job, runtime: Runtime) -> None:
         labels=[MaskStore(path) for path in job.inputs("labels")],
         predict=predictor(job, runtime),
         encoding=job.settings["encoding"],
+        bands=bands_in(job.settings),
     )
     with job.writing(disk.REPORT) as path:
         path.write_text(page(facts, browser(facts, sources), gallery(facts, sources)), encoding="utf-8")
@@ -86,7 +88,7 @@ def predictor(job: Job, runtime: Runtime) -> Callable[[Row], Mask]:
     network = for_prediction(model.network, prediction["precision"])
 
     def predict(row: Row) -> Mask:
-        image = image_of(row)
+        image = image_of(row, model.bands)
         height, width, _ = image.shape
         with explained(prediction_advice(height, width, len(model.classes), prediction)):
             return predict_mask(network, image, device, prediction)

@@ -3,8 +3,9 @@
 import re
 from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from stpp.bands import MOST_BANDS
 from stpp.labels import GROUP, LARGEST_VALUE, STEM
 from stpp.registry import LAYOUTS, constant, modules
 from stpp.settings import Line, Section, VisibleLine, setting
@@ -119,6 +120,29 @@ class Data(Section):
         "Leave out unlabeled images that cannot be read, with a warning, instead of stopping. `stpp index --verify` "
         "finds those, too, that are damaged behind their headers.",
     )
+    bands: Annotated[int, Field(ge=1, le=MOST_BANDS)] | list[Annotated[int, Field(ge=1)]] | None = setting(
+        None,
+        "Which bands of the image files make an image: the numbers of some, from 1, as `[4, 3, 2]`; or how many each "
+        "file has, all of which are taken. None: red, green and blue, to which grey and palette images are converted. "
+        "TIFF files need the extra `geotiff` then.",
+    )
+    pages: bool = setting(False, "With `bands`: the pages of a TIFF file are bands, too.")
+    scale: list[float] | list[list[float]] | None = setting(
+        None,
+        "With `bands`: `[low, high]`, the values that become 0 and 255, for all bands, or one pair for each band. "
+        "Lower and higher values are cut off. Needed for all but 8 bits; this or `percentiles`.",
+    )
+    percentiles: list[Annotated[float, Field(ge=0, le=100)]] | None = setting(
+        None,
+        "With `bands`: `[low, high]`, as `[2, 98]`: the percentiles of each band over the labeled images that become 0 "
+        "and 255. They are part of the identity of what is trained, so other labeled images are another scale.",
+        "%",
+    )
+    rgb: list[Annotated[int, Field(ge=1)]] | None = setting(
+        None,
+        "With `bands`: the numbers of those that are red, green and blue, as `[3, 2, 1]`. Hue, saturation and "
+        "grayscale act on these alone, and on nothing where they are not said; reports and overlays show them.",
+    )
     classes: list[VisibleLine] | None = setting(
         None,
         "Class names in label order, each a line of text without control characters; or `classes_file`.",
@@ -179,6 +203,7 @@ class Data(Section):
             raise ValueError("palette_tolerance needs a `palette_map`, whose colours it is about")
         if self.threshold is not None and self.classes is not None and len(self.classes) != 2:
             raise ValueError(f"threshold tells two classes apart, and there are {len(self.classes)}; give a label_map")
+        self._refuse_bands()
         for name in ("image_name", "mask_name"):
             if (pattern := getattr(self, name)).replace(STEM, "", 1).count("{") or "/" in pattern or not pattern:
                 raise ValueError(f"{name}: {pattern!r} is no name; expected one such as '{{stem}}_mask'")
@@ -194,3 +219,24 @@ class Data(Section):
             if len(digits) != 6 or len(color) != 7 or not all(d in "0123456789abcdefABCDEF" for d in digits):
                 raise ValueError(f"{color!r} is no colour; write it as '#rrggbb', for example '#80ff00'")
         return self
+
+    def _refuse_bands(self) -> None:
+        """Raises ValueError for bands, a scale or colours that cannot be."""
+        if self.bands is None:
+            for name in ("pages", "scale", "percentiles", "rgb"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} needs `bands`, which says what bands the images have")
+            return
+        numbers = list(range(1, self.bands + 1)) if isinstance(self.bands, int) else self.bands
+        if not numbers or len(set(numbers)) != len(numbers):
+            raise ValueError(f"bands: {numbers} names none, or one twice; expected different numbers from 1")
+        if self.scale is not None and self.percentiles is not None:
+            raise ValueError("scale and percentiles say the same thing in different ways; keep one of them")
+        each = [pair for pair in self.scale or () if isinstance(pair, list)]
+        for pair in each or (self.scale, self.percentiles):
+            if pair is not None and (len(pair) != 2 or not pair[0] < pair[1]):  # type: ignore[operator]
+                raise ValueError(f"{pair} is no range; expected [low, high], the first lower than the second")
+        if each and len(each) != len(numbers):
+            raise ValueError(f"scale has {len(each)} ranges for {len(numbers)} bands; give one for all, or one each")
+        if self.rgb is not None and (len({*self.rgb}) != 3 or len(self.rgb) != 3 or not {*self.rgb} <= {*numbers}):
+            raise ValueError(f"rgb: {self.rgb} are not three of the bands {numbers}; expected red, green, blue")

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stpp import disk
+from stpp.bands import RGB_PLACES, bands_in
 from stpp.data.ahead import windows
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of
@@ -84,7 +85,8 @@ def encode_in_parts(job: Job, rows: Sequence[Row], device: torch.device, progres
 
 def frozen_encoder(settings: Mapping[str, Any], weights: str | None, device: torch.device) -> SegmentationNetwork:
     """A network whose encoder is the one of `settings`, ready for prediction; its decoder is not used."""
-    spec = {"network": {**settings["network"], "architecture": "linear"}, "classes": ["none"]}
+    described = {**settings["network"], "architecture": "linear"}
+    spec = {"network": described, "classes": ["none"], "bands": settings.get("bands")}
     network, loaded = initial_network(spec, weights)
     print(loaded)
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -100,12 +102,17 @@ def view_names(settings: Mapping[str, Any]) -> list[str]:
 
 
 def pixels_of(row: Row, settings: Mapping[str, Any]) -> NDArray[np.uint8]:
-    """The views of a training image, uint8 (views, crop, crop, 3), or the whole image, uint8 (1, H, W, 3)."""
-    image = image_of(row)
+    """The views of a training image, uint8 (views, crop, crop, bands), or the whole image, uint8 (1, H, W, bands)."""
+    bands = bands_in(settings)
+    image = image_of(row, bands)
     if "scales" in settings:
         return reduced(image, settings["long_side"])[None]
     (augmentation,) = settings["augmentation"].values()
-    how = {"crop": settings["crop"], "base_size": settings["base_size"]}
+    how = {
+        "crop": settings["crop"],
+        "base_size": settings["base_size"],
+        "rgb": RGB_PLACES if bands is None else bands.rgb,
+    }
     return np.stack([view_pixels(image, augmentation, row.id, k, **how) for k in range(settings["views"])])
 
 
@@ -131,7 +138,7 @@ def encoded(
 
 
 def whole_maps(network: SegmentationNetwork, x: Tensor, settings: Mapping[str, Any]) -> list[list[list[Map]]]:
-    """The maps of each view of N whole images, (N, 3, H, W), and of each image in it."""
+    """The maps of each view of N whole images, (N, bands, H, W), and of each image in it."""
     views = []
     for scale in settings["scales"]:
         pair = scaled_views(x, scaled_size((x.shape[2], x.shape[3]), scale), settings["flip"])
@@ -142,7 +149,7 @@ def whole_maps(network: SegmentationNetwork, x: Tensor, settings: Mapping[str, A
 
 @torch.inference_mode()
 def kept_maps(network: SegmentationNetwork, x: Tensor, settings: Mapping[str, Any]) -> list[list[Map]]:
-    """The wanted maps of each of N images, (N, 3, H, W)."""
+    """The wanted maps of each of N images, (N, bands, H, W)."""
     found: list[list[Map]] = []
     for some in torch.split(x, max(1, BATCH_PIXELS // (x.shape[2] * x.shape[3]))):
         maps = network.encoded(some.to(PRECISIONS[settings["precision"]])).maps

@@ -44,7 +44,7 @@ def evaluate_checkpoint(job: Job, runtime: Runtime) -> None:
     model = load_checkpoint(job.input("checkpoint"), device)
     (subset,) = job.recipe["data"]
     settings = job.settings
-    rows, picture = followed(job.rows(subset), job.unfinished), pictures_of(job)
+    rows, picture = followed(job.rows(subset), job.unfinished), pictures_of(job, model.bands)
     how = (settings["encoding"], settings["prediction"], device)
     confusion, images = evaluate_network(model.network, rows, *how, picture=picture)
     if subset == "val" and job.recipe["inputs"]["checkpoint"].endswith(f"/{disk.BEST}"):

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from stpp import disk
 from stpp.data.ahead import windows
 from stpp.data.manifest import Row
-from stpp.engine.inference import WINDOW, Picture, pick_device, predict_masks
+from stpp.engine.inference import WINDOW, WholeImage, pick_device, predict_masks
 from stpp.models.folding import for_prediction
 from stpp.runtime.faults import explained, prediction_advice
 from stpp.runtime.job import Job, Runtime
@@ -36,7 +36,7 @@ def run(job: Job, runtime: Runtime) -> None:
     rows = shard_rows(job, runtime)
     device = pick_device(lease(runtime.gpus, runtime.device))
     model = load_checkpoint(job.input("checkpoint"), device)
-    picture = pictures_of(job, job.settings["tta"])
+    picture = pictures_of(job, model.bands, job.settings["tta"])
     name = disk.MASKS if runtime.shards == 1 else disk.part_of_store(runtime.shard, runtime.shards)
     folder = shard_folder(job, runtime.shard, runtime.shards)
     with Progress(folder, job.basis, runtime.save_minutes) as progress:
@@ -54,7 +54,7 @@ def predict_in_parts(
     job: Job,
     rows: Sequence[Row],
     model: Model,
-    picture: Callable[[Row], Picture],
+    picture: Callable[[Row], WholeImage],
     device: torch.device,
     progress: Progress,
 ) -> list[Path]:
@@ -75,7 +75,7 @@ def predict_in_parts(
     saved, done = parts.done()
     known = earlier_masks(job, rows[done:])
 
-    def unknown(row: Row) -> Picture | None:
+    def unknown(row: Row) -> WholeImage | None:
         return None if row.id in known else picture(row)
 
     with tqdm(total=len(rows), initial=done, unit="img", desc=job.folder.name, mininterval=1, maxinterval=30) as bar:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from stpp import disk
+from stpp.bands import bands_in
 from stpp.data.augmentation import sample_rng
 from stpp.data.dataset import Sample, TrainingSet, samples_of
 from stpp.data.manifest import Row
@@ -23,7 +24,7 @@ from stpp.engine.batch import Batch, Moment, on_device
 from stpp.engine.companions import companions_of
 from stpp.engine.distributed import Team, team_of
 from stpp.engine.history import collapsed, end_epoch, latest, write_history
-from stpp.engine.inference import Picture
+from stpp.engine.inference import WholeImage
 from stpp.engine.loading import Loading, begin_loading
 from stpp.engine.losses import supervised_loss
 from stpp.engine.networks import Net, average_decay, networks_of, trained
@@ -81,7 +82,7 @@ def train(job: Job, runtime: Runtime, team: Team) -> None:
     dataset, batches = training_data(job, method, views, runtime.cache * 10**6 // team.size, team.size)
     epochs, per_epoch, total = batches.epochs, batches.batches_per_epoch, len(batches)
     validation = job.rows("val") if training["validate_every"] else []
-    picture = pictures_of(job)
+    picture = pictures_of(job, bands_in(settings))
     share = in_pairs(team.share) if method.mixes else team.share
 
     def rng(stream: str, epoch: int, index: int, part: str) -> np.random.Generator:
@@ -228,7 +229,7 @@ def training_data(
 
     def stream(samples: Sequence[Sample], name: str, share: float, views: Views = ("strong",)) -> TrainingSet:
         how = {"crop": training["crop"], "base_size": training["base_size"], "seed": seed, "cache": int(share * cache)}
-        how |= {"confident": confident and name != names[1], "maps": maps}
+        how |= {"confident": confident and name != names[1], "maps": maps, "bands": bands_in(settings)}
         return TrainingSet(samples, settings["encoding"], settings["augmentation"], role=name, views=views, **how)
 
     stores = job.inputs("labels")
@@ -309,7 +310,7 @@ def validate_network(
     rows: list[Row],
     settings: Mapping[str, Any],
     team: Team,
-    picture: Callable[[Row], Picture],
+    picture: Callable[[Row], WholeImage],
 ) -> float:
     """mIoU in [0, 1] on the val set, whole images, no test-time augmentation.
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stpp.bands import Bands
 from stpp.description import said_in_checkpoints
 from stpp.errors import StppError, shortened
 from stpp.files import replacing
@@ -24,10 +25,11 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Model:
-    """A network with the names of its classes in label order."""
+    """A network with the names of its classes in label order, and the `bands` of its images where they are not RGB."""
 
     network: SegmentationNetwork
     classes: Sequence[str]
+    bands: Bands | None = None
 
 
 def save_checkpoint(
@@ -35,8 +37,8 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint whole or not at all. `state` is the network's state dict, `normalisation` its own.
 
-    `settings` has `network`, the mapping that `build` takes, and `classes`. The bytes depend on the values alone, not
-    on the path or the device.
+    `settings` has `network`, the mapping that `build` takes, `classes`, and `bands` where images are not RGB. The bytes
+    depend on the values alone, not on the path or the device.
     """
     content = {
         "format": FORMAT,
@@ -45,6 +47,7 @@ def save_checkpoint(
         "mean": list(normalisation.mean),
         "std": list(normalisation.std),
         "epoch": epoch,
+        **({"bands": settings["bands"]} if "bands" in settings else {}),
         "state_dict": {
             name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()
         },
@@ -70,7 +73,7 @@ def load_checkpoint(path: Path, device: torch.device) -> Model:
     """
     try:
         with explained(f"close other programs, or read {path} on a machine with more"):
-            network, content = _read(path)
+            network, content, bands = _read(path)
     except StppError as error:
         raise StppError(f"{path}: {error}") from None
     except Exception as error:  # torch's readers and builders meet damaged files with a dozen kinds of exceptions
@@ -81,11 +84,11 @@ def load_checkpoint(path: Path, device: torch.device) -> Model:
         ) from None
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.eval()
-    return Model(network, content["classes"])
+    return Model(network, content["classes"], bands)
 
 
-def _read(path: Path) -> tuple[SegmentationNetwork, Mapping[str, Any]]:
-    """The network and the content of a checkpoint.
+def _read(path: Path) -> tuple[SegmentationNetwork, Mapping[str, Any], Bands | None]:
+    """The network and the content of a checkpoint, and the bands of its images.
 
     The network lives in the memory of the weights that are there, whatever size it claims to have.
     """
@@ -97,9 +100,10 @@ def _read(path: Path) -> tuple[SegmentationNetwork, Mapping[str, Any]]:
         raise TypeError("its classes are no list of names")
     if not 0 < len(classes) <= MOST_CLASSES:
         raise ValueError(f"it has {len(classes)} classes, expected 1 to {MOST_CLASSES}")
+    bands = Bands.said(content.get("bands"))
     try:
         with torch.device("meta"):
-            network = build(description, len(classes))
+            network = build(description, len(classes), bands)
     except StppError as error:  # here it is the file that is wrong, not a setting
         raise ValueError(str(error)) from None
     if (content["mean"], content["std"]) != tuple(map(list, network.normalisation)):
@@ -111,4 +115,4 @@ def _read(path: Path) -> tuple[SegmentationNetwork, Mapping[str, Any]]:
         if not given.isfinite().all():
             raise ValueError(f"{name} has values that are not finite")
     network.load_state_dict(state, assign=True)
-    return network, content
+    return network, content, bands

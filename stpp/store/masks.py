@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import h5py
 import hdf5plugin
@@ -36,6 +36,9 @@ from stpp.store.maskfile import CHUNK, FORMAT, Contents, damaged, open_contents
 
 IGNORE_COLOUR = (224, 224, 192)
 """The colour of index 255 in the masks of PASCAL VOC."""
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 class MaskWriter:
@@ -341,6 +344,11 @@ def write_palette_png(mask: NDArray[np.uint8], palette: Sequence[Sequence[int]],
 
     `palette[c]` is the [r, g, b] of class c; 255 is drawn in VOC's colour for it, values without a colour in black.
     """
+    palette_image(mask, palette).save(path, format="PNG")
+
+
+def palette_image(mask: NDArray[np.uint8], palette: Sequence[Sequence[int]]) -> "Image.Image":
+    """The picture that `write_palette_png` writes."""
     from PIL import Image
 
     colours = np.zeros((256, 3), np.uint8)
@@ -348,7 +356,7 @@ def write_palette_png(mask: NDArray[np.uint8], palette: Sequence[Sequence[int]],
     colours[IGNORE] = IGNORE_COLOUR
     image = Image.fromarray(mask)
     image.putpalette(colours.tobytes())
-    image.save(path, format="PNG")
+    return image
 
 
 def voc_palette(count: int) -> list[list[int]]:

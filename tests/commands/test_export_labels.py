@@ -15,7 +15,9 @@ from stpp.data.images import read_mask
 from stpp.registry import IMPORTERS, constant, modules
 from stpp.store.masks import write_palette_png
 
-WRITABLE = [name for name, module in modules(IMPORTERS).items() if constant(module, "WRITES")]
+MAPS = ("geojson", "geotiff")
+"""Formats of images that lie on a map; `test_maps.py` has them."""
+WRITABLE = [name for name, module in modules(IMPORTERS).items() if constant(module, "WRITES") and name not in MAPS]
 WITH_POLYGONS = [name for name in WRITABLE if name not in ("voc", "cvat-masks")]
 CLASSES = ("background", "tree & <bush>", "house, red", "Straße")
 ENCODING = {"classes": len(CLASSES), "ignore_value": 255}

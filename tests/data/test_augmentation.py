@@ -653,8 +653,64 @@ def test_samples_have_crop_size_and_only_known_mask_values(shape, crop, base_siz
     assert (image.tobytes(), mask.tobytes()) == before
 
 
-@pytest.mark.parametrize("shapes", [((4, 6), (4, 6)), ((4, 6, 3), (6, 4)), ((4, 6, 4), (4, 6))])
-def test_images_that_are_not_rgb_and_masks_of_another_shape_are_refused(shapes):
+@pytest.mark.parametrize("shapes", [((4, 6), (4, 6)), ((4, 6, 3), (6, 4)), ((4, 6, 2), (4, 6))])
+def test_images_without_the_colours_and_masks_of_another_shape_are_refused(shapes):
     image, mask = (np.zeros(shape, np.uint8) for shape in shapes)
-    with pytest.raises(ValueError, match="RGB image and a mask of the same height and width"):
+    with pytest.raises(ValueError, match="needs an image with bands 0, 1, 2 and a mask of the same height and width"):
         run(image, mask, {}, crop=4, base_size=6)
+
+
+# --- other bands than RGB ---------------------------------------------------------------------------------------------
+
+EVERYTHING = STRONG | {
+    "operations": {"most": 3},
+    "jitter": {"p": 1.0, **JITTER},
+    "grayscale": {"p": 0.5},
+    "blur": {"p": 0.5, "sigma": [0.1, 2.0]},
+    "cutout": None,
+}
+
+
+def layers(height: int, width: int, bands: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, bands), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("index", range(12))
+def test_red_green_and_blue_among_other_bands_become_what_they_are_alone(index):
+    image, mask = layers(50, 60, 5), classes(50, 60)
+    how = {"crop": 40, "base_size": 60, "seed": 0, "role": "x", "epoch": 0, "index": index}
+    [(found, found_mask)] = augment(image, mask, EVERYTHING, rgb=(3, 0, 4), **how)
+    [(alone, alone_mask)] = augment(np.ascontiguousarray(image[..., [3, 0, 4]]), mask, EVERYTHING, **how)
+    assert (found[..., [3, 0, 4]] == alone).all() and (found_mask == alone_mask).all()
+
+
+@pytest.mark.parametrize("index", range(12))
+def test_a_band_that_is_no_colour_becomes_what_a_grey_picture_does(index):
+    image, mask = layers(50, 60, 4, 1), classes(50, 60)
+    how = {"crop": 40, "base_size": 60, "seed": 0, "role": "x", "epoch": 0, "index": index}
+    colour = EVERYTHING | {"operations": None, "grayscale": None}
+    grey = colour | {"jitter": colour["jitter"] | {"saturation": 0.0, "hue": 0.0}}
+    [(found, _)] = augment(image, mask, colour, rgb=(0, 1, 2), **how)
+    [(expected, _)] = augment(np.repeat(image[..., 3:], 3, axis=2), mask, grey, **how)
+    assert np.abs(found[..., 3].astype(int) - expected[..., 0]).max() <= 1
+    [(single, _)] = augment(np.ascontiguousarray(image[..., 3:]), mask, EVERYTHING, rgb=None, **how)
+    [(among, _)] = augment(image, mask, EVERYTHING, rgb=None, **how)
+    assert (single[..., 0] == among[..., 3]).all()
+
+
+def test_without_colours_no_band_is_mixed_with_another():
+    image, mask = layers(40, 40, 3, 2), classes(40, 40)
+    image[..., 1] = 7
+    only = {"jitter": {"p": 1.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.5, "hue": 0.5}}
+    only |= {"grayscale": {"p": 1.0}}
+    how = {"crop": 40, "base_size": 40, "seed": 0, "role": "x", "epoch": 0, "index": 0}
+    [(found, _)] = augment(image, mask, only, rgb=None, **how)
+    assert (found == image).all()
+    [(mixed, _)] = augment(image, mask, only, **how)
+    assert (mixed[..., 0] == mixed[..., 1]).all()
+
+
+def test_cutout_fills_all_bands():
+    image, mask = np.zeros((64, 64, 6), np.uint8), classes(64, 64)
+    new, new_mask = cutout(image, mask, np.random.default_rng(0), p=1, fill="random", **BOX)
+    assert all(new[..., band][new_mask == 255].any() for band in range(6))

@@ -37,6 +37,21 @@ def test_what_goes_in_comes_out_as_far_as_there_is_room(shapes, limit, random):
             assert same(found, pair(shapes[number], number))
 
 
+def test_images_of_any_number_of_bands_are_kept():
+    cache = DecodedCache([(4, 5), (2, 3)], 1000, bands=6)
+    rng = np.random.default_rng(0)
+    pairs = [
+        (rng.integers(256, size=(*shape, 6), dtype=np.uint8), rng.integers(256, size=shape, dtype=np.uint8))
+        for shape in ((4, 5), (2, 3))
+    ]
+    for number, each in enumerate(pairs):
+        cache.put(number, *each)
+    assert all(same(cache.get(number), each) for number, each in enumerate(pairs))
+    cache = DecodedCache([(4, 5)], 1000)
+    cache.put(0, *pairs[0])
+    assert cache.get(0) is None
+
+
 def test_another_shape_than_announced_is_not_kept():
     cache = DecodedCache([(4, 5)], 1000)
     cache.put(0, *pair((5, 4)))

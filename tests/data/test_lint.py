@@ -257,7 +257,9 @@ def a_name_is_too_long(root):
     return data
 
 
-@fault("1 labeled image: not an 8-bit image: ", "Pillow mode I;16B", "Convert it to 8 bits a channel")
+@fault(
+    "1 labeled image: not an 8-bit image: ", "Pillow mode I;16B", "such as `data.bands: 1` and `data.scale: [0, 4095]`"
+)
 def an_image_has_16_bits(root):
     data = good(root)
     save(root / "i/labeled0.png", photo()[..., 0].astype(np.uint16))

@@ -280,6 +280,28 @@ def test_bands_of_tiles_have_the_bits_of_the_whole(
     assert np.stack([sure for _, sure in found]).tobytes() == softmax.amax(dim=1).clamp(0, 1).numpy().tobytes()
 
 
+class Rowwise:
+    """A picture of which some rows are asked for at a time."""
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self.pixels, self.shape = pixels, pixels.shape
+        self.asked: list[tuple[int, int]] = []
+
+    def lines(self, first: int, last: int) -> np.ndarray:
+        self.asked.append((first, last))
+        return np.ascontiguousarray(self.pixels[first:last])
+
+
+@pytest.mark.parametrize(("height", "width"), [(100, 70), (20, 90), (20, 20)])
+def test_an_image_that_comes_row_by_row_has_the_same_mask(height: int, width: int) -> None:
+    how = WHOLE | {"tile": 32, "overlap": 8}
+    net, pixels = network(), picture(height, width)
+    rowwise = Rowwise(pixels)
+    ((mask, _),) = predict_masks(net, [rowwise], CPU, how)
+    assert np.array_equal(mask, predict_mask(net, pixels, CPU, how))
+    assert all(last - first <= 32 for first, last in rowwise.asked) or height < 32
+
+
 @pytest.mark.parametrize("tile", [32, 48])
 @pytest.mark.parametrize("long_side", [None, 60])
 def test_tiles_augmented_have_the_bits_of_the_whole(tile: int, long_side: int | None) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import ROOT
 
+from stpp.bands import Bands
 from stpp.data.manifest import read_manifest
 from stpp.plan.code import MODULES
 from stpp.report.outlook import Signs
@@ -104,6 +105,7 @@ def test_records_of_stages(results: Path) -> None:
 def test_checkpoints_and_learning_curves(run: Path) -> None:
     for name in ("teacher/checkpoint-1.pt", "student/last.pt", "student/best.pt"):
         assert list(torch.load(run / name, weights_only=True)) == named("Checkpoint"), name
+    assert list(Bands((1,)).plain()) == named("Checkpoint", 1)
     assert header(run / "student/metrics.csv") == named("Learning curve")
 
 

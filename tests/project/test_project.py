@@ -49,7 +49,8 @@ BESIDE = ["data", "importers", "models", "scoring", "store", "runtime"]
 """Rooms on one floor: they know each other only as `NEIGHBOURS` says."""
 BELOW = ["plan", "methods", "settings"]
 """Rooms that those of `BESIDE` stand on, and each of them on those after it."""
-GROUND = {"description", "disk", "errors", "files", "labels", "owner", "registry", "section", "terminal", "wording"}
+GROUND = {"bands", "description", "disk", "errors", "files", "labels", "owner", "registry", "resizing", "section"}
+GROUND |= {"terminal", "wording"}
 """The modules at the top of the package, which all may import."""
 
 FLOORS = [*([room] for room in ABOVE), BESIDE, *([room] for room in BELOW)]
@@ -66,6 +67,7 @@ NEIGHBOURS = {
     ("data.dataset", "store.masks"),  # pseudo-labels are masks that are trained on
     ("importers.cityscapes_ids", "data.classes"),  # names and colours of Cityscapes and VOC
     ("importers.voc_masks", "data.classes"),
+    ("importers.pictures", "data.banded"),
     ("importers.pictures", "data.images"),  # images of exports are read as those of data sets
     ("importers.pictures", "data.lists"),
     ("importers.pictures", "data.readers"),
@@ -73,6 +75,10 @@ NEIGHBOURS = {
     ("importers.coco", "data.images"),  # and so are masks
     ("importers.pairing", "data.images"),
     ("importers.pairing", "data.readers"),
+    ("importers.geotiff_masks", "data.classes"),
+    ("importers.geotiff_masks", "store.geotiff"),
+    ("importers.geojson", "store.geotiff"),
+    ("importers.mapping", "store.geotiff"),
     ("importers.voc_masks", "store.masks"),  # which are written as they are in other places
     ("runtime.job", "data.manifest"),  # a stage reads the manifests that it was planned for
     ("store.checkpoint", "models"),  # a checkpoint gives the network that it holds

@@ -17,13 +17,17 @@ and perhaps
 
 - `glance(path, content)`: 256 bits (hex) that tell an image from others, and not from copies in other sizes or formats
 - `colours(path, content)`: the colours "#rrggbb" of the values of a mask, where it has such
+- `stored(path, content, pages)`: the bands of an image as they are stored, (H, W, number of bands), of any type; with
+  `pages`, those of all pages of the file
+- `stored_as(path, content, pages)`: what these are, from the header, as `Stored`
+- `no_data(path)`: the value that stands for nothing in them, or None
 
 All is upright. What cannot be read is an ImageError.
 """
 
 import stat
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +42,15 @@ class Picture(NamedTuple):
 
     pixels: NDArray[np.uint8]
     bands: tuple[str, ...] = RGB
+
+
+class Stored(NamedTuple):
+    """How a file stores an image: its size once upright, the number of its bands, and the type of its values."""
+
+    height: int
+    width: int
+    bands: int
+    dtype: np.dtype[Any]
 
 
 class ImageError(StppError):

@@ -166,8 +166,8 @@ def _unidentified(path: str | Path, content: bytes | None) -> ImageError:
     if (tiff := signatures.bands_of_tiff(content)) and tiff > (1, 8):
         bands, bits = tiff
         remedy = (
-            "Write three bands of 8 bits that you choose, such as `gdal_translate -b 3 -b 2 -b 1 -ot Byte -scale 0 "
-            "3000 0 255 in.tif out.png`"
+            f"Say which bands are read, such as `data.bands: {bands}`, and with more than 8 bits how they are scaled, "
+            "such as `data.percentiles: [2, 98]`"
         )
         return ImageError(path, f"a TIFF file of {bands} {'band' if bands == 1 else 'bands'} of {bits} bits", remedy)
     if found := signatures.identified(content[: signatures.HEAD]):
@@ -184,9 +184,12 @@ def _damaged(path: str | Path, error: Exception) -> ImageError:
 def open_image(path: str | Path, content: bytes | None = None) -> Iterator[Image.Image]:
     """`open_file` for an image that becomes 8-bit RGB. Raises ImageError for the others."""
     with open_file(path, content) as image:
-        if image.mode not in IMAGE_MODES or ";16" in _stored_mode(image):
-            remedy = "Convert it to 8 bits a channel; how its values are scaled is for you to choose"
-            raise ImageError(path, "not an 8-bit image", remedy, f"Pillow mode {_stored_mode(image)}")
+        if image.mode not in IMAGE_MODES or ";16" in stored_mode(image):
+            remedy = (
+                "Say how many bands it has and how its values are scaled, such as `data.bands: 1` and "
+                "`data.scale: [0, 4095]`; or convert it to 8 bits a channel"
+            )
+            raise ImageError(path, "not an 8-bit image", remedy, f"Pillow mode {stored_mode(image)}")
         yield image
 
 
@@ -201,9 +204,9 @@ def open_mask(path: str | Path, content: bytes | None = None, noisy: bool = Fals
                 "`palette_tolerance: 32`"
             )
             raise ImageError(path, "JPEG file as a mask", remedy)
-        if image.mode not in MASK_MODES or (";16" in _stored_mode(image) and not image.mode.startswith("I")):
+        if image.mode not in MASK_MODES or (";16" in stored_mode(image) and not image.mode.startswith("I")):
             remedy = "Masks are grey, palette or 8-bit RGB images"
-            raise ImageError(path, "mask of an unknown kind", remedy, f"Pillow mode {_stored_mode(image)}")
+            raise ImageError(path, "mask of an unknown kind", remedy, f"Pillow mode {stored_mode(image)}")
         yield image
 
 
@@ -212,7 +215,7 @@ def raw_labels(image: Image.Image, *, by_colour: bool) -> NDArray[Any]:
 
     `by_colour` reads 8-bit grey and palette masks by their colours; RGB(A) ones always are.
     """
-    stored, turn = _stored_mode(image), orientation(image)
+    stored, turn = stored_mode(image), orientation(image)
     if is_coloured(image, by_colour):
         rgb = np.asarray(upright(image, turn).convert("RGB"), np.uint32)
         return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
@@ -288,7 +291,7 @@ def _unread_bands(image: Image.Image) -> str:
     return f"{COLOURS[image.mode] + extra} bands, of which the {read} read"
 
 
-def _stored_mode(image: Image.Image) -> str:
+def stored_mode(image: Image.Image) -> str:
     """How the pixels of an opened file are stored: "RGB;16B", "L;4" ...; the mode where the decoder does not say."""
     tiles = getattr(image, "tile", None)
     if not tiles or not tiles[0][3]:

@@ -38,10 +38,10 @@ class TimmEncoder(Backbone):
 
     model: Any
 
-    def __init__(self, name: str, output_stride: int) -> None:
+    def __init__(self, name: str, output_stride: int, bands: int = 3) -> None:
         super().__init__()
         with torch.device("meta"):
-            full = created(name, in_chans=self.bands)
+            full = created(name, in_chans=bands)
         strides = [level["reduction"] for level in full.feature_info]
         if not hasattr(full, "forward_intermediates") or len(strides) < MAPS:
             raise StppError(f"network.backbone: {name} gives no {MAPS} maps of features; choose another encoder")
@@ -50,7 +50,7 @@ class TimmEncoder(Backbone):
             how: dict[str, Any] = {"dynamic_img_size": True}
         else:
             how = {} if output_stride == strides[-1] else {"output_stride": output_stride}
-        self.model = created(name, in_chans=self.bands, **how)
+        self.model = created(name, in_chans=bands, **how)
         levels = self.model.feature_info
         if not plain and levels[-1]["reduction"] != output_stride:
             raise StppError(_without_stride(name, output_stride, strides[-1]))
@@ -107,12 +107,12 @@ class TimmEncoder(Backbone):
         return {self.own_names.get(name, name): tensor for name, tensor in given.items() if name not in unused}
 
 
-def encoder(name: str, output_stride: int) -> TimmEncoder:
+def encoder(name: str, output_stride: int, bands: int = 3) -> TimmEncoder:
     """The encoder of timm that is called `name` after its `timm/`; a ViT has the stride of its patches in any case.
 
     Raises StppError for an unknown one, and for one without such an output stride.
     """
-    return TimmEncoder(name.removeprefix("timm/"), output_stride)
+    return TimmEncoder(name.removeprefix("timm/"), output_stride, bands)
 
 
 def published(name: str) -> dict[str, Tensor]:

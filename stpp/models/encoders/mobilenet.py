@@ -50,11 +50,11 @@ class MobileNetV2(Backbone):
     imagenet_only = ("features.18.", "classifier.")
     channels = (24, 320)
 
-    def __init__(self, output_stride: int) -> None:
+    def __init__(self, output_stride: int, bands: int = 3) -> None:
         super().__init__()
         self.strides = (4, output_stride)
         inputs = 32
-        layers: list[nn.Module] = [_conv_bn_relu6(3, inputs, 3, stride=2)]
+        layers: list[nn.Module] = [_conv_bn_relu6(bands, inputs, 3, stride=2)]
         for expansion, outputs, blocks, stride in SETTINGS:
             for index in range(blocks):
                 layers.append(InvertedResidual(inputs, outputs, expansion, stride if index == 0 else 1))
@@ -69,9 +69,9 @@ class MobileNetV2(Backbone):
         return [low, self.features[4:](low)]
 
 
-def encoder(name: str, output_stride: int) -> MobileNetV2:
+def encoder(name: str, output_stride: int, bands: int = 3) -> MobileNetV2:
     """MobileNetV2 at output stride 8 or 16."""
-    return MobileNetV2(output_stride)
+    return MobileNetV2(output_stride, bands)
 
 
 def _conv_bn_relu6(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:

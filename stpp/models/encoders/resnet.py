@@ -82,11 +82,12 @@ class ResNet(Backbone):
         output_stride: int,
         widths: Sequence[int] = (64, 128, 256, 512),
         stem_kernel: int = 7,
+        bands: int = 3,
     ) -> None:
         super().__init__()
         early, middle, late, last = (width * block.expansion for width in widths)
         self.channels, self.strides = (early, last), (4, output_stride)
-        self.conv1 = nn.Conv2d(3, widths[0], stem_kernel, stride=2, padding=stem_kernel // 2, bias=False)
+        self.conv1 = nn.Conv2d(bands, widths[0], stem_kernel, stride=2, padding=stem_kernel // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -102,10 +103,10 @@ class ResNet(Backbone):
         return [low, self.layer4(self.layer3(self.layer2(low)))]
 
 
-def encoder(name: str, output_stride: int) -> ResNet:
+def encoder(name: str, output_stride: int, bands: int = 3) -> ResNet:
     """ResNet-18, -34, -50 or -101 by its torchvision `name`, at output stride 8 (the paper's) or 16."""
     block, depths = VARIANTS[name]
-    return ResNet(block, depths, output_stride)
+    return ResNet(block, depths, output_stride, bands=bands)
 
 
 def _stage(

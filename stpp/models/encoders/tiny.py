@@ -8,6 +8,6 @@ PUBLISHED = "none"
 WIDTHS = (16, 32, 64, 128)
 
 
-def encoder(name: str, output_stride: int) -> ResNet:
+def encoder(name: str, output_stride: int, bands: int = 3) -> ResNet:
     """One BasicBlock a stage and a 3x3 stem: scenes of 96 pixels have no room for 7x7. It has no ImageNet weights."""
-    return ResNet(BasicBlock, (1, 1, 1, 1), output_stride, widths=WIDTHS, stem_kernel=3)
+    return ResNet(BasicBlock, (1, 1, 1, 1), output_stride, widths=WIDTHS, stem_kernel=3, bands=bands)

@@ -1,0 +1,201 @@
+"""TIFF files with any number of bands, of any type, by tifffile: one page, or all pages where these are bands.
+
+tifffile is an extra: it is pure Python, reads what microscopes, scanners and GDAL write, and hands the values out as
+they are stored. Most compressed files need imagecodecs beside it, which the extra installs as well.
+"""
+
+import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stpp.data.readers import ImageError, Stored, open_stream, unreadable
+from stpp.errors import of_a_dead_loader
+
+INSTALL = "Install the extra: `pip install 'stpp[geotiff]'`"
+MIN_IS_WHITE, PALETTE = 0, 3  # how values are to be seen (TIFF 6.0, PhotometricInterpretation)
+TURNS = {  # orientation (TIFF 6.0) -> whether to swap rows and columns, then turn the rows around, the columns
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters is an error
+
+
+def is_tiff(head: bytes) -> bool:
+    """Whether a file that begins so is a TIFF file, of either byte order, a BigTIFF file included."""
+    return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def stored_as(path: str | Path, content: bytes | None = None, pages: bool = False) -> Stored:
+    """How a file stores its image, from its header; ImageError, too, where it ends before its last strip or tile."""
+    return _read(path, content, pages, header=True)[0]
+
+
+def stored(path: str | Path, content: bytes | None = None, pages: bool = False) -> NDArray[Any]:
+    """The bands of an image as they are stored, upright, (H, W, number of bands); with `pages` those of all pages.
+
+    Pages that are smaller versions of the first one, or masks of it, do not count. Raises ImageError for a file of
+    several pages without `pages`, for one with a palette, and for what cannot be read.
+    """
+    return _read(path, content, pages, header=False)[1]
+
+
+def rows(path: str | Path, first: int, last: int) -> NDArray[Any]:
+    """The rows of an image from `first` to before `last`, as `stored` has them, of a file that `has_rows`.
+
+    Only the strips or tiles that hold them are read. Raises ImageError.
+    """
+    import tifffile
+
+    with read_errors(path), tifffile.TiffFile(path) as file:
+        page: Any = file.pages[0]
+        handle = file.filehandle
+        height, width = page.imagelength, page.imagewidth
+        last = min(last, height)
+        long, wide = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, width)
+        down, across, planes = -(-height // long), -(-width // wide), page.shaped[0]
+        found = np.empty((last - first, width, page.samplesperpixel), page.dtype)
+        for plane, row, column in product(range(planes), range(first // long, -(-last // long)), range(across)):
+            number = (plane * down + row) * across + column
+            handle.seek(page.dataoffsets[number])
+            data = handle.read(page.databytecounts[number])
+            part, *_ = page.decode(data or None, number, jpegtables=page.jpegtables)
+            top, left = row * long, column * wide
+            start, end, columns = max(first, top), min(last, top + long), min(wide, width - left)
+            bands = slice(plane, plane + 1) if planes > 1 else slice(None)
+            target = found[start - first : end - first, left : left + columns, bands]
+            target[:] = page.nodata if part is None else part[0, start - top : end - top, :columns]
+        return _bright(found, page)
+
+
+def has_rows(path: str | Path, most: int) -> bool:
+    """Whether a file is a TIFF file of one upright page, in strips or tiles of `most` rows at most."""
+    try:
+        import tifffile
+
+        with tifffile.TiffFile(path) as file:
+            found = _whole(file)
+            page = found[0]
+            long = page.tilelength if page.is_tiled else page.rowsperstrip
+            return len(found) == 1 and page is file.pages[0] and _orientation(page) == 1 and long <= most
+    except Exception:  # whoever reads the whole file says what is wrong with it
+        return False
+
+
+def no_data(path: str | Path, content: bytes | None = None) -> float | None:
+    """The value that stands for nothing, where the file names one as GDAL does. Raises ImageError."""
+    return _read(path, content, pages=True, header=True)[2]
+
+
+def _read(
+    path: str | Path, content: bytes | None, pages: bool, *, header: bool
+) -> tuple[Stored, NDArray[Any], float | None]:
+    """How the image is stored, its bands (without pixels where the `header` is asked for), and its value for none."""
+    try:
+        import tifffile
+    except ImportError:
+        raise ImageError(path, "a TIFF file whose bands are declared, which tifffile reads", INSTALL) from None
+    with (
+        read_errors(path),
+        open_stream(path) if content is None else io.BytesIO(content) as stream,
+        tifffile.TiffFile(stream) as file,
+    ):
+        size = stream.seek(0, io.SEEK_END)
+        found = _whole(file)
+        _refuse(path, found, pages, size)
+        first = found[0]
+        empty = np.empty(0, first.dtype)
+        parts = [empty] if header else [_upright(page) for page in found]
+        count = sum(page.samplesperpixel for page in found)
+        height, width = first.imagelength, first.imagewidth
+        if TURNS.get(_orientation(first), (False,))[0]:
+            height, width = width, height
+        how = Stored(height, width, count, np.dtype(first.dtype))
+        none = first.tags.get("GDAL_NODATA")
+        return how, parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2), _number(none)
+
+
+@contextmanager
+def read_errors(path: str | Path) -> Iterator[None]:
+    """What tifffile raises in the block becomes an ImageError."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except MemoryError:
+        raise ImageError(path, "too large for the memory", "Cut it into smaller images") from None
+    except Exception as error:  # tifffile and its decoders meet damaged files with a dozen kinds of exceptions
+        if of_a_dead_loader(error):
+            raise
+        if isinstance(error, OSError) and error.errno is not None:
+            raise unreadable(path, error) from None
+        if "imagecodecs" in str(error):
+            raise ImageError(path, "a compression that imagecodecs reads", INSTALL, str(error)) from None
+        raise ImageError(path, "truncated or damaged file", "Copy or download it again", str(error)) from error
+
+
+def _whole(file: Any) -> list[Any]:
+    """The pages that are no smaller versions of others, and no masks of them."""
+    return [page for page in file.pages if not (page.is_reduced or page.is_mask)]
+
+
+def _refuse(path: str | Path, found: list[Any], pages: bool, size: int) -> None:
+    """Raises ImageError for pages that make no image, and for a file that ends too early."""
+    if not found:
+        raise ImageError(path, "image without pixels", "Take it off the list")
+    if len(found) > 1 and not pages:
+        remedy = "Set `data.pages: true` if each page is a band; else save each page as a file of its own"
+        raise ImageError(path, "TIFF file of several pages", remedy, f"{len(found)} pages")
+    kinds = {(page.imagelength, page.imagewidth, str(page.dtype)) for page in found}
+    if len(kinds) > 1:
+        remedy = "Save each page as a file of its own"
+        raise ImageError(path, "pages of different sizes or types, which are no bands of one image", remedy)
+    for page in found:
+        if page.dtype is None or page.imagedepth > 1 or page.photometric == PALETTE:
+            what = "a palette" if page.photometric == PALETTE else "a volume or unknown values"
+            raise ImageError(path, f"TIFF file with {what}", "Save it as bands of numbers")
+        ends = map(sum, zip(page.dataoffsets, page.databytecounts))
+        if max(ends, default=0) > size:
+            raise ImageError(path, "truncated or damaged file", "Copy or download it again", "pixels are missing")
+
+
+def _upright(page: Any) -> NDArray[Any]:
+    """The bands of a page, (H, W, number of bands), turned as its orientation says, bright where it is bright."""
+    separate, _, height, width, contiguous = page.shaped
+    values = page.asarray().reshape(separate, height, width, contiguous)
+    values = values.transpose(1, 2, 0, 3).reshape(height, width, separate * contiguous)
+    values = _bright(values, page)
+    swap, rows, columns = TURNS.get(_orientation(page), (False, False, False))
+    values = values.swapaxes(0, 1) if swap else values
+    return values[:: -1 if rows else 1, :: -1 if columns else 1]
+
+
+def _bright(values: NDArray[Any], page: Any) -> NDArray[Any]:
+    """The values of a page, higher ones where it is brighter."""
+    inverted = page.photometric == MIN_IS_WHITE and values.dtype.kind == "u"
+    return np.iinfo(values.dtype).max - values if inverted else values
+
+
+def _orientation(page: Any) -> int:
+    tag = page.tags.get("Orientation")
+    return 1 if tag is None else int(tag.value)
+
+
+def _number(tag: Any) -> float | None:
+    """The number in a tag, which is text; None for none."""
+    try:
+        return None if tag is None else float(str(tag.value).rstrip("\0 "))
+    except ValueError:
+        return None
