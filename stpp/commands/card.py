@@ -52,21 +52,29 @@ def _files(model: Path, files: Mapping[str, str], agreement: Mapping[str, float]
 def _use(segmenter: Segmenter) -> str:
     side, tile = segmenter.prediction["long_side"], segmenter.prediction["tile"]
     least = least_side(segmenter.network)
-    before = f" Resize images to a long side of {side} px first (bilinear, antialiased)." if side else ""
+    before = f" Objects have the size that the network knows at a long side of {side} px." if side else ""
     before += f" Cut images into overlapping tiles of {tile} px, and average their probabilities." if tile else ""
     if segmenter.bands is not None:
         return f"{_of_bands(segmenter.bands)} Any N, height and width from {least} px.{before}"
-    return f"""Input `rgb`: RGB images as they are, uint8 (N, height, width, 3) of 0..255, upright; any N, height and
-width from {least} px; normalisation is part of the graph. Outputs: `masks`, uint8 (N, height, width), the value of
-the class; `probabilities`, float32 (N, {len(segmenter.classes)}, height, width), 0..1.{before}
+    to_size, name, back = "", "photo", ""
+    if side:
+        to_size = f"""
+    size = [max(1, round(length * {side} / max(photo.size))) for length in photo.size]
+    small = photo.resize(size, PIL.Image.Resampling.BILINEAR)"""
+        name, back = "small", ".resize(photo.size, PIL.Image.Resampling.NEAREST)"
+    return f"""Input `rgb`: RGB images, uint8 (N, height, width, 3) of 0..255, upright; any N, any height and width from
+{least} px; normalisation is part of the graph. Outputs: `masks`, uint8 (N, height, width), the value of the class;
+`probabilities`, float32 (N, {len(segmenter.classes)}, height, width), 0..1.{before}
 
-    import numpy, onnxruntime, PIL.Image
-    image = numpy.asarray(PIL.Image.open("photo.jpg").convert("RGB"))
+    import numpy, onnxruntime, PIL.Image, PIL.ImageOps
+    photo = PIL.ImageOps.exif_transpose(PIL.Image.open("photo.jpg")).convert("RGB"){to_size}
+    rgb = numpy.array({name})[None]
     session = onnxruntime.InferenceSession("model.onnx")
-    masks, probabilities = session.run(None, {{"rgb": image[None]}})
+    masks, probabilities = session.run(None, {{"rgb": rgb}})
+    mask = PIL.Image.fromarray(masks[0]){back}
 
     import torch
-    masks, probabilities = torch.export.load("model.pt2").module()(torch.from_numpy(image.copy())[None])"""
+    masks, probabilities = torch.export.load("model.pt2").module()(torch.from_numpy(rgb))"""
 
 
 def _of_bands(bands: Bands) -> str:

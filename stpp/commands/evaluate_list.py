@@ -1,6 +1,8 @@
 """mIoU of any model on any list of images with masks, outside of a workflow."""
 
+import csv
 import json
+import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -13,6 +15,7 @@ from stpp.commands.output import Outputs
 from stpp.commands.segmenter import Segmenter
 from stpp.data.inspection import Inspector, image_kind, mask_kind
 from stpp.data.lint import lint
+from stpp.data.lists import exists, read_list
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of
 from stpp.data.sources import resolve
@@ -22,8 +25,13 @@ from stpp.runtime.faults import COMMAND
 from stpp.stages.evaluate import summary, write_images
 
 
-def evaluate(model: Segmenter, list_file: Path, root: Path, out: Path | None, outputs: Outputs) -> dict[str, Any]:
+def evaluate(
+    model: Segmenter, list_file: Path, root: Path | None, out: Path | None, outputs: Outputs
+) -> dict[str, Any]:
     """The report on the images of `list_file`, lines `image mask` with paths from `root`, that `summary` makes.
+
+    Without a `root`, paths start from the working directory; where all are absolute, `root` is the folder that holds
+    all of them.
 
     The values of masks mean what they meant to the model's training where that is known, else the classes 0..C-1, and
     255 for pixels that are left out. With `out`, `metrics.json` and `images.csv` are written there. Raises Problems,
@@ -62,8 +70,13 @@ def as_text(report: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _rows(model: Segmenter, list_file: Path, root: Path, encoding: Mapping[str, Any]) -> list[Row]:
-    sources = resolve({"layout": "lists", "root": str(root), "test": str(list_file)}, lambda masks: {})
+OPTIONS = {"`root`": "`--root`", "`test`": "`--list`", "test list": "list"}
+"""What the settings in messages on data sets are called here."""
+
+
+def _rows(model: Segmenter, list_file: Path, root: Path | None, encoding: Mapping[str, Any]) -> list[Row]:
+    place = _common_folder(list_file) if root is None else root
+    sources = resolve({"layout": "lists", "root": str(place), "test": str(list_file)}, lambda masks: {})
     inspector = Inspector(None)
     masks = [entry.mask for entry in sources.entries if entry.mask is not None]
     image_looks = inspector.look(
@@ -72,7 +85,19 @@ def _rows(model: Segmenter, list_file: Path, root: Path, encoding: Mapping[str, 
     mask_looks = inspector.look(mask_kind(encoding), masks, content=True)
     found = lint(sources.entries, image_looks, mask_looks, encoding, model.classes, model.palette)
     if problems := [*sources.problems, *found.problems]:
+        for setting, option in OPTIONS.items():
+            problems = [problem.replace(setting, option) for problem in problems]
         raise Problems(f"The list {list_file} cannot be evaluated", problems)
     if not sources.entries:
         raise StppError(f"the list {list_file} names no image")
     return [Row(entry.id, "test", entry.image, entry.mask, 0, 0, 0) for entry in sources.entries]
+
+
+def _common_folder(list_file: Path) -> Path:
+    """The folder that holds all files of a list of absolute paths; of another list, the working directory."""
+    try:
+        paths = [field for _, fields in read_list(list_file, exists) for field in fields]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return Path()  # which is told when the list is read
+    absolute = bool(paths) and all(map(os.path.isabs, paths))
+    return Path(os.path.commonpath([Path(path).parent for path in paths])) if absolute else Path()

@@ -30,6 +30,7 @@ from stpp.store.checkpoint import Model, load_checkpoint
 from stpp.store.colours import class_colours
 from stpp.store.masks import voc_palette
 from stpp.store.tensorfile import read_tensors
+from stpp.wording import counted, listed
 
 MOST_ROWS = 1024
 """Of a strip or tile of a file that is read in rows: of higher ones, too much would be read in vain."""
@@ -38,7 +39,7 @@ PLAIN: Mapping[str, Any] = {"precision": "fp32", "long_side": None, "tile": None
 """How the paper applies a network to an image: whole, as it is."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Segmenter:
     """A trained network, ready for images of any size.
 
@@ -53,6 +54,17 @@ class Segmenter:
     device: torch.device
     prediction: Mapping[str, Any]
     provenance: Provenance
+
+    def __repr__(self) -> str:
+        millions = sum(parameter.numel() for parameter in self.model.network.parameters()) / 1e6
+        side = self.prediction["long_side"]
+        parts = [
+            f"{counted(len(self.classes), 'class', 'es')} ({listed(self.classes, 4)})",
+            f"{millions:.2f} million parameters",
+            *([f"images resized to a long side of {side} px"] if side else []),
+            f"on {self.device}",
+        ]
+        return f"<stpp model: {', '.join(parts)}>"
 
     @property
     def classes(self) -> Sequence[str]:

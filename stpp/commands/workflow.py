@@ -67,7 +67,8 @@ def prepare(config: Config, log: Callable[[str], None]) -> Plan:
     plan = expand(config, resolved, index_of, weights_of, cache(code_identity), published_of(config))
     subsets = [entry for data_set in found.values() for entry in data_set.record["subsets"].values()]
     images = {entry["fingerprint"]: entry["count"] for entry in subsets}
-    return replace(plan, write_data=write_data, images=images)
+    pixels = {entry["fingerprint"]: entry["pixels"] for entry in subsets if "pixels" in entry}  # not in early records
+    return replace(plan, write_data=write_data, images=images, pixels=pixels)
 
 
 def index_all(config: Config, *, verify: bool) -> list[str]:
@@ -327,6 +328,10 @@ def _write_view(config: Config, plan: Plan) -> None:
         links |= {view / "charts" / f"{chart}{file.suffix}": f"{folder}/{file}" for file in files}
     for path in [path for path in view.rglob("*") if path not in links and target_of(path)]:
         path.unlink()  # of experiments and seeds that the configuration no longer has
+        for above in path.parents:
+            if above == view or any(above.iterdir()):
+                break
+            above.rmdir()
     for path, target in links.items():
         link(path, results / disk.STAGES / target)
     write_text(view / disk.CONFIG, config.model_dump_json(indent=2) + "\n")

@@ -151,6 +151,7 @@ def look(
     for subset, members in rows.items():
         digest = manifest_digest(members)
         known: dict[str, Any] = {"fingerprint": fingerprint(members), "count": len(members)}
+        known["pixels"] = sum(row.height * row.width for row in members)
         if readers := other_readers(path for row in members for path in (row.image, row.mask) if path):
             known["readers"] = readers
         subsets[subset] = {**known, "manifest": str(manifest_path(results, subset, digest)), "sha256": digest}

@@ -103,8 +103,8 @@ class Plan:
     """All stages by folder, the runs, and the folders of verdict, table, report and of the charts by their names.
 
     `outlook` is the folder of the outlook, or "" where none is asked for.
-    `write_data` writes what the stages read of the data, which whoever looked at these for the plan knows. `images` are
-    the numbers of images by the fingerprints of subsets, as far as they are known.
+    `write_data` writes what the stages read of the data, which whoever looked at these for the plan knows. `images` and
+    `pixels` are the numbers of images and of their pixels by the fingerprints of subsets, as far as they are known.
     """
 
     name: str
@@ -117,6 +117,7 @@ class Plan:
     outlook: str = ""
     write_data: Callable[[], None] = field(default=lambda: None, compare=False, repr=False)
     images: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+    pixels: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
 
 def flat(inputs: Mapping[str, str | list[str]]) -> list[str]:

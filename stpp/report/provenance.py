@@ -53,13 +53,16 @@ def what_ran(facts: Facts) -> Html:
     """The experiments, the data and the settings."""
     rows = []
     for experiment, runs in facts.experiments.items():
-        seeds = ", ".join(str(run["seed"]) for run in runs)
+        numbers = list(dict.fromkeys(str(run["seed"]) for run in runs))
+        seeds = f"seed{'s' * (len(numbers) > 1)} {', '.join(numbers)}"
         differs = {k: v for k, v in facts.config["experiments"][experiment].items() if k != "method"}
         what = method(runs[0]["method"]).summary + (f"; {one_line(differs)}" if differs else "")
         rows.append(
             [experiment, runs[0]["method"], what, seeds, str(len({folder for run in runs for folder in folders(run)}))]
         )
-    experiments = table(["experiment", "method", "what it is", "seeds", "stages"], rows, "Experiments", text_columns=3)
+    experiments = table(
+        ["experiment", "method", "what it is", "runs with", "stages"], rows, "Experiments", text_columns=4
+    )
     rows = []
     for subset, images in facts.subsets.items():
         heights, widths = [row.height for row in images], [row.width for row in images]

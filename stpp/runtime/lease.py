@@ -27,6 +27,8 @@ SCHEDULERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "SGE_JOB_SPOOL_DIR", "_C
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 PLACE = Path("/tmp")
 """Where each user has a folder for locks, on the machine's own disk."""
+DRIVER = Path("/proc/driver/nvidia")
+"""What a machine with a driver for GPUs has."""
 LOOK_EVERY = 1.0
 """Seconds between two looks whether GPUs are free."""
 
@@ -50,7 +52,8 @@ def lease(gpus: int, device: str) -> str:
         return "cpu"
     devices = visible_devices()
     if devices is None:
-        say_once("no nvidia-smi here, which lists GPUs: PyTorch takes what it finds")
+        if DRIVER.exists():
+            say_once("nvidia-smi, which lists GPUs, is not installed: PyTorch uses the GPUs that it finds")
         return device
     if not devices and device == "auto":
         say_once("no GPU here: the CPU computes")

@@ -29,6 +29,22 @@ def test_it_gives_the_numbers_of_the_stage(
     assert f"{100 * expected['miou']:.2f}" in said
 
 
+def test_a_list_of_absolute_paths_needs_no_root(
+    trained: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenes = trained / "my scenes"
+    names = [line.split() for line in (scenes / "test.txt").read_text().splitlines()]
+    lines = [f'"{scenes / image}" "{scenes / mask}"' for image, mask in names]
+    (tmp_path / "list.txt").write_text("\n".join(lines) + "\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", str(teacher), "--list", "list.txt", "--out", "out", "--device", "cpu"]) == 0
+    found = json.loads(Path("out/metrics.json").read_text())
+    (stage,) = trained.glob("my results/stages/evaluate/*-test-*")
+    assert found["confusion"] == json.loads((stage / "metrics.json").read_text())["confusion"]
+    ours = pandas.read_csv("out/images.csv")
+    assert list(ours["id"]) == [image.rpartition(".")[0] for image, _ in names]
+
+
 def test_every_problem_of_the_list_is_reported(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -50,7 +66,9 @@ def test_every_problem_of_the_list_is_reported(
     ("arguments", "message"),
     [
         (["model.pt"], "give its --list"),
-        (["model.pt", "--list", "none.txt"], "There is no test list none.txt"),
+        (["model.pt", "--list", "out.txt"], "leads out of the data root .; set `--root` to a folder"),
+        (["model.pt", "--list", "val.txt", "--root", "no"], "no is not a folder"),
+        (["model.pt", "--list", "none.txt"], "There is no list none.txt"),
         (["none.pt", "--list", "val.txt"], "the model none.pt does not exist"),
         ([".", "--list", "val.txt"], "the model . is a folder"),
     ],
@@ -64,5 +82,6 @@ def test_mistakes(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     checkpoint(tmp_path / "model.pt")
+    (tmp_path / "out.txt").write_text("../a.png ../b.png\n")
     assert main(["evaluate", *arguments]) == 1
     assert message in capsys.readouterr().err

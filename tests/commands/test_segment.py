@@ -1,6 +1,7 @@
 """`stpp.load(...).predict(...)` and `stpp segment`: a model on one's own images."""
 
 import csv
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -170,6 +171,25 @@ def test_the_colours_are_those_of_the_report(model: Path) -> None:
     assert network.palette == class_colours(voc_palette(3))[:3].tolist()
     cityscapes = replace(network, model=replace(network.model, classes=list(CITYSCAPES)))
     assert cityscapes.palette == list(CITYSCAPES.values())
+
+
+def test_a_model_is_shown_in_one_line(model: Path) -> None:
+    shown = repr(stpp.load(model, "cpu", long_side=70))
+    assert re.fullmatch(
+        r"<stpp model: 3 classes \(background, left, right\), \d+\.\d\d million parameters, "
+        r"images resized to a long side of 70 px, on cpu>",
+        shown,
+    )
+
+
+def test_a_machine_without_a_driver_for_gpus_says_nothing_of_them(
+    model: Path, photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stpp.runtime.lease.visible_devices", lambda: None)
+    monkeypatch.setattr("stpp.runtime.lease.DRIVER", photos / "none")
+    assert main(["segment", "--model", str(model), str(photos / "a.png"), "--out", str(photos.parent / "quiet")]) == 0
+    said = capsys.readouterr()
+    assert "nvidia" not in said.out + said.err
 
 
 def test_files_and_patterns_name_images(model: Path, photos: Path) -> None:

@@ -86,6 +86,11 @@ def page(folder: Path) -> Parsed:
     return Parsed((folder / "report.html").read_text(encoding="utf-8"))
 
 
+def test_what_ran_names_seeds_as_such(page: Parsed) -> None:
+    assert "runs with\n" in page.text
+    assert "\nseed 0\n" in page.text
+
+
 def facts(**changes: Any) -> Facts:
     """Facts of one run of ST++ on ten unlabeled and five val images; the stages' folders are called by their role."""
     networks = {name: f"train/{name}" for name in ("teacher", "phase1", "student")}

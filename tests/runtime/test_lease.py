@@ -193,6 +193,18 @@ def test_without_the_tool_that_lists_gpus_pytorch_looks(monkeypatch: pytest.Monk
     assert lease(1, "cuda") == "cuda"
 
 
+@pytest.mark.parametrize("driver", [True, False])
+def test_its_absence_is_told_where_there_is_a_driver(
+    driver: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("stpp.runtime.lease.visible_devices", lambda: None)
+    monkeypatch.setattr("stpp.runtime.lease.say_once", said.append)
+    monkeypatch.setattr("stpp.runtime.lease.DRIVER", tmp_path if driver else tmp_path / "none")
+    assert lease(1, "auto") == "auto"
+    assert len(said) == driver
+
+
 @pytest.mark.parametrize("command", ["predict", "evaluate"])
 def test_only_trainings_take_several(command: str) -> None:
     with pytest.raises(SystemExit):

@@ -45,6 +45,16 @@ def test_the_view_is_kept_up_to_date_and_those_who_read_it_understand(without_li
     assert set(side_of(results / "tiny/experiments/st").runs) == {"seed0"}
 
 
+def test_no_empty_folder_stays_of_experiments_that_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    results = fabricate.pretend(OLD, fabricate.plan_of(OLD))
+    (results / "tiny/mine").mkdir()  # what somebody else made stays
+    fabricate.pretend(NEW, fabricate.plan_of(NEW))
+    fabricate.pretend(OLD, fabricate.plan_of(OLD))
+    empty = [path for path in (results / "tiny").rglob("*") if path.is_dir() and not any(path.iterdir())]
+    assert empty == [results / "tiny/mine"]
+
+
 def test_links_come_where_they_were_not_possible_before(without_links: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     link(Path("view/table.txt"), Path("stages/table.txt"))
     monkeypatch.undo()
