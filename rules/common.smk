@@ -15,6 +15,7 @@ sys.path.insert(0, str(PROJECT))
 from stpp import disk
 from stpp.commands import workflow as stages
 from stpp.commands.fitting import check_networks
+from stpp.commands.needs import warn_of_crops
 from stpp.settings.configfile import load
 from stpp.plan.rules import (
     Graph,
@@ -56,6 +57,7 @@ with refusing():
     if workflow.is_main_process:
         PLAN = stages.prepare(SETTINGS, say)
         stages.warn_of_stale(SETTINGS, PLAN, say)
+        warn_of_crops(PLAN, Path(SETTINGS.results) / disk.STAGES, say)
         after_a_run(workflow, lambda: stages.refresh_view(SETTINGS, PLAN, say))
 keep_objects()
 look_once_a_second()

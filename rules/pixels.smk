@@ -14,7 +14,7 @@ rule pixels:
     conda:
         "../envs/environment.yaml"
     resources:
-        **asks(memory=2000, minutes=60),
+        **asks(),
     params:
         folder=f"{STAGES}/pixels/{{stage}}",
     message:

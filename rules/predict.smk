@@ -80,7 +80,7 @@ for kind, doing, joining in (("predict", "Predicting", "join_shards"), ("encode"
             conda:
                 "../envs/environment.yaml"
             resources:
-                **asks(memory=2000, minutes=60),
+                **asks(),
             params:
                 kind=kind,
                 folder=f"{STAGES}/{kind}/{{stage}}",

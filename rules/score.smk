@@ -14,7 +14,7 @@ rule score:
     conda:
         "../envs/environment.yaml"
     resources:
-        **asks(memory=2000, minutes=60),
+        **asks(),
     params:
         folder=f"{STAGES}/score/{{stage}}",
         options=SAVING,

@@ -33,8 +33,8 @@ def _add_plan(commands: Any) -> None:
         "plan",
         "say what would run, why, and how long it takes",
         "Say which stages of a configuration would run; why: which setting, data or code differs from the nearest "
-        "stage of the same role that is there; and how long that one took, or an estimate, marked ~. Nothing is "
-        "computed.",
+        "stage of the same role that is there; and how long that one took, or an estimate, marked ~. Say how much disk "
+        "and memory that takes. Before a training has run on this machine, a step of the network is timed.",
         "stpp plan config.yaml",
         _plan,
     )
@@ -47,6 +47,7 @@ def _add_plan(commands: Any) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
+    from stpp.commands import needs
     from stpp.commands.forecast import as_list, as_text, forecast
     from stpp.commands.mapsize import said_of_maps
     from stpp.commands.workflow import looked_ahead, prepare, write_recipes
@@ -56,16 +57,16 @@ def _plan(options: argparse.Namespace) -> None:
     config = read(options.config)
     plan = prepare(config, tell)
     stages = Path(config.results) / disk.STAGES
-    found = forecast(plan, stages)
     if options.recipes:
+        found = forecast(plan, stages)
         write_recipes(config, plan)
-    if options.recipes:
         print(as_list(plan, found, stages), end="")
-    else:
-        print(as_text(config.name, found) + stale_text(stages, found.stale), end="")
-        to_run = (task.folder for task in found.tasks)
-        for sentence in [*said_of_maps(plan, to_run, Path(config.results)), *looked_ahead(plan, stages)]:
-            print(f"- {sentence}")
+        return
+    found, sentences = needs.foreseen(plan, stages, config.runtime.model_dump())
+    print(as_text(config.name, found, sentences) + stale_text(stages, found.stale), end="")
+    to_run = (task.folder for task in found.tasks)
+    for sentence in [*said_of_maps(plan, to_run, Path(config.results)), *looked_ahead(plan, stages)]:
+        print(f"- {sentence}")
 
 
 def _add_status(commands: Any) -> None:

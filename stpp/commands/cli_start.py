@@ -78,7 +78,7 @@ def _add_run(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from stpp.commands import launcher, run, workflow
+    from stpp.commands import launcher, needs, run, workflow
     from stpp.settings.configfile import read
 
     config = read(options.config)
@@ -97,8 +97,10 @@ def _run(options: argparse.Namespace) -> int:
     workflow.warn_of_stale(config, plan, tell)
     asked = run.wish(plan, results, options.target)
     if options.dry:
-        print(run.dry(plan, asked, config.runtime.model_dump()), end="")
+        print(run.dry(plan, results, asked, config.runtime.model_dump(), options.slurm), end="")
         return 0
+    for line in needs.crops_warning(plan, asked.to_run):
+        tell(line)
     cores = None if options.slurm else options.cores or len(os.sched_getaffinity(0))
     code = run.follow(plan, results, asked, words, run.takes(plan, config.runtime.model_dump(), cores), cores)
     if code == 0 and options.target == run.ALL:

@@ -1,4 +1,5 @@
-"""How long stages take, by what their networks compute and a measured speed; and how long all of them together.
+"""How long stages take, by what their networks compute and a measured speed; how long all of them together; and the
+disk that they take.
 
 A job that runs a network takes the time to start, and a time for each pixel that passes through the network, as
 `stpp.plan.computation` counts them: of the training, of its validations, of a prediction or an evaluation. What the
@@ -18,6 +19,8 @@ from stpp.plan.targets import NETWORKS
 
 START = 6.0
 """Seconds that a job takes before it computes: most of them to import PyTorch."""
+MASK_BYTES = 0.04
+"""Bytes of a stored mask for a pixel, about."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,11 @@ class Work:
 
 def work_of(stage: Stage, plan: Plan) -> Work:
     """What a job of `stage` computes; nothing where it runs no network, or where its images are not counted."""
-    known = {subset: plan.images.get(fingerprint, 0) for subset, fingerprint in stage.data.items()}
+    known = _images(stage, plan)
     if stage.kind == "train":
         rounds, every = stage.settings["training"]["epochs"], stage.settings["training"]["validate_every"]
         validations = -(-rounds // every) * known.get("val", 0) if every else 0
-        trained = _iterations(stage, plan, known) * pixels_of_iteration(stage.settings)
+        trained = steps(stage, plan) * pixels_of_iteration(stage.settings)
         return Work(float(trained), float(validations * _side(stage) ** 2))
     if stage.kind == "predict":
         images = predicted(stage, plan.stages, known.get("unlabeled", 0))
@@ -48,11 +51,17 @@ def work_of(stage: Stage, plan: Plan) -> Work:
     return Work()
 
 
-def _iterations(stage: Stage, plan: Plan, known: Mapping[str, int]) -> int:
-    """How many steps a training takes; one whose length is in epochs, by its images."""
+def _images(stage: Stage, plan: Plan) -> dict[str, int]:
+    """The number of images of each subset that a stage reads; 0 where it is not known."""
+    return {subset: plan.images.get(fingerprint, 0) for subset, fingerprint in stage.data.items()}
+
+
+def steps(stage: Stage, plan: Plan) -> int:
+    """How many iterations a training takes; one whose length is in epochs, by its images."""
     training, size = stage.settings["training"], stage.settings["training"]["batch_size"]
     if training["iterations"] is not None:
         return iterations(stage.settings)
+    known = _images(stage, plan)
     labeled, unlabeled = known.get("labeled", 0) + known.get("truth", 0), known.get("unlabeled", 0)
     labels = {path.rpartition("/")[0] for path in flat({"labels": stage.inputs.get("labels", [])})}
     pseudo = min(unlabeled, sum(_labeled_by(folder, plan, unlabeled) for folder in labels))
@@ -70,6 +79,16 @@ def _labeled_by(folder: str, plan: Plan, unlabeled: int) -> int:
     while stage.kind == "pixels":
         stage = plan.stages[str(stage.inputs["labels"]).rpartition("/")[0]]
     return predicted(stage, plan.stages, unlabeled)
+
+
+def space_of(stage: Stage, plan: Plan, parameters: int) -> float:
+    """Bytes of the networks that a stage writes, each of so many `parameters`, and of its masks; the rest is small."""
+    networks = sum(name.endswith(".pt") for name in stage.outputs)
+    unlabeled, masks = _images(stage, plan).get("unlabeled", 0), 0.0
+    if stage.kind in ("predict", "pixels") and unlabeled:
+        share = _labeled_by(stage.folder, plan, unlabeled) / unlabeled
+        masks = MASK_BYTES * plan.pixels.get(stage.data["unlabeled"], 0) * share
+    return 4.0 * parameters * networks + masks
 
 
 def _side(stage: Stage) -> int:

@@ -1,5 +1,7 @@
 """What `stpp plan` says: which stages would run, why, and how long they will take."""
 
+import platform
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,8 +9,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from stpp.plan.graph import Plan, flat
+from stpp.commands.estimate import Speeds, Work, steps, work_of
+from stpp.plan.computation import pixels_of_iteration, predicted
+from stpp.plan.graph import Plan, Stage, flat
 from stpp.plan.staleness import stale
+from stpp.plan.targets import NETWORKS
 from stpp.store.inventory import (
     DATA,
     KnownStage,
@@ -26,8 +31,9 @@ class Task:
     """A stage that would run, why, and how many seconds it will take.
 
     `reasons` are what differs from the nearest stage of its role that is there, in plain words; `sources` are the roles
-    of the other stages that it reads instead. `seconds` is None where no stage of its kind has run yet. `measured` says
-    that they are those of the nearest stage, not an estimate.
+    of the other stages that it reads instead. `seconds` is None where it is not known. `measured` says that they are
+    those of the nearest stage, not an estimate; `untimed`, that no stage that ran on this machine tells them. `nearest`
+    is the folder of the nearest stage, or "".
     """
 
     folder: str
@@ -36,6 +42,8 @@ class Task:
     sources: tuple[str, ...]
     seconds: float | None
     measured: bool
+    untimed: bool = False
+    nearest: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,37 +58,72 @@ class Forecast:
     stale: Mapping[str, str]
 
 
-def forecast(plan: Plan, stages: Path) -> Forecast:
-    """What would run of `plan`, in view of what is there below `stages`."""
+def forecast(plan: Plan, stages: Path, trial: Speeds | None = None) -> Forecast:
+    """What would run of `plan`, in view of what is there below `stages`.
+
+    The time of a stage is that of the nearest stage of its role that ran on this machine, times how much more it
+    computes. Where there is none, it follows from the speeds of other stages of the plan, or else of a `trial`; at last
+    it is that of the nearest stage of another machine, or the median of its kind.
+    """
     known = finished(stages)
     missing = {
         folder: lacking
         for folder, stage in plan.stages.items()
         if (lacking := missing_outputs(stages, folder, stage.outputs))
     }
+    here, speeds = machine(), Speeds()
     seconds: dict[str, list[float]] = {}
     by_role: dict[str, list[KnownStage]] = {}
     for folder, record in known.items():
         seconds.setdefault(record.recipe["stage"], []).append(record.facts["seconds"])
+        if folder in plan.stages and is_of(record, here):
+            speeds.add(plan.stages[folder].kind, work_of(plan.stages[folder], plan), record.facts["seconds"])
         if folder not in missing:
             by_role.setdefault(record.role, []).append(record)
     tasks = []
     for folder, lacking in missing.items():
-        wanted = KnownStage(folder, plan.stages[folder].recipe())
-        if folder in known:
-            reason = f"{', '.join(lacking)} is no longer there"
-            tasks.append(Task(folder, wanted.role, (reason,), (), known[folder].facts["seconds"], True))
-        elif nearest := nearest_of(wanted, by_role.get(wanted.role, [])):
-            factor = times_as_much(wanted.recipe["settings"], nearest.recipe["settings"])
+        stage = plan.stages[folder]
+        wanted = KnownStage(folder, stage.recipe())
+        candidates = by_role.get(wanted.role, [])
+        reasons: tuple[str, ...] = ("the first of its kind",)
+        sources: tuple[str, ...] = ()
+        nearest = timed = known.get(folder)
+        if nearest:
+            reasons = (f"{', '.join(lacking)} is no longer there",)
+        elif nearest := nearest_of(wanted, candidates):
             reasons, sources = tuple(differences(nearest, wanted)), other_sources(nearest, wanted, plan)
-            tasks.append(Task(folder, wanted.role, reasons, sources, factor * nearest.facts["seconds"], factor == 1))
-        else:
-            typical = seconds.get(wanted.recipe["stage"])
-            reason = "the first of its kind"
-            tasks.append(Task(folder, wanted.role, (reason,), (), median(typical) if typical else None, False))
+            timed = nearest_of(wanted, [record for record in candidates if is_of(record, here)])
+        factor = times_as_much(stage, timed, plan) if timed and is_of(timed, here) else None
+        took = factor * timed.facts["seconds"] if timed and factor is not None else _computed(stage, plan, speeds)
+        if untimed := took is None:
+            others: list[float | None] = []
+            others += [times_as_much(stage, nearest, plan) * nearest.facts["seconds"]] if nearest else []
+            others += [median(seconds[stage.kind])] if stage.kind in seconds else []
+            of_trial = [] if trial is None else [trial.seconds(stage.kind, work_of(stage, plan))]
+            told = of_trial + others if stage.kind in NETWORKS else others + of_trial
+            took = next((each for each in told if each is not None), None)
+        place = nearest.folder if nearest else ""
+        tasks.append(Task(folder, wanted.role, reasons, sources, took, factor == 1, untimed, place))
     done = [folder for folder in plan.stages if folder not in missing]
     records = {folder: record.facts for folder, record in known.items()}
     return Forecast(done, tasks, stale(done, records.get))
+
+
+def machine() -> str | None:
+    """The machine whose stages tell how long others take; None on the submit host of a cluster: those of all nodes."""
+    return None if shutil.which("sbatch") else platform.node()
+
+
+def is_of(record: KnownStage, host: str | None) -> bool:
+    """Whether a stage ran on that machine, or on any if that is None; early records do not say where."""
+    return host is None or bool(record.facts.get("host", host) == host)
+
+
+def _computed(stage: Stage, plan: Plan, speeds: Speeds) -> float | None:
+    """The seconds of a stage that runs a network, by the speeds of others; None where they are not known."""
+    work = work_of(stage, plan)
+    known = plan.images and stage.kind in NETWORKS and work != Work()
+    return speeds.seconds(stage.kind, work) if known else None
 
 
 def nearest_of(wanted: KnownStage, candidates: Sequence[KnownStage]) -> KnownStage | None:
@@ -93,18 +136,25 @@ def nearest_of(wanted: KnownStage, candidates: Sequence[KnownStage]) -> KnownSta
     )
 
 
-def times_as_much(wanted: Mapping[str, Any], known: Mapping[str, Any]) -> float:
-    """How much more work a training is than another one, by settings: its length times the pixels of a crop.
-
-    1 for other stages. A length in epochs and one in iterations count as equal: nobody has looked at the images yet.
+def times_as_much(stage: Stage, known: KnownStage, plan: Plan) -> float:
+    """How much more a stage computes than another one of its role: trainings by their iterations, the images of a batch
+    and the pixels of a crop; others by their images. 1 where that is not known.
     """
-    new, old = (settings.get("training") for settings in (wanted, known))
-    if not new or not old:
-        return 1.0
-    pixels: float = new["crop"] ** 2 / old["crop"] ** 2
-    if new.get("iterations") and old.get("iterations"):
-        return pixels * float(new["iterations"]) / float(old["iterations"])
-    return pixels if new.get("iterations") or old.get("iterations") else pixels * new["epochs"] / old["epochs"]
+    settings, before = stage.settings, known.recipe["settings"]
+    if stage.kind == "train":
+        pixels = float(pixels_of_iteration(settings) / pixels_of_iteration(before))
+        if (done := known.facts.get("iterations")) and any(plan.images.values()):
+            return pixels * steps(stage, plan) / float(done)
+        new, old = settings["training"], before["training"]
+        if new.get("iterations") and old.get("iterations"):
+            return pixels * float(new["iterations"]) / float(old["iterations"])
+        # Nobody has looked at the images: a length in epochs and one in iterations count as equal.
+        return pixels if new.get("iterations") or old.get("iterations") else pixels * new["epochs"] / old["epochs"]
+    images = known.facts.get("images")
+    now = sum(plan.images.get(fingerprint, 0) for fingerprint in stage.data.values())
+    if stage.kind == "predict" and images and now:
+        return predicted(stage, plan.stages, now) / float(images)
+    return now / float(images) if stage.kind in ("score", "pixels") and images and now else 1.0
 
 
 def differences(before: KnownStage, after: KnownStage) -> Iterator[str]:
@@ -141,8 +191,8 @@ def other_sources(before: KnownStage, after: KnownStage, plan: Plan) -> tuple[st
 # --- for people -------------------------------------------------------------------------------------------------------
 
 
-def as_text(name: str, found: Forecast) -> str:
-    """The forecast as people read it: a block for each role."""
+def as_text(name: str, found: Forecast, needs: Sequence[str] = ()) -> str:
+    """The forecast as people read it: a block for each role. `needs` are sentences on what that takes."""
     if not found.tasks:
         there = f"all {len(found.done)} stages are" if len(found.done) != 1 else "the only stage is"
         return f"{name}: nothing would run; {there} there.\n"
@@ -160,7 +210,7 @@ def as_text(name: str, found: Forecast) -> str:
     if total and unknown:
         took += f", and {counted(unknown, 'stage')} of unknown length"
     head = f"{name}: {len(found.tasks)} of {counted(len(found.tasks) + len(found.done), 'stage')} would run, {took}."
-    return "\n".join([head, "", *columns(rows, left=(0, 3)), "", LEGEND]) + "\n"
+    return "\n".join([head, "", *columns(rows, left=(0, 3)), "", LEGEND, *needs]) + "\n"
 
 
 UNKNOWN = "nothing like it has run here. Once a training runs, `stpp status` says how long it still takes"

@@ -9,7 +9,7 @@ import yaml
 
 from stpp import disk
 from stpp.commands.edited import edited
-from stpp.commands.estimate import wall_time, work_of
+from stpp.commands.estimate import space_of, wall_time, work_of
 from stpp.commands.launcher import WORKFLOW
 from stpp.commands.machine import Machine, this_machine
 from stpp.commands.output import Outputs
@@ -31,9 +31,6 @@ FEATURES = {"fp32": 5500, "bf16": 3300}
 """Bytes of GPU memory for a pixel of a batch in the training of folder.yaml's network, about."""
 FIXED = 1.5e9
 """Bytes of GPU memory beside these."""
-MASK_BYTES = 0.04
-"""Bytes of a stored mask for a pixel, about."""
-
 
 Planned = tuple[Plan, Mapping[str, Any]]
 
@@ -54,7 +51,7 @@ def write_new(
         plan, runtime = planned(path)
         trainings = [stage for stage in plan.stages.values() if stage.kind == "train"]
         trial = fastest(trainings[0].settings, machine)
-        seconds, space = cost(plan, trial, runtime, machine, found.pixels)
+        seconds, space = cost(plan, trial, runtime, machine)
         took = f"About {duration(seconds)} on this machine, by a trial of the network, and {size(space)} of disk."
         path.write_text(written(found, machine, trial.threads, took), encoding="utf-8")
     student = max(stage.settings["training"]["iterations"] for stage in trainings)
@@ -215,13 +212,11 @@ def fastest(training: Mapping[str, Any], machine: Machine) -> "Trial":
     return min(trials, key=lambda trial: trial.step)
 
 
-def cost(plan: Plan, trial: "Trial", runtime: Mapping[str, Any], machine: Machine, pixels: int) -> tuple[float, int]:
-    """Seconds that a plan takes on this machine, by a trial, and bytes of its results; images have so many `pixels`."""
+def cost(plan: Plan, trial: "Trial", runtime: Mapping[str, Any], machine: Machine) -> tuple[float, int]:
+    """Seconds that a plan takes on this machine, by a trial, and bytes of its results."""
     seconds = {
         folder: trial.speeds.seconds(stage.kind, work_of(stage, plan)) or 0.0 for folder, stage in plan.stages.items()
     }
-    networks = sum(name.endswith(".pt") for stage in plan.stages.values() for name in stage.outputs)
-    masks = sum(stage.kind in ("predict", "pixels") for stage in plan.stages.values()) * max(plan.images.values())
-    space = 4 * trial.parameters * networks + round(MASK_BYTES * masks * pixels)
+    space = round(sum(space_of(stage, plan, trial.parameters) for stage in plan.stages.values()))
     runtime = {job: {**own, "threads": trial.threads} for job, own in runtime.items() if job in ("train", "predict")}
     return wall_time(seconds, plan, takes(plan, runtime, machine.cores), machine.cores), space

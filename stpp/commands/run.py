@@ -2,13 +2,16 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stpp import disk
+from stpp.commands.asked import jobs_text
 from stpp.commands.forecast import Forecast, as_text, forecast
 from stpp.commands.launcher import Workflow
+from stpp.commands.needs import foreseen
 from stpp.commands.status import last_lines, message_in
 from stpp.commands.watch import Event, Watch
 from stpp.errors import StppError
@@ -60,17 +63,12 @@ def takes(plan: Plan, runtime: Mapping[str, Any], cores: int | None) -> dict[str
     return {folder: wanted.get(stage.kind, 1) for folder, stage in plan.stages.items()}
 
 
-def dry(plan: Plan, asked: Wish, runtime: Mapping[str, Any]) -> str:
-    """What would run for a target, why and for how long, and what its jobs ask for."""
-    tasks = [task for task in asked.known.tasks if task.folder in asked.to_run]
-    text = as_text(plan.name, Forecast(asked.done, tasks, asked.known.stale))
-    kinds = {task.folder.partition("/")[0] for task in tasks}
-    for names, own in (({"train"}, runtime["train"]), (set(NETWORKS) - {"train"}, runtime["predict"])):
-        if here := sorted(kinds & names):
-            cores = counted(max(1, own["gpu"]) * (own["threads"] + own["workers"]), "core")
-            text += f"{', '.join(here)}: a job asks for {cores}, {counted(own['gpu'], 'GPU')}, {own['memory']} MB, "
-            text += f"{own['minutes']} min.\n"
-    return text
+def dry(plan: Plan, results: Path, asked: Wish, runtime: Mapping[str, Any], profile: Path | None) -> str:
+    """What would run for a target, why and for how long, and what its jobs ask for, by a `profile` for a cluster."""
+    found, sentences = foreseen(plan, results / disk.STAGES, runtime, set(asked.to_run))
+    text = as_text(plan.name, replace(found, done=asked.done), sentences)
+    jobs = jobs_text(plan, set(asked.to_run), runtime, profile)
+    return f"{text}\n{jobs}" if jobs else text
 
 
 def follow(

@@ -37,7 +37,7 @@ class Survey:
     """`data` are settings, without the defaults; `remarks` say what they rest on, a sentence each.
 
     `files` are all images and masks, `images` and `labeled` count the images, and those with a mask. `long_side` is the
-    median of the images' longer sides, in pixels, and `pixels` that of their areas.
+    median of the images' longer sides, in pixels.
     """
 
     data: Mapping[str, Any]
@@ -46,7 +46,6 @@ class Survey:
     images: int
     labeled: int
     long_side: int
-    pixels: int
 
 
 def survey(images: Path, masks: Path, folder: Path | None) -> Survey:
@@ -82,7 +81,6 @@ def survey(images: Path, masks: Path, folder: Path | None) -> Survey:
         len(pictures),
         len(whole),
         round(median([max(look.height, look.width) for look in sizes] or [0])),
-        round(median([look.height * look.width for look in sizes] or [0])),
     )
 
 

@@ -1,7 +1,10 @@
-"""How fast a network trains and predicts on this machine: a few steps on random pixels."""
+"""How fast a network trains and predicts on this machine, and in how much memory: a few steps on random pixels."""
 
+import resource
 import time
 from collections.abc import Callable, Mapping
+from fractions import Fraction
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -26,22 +29,30 @@ DATA = 1.1
 
 
 class Trial(NamedTuple):
-    """The `threads` of a trial, seconds of a `step` of the training, the `speeds`, and the network's `parameters`."""
+    """The `threads` of a trial, seconds of a `step` of the training, the `speeds`, and the network's `parameters`.
+
+    `memory` are the bytes that a training takes, about: of the GPU where there is one, else of the main memory.
+    """
 
     threads: int
     step: float
     speeds: Speeds
     parameters: int
+    memory: int = 0
 
 
-def tried(settings: Mapping[str, Any], threads: int, gpu: bool) -> Trial:
-    """A trial of the network of a training, which has these settings of a stage."""
+def tried(settings: Mapping[str, Any], threads: int, gpu: bool, most: int | None = None) -> Trial:
+    """A trial of the network of a training, which has these settings of a stage.
+
+    A batch has at most `most` images; the results are those of a full one, as if time and memory grew with the images.
+    """
     prepare_process(threads)
     device, training = torch.device("cuda" if gpu else "cpu"), settings["training"]
     network = build(settings["network"], len(settings["classes"]), bands_in(settings))
     network = network.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer, team, rng = make_optimizer([network], training), Team(device), np.random.default_rng(0)
-    size, crop = training["batch_size"], training["crop"]
+    size, crop = min(training["batch_size"], most or training["batch_size"]), training["crop"]
+    part = Fraction(training["batch_size"], size)
     pixels = torch.from_numpy(rng.integers(0, 256, (size, crop, crop, network.backbone.bands), np.uint8))
     labels = torch.from_numpy(rng.integers(0, len(settings["classes"]), (size, crop, crop), np.uint8)).to(device)
 
@@ -51,8 +62,9 @@ def tried(settings: Mapping[str, Any], threads: int, gpu: bool) -> Trial:
         cross_entropy(logits, labels, team).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
-    speeds = Speeds()
-    duration = DATA * _seconds(step, gpu)
+    speeds, before = Speeds(), _held(gpu)
+    duration = DATA * float(part) * _seconds(step, gpu)
+    memory = before + part * max(0, _most(gpu) - before)
     speeds.add("train", Work(trained=float(pixels_of_iteration(settings))), duration)
     how = settings["prediction"] or {"precision": "fp32", "long_side": None, "tile": None, "overlap": None}
     side = how["long_side"] or training["base_size"]
@@ -62,7 +74,20 @@ def tried(settings: Mapping[str, Any], threads: int, gpu: bool) -> Trial:
     )
     seconds = _seconds(lambda: predict_mask(ready, image, device, {**how, "long_side": None}), gpu)
     speeds.add("predict", Work(predicted=float(side**2)), DATA * seconds)
-    return Trial(threads, duration, speeds, sum(parameter.numel() for parameter in network.parameters()))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return Trial(threads, duration, speeds, parameters, int(memory))
+
+
+def _held(gpu: bool) -> int:
+    """Bytes that this process holds now."""
+    if gpu:
+        return torch.cuda.memory_reserved()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def _most(gpu: bool) -> int:
+    """The most bytes that this process has held."""
+    return torch.cuda.max_memory_reserved() if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _seconds(action: Callable[[], Any], gpu: bool) -> float:

@@ -27,7 +27,7 @@ from stpp import disk
 from stpp.errors import StppError, of_the_machine, of_the_system
 from stpp.plan.graph import Plan, Stage, flat, sources
 from stpp.plan.recipe import read_recipe
-from stpp.plan.targets import Target
+from stpp.plan.targets import SMALL, Target
 from stpp.plan.targets import wanted as wanted_of
 from stpp.settings.config import Resources
 from stpp.terminal import escaped
@@ -182,8 +182,8 @@ def computes(resources: Resources) -> dict[str, Any]:
     return asks(resources.memory, resources.minutes, resources.gpu)
 
 
-def asks(memory: int, minutes: int, gpu: int = 0) -> dict[str, Any]:
-    """What the scheduler is asked for a job: MB, minutes and GPUs of one node.
+def asks(memory: int = SMALL.memory, minutes: int = SMALL.minutes, gpu: int = 0) -> dict[str, Any]:
+    """What the scheduler is asked for a job: MB, minutes and GPUs of one node; by default for one without a network.
 
     A second attempt gets twice the memory and time, a third one three times as much.
     """

@@ -5,6 +5,7 @@ Pure: no files, no torch, no Snakemake.
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from stpp.methods import methods
 from stpp.plan.graph import Plan, sources
@@ -68,3 +69,16 @@ def needed(plan: Plan, folders: Iterable[str], lacking: Collection[str]) -> list
 
 NETWORKS = ("encode", "train", "predict", "evaluate", "report")
 """The kinds of stages that run a network."""
+SMALL_JOBS = ("score", "pixels")
+"""The kinds of stages that are jobs without a network; the others are none, but run beside Snakemake."""
+
+
+class Asked(NamedTuple):
+    """What a job asks for: `memory` in MB, `minutes` of wall time."""
+
+    memory: int
+    minutes: int
+
+
+SMALL = Asked(2000, 60)
+"""What a job without a network asks for."""

@@ -1,5 +1,6 @@
 """`stpp plan`: what would run, why, and how long it takes."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +8,18 @@ import fabricate
 import pytest
 
 from stpp.commands.cli import main
+from stpp.commands.estimate import START, Speeds, Work, steps, work_of
 from stpp.commands.forecast import Forecast, Task, as_text, forecast
 from stpp.commands.workflow import prepare
+from stpp.plan.graph import Plan
 from stpp.settings.configfile import load
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder, on a machine that belongs to no cluster."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("stpp.commands.forecast.shutil.which", lambda name: None)
 
 
 def changed(*path: str, to: Any) -> dict[str, Any]:
@@ -136,6 +141,61 @@ def test_a_role_that_never_ran_gets_the_median_of_its_kind() -> None:
     assert tasks["score"].seconds is None
 
 
+@pytest.fixture
+def prepared() -> Plan:
+    """The plan of the tiny configuration, whose images were counted: 4 labeled, 6 unlabeled, 2 val, 2 test."""
+    fabricate.write_scenes(Path("my scenes"))
+    return prepare(load(fabricate.TINY), lambda line: None)
+
+
+def folder_of(plan: Plan, beginning: str) -> str:
+    (folder,) = [folder for folder in plan.stages if folder.startswith(beginning)]
+    return folder
+
+
+def task_of(plan: Plan, beginning: str, results: Path, trial: Speeds | None = None) -> Task:
+    folder = folder_of(plan, beginning)
+    (task,) = [task for task in forecast(plan, results / "stages", trial).tasks if task.folder == folder]
+    return task
+
+
+def test_a_time_grows_with_images_and_iterations(prepared: Plan) -> None:
+    # Another student ran for 10 iterations of the same batches, and masks of 3 images were predicted.
+    short = changed("training", "student", "epochs", to=1)
+    other = prepare(load(short), lambda line: None)
+    results = fabricate.pretend(short, other, seconds=5.0, iterations=10, images=3)
+    (student,) = [stage for stage in prepared.stages.values() if stage.role == "student"]
+    task = task_of(prepared, "train/student-val", results)
+    assert task.seconds == pytest.approx(5.0 * steps(student, prepared) / 10)
+    assert (task.measured, task.untimed) == (False, False)
+    tasks = forecast(prepared, results / "stages").tasks
+    labels = next(task for task in tasks if task.role == "predict labels-phase1-unreliable")
+    assert labels.seconds == pytest.approx(5.0 * 3 / 3)  # half of the six images
+
+
+def test_times_of_another_machine_give_way_to_a_trial(prepared: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = fabricate.pretend(changed("seeds", to=[7]), fabricate.plan_of(changed("seeds", to=[7])), host="elsewhere")
+    task = task_of(prepared, "train/student-val", results)
+    assert task.untimed and task.seconds is not None
+    trial = Speeds()
+    trial.add("train", Work(trained=1000.0), 2.0)
+    work = work_of(prepared.stages[task.folder], prepared)
+    timed = task_of(prepared, "train/student-val", results, trial)
+    assert timed.seconds == pytest.approx(START + (work.trained + work.predicted) / 500)
+    # On the submit host of a cluster, jobs run where the scheduler sends them.
+    monkeypatch.setattr("stpp.commands.forecast.shutil.which", lambda name: "/usr/bin/sbatch")
+    assert not task_of(prepared, "train/student-val", results).untimed
+
+
+def test_a_role_that_never_ran_is_told_by_the_speed_of_others(prepared: Plan) -> None:
+    teacher = folder_of(prepared, "train/teacher")
+    results = fabricate.pretend(fabricate.TINY, prepared, [teacher], seconds=30.0)
+    student = folder_of(prepared, "train/student-val")
+    a, b = (work_of(prepared.stages[folder], prepared) for folder in (teacher, student))
+    expected = START + 30.0 * (b.trained + b.predicted) / (a.trained + a.predicted)
+    assert task_of(prepared, "train/student-val", results).seconds == pytest.approx(expected)
+
+
 def test_an_artifact_that_was_removed_is_a_reason() -> None:
     plan = fabricate.plan_of(fabricate.TINY)
     results = fabricate.pretend(fabricate.TINY, plan)
@@ -183,7 +243,13 @@ def test_the_command_is_a_question_unless_recipes_are_asked_for(capsys: pytest.C
     raw = fabricate.tiny(experiments={"suponly": {"method": "suponly"}})
     fabricate.write_config(Path(), raw)
     assert main(["plan", "config.yaml"]) == 0
-    assert "tiny: 6 of 6 stages would run, for an unknown time; " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert re.search(r"^tiny: 6 of 6 stages would run, ~ [\d.]+ s of work, one after the other\.$", said, re.MULTILINE)
+    assert re.search(
+        r"a step was timed, on the CPU with 1 thread: [\d.]+ s for 4 images, deeplabv3plus with tiny", said
+    )
+    assert re.search(r"^Disk: about [\d.]+ [kM]B of results; [\d.]+ \wB are free\.$", said, re.MULTILINE)
+    assert re.search(r"^Memory: about [\d.]+ [MG]B for a training; runtime.train.memory asks for 500.0 MB", said, re.M)
     assert not Path("my results").exists()
     plan = prepare(load(raw), print)
     capsys.readouterr()

@@ -70,7 +70,7 @@ def test_the_values_of_the_masks_give_the_classes(
     assert {
         key: found.data[key] for key in ("label_map", "first_label", "palette_map") if key in found.data
     } == encoding
-    assert (found.images, found.labeled, found.long_side, found.pixels) == (8, 2, 60, 2400)
+    assert (found.images, found.labeled, found.long_side) == (8, 2, 60)
 
 
 def test_colours_are_classes_black_the_first(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_what_is_no_pair_of_folders_is_said(tmp_path: Path) -> None:
 def of(images: int, labeled: int, long_side: int = 1000, name: str = "photos") -> Survey:
     data = {"root": name, "images": "images", "masks": "masks", "classes": ["a", "b"]}
     names = {"image_name": "{stem}", "mask_name": "{stem}"}
-    return Survey({**data, **names}, ["A remark."], [], images, labeled, long_side, long_side**2)
+    return Survey({**data, **names}, ["A remark."], [], images, labeled, long_side)
 
 
 def test_a_processor_has_small_networks_and_few_iterations() -> None:
