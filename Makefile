@@ -1,7 +1,7 @@
 # make demo | make ablations | make methods | make camvid | make real | make test | make manual | make golden | make browser | make durability | make kills | make cluster | make bench | make gpu
 # make demo SEEDS=3, make camvid CAMVID=path, make real BEDS=path [BED=cars] [SEEDS=1], make golden BASE=origin/main, make durability KILLS=10 POINTS=all, make kills KILLS=10, make bench REFERENCE=path [MODEL=checkpoint] [AT_ONCE=2]
 # make gpu [PART="tests floor reference encoders camvid beds"] [REFERENCE=path] [CAMVID=path] [BEDS=path]
-# make check | make docs | make lock
+# make check | make docs | make site | make lock
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -24,7 +24,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist wo
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SEED_LIST = [$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
 
-.PHONY: setup demo ablations methods camvid real test tests manual golden browser durability kills cluster bench gpu check docs lock
+.PHONY: setup demo ablations methods camvid real test tests manual golden browser durability kills cluster bench gpu check docs site lock
 
 setup: $(VENV)/ready
 
@@ -125,6 +125,10 @@ docs: setup  ## the generated part of the documentation
 	$(BIN)/stpp config reference > docs/config.md
 	$(BIN)/stpp config schema > docs/config.schema.json
 	$(BIN)/stpp config methods > docs/methods.md
+
+site: setup  ## the documentation as a website in site/
+	$(BIN)/mkdocs build --quiet --clean
+	@echo "The documentation is in site/index.html"
 
 lock: setup  ## pin what is installed now
 	$(BIN)/python envs/lock.py

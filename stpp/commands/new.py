@@ -28,7 +28,7 @@ LABELED_PASSES, UNLABELED_PASSES = 100, 10
 LENGTHS = {"cpu": (240, 2000), "gpu": (2000, 40_000)}
 """Iterations of a training: the least that a network needs to learn anything, and the most that is bearable."""
 FEATURES = {"fp32": 5500, "bf16": 3300}
-"""Bytes of GPU memory for a pixel of a batch in the training of folder.yaml's network, about."""
+"""Bytes of GPU memory for a pixel of a batch in the training of the network in config/config.yaml, about."""
 FIXED = 1.5e9
 """Bytes of GPU memory beside these."""
 
@@ -81,8 +81,8 @@ def summary(out: Path, found: Survey, machine: Machine, settings: Mapping[str, A
 
 def written(found: Survey, machine: Machine, threads: int, took: str) -> str:
     """The text of the configuration: a starting one with values that fit. `took` says how long it takes."""
-    name = f"folder{'' if machine.gpu else '-cpu'}.yaml"
-    template = (WORKFLOW / "experiments" / name).read_text(encoding="utf-8")
+    name = "config.yaml" if machine.gpu else "cpu.yaml"
+    template = (WORKFLOW / "config" / name).read_text(encoding="utf-8")
     raw = yaml.safe_load(template)
     side = min(raw["training"]["teacher"]["base_size"], found.long_side)
     head = [
@@ -207,7 +207,7 @@ def fastest(training: Mapping[str, Any], machine: Machine) -> "Trial":
     from stpp.runtime.faults import explained
 
     numbers = [1] if machine.gpu else sorted({1, min(MOST_THREADS, machine.cores)})
-    with explained("end other programs that use it, or begin with a copy of experiments/folder.yaml and small batches"):
+    with explained("end other programs that use it, or begin with a copy of config/config.yaml and small batches"):
         trials = [tried(training, number, bool(machine.gpu)) for number in numbers]
     return min(trials, key=lambda trial: trial.step)
 

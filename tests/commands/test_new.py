@@ -24,7 +24,7 @@ from stpp.settings.training import Network, Training
 
 SMALL = Machine(cores=2, memory=8 * 10**9, disk=10**11)
 LARGE = Machine(32, 10**12, 10**12, 10**11, "H100", 80 * 10**9, True)
-CPU, GPU = (yaml.safe_load((ROOT / f"experiments/{name}.yaml").read_text()) for name in ("folder-cpu", "folder"))
+CPU, GPU = (yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()) for name in ("cpu", "config"))
 
 
 def photos(root: Path, masks: dict[str, Any], images: int = 8, size: tuple[int, int] = (40, 60)) -> Path:

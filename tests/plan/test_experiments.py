@@ -15,6 +15,8 @@ from PIL import Image
 from stpp.settings.configfile import load, read
 
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
+OWN = sorted((ROOT / "config").glob("*.yaml"))
+"""Configurations for one's own images."""
 
 
 def dry_run(folder: Path, config: Path, root: Path, snakemake: Snakemake, **changes: Any) -> str:
@@ -46,8 +48,7 @@ def write_pair(image: Path, mask: Path | None, classes: int, rng: np.random.Gene
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_is_valid(path: Path) -> None:
-    name = "-".join(path.relative_to(ROOT / "experiments").with_suffix("").parts)
-    assert read(path).name == name or name in ("folder", "folder-cpu")
+    assert read(path).name == "-".join(path.relative_to(ROOT / "experiments").with_suffix("").parts)
 
 
 def test_pascal_is_the_authors_layout_and_settings(tmp_path: Path, snakemake: Snakemake) -> None:
@@ -89,14 +90,14 @@ def test_cityscapes_is_read_as_the_official_tools_lay_it_out(tmp_path: Path, sna
     assert counts["score"] == 1
 
 
-@pytest.mark.parametrize("name", ["folder", "folder-cpu"])
-def test_a_folder_of_images_needs_no_lists(name: str, tmp_path: Path, snakemake: Snakemake) -> None:
+@pytest.mark.parametrize("path", OWN, ids=lambda path: path.stem)
+def test_a_folder_of_images_needs_no_lists(path: Path, tmp_path: Path, snakemake: Snakemake) -> None:
     rng = np.random.default_rng(0)
     root = tmp_path / "my images"
     for i in range(12):
         mask = root / f"masks/holiday {i}.png" if i < 8 else None
         write_pair(root / f"images/holiday {i}.jpg", mask, 2, rng)
-    counts = jobs(dry_run(tmp_path, ROOT / f"experiments/{name}.yaml", root, snakemake))
+    counts = jobs(dry_run(tmp_path, path, root, snakemake))
     assert counts["train_teacher_k3_val"] == 1
     assert counts["choose"] == 1
 

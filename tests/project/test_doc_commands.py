@@ -79,6 +79,8 @@ def test_a_command_of_stpp_runs(
     words = shlex.split(command)[1:]
     if words[0] == "new":
         Path("my.yaml").unlink()
+    if words == ["next", "my.yaml"]:
+        shutil.copy("config.yaml", "my.yaml")  # whose stages are there
     if words[0] == "export":
         pytest.importorskip("onnxruntime")
     monkeypatch.setattr("stpp.models.weights.published_weights", lambda backbone: {})  # instead of fetching them
@@ -99,13 +101,13 @@ def test_a_command_runs_in_a_shell(command: str, after_the_demo: Path) -> None:
     assert done.stdout or program_of(command) in ("cp", "source", "python")
 
 
-def test_the_readmes_lines_read_the_artifacts(after_the_demo: Path) -> None:
+def test_the_lines_of_the_documentation_read_the_artifacts(after_the_demo: Path) -> None:
     import h5py
     import hdf5plugin  # noqa: F401
     import pandas
     import torch
 
-    lines = re.findall(r"^    ((?:pandas|h5py|torch)\..*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    lines = re.findall(r"^    ((?:pandas|h5py|torch)\..*)$", (ROOT / "docs/results.md").read_text(), re.MULTILINE)
     rows, ids, classes = (eval(line, {"pandas": pandas, "h5py": h5py, "torch": torch}) for line in lines)
     assert len(rows) == 5
     assert ids[0].startswith("images/unlabeled")

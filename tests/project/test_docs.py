@@ -2,10 +2,13 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from pages import PAGES
 
 QUOTED = re.findall(r"^    (.*)$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
@@ -74,3 +77,35 @@ def test_each_file_that_contributors_are_shown_is_there() -> None:
     folders = [ROOT, ROOT / "stpp", ROOT / "tests", *(ROOT / "stpp").glob("*/"), *(ROOT / "tests").glob("*/")]
     assert {"stpp/plan/", "plan/stagegraph.py"} <= named
     assert not [name for name in sorted(named) if not any((folder / name).exists() for folder in folders)]
+
+
+# --- the README -------------------------------------------------------------------------------------------------------
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.split()) < 1200
+
+
+def test_the_readme_begins_with_the_promise_and_two_commands_that_do_all_setup() -> None:
+    first, *_ = re.findall(r"(?:^    .*\n)+", README, re.MULTILINE)
+    assert first.split("\n    ") == ["    make demo", "make test\n"]
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(re.search(rf"^{target}: setup( |$)", makefile, re.MULTILINE) for target in ("demo", "test"))
+    assert re.search(r"\bmake test$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+
+
+def test_each_dependency_has_its_place_in_one_line_of_the_readme() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = {extra: own for extra, own in project["optional-dependencies"].items() if extra != "dev"}
+    wanted = [canonicalize_name(Requirement(text).name) for text in sum(extras.values(), project["dependencies"])]
+    rows = re.findall(r"^\| ([\w, -]+) \| (.+) \|$", README.partition("## Dependencies")[2], re.MULTILINE)
+    named = [name for names, _ in rows[1:] for name in names.split(", ")]
+    assert sorted(named) == sorted(wanted)
+
+
+def test_each_page_of_the_documentation_is_one_or_two_steps_from_the_readme() -> None:
+    linked = set(re.findall(r"\]\(docs/([\w-]+\.md)", README))
+    linked |= {page for name in linked for page in re.findall(r"\]\(([\w-]+\.md)", (ROOT / "docs" / name).read_text())}
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} - linked == {"index.md"}

@@ -12,9 +12,9 @@ import pytest
 import tiny_data
 from conftest import ROOT
 
-SOURCES = ("stpp", "rules", "profiles", "envs", "experiments", "Snakefile", "config.yaml", "pyproject.toml")
+SOURCES = ("stpp", "rules", "profiles", "envs", "config", "Snakefile", "config.yaml", "pyproject.toml")
 PACKED = ["Snakefile", "config.yaml", "envs/environment.yaml", "envs/environment.post-deploy.sh"]
-PACKED += ["experiments/folder.yaml", "experiments/folder-cpu.yaml"]
+PACKED += ["config/config.yaml", "config/cpu.yaml"]
 PACKED += ["profiles/default/config.yaml", "profiles/slurm/config.yaml"]
 PACKED += [str(path.relative_to(ROOT)) for path in (ROOT / "rules").glob("*.smk")]
 

@@ -48,7 +48,7 @@ def write(folder: Path) -> Path:
     Its `config.yaml` and its experiments are those of the project on tiny data, with tiny networks.
     """
     copy(folder, "Snakefile", "Makefile", "pyproject.toml", "rules", "profiles", "experiments", "envs", "docs")
-    copy(folder, "config.yaml", "tests")
+    copy(folder, "config.yaml", "config", "tests", "mkdocs.yml")
     for name in ("stpp", "benchmarks"):
         (folder / name).symlink_to(PROJECT / name)
     shutil.copytree(folder / "profiles/slurm", folder / "profiles/ours")
@@ -58,11 +58,12 @@ def write(folder: Path) -> Path:
     write_own_images(folder / "my-images")
     write_camvid(folder.parent / "shared")
     (folder / "path").symlink_to(folder.parent / "shared/camvid")
-    shutil.copy(folder / "experiments/folder.yaml", folder / "my.yaml")
+    shutil.copy(folder / "config/config.yaml", folder / "my.yaml")
     reduce(folder / "my.yaml", "suponly")
-    of = {"folder": "st++", "camvid-cpu": "suponly", "ablations-demo": "st++", "methods-demo": "classmix"}
+    of = {"camvid-cpu": "suponly", "ablations-demo": "st++", "methods-demo": "classmix"}
     for name, experiment in of.items():
         reduce(folder / f"experiments/{name}.yaml", experiment)
+    reduce(folder / "config/config.yaml", "st++")
     (folder / "LIST").write_text("my-images/images/val0.png my-images/masks/val0.png\n")
     (folder / "annotated").mkdir()
     picture(64, 48).save(folder / "annotated/hill.png")
@@ -91,7 +92,7 @@ def add_results(clone: Path, finished: Path) -> None:
     # Artifacts are never written in place, so that links to them serve as copies.
     shutil.copytree(finished / "my results", clone / "results", symlinks=True, copy_function=os.link)
     fabricate.write_config(clone, fabricate.tiny(name="demo", results="results"))
-    shutil.copy(clone / "experiments/folder.yaml", clone / "my.yaml")
+    shutil.copy(clone / "config/config.yaml", clone / "my.yaml")
     (clone / "my scenes").symlink_to(finished / "my scenes")
     (clone / "results/tiny").rename(clone / "results/demo")
     (clone / "results/my-images").symlink_to("demo")

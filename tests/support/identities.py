@@ -21,7 +21,8 @@ from stpp.settings.configfile import read, resolved
 from stpp.settings.training import Augmentation, Network, Training
 
 RECORDED = Path(__file__).with_suffix(".json")
-CONFIGS = ["config.yaml", *sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "experiments").glob("*.yaml"))]
+FOUND = (path for folder in ("config", "experiments") for path in (PROJECT / folder).glob("*.yaml"))
+CONFIGS = ["config.yaml", *sorted(str(path.relative_to(PROJECT)) for path in FOUND)]
 SECTIONS: dict[str, type[Section]] = {
     "training": Training,
     "network": Network,

@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
     config = fabricate.tiny(experiments={"random": {"method": "random"}}, seeds=[3])
     (tmp_path / "config").mkdir()
     (tmp_path / "config/config.yaml").write_text(yaml.safe_dump({"segmentation": config, "other": 1}))
-    (tmp_path / "Snakefile").write_text(MAIN.format(snakefile=str(ROOT / "Snakefile")))
+    (tmp_path / "Snakefile").write_text(MAIN.format(snakefile=str(ROOT / "workflow/Snakefile")))
     return tmp_path
 
 
@@ -61,6 +61,7 @@ def test_another_workflow_takes_rules_from_this_one(folder: Path, handler: str) 
     assert "stpp_select" in said
     assert not (folder / "my results/stages").exists()
     said = snakemake(folder, "--config", "other=2")
+    assert "localrules" not in said
     assert ("it starts" in said) == bool(handler)
     (stage,) = folder.glob("my results/stages/select/random-0.5-seed3-*")
     record = json.loads((stage / "stage.json").read_text())
@@ -76,12 +77,30 @@ def test_without_a_configuration_the_module_is_the_demo(folder: Path) -> None:
     assert "labeled: 20 images" in said
 
 
+@pytest.mark.parametrize(
+    ("taken", "target"),
+    {
+        "use rule * from stpp": "teacher",
+        "use rule * from stpp exclude teacher as stpp_*": "stpp_students",
+        "use rule teacher, train_teacher_k3_val from stpp as stpp_*": "stpp_teacher",
+        'use rule * from stpp\nuse rule teacher from stpp as mine with:\n    message: "mine"': "mine",
+    }.items(),
+)
+def test_whatever_rules_are_taken_snakemake_does_not_warn_of_local_ones(taken: str, target: str, folder: Path) -> None:
+    main = (folder / "Snakefile").read_text().partition("use rule")[0]
+    (folder / "Snakefile").write_text(f"{main}{taken}\n")
+    said = snakemake(folder, "--dry-run", target)
+    assert "localrules" not in said
+    assert "train_teacher_k3_val" in said
+
+
 def test_the_catalog_knows_how_to_run_it() -> None:
     usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
     assert usage["software-stack-deployment"] == {"conda": True}
-    deployed = ROOT / "config/config.yaml"
-    assert deployed.resolve() == ROOT / "experiments/folder.yaml"
-    assert (ROOT / "config/README.md").is_file()
+    # The rules of the catalog, and what snakedeploy takes without a warning.
+    assert all((ROOT / name).is_file() for name in ("workflow/Snakefile", "config/config.yaml", "config/README.md"))
+    text = (ROOT / "README.md").read_text().lower()
+    assert "snakemake" in text and "workflow" in text
 
 
 def test_the_citation_names_the_paper() -> None:
