@@ -111,7 +111,7 @@ STAGES = {
     "select": "split the unlabeled images into reliable and unreliable ones",
     "pixels": "keep the reliable pixels of pseudo-labels",
     "evaluate": "measure mIoU of a model or of pseudo-labels",
-    "outlook": "say whether unlabeled images will probably pay",
+    "outlook": "say whether unlabeled images will probably help",
     "verdict": "choose the network to use, by the val set",
     "table": "gather the numbers of all experiments in a table",
     "chart": "draw a chart of several experiments, as in the paper",
@@ -138,15 +138,15 @@ def _add_stage(commands: Any, kind: str, what: str) -> None:
         command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
         command.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads; default: %(default)s")
     if kind in PREDICTING:
-        command.add_argument("--gpus", type=int, default=1, choices=(0, 1), help="0: the CPU computes; default: 1")
+        command.add_argument("--gpus", type=int, default=1, choices=(0, 1), help="0: compute on the CPU; default: 1")
     if kind == "train":
         command.add_argument(
             "--gpus",
             type=int,
             default=1,
             metavar="G",
-            help="0: the CPU computes; several: so many processes share each batch, by torchrun, one a GPU, or all on "
-            "the CPU with --device cpu; default: 1",
+            help="0: compute on the CPU; several: that many processes share each batch, by torchrun, one for each GPU, "
+            "or all on the CPU with --device cpu; default: 1",
         )
         command.add_argument(
             "--workers", type=int, default=0, metavar="N", help="loader processes (of each process); default: 0"
@@ -225,7 +225,7 @@ def _add_index(commands: Any) -> None:
     )
     command.add_argument("config", type=Path, help="configuration file")
     command.add_argument(
-        "--verify", action="store_true", help="decode the unlabeled images, too, and compare their contents"
+        "--verify", action="store_true", help="decode the unlabeled images as well, and compare their contents"
     )
 
 
@@ -271,7 +271,7 @@ def _add_masks(commands: Any) -> None:
         commands,
         "masks",
         "write stored masks as palette PNGs",
-        "Write the masks of a mask store as palette PNGs, one a file, in folders as the image ids say.",
+        "Write each mask of a mask store as a palette PNG, in the folders that the image ids name.",
         "stpp masks results/demo/experiments/st++/seed0/labels1/masks.h5 --out pngs",
         _masks,
     )
@@ -323,8 +323,8 @@ def _add_config(commands: Any) -> None:
     command = subcommand(
         commands,
         "config",
-        "check a configuration, or print what may stand in one",
-        "Check the settings of a configuration, without its data and without running any code that it may hold; or "
+        "check a configuration, or print all settings",
+        "Check the settings of a configuration, without its data and without running code that it may contain; or "
         "print every setting with its default, range, unit and meaning.",
         "stpp config check config.yaml",
         _config,

@@ -19,7 +19,7 @@ def _add_import(commands: Any) -> None:
     command = subcommand(
         commands,
         "import",
-        "make a data set of what an annotation tool exported",
+        "make a data set from the export of an annotation tool",
         "Write the images to OUT/images, a palette PNG with the mask of each to OUT/masks, and the names and colours "
         "of the classes to OUT/classes.txt; say what was left out, and what to write into the configuration. Where "
         f"shapes overlap, the later one counts. Formats: {formats}.",
@@ -33,10 +33,10 @@ def _add_import(commands: Any) -> None:
         "--classes",
         type=Path,
         metavar="TXT",
-        help="class names in label order, one a line; default: background, then the labels as the export orders them",
+        help="class names in label order, one in each line; default: background, then the labels in the export's order",
     )
     command.add_argument(
-        "--images", type=Path, metavar="DIR", help="folder of the images, where they are not with the export"
+        "--images", type=Path, metavar="DIR", help="folder of the images, if they are not with the export"
     )
     command.add_argument("--link", action="store_true", help="write links to the images instead of copies")
 
@@ -66,7 +66,7 @@ def _add_export_labels(commands: Any) -> None:
         commands,
         "export-labels",
         "write pseudo-labels or predictions for an annotation tool",
-        "Write masks in a format of an annotation tool, to be corrected there, and the classes to OUT/classes.txt. "
+        "Write masks in the format of an annotation tool, to be corrected there, and the classes to OUT/classes.txt. "
         "`stpp import FORMAT OUT --classes OUT/classes.txt` reads them again, the same pixels unless --polygons is "
         f"given. Formats: {formats}.",
         "stpp export-labels results/demo/experiments/st++/seed0 --format coco --out corrected",
@@ -76,7 +76,7 @@ def _add_export_labels(commands: Any) -> None:
         "source",
         type=Path,
         metavar="SOURCE",
-        help="a masks.h5, the folder of a stage or of a run that has one, or what `stpp segment` wrote",
+        help="a masks.h5, the folder of a stage or of a run that has one, or the output of `stpp segment`",
     )
     command.add_argument("--format", required=True, choices=writable, metavar="FORMAT", help="format to write")
     add_output(command, "--out", required=True, metavar="DIR", help="folder to write into")
@@ -90,7 +90,7 @@ def _add_export_labels(commands: Any) -> None:
         "--polygons",
         type=float,
         metavar="PX",
-        help="write polygons instead of masks, whose borders are moved by so many pixels at most to save corners",
+        help="write polygons instead of masks, with fewer corners: borders move by at most so many pixels",
     )
 
 

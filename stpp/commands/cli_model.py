@@ -32,17 +32,17 @@ def _add_segment(commands: Any) -> None:
         "images",
         nargs="+",
         metavar="IMAGE",
-        help="file; folder, of which all images at any depth are taken; or a pattern in quotes, such as 'photos/*.jpg'",
+        help="file; folder, with all images at any depth; or a pattern in quotes, such as 'photos/*.jpg'",
     )
     command.add_argument("--model", type=Path, required=True, metavar="M", help=MODEL)
     add_output(command, "--out", required=True, metavar="DIR", help="folder to write into")
     command.add_argument(
         "--probabilities",
         action="store_true",
-        help="write OUT/probabilities/NAME.npz, too: `probabilities`, float16 (classes, height, width), and `classes`",
+        help="also write OUT/probabilities/NAME.npz: `probabilities`, float16 (classes, height, width), and `classes`",
     )
     command.add_argument(
-        "--resume", action="store_true", help="go on where a call stopped: leave images whose files are all there"
+        "--resume", action="store_true", help="continue a call that was stopped: leave images whose files all exist"
     )
     add_prediction_options(command)
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
@@ -86,7 +86,10 @@ def _add_export(commands: Any) -> None:
     command.add_argument("model", type=Path, metavar="MODEL", help=MODEL)
     add_output(command, "--out", required=True, metavar="DIR", help="folder to write into")
     command.add_argument(
-        "--images", nargs="+", metavar="IMAGE", help="files, folders or patterns to check with; default: smooth noise"
+        "--images",
+        nargs="+",
+        metavar="IMAGE",
+        help="files, folders or patterns of images for the check; default: smooth noise",
     )
 
 

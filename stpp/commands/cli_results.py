@@ -33,8 +33,8 @@ def _add_plan(commands: Any) -> None:
         "plan",
         "say what would run, why, and how long it takes",
         "Say which stages of a configuration would run; why: which setting, data or code differs from the nearest "
-        "stage of the same role that is there; and how long that one took, or an estimate, marked ~. Say how much disk "
-        "and memory that takes. Before a training has run on this machine, a step of the network is timed.",
+        "existing stage of the same role; and how long that one took, or an estimate, marked ~. Say how much disk and "
+        "memory that takes. Before a training has run on this machine, a step of the network is timed.",
         "stpp plan config.yaml",
         _plan,
     )
@@ -74,9 +74,9 @@ def _add_status(commands: Any) -> None:
         commands,
         "status",
         "say which stages are done, running, failed or waiting",
-        "List every stage of a configuration: done; running, where and how far (epoch, loss, val mIoU, time left; "
-        "images for predictions); waiting for an earlier stage, or ready; stopped, with its work saved; failed, with "
-        "the last lines of its log. What matters most stands last. It disturbs nothing, so ask at any time.",
+        "List every stage of a configuration: done; running, on which host and how far (epoch, loss, val mIoU, time "
+        "left; images for predictions); waiting for an earlier stage, or ready; stopped, with its work saved; failed, "
+        "with the last lines of its log. The most important ones are last. It disturbs nothing, so ask at any time.",
         "stpp status config.yaml",
         _status,
     )
@@ -147,9 +147,9 @@ def _add_suspects(commands: Any) -> None:
         commands,
         "suspects",
         "say which labels are probably wrong",
-        "Find labels that networks contradict with confidence, of those that have not seen the image: the two of the "
-        "outlook, each of which learned from one half of the labeled images. OUT/suspects.html shows them, the largest "
-        "and surest first, and OUT/suspects.csv lists them. It needs `outlook: true`.",
+        "Find labels that networks contradict with confidence. The networks are the two of the outlook, each of which "
+        "learned from one half of the labeled images and judges the other half. OUT/suspects.html shows them, the "
+        "largest and surest first, and OUT/suspects.csv lists them. It needs `outlook: true`.",
         "stpp suspects my.yaml -n 50",
         _suspects,
     )
@@ -208,7 +208,7 @@ def _add_verify(commands: Any) -> None:
         "verify",
         "check all artifacts by their checksums and sources",
         "Read every artifact of every finished stage, and all that it was made from: manifests, labeled, val and test "
-        "files, artifacts of other stages. Say what is not what it was, a line each, with the command that mends it. "
+        "files, artifacts of other stages. Print a line for each fault, with the command that repairs it. "
         "Nothing is changed. Exit code 1 if there is a fault.",
         "stpp verify results",
         _verify,
@@ -229,9 +229,9 @@ def _add_gc(commands: Any) -> None:
     command = subcommand(
         commands,
         "gc",
-        "list and remove stages that nothing uses any more",
-        "List the stages, with their logs and bytes, that neither a given configuration uses nor a folder "
-        "results/NAME shows, such as those of earlier settings. To give up the stages of a configuration, do not give "
+        "list and remove stages that nothing uses",
+        "List the stages that no given configuration uses and no folder results/NAME shows, with their logs and bytes, "
+        "such as those of earlier settings. To give up the stages of a configuration, do not give "
         "it, and remove its results/NAME first. Nothing is removed without --remove, nor while a workflow or a "
         "job is at work.",
         "stpp gc config.yaml experiments/camvid-cpu.yaml --remove",

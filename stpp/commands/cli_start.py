@@ -59,11 +59,11 @@ def _add_run(commands: Any) -> None:
     command = subcommand(
         commands,
         "run",
-        "run the workflow, and show how it goes",
-        "Check a configuration, run the workflow on it, and show which stages run, how fast, and how long it still "
-        "takes; without a terminal, print a line for each event. Ctrl-C stops it, and the same command goes on. TARGET "
+        "run the workflow, and show its progress",
+        "Check a configuration, run the workflow, and show which stages run, how fast, and the time left; without a "
+        "terminal, print a line for each event. Ctrl-C stops it, and the same command continues. TARGET "
         f"is {', '.join(name for name, target in TARGETS.items() if target.method is None)}, or a method. "
-        "What stands after -- goes to Snakemake.",
+        "All words after -- go to Snakemake.",
         "stpp run my.yaml",
         _run,
     )
@@ -74,7 +74,9 @@ def _add_run(commands: Any) -> None:
     )
     command.add_argument("--cores", type=int, metavar="N", help="cores to use at once; default: all")
     command.add_argument("--slurm", type=Path, metavar="PROFILE", help="submit the jobs by the profile in this folder")
-    command.add_argument("--dry", action="store_true", help="say what would run, and with what; run nothing")
+    command.add_argument(
+        "--dry", action="store_true", help="say what would run, and what the jobs ask for; run nothing"
+    )
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -151,7 +151,7 @@ class Resources(Section):
     """What one job of a stage asks for."""
 
     threads: int = setting(1, "CPU threads of the network; results are reproducible for equal numbers.", ge=1)
-    workers: int = setting(0, "Processes that load data beside it; 0: none.", ge=0, le=64)
+    workers: int = setting(0, "Further processes that load data; 0: none.", ge=0, le=64)
     gpu: int = setting(
         1,
         "GPUs of the job: the scheduler is asked for them, or free ones of this machine are taken; 0, or none there: "

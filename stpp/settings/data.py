@@ -31,8 +31,8 @@ Values = Annotated[int | str, BeforeValidator(_values)]
 class Split(Section):
     """A random part of a pool of images."""
 
-    count: int | None = setting(None, "How many images; give this or `fraction`.", "images", ge=1)
-    fraction: float | None = setting(None, "Which share of the pool; give this or `count`.", gt=0, lt=1)
+    count: int | None = setting(None, "Number of images; give this or `fraction`.", "images", ge=1)
+    fraction: float | None = setting(None, "Share of the pool; give this or `count`.", gt=0, lt=1)
     seed: int = setting(0, "Seed of the draw; independent of the seeds of the training.", ge=0)
 
     @model_validator(mode="after")
@@ -51,8 +51,8 @@ class Partition(Split):
 class Fold(Section):
     """Which part of the labeled images is held out, of several that are equal but for rounding."""
 
-    of: int = setting(..., "How many parts.", "folds", ge=2)
-    number: int = setting(..., "Which of them, from 1.", ge=1)
+    of: int = setting(..., "Number of parts.", "folds", ge=2)
+    number: int = setting(..., "Number of the held-out part, from 1.", ge=1)
     seed: int = setting(0, "Seed of the draw; independent of the seeds of the training.", ge=0)
 
     @model_validator(mode="after")
@@ -149,8 +149,8 @@ class Data(Section):
         min_length=2,
         max_length=255,
     )
-    classes_file: Line | None = setting(None, "Text file with one class name a line, with no control characters.")
-    ignore_value: int | None = setting(255, "Mask value that means: leave this pixel out; or none.", ge=0, le=65535)
+    classes_file: Line | None = setting(None, "Text file with one class name in each line, without control characters.")
+    ignore_value: int | None = setting(255, "Mask value of pixels to ignore; or none.", ge=0, le=65535)
     label_map: dict[Values, int | Literal["ignore"]] | None = setting(
         None,
         "Mask value -> class index or `ignore`, for masks whose values are not 0, 1, 2, ... A key is a value, a range "
@@ -175,7 +175,7 @@ class Data(Section):
     )
     palette_tolerance: int = setting(
         0,
-        "How far a colour may be from the nearest one of `palette_map` to be taken for it: the largest difference of "
+        "How far a colour may be from the nearest one of `palette_map` to count as that: the largest difference of "
         "red, green or blue. Masks may also be JPEG files then.",
         ge=0,
         le=255,

@@ -55,10 +55,10 @@ ROUNDS = 20
 class Ohem(Section):
     """Online hard example mining: of the pixels with labels, the hard ones count."""
 
-    threshold: Probability = setting(0.7, "Hard is a pixel whose true class has at most this probability.")
+    threshold: Probability = setting(0.7, "A pixel is hard if its true class has at most this probability.")
     kept: int = setting(
         50_000,
-        "At least so many pixels of a batch count, for each of its images with labels; all, where there are fewer.",
+        "At least that many pixels of a batch count, for each of its images with labels; all if there are fewer.",
         "pixels",
         ge=1,
     )
@@ -80,8 +80,8 @@ class Loss(Section):
     )
     soft: bool = setting(
         False,
-        "A pseudo-label is as probable as the network that labeled was sure of it, instead of certain; all other "
-        "classes have equal parts of the rest.",
+        "A pseudo-label has the probability that the labeling network gave it, instead of 1; all other classes share "
+        "the rest equally.",
     )
     focal: float = setting(
         0.0, "Focal loss: exponent of 1 - p, by which the loss of a pixel is multiplied; 0: cross-entropy.", ge=0
@@ -95,20 +95,20 @@ class Training(Section):
     epochs: int = setting(80, "Length of the training.", "epochs", ge=1)
     iterations: int | None = setting(
         None,
-        "Its length in place of `epochs`, whatever the number of images. Then a twentieth of the training counts as an "
-        "epoch, so for `validate_every` and where checkpoints are kept; it is rounded up to a multiple of 20.",
+        "Length of the training in place of `epochs`, independent of the number of images. A twentieth of the training "
+        "then counts as an epoch, also for `validate_every` and for checkpoints; rounded up to a multiple of 20.",
         "iterations",
         ge=1,
     )
-    batch_size: int = setting(16, "Images a step, over all devices.", "images", ge=2)
+    batch_size: int = setting(16, "Images in a step, over all devices.", "images", ge=2)
     crop: int = setting(321, "Side of the square crop.", "px", ge=8)
     base_size: int = setting(400, "Long side of an image at scale 1 of the random rescale.", "px", ge=8)
     learning_rate: float = setting(0.001, "Learning rate of the backbone at batch 16; linear in the batch.", gt=0)
     head_multiplier: float = setting(10.0, "Learning rate of the head over the backbone's (DeepLabv2: 1).", gt=0)
     tune: Literal["all", "none"] | Annotated[int, Field(ge=1)] = setting(
         "all",
-        "What of the encoder learns: all, nothing, or its last so many blocks. What does not stays as it is, the "
-        "statistics of batch norms too.",
+        "The part of the encoder that learns: all, nothing, or that many blocks at its end. The other part does not "
+        "change, nor do the statistics of its batch norms.",
     )
     layer_decay: float = setting(
         1.0,
@@ -125,7 +125,9 @@ class Training(Section):
         ge=0,
     )
     gradient_clip: float | None = setting(
-        None, "Longest gradient, as the norm over all parameters; a longer one is shortened to it. None: never.", gt=0
+        None,
+        "Largest norm of the gradient over all parameters; a longer gradient is scaled down to it. None: never.",
+        gt=0,
     )
     schedule: Literal["poly", "cosine"] = setting(
         "poly", "How the learning rate falls to 0: as `poly_power` says, or by half a cosine wave."
@@ -134,8 +136,8 @@ class Training(Section):
     warmup_iterations: int = setting(0, "Linear warm-up of the learning rate.", "iterations", ge=0)
     ema: float | None = setting(
         None,
-        "The result is the moving average of the network that is trained, its batch norms' statistics too. This is the "
-        "share of the average that each step keeps; at first it is less, min(1 - 1 / (iteration + 1), this). None: the "
+        "The result is the moving average of the trained network, including the statistics of its batch norms. This is "
+        "the share of the average that each step keeps; at first it is min(1 - 1 / (iteration + 1), this). None: the "
         "network itself.",
         ge=0,
         lt=1,
@@ -157,8 +159,8 @@ class Training(Section):
     ohem: Ohem | None = setting(None, "Only hard pixels count in the loss of images with labels; none: all of them.")
     loss: Loss | None = setting(
         None,
-        "What else decides the loss of images with labels; none: the mean cross-entropy of their pixels. Method `dmt` "
-        "has a loss of its own.",
+        "Settings of the loss of images with labels; none: the mean cross-entropy of their pixels. Method `dmt` has a "
+        "loss of its own.",
     )
     online: str | None = setting(
         None,
