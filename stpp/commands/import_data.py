@@ -1,6 +1,7 @@
 """What `stpp import` does: write what an annotation tool exported as a data set of images and masks."""
 
 import re
+import shlex
 import shutil
 import zipfile
 from collections.abc import Callable, Sequence
@@ -101,6 +102,8 @@ def _summary(export: Export, out: Path) -> str:
     lines = [f"{found} and {counted(masks, 'mask')} in {out}; classes: {', '.join(export.classes)}"]
     lines += [f"left out: {text}" for text in export.left_out]
     lines += [f"note: {text}" for text in export.remarks]
-    lines += ["in a configuration:", "data:", "  layout: folder", f"  root: {out}", f"  classes_file: {CLASSES}"]
+    lines += [f"next: put the images that nobody annotated into {out / 'images'}; then type"]
+    lines += [f"  stpp new {shlex.quote(str(out))}", "or write into a configuration of your own:"]
+    lines += ["data:", "  layout: folder", f"  root: {out}", f"  classes_file: {CLASSES}"]
     lines += ["  val_split: {fraction: 0.2, seed: 0}"]
     return "\n".join(lines)

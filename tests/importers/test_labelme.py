@@ -111,7 +111,8 @@ def test_an_image_may_lie_in_the_file(tmp_path: Path, capsys: pytest.CaptureFixt
     with Image.open(tmp_path / "out/images/a.jpg") as image:
         assert (np.asarray(image) == pixels).all()
     assert (tmp_path / "out/classes.txt").read_text() == "background\nx\n"
-    assert "layout: folder" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"\n  stpp new {tmp_path / 'out'}\n" in said and "layout: folder" in said
 
 
 def test_the_classes_may_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

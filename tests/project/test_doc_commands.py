@@ -29,8 +29,6 @@ WRITTEN = {
     "pngs": ["images/unlabeled*.png"],
     "next-demo": ["next.html", "next.csv", "images/unlabeled*.png", "masks/images/unlabeled*.png"],
     "my-images": ["images/hill.png", "masks/hill.png", "classes.txt"],
-    "coco-images": ["images/hill.png", "masks/hill.png", "classes.txt"],
-    "cvat-images": ["images/beach.jpg", "masks/beach.png", "classes.txt"],
     "mask-images": ["images/hill.png", "masks/hill.png", "classes.txt"],
     "corrected-coco": ["annotations.json", "classes.txt"],
     "to-correct": ["annotations.xml", "classes.txt"],

@@ -132,9 +132,10 @@ def write_exports(folder: Path) -> None:
     sky = {"image_id": 1, "category_id": 1, "segmentation": [[0, 0, 47, 0, 47, 20, 0, 20]]}
     content = {"images": [image], "annotations": [sky], "categories": [{"id": 1, "name": "sky"}]}
     (folder / "coco/annotations.json").write_text(json.dumps(content))
-    (folder / "exported").mkdir()
+    (folder / "exported/images").mkdir(parents=True)
+    picture(64, 48).save(folder / "exported/images/hill.png")
     shape = '<polygon label="sky" points="0,0;47,0;47,20;0,20"/>'
-    text = f'<annotations><image name="beach.jpg" width="48" height="64">{shape}</image></annotations>'
+    text = f'<annotations><image name="hill.png" width="48" height="64">{shape}</image></annotations>'
     (folder / "exported/annotations.xml").write_text(text)
     for name in ("JPEGImages", "SegmentationClass"):
         (folder / "exported-masks" / name).mkdir(parents=True)
