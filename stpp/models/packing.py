@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from stpp.models.blocks import replace_modules
+from stpp.models.dilated import DilatedConv2d
 from stpp.models.network import SegmentationNetwork
 
 ONEDNN = torch.ops.mkldnn
@@ -11,16 +12,20 @@ ONEDNN = torch.ops.mkldnn
 
 
 def packed(network: SegmentationNetwork) -> SegmentationNetwork:
-    """The network, in place, with a `PackedConv2d` for each convolution that is in bfloat16 and on a CPU that can."""
+    """The network, in place, with a `PackedConv2d` for each plain convolution in bfloat16, on a CPU that can."""
     if torch.backends.mkldnn.is_available() and ONEDNN._is_mkldnn_bf16_supported():  # type: ignore[no-untyped-call]
         replace_modules(network, _packed)
     return network
 
 
+COMPUTED_ALIKE = (nn.Conv2d.forward, DilatedConv2d.forward)
+"""Other convolutions, some of timm's, pad their input or change their weights first, and stay as they are."""
+
+
 def _packed(module: nn.Module) -> nn.Module:
-    if isinstance(module, nn.Conv2d) and module.weight.dtype == torch.bfloat16 and module.weight.is_cpu:
-        return PackedConv2d(module)
-    return module
+    if not isinstance(module, nn.Conv2d) or type(module).forward not in COMPUTED_ALIKE:
+        return module
+    return PackedConv2d(module) if module.weight.dtype == torch.bfloat16 and module.weight.is_cpu else module
 
 
 class PackedConv2d(nn.Module):

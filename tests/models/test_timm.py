@@ -142,6 +142,17 @@ def test_for_prediction_nothing_changes(name: str, architecture: str) -> None:
         assert (for_prediction(net, "bf16")(x.bfloat16()) - net(x)).abs().max() < 0.1 * net(x).abs().max()
 
 
+def test_a_convolution_that_pads_by_itself_does_so_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the network without packed weights; its encoder has TensorFlow's padding."""
+    net = network("tf_efficientnet_lite0").eval()
+    images = torch.rand(1, 3, 64, 96)
+    found = for_prediction(net, "bf16").backbone(images.bfloat16())
+    monkeypatch.setattr("stpp.models.folding.packed", lambda network: network)
+    expected = for_prediction(net, "bf16").backbone(images.bfloat16())
+    assert [each.shape for each in found] == [each.shape for each in expected]
+    assert all(torch.equal(each, own) for each, own in zip(found, expected))
+
+
 def test_batch_norms_are_torchs_own_so_that_a_team_can_replace_them() -> None:
     norms = [module for module in network("test_efficientnet").modules() if isinstance(module, nn.BatchNorm2d)]
     assert len(norms) > 5 and {type(module) for module in norms} == {nn.BatchNorm2d}
