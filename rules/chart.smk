@@ -8,8 +8,6 @@ rule chart:
         **GRAPH.writes("chart", svg=partial(report, category="Charts", labels={"what": "{stage}"})),
     log:
         f"{LOGS}/chart/{{stage}}.log",
-    benchmark:
-        f"{LOGS}/chart/{{stage}}.tsv"
     localrule: True
     conda:
         "../envs/environment.yaml"

@@ -8,8 +8,6 @@ rule evaluate:
         **GRAPH.writes("evaluate"),
     log:
         f"{LOGS}/evaluate/{{stage}}.log",
-    benchmark:
-        f"{LOGS}/evaluate/{{stage}}.tsv"
     conda:
         "../envs/environment.yaml"
     threads: RUNTIME.predict.threads

@@ -8,8 +8,6 @@ rule look_ahead:
         **GRAPH.writes("outlook"),
     log:
         f"{LOGS}/outlook/{{stage}}.log",
-    benchmark:
-        f"{LOGS}/outlook/{{stage}}.tsv"
     localrule: True
     conda:
         "../envs/environment.yaml"

@@ -8,8 +8,6 @@ rule pixels:
         **GRAPH.writes("pixels"),
     log:
         f"{LOGS}/pixels/{{stage}}.log",
-    benchmark:
-        f"{LOGS}/pixels/{{stage}}.tsv"
     priority: LONG_CHAIN
     conda:
         "../envs/environment.yaml"

@@ -19,8 +19,6 @@ for kind, doing, joining in (("predict", "Predicting", "join_shards"), ("encode"
                 **GRAPH.writes(kind),
             log:
                 f"{LOGS}/{kind}/{{stage}}.log",
-            benchmark:
-                f"{LOGS}/{kind}/{{stage}}.tsv"
             priority: LONG_CHAIN
             conda:
                 "../envs/environment.yaml"
@@ -47,8 +45,6 @@ for kind, doing, joining in (("predict", "Predicting", "join_shards"), ("encode"
                 part=temp(PART),
             log:
                 f"{LOGS}/{kind}/{{stage}}-{{shard}}-of-{{shards}}.log",
-            benchmark:
-                f"{LOGS}/{kind}/{{stage}}-{{shard}}-of-{{shards}}.tsv"
             priority: LONG_CHAIN
             conda:
                 "../envs/environment.yaml"
@@ -74,8 +70,6 @@ for kind, doing, joining in (("predict", "Predicting", "join_shards"), ("encode"
                 **GRAPH.writes(kind),
             log:
                 f"{LOGS}/{kind}/{{stage}}.log",
-            benchmark:
-                f"{LOGS}/{kind}/{{stage}}.tsv"
             priority: LONG_CHAIN
             conda:
                 "../envs/environment.yaml"

@@ -9,8 +9,6 @@ rule write_report:
         **GRAPH.writes("report", page=partial(report, category="Results", labels={"what": "the report"})),
     log:
         f"{LOGS}/report/{{stage}}.log",
-    benchmark:
-        f"{LOGS}/report/{{stage}}.tsv"
     conda:
         "../envs/environment.yaml"
     threads: RUNTIME.predict.threads

@@ -8,8 +8,6 @@ rule score:
         **GRAPH.writes("score"),
     log:
         f"{LOGS}/score/{{stage}}.log",
-    benchmark:
-        f"{LOGS}/score/{{stage}}.tsv"
     priority: LONG_CHAIN
     conda:
         "../envs/environment.yaml"

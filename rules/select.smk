@@ -8,8 +8,6 @@ rule select:
         **GRAPH.writes("select"),
     log:
         f"{LOGS}/select/{{stage}}.log",
-    benchmark:
-        f"{LOGS}/select/{{stage}}.tsv"
     priority: LONG_CHAIN
     localrule: True
     conda:

@@ -12,8 +12,6 @@ rule write_table:
         ),
     log:
         f"{LOGS}/table/{{stage}}.log",
-    benchmark:
-        f"{LOGS}/table/{{stage}}.tsv"
     localrule: True
     conda:
         "../envs/environment.yaml"

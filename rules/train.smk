@@ -12,8 +12,6 @@ for trainings in GRAPH.trainings():
             **trainings.files,
         log:
             f"{LOGS}/train/{{stage}}.log",
-        benchmark:
-            f"{LOGS}/train/{{stage}}.tsv"
         wildcard_constraints:
             stage=f"{trainings.name}-[^/]+",
         priority: LAST_TRAINING if trainings.last else LONG_CHAIN

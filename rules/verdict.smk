@@ -8,8 +8,6 @@ rule choose:
         **GRAPH.writes("verdict"),
     log:
         f"{LOGS}/verdict/{{stage}}.log",
-    benchmark:
-        f"{LOGS}/verdict/{{stage}}.tsv"
     localrule: True
     conda:
         "../envs/environment.yaml"

@@ -105,9 +105,8 @@ def alone(results: Path) -> Hold:
 
 
 def belongings(results: Path, folder: str) -> list[Path]:
-    """The logs of a stage's jobs, and the tables of their time and memory."""
-    logs = logs_of(results, folder)
-    return [path for log in logs for path in (log, log.with_suffix(".tsv")) if path.is_file()]
+    """The logs of a stage's jobs."""
+    return [log for log in logs_of(results, folder) if log.is_file()]
 
 
 def remove(results: Path, found: Sequence[Garbage]) -> None:

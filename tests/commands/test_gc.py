@@ -101,7 +101,6 @@ def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, s
         log = results / "logs" / f"{folder}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text("said")
-        log.with_suffix(".tsv").write_text("s")
     return results, alone
 
 
