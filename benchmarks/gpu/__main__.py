@@ -34,7 +34,9 @@ def main() -> int:
     """Measure what is asked for and not measured yet; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all")
-    parser.add_argument("--out", type=Path, default=PROJECT / "results/gpu", help="folder of the results")
+    parser.add_argument(
+        "--out", type=lambda path: Path(path).absolute(), default=PROJECT / "results/gpu", help="folder of the results"
+    )
     parser.add_argument("--reference", type=lambda path: Path(path).resolve(), help="checkout of the authors' code")
     shared = PROJECT.parent / "shared"
     for name, default, what in (

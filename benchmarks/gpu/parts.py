@@ -18,7 +18,7 @@ import yaml
 from record import Table, Values
 from running import Clock, Unmeasured, finish
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).absolute().parents[2]
 SPEED = PROJECT / "benchmarks/speed"
 STPP = [sys.executable, "-m", "stpp"]
 

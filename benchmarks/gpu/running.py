@@ -30,7 +30,7 @@ def finish(command: Sequence[str], folder: Path, log: Path, clock: Clock) -> Non
     """Run a command in a folder. Raises Unmeasured where it fails, or where it was stopped at the end of the time."""
     folder.mkdir(parents=True, exist_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
-    project = str(Path(__file__).parents[2])
+    project = str(Path(__file__).absolute().parents[2])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [project, os.environ.get("PYTHONPATH")]))}
     with log.open("a") as file:
         file.write(f"$ {' '.join(map(str, command))}\n")

@@ -22,12 +22,12 @@ def jobs_text(plan: Plan, folders: Collection[str], runtime: Mapping[str, Any], 
     rows = [["job", "jobs", "cores", "GPUs", "memory", "time", *(["partition"] if profile else [])]]
     for kind, count in counts.items():
         for rule, jobs in _rules(kind, count, runtime["shards"]).items():
-            if kind in NETWORKS and rule != JOIN:
+            if kind in NETWORKS and rule not in JOINS.values():
                 own = runtime["train" if kind == "train" else "predict"]
                 workers = own["workers"] if kind == "train" else 0
                 cores = max(1, own["gpu"]) * (own["threads"] + workers)
                 asked = [cores, own["gpu"], f"{own['memory']:,} MB", f"{own['minutes']:,} min"]
-            elif kind in SMALL_JOBS or rule == JOIN:
+            elif kind in SMALL_JOBS or rule in JOINS.values():
                 asked = [1, 0, f"{SMALL.memory:,} MB", f"{SMALL.minutes:,} min"]
             else:
                 continue
@@ -39,13 +39,14 @@ def jobs_text(plan: Plan, folders: Collection[str], runtime: Mapping[str, Any], 
     return "".join(f"{line}\n" for line in said)
 
 
-JOIN = "join_shards"
+JOINS = {"predict": "join_shards", "encode": "join_encoded"}
+"""The rules that join the shards of a kind of stage."""
 
 
 def _rules(kind: str, count: int, shards: int) -> dict[str, int]:
     """The rules that make stages of a kind, and how many jobs each has."""
-    if kind == "predict" and shards > 1:
-        return {"predict_shard": count * shards, JOIN: count}
+    if kind in JOINS and shards > 1:
+        return {f"{kind}_shard": count * shards, JOINS[kind]: count}
     return {kind: count}
 
 

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +22,7 @@ from stpp.plan.computation import pixels_of_iteration
 from stpp.runtime.process import prepare_process
 
 STEPS, PATIENCE = 3, 4.0
-"""Times that an action is measured, unless that takes so many seconds."""
+"""Times that an action is measured, or fewer where these take so many seconds."""
 DATA = 1.1
 """How much longer a step takes that has to read and to augment its images."""
 
@@ -91,7 +90,7 @@ def _most(gpu: bool) -> int:
 
 
 def _seconds(action: Callable[[], Any], gpu: bool) -> float:
-    """The median of the seconds that an action takes, after a first time; of fewer times where it takes long."""
+    """The fewest seconds that an action takes, after a first time: other programs only make it slower."""
     found: list[float] = []
     while len(found) < 2 or (len(found) <= STEPS and sum(found) < PATIENCE):
         start = time.perf_counter()
@@ -99,4 +98,4 @@ def _seconds(action: Callable[[], Any], gpu: bool) -> float:
         if gpu:
             torch.cuda.synchronize()
         found.append(time.perf_counter() - start)
-    return median(found[1:])
+    return min(found[1:])

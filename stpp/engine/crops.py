@@ -10,7 +10,7 @@ from stpp.engine.batch import Batch
 from stpp.engine.contrast import CELL
 
 
-class Pair(NamedTuple):
+class CropPair(NamedTuple):
     """Two squares of `side` pixels, a multiple of CELL: their (top, left) corners, which differ by multiples of CELL.
 
     `mirrored` says which of them are seen from left to right.
@@ -21,7 +21,7 @@ class Pair(NamedTuple):
     mirrored: tuple[bool, bool]
 
 
-def pairs(batch: Batch, share: float, part: str) -> list[Pair]:
+def pairs(batch: Batch, share: float, part: str) -> list[CropPair]:
     """Two crops of each unlabeled image, `share` as wide and high as it; they share at least a tenth of their union.
 
     As in DCC's code, the second one is drawn up to 50 times, and is the first one else.
@@ -40,11 +40,11 @@ def pairs(batch: Batch, share: float, part: str) -> list[Pair]:
             if both > 0 and both / (2 * side**2 - both) >= 0.1:
                 second = (near[0], near[1])
                 break
-        found.append(Pair(side, (first, second), (bool(rng.integers(2)), bool(rng.integers(2)))))
+        found.append(CropPair(side, (first, second), (bool(rng.integers(2)), bool(rng.integers(2)))))
     return found
 
 
-def cut(values: Tensor, found: list[Pair], number: int) -> Tensor:
+def cut(values: Tensor, found: list[CropPair], number: int) -> Tensor:
     """The first (0) or the second (1) crop of each of `values` (U, ..., H, W), as it is seen."""
     crops = []
     for each, pair in zip(values, found, strict=True):
@@ -54,7 +54,7 @@ def cut(values: Tensor, found: list[Pair], number: int) -> Tensor:
     return torch.stack(crops)
 
 
-def shared(values: tuple[Tensor, Tensor], found: list[Pair]) -> tuple[Tensor, Tensor]:
+def shared(values: tuple[Tensor, Tensor], found: list[CropPair]) -> tuple[Tensor, Tensor]:
     """What both crops have of the places that they share, in the same order: each (P, ...).
 
     `values` (U, h, w, ...) are of the places of the first and of the second crops.

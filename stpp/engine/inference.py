@@ -6,19 +6,16 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stpp.engine.scoremaps import ScoreBands, ScoreRows, joined_bands, resized_to, summed
 from stpp.errors import StppError
 from stpp.models.folding import PRECISIONS
 from stpp.models.network import Maps, Normalisation, SegmentationNetwork
 from stpp.resizing import resized_by_pillow
-from stpp.runtime.faults import AT_ONCE, MOST_SCORES
 from stpp.store.maps import StoredImage, whole_view
 
-ScoreBands = Iterator[tuple[slice, Tensor]]
-"""Scores from top to bottom: rows, and float32 (N, C, rows, W)."""
 Shown = Callable[[float, tuple[int, int], bool], list[ScoreBands]]
 """From a scale, its size (H, W) and whether the mirror image is asked for, too, to the logits of that and of those."""
 
@@ -148,7 +145,7 @@ def predict_scores(
     tta: Mapping[str, Any] | None = None,
 ) -> Tensor:
     """All rows of `score_bands` in one tensor, float32 (N, C, H, W): 4 bytes a class and pixel."""
-    return _joined(score_bands(network, images, device, prediction, tta), images[0].shape[0])
+    return joined_bands(score_bands(network, images, device, prediction, tta), images[0].shape[0])
 
 
 @torch.inference_mode()
@@ -192,7 +189,7 @@ def score_bands(
     if seen == (height, width):
         yield from bands
     else:
-        yield from _summed([_Rows(bands, seen)], (height, width))
+        yield from summed([ScoreRows(bands, seen)], (height, width))
 
 
 def reduced(image: NDArray[np.uint8], long_side: int | None) -> NDArray[np.uint8]:
@@ -219,7 +216,7 @@ def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
 
 def scaled_views(x: Tensor, size: tuple[int, int], flip: bool) -> list[Tensor]:
     """Images (N, 3, H, W) resized to that size, and with `flip` mirrored ones, too."""
-    scaled = _resized(x, size)
+    scaled = resized_to(x, size)
     # The copy keeps the mirrored image in channels_last memory.
     return [scaled, *([scaled.flip(3).contiguous(memory_format=torch.channels_last)] if flip else [])]
 
@@ -259,8 +256,8 @@ def _augmented(
 ) -> ScoreBands:
     """Sum of the softmax maps (N, C, H, W) over scales and flips of images that the network sees at that size."""
     sizes = [(scale, scaled_size(seen, scale)) for scale in tta["scales"]]
-    maps = [_Rows(_softmax(shown, scale, size, tta["flip"]), size) for scale, size in sizes]
-    return _summed(maps, seen, banded=prediction["tile"] is not None)
+    maps = [ScoreRows(_softmax(shown, scale, size, tta["flip"]), size) for scale, size in sizes]
+    return summed(maps, seen, banded=prediction["tile"] is not None)
 
 
 def _softmax(shown: Shown, scale: float, size: tuple[int, int], flip: bool) -> ScoreBands:
@@ -273,77 +270,6 @@ def _softmax(shown: Shown, scale: float, size: tuple[int, int], flip: bool) -> S
     for (rows, softmax), (_, logits) in zip(softmaxes, mirrored[0]):
         softmax += logits.softmax(dim=1).flip(3)
         yield rows, softmax
-
-
-class _Rows:
-    """Rows of a score map (N, C, *size) that comes in bands from top to bottom; those to be asked for are held."""
-
-    def __init__(self, bands: ScoreBands, size: tuple[int, int]) -> None:
-        self.size = size
-        self._bands, self._held, self._first = bands, torch.empty(0), 0
-
-    def values_a_pixel(self) -> int:
-        """N times C."""
-        if not self._held.numel():
-            _, self._held = next(self._bands)
-        return self._held.shape[0] * self._held.shape[1]
-
-    def take(self, first: int, last: int) -> Tensor:
-        """The rows from `first` to before `last`; no later call may ask for rows before `first`."""
-        self.values_a_pixel()
-        held, self._first = self._held[:, :, first - self._first :], first
-        if held.shape[2] >= last - first:
-            taken = held[:, :, : last - first]
-        else:
-            taken = held.new_empty(*held.shape[:2], last - first, held.shape[3])
-            done = held.shape[2]
-            taken[:, :, :done] = held
-            while done < last - first:
-                rows, band = next(self._bands)
-                taken[:, :, done : rows.stop - first] = band[:, :, : last - rows.start]
-                done = rows.stop - first
-            held = torch.cat([taken, band[:, :, last - rows.start :]], dim=2) if done > last - first else taken
-        self._held = torch.empty(0) if last == self.size[0] else held
-        return taken
-
-    def resized(self, size: tuple[int, int], first: int, last: int) -> Tensor:
-        """Such rows of the map resized to `size`.
-
-        A band is mixed from the rows above and below each of its rows, and then resized across: PyTorch resizes no part
-        of the rows. So its values differ by rounding from those of all rows at once.
-        """
-        if self.size == size:
-            return self.take(first, last)
-        if (first, last) == (0, size[0]):
-            return _resized(self.take(0, self.size[0]), size)
-        place = torch.arange(first, last, dtype=torch.float64) * (self.size[0] - 1) / max(1, size[0] - 1)
-        above = place.long().clamp(max=max(0, self.size[0] - 2))
-        top = int(above[0])
-        rows = self.take(top, min(int(above[-1]) + 2, self.size[0]))
-        share, above = (place - above).float().to(rows.device)[:, None], (above - top).to(rows.device)
-        band = torch.lerp(rows[:, :, above], rows[:, :, (above + 1).clamp(max=rows.shape[2] - 1)], share)
-        return _resized(band, (last - first, size[1]))
-
-
-def _summed(maps: Sequence[_Rows], size: tuple[int, int], *, banded: bool = True) -> ScoreBands:
-    """The sum of the maps, each resized to `size`: whole, or if `banded` and large, in bands of rows."""
-    height, width = size
-    largest = max(height * width, *(scores.size[0] * scores.size[1] for scores in maps))
-    a_pixel, rows = maps[0].values_a_pixel(), height
-    if banded and a_pixel * largest > MOST_SCORES:
-        rows = max(1, AT_ONCE // (a_pixel * width))
-    for first in range(0, height, rows):
-        last = min(first + rows, height)
-        total = maps[0].resized(size, first, last)
-        for scores in maps[1:]:
-            total += scores.resized(size, first, last)
-        yield slice(first, last), total
-
-
-def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
-    if x.shape[-2:] == size:
-        return x
-    return F.interpolate(x, size, mode="bilinear", align_corners=True)
 
 
 BAND_ROWS = 16
@@ -406,18 +332,6 @@ def _covering(starts: Sequence[int], tile: int, length: int, device: torch.devic
     for start in starts:
         count[start : start + tile] += 1
     return count
-
-
-def _joined(bands: ScoreBands, height: int) -> Tensor:
-    """All rows of an image of that height, in one tensor."""
-    rows, band = next(bands)
-    if band.shape[2] == height:
-        return band
-    whole = band.new_empty(*band.shape[:2], height, band.shape[3])
-    whole[:, :, rows] = band
-    for rows, band in bands:
-        whole[:, :, rows] = band
-    return whole
 
 
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:

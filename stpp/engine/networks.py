@@ -81,8 +81,8 @@ def follow(module: nn.Module, other: nn.Module, decay: float, *, buffers: bool =
         pairs = list(zip(module.buffers(), other.buffers()))
         own += [mine for mine, _ in pairs if mine.is_floating_point()]
         others += [theirs for mine, theirs in pairs if mine.is_floating_point()]
-        counts = [pair for pair in pairs if not pair[0].is_floating_point()]
-        torch._foreach_copy_([mine for mine, _ in counts], [theirs for _, theirs in counts])
+        if counts := [pair for pair in pairs if not pair[0].is_floating_point()]:
+            torch._foreach_copy_([mine for mine, _ in counts], [theirs for _, theirs in counts])
     torch._foreach_lerp_(own, others, 1 - decay)
 
 

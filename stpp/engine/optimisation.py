@@ -55,7 +55,9 @@ def parameter_groups(network: SegmentationNetwork, training: Mapping[str, Any]) 
         layers = [[network.backbone.get_parameter(name) for name in layer] for layer in network.backbone.layers()]
         parts = [(decay**above, layer) for above, layer in enumerate(reversed(layers))]
     parts.append((training["head_multiplier"], list(network.head_parameters())))
-    undecayed = {id(network.backbone.get_parameter(name)) for name in network.backbone.undecayed}
+    undecayed: Collection[int] = ()
+    if training["optimizer"] == "adamw":
+        undecayed = {id(network.backbone.get_parameter(name)) for name in network.backbone.undecayed}
     yield from groups_of(parts, training, undecayed)
 
 

@@ -38,6 +38,7 @@ class Settings(Section):
     negatives: int = setting(50, "Pixels that each of them is drawn away from.", ge=1)
     lowest_rank: int = setting(3, "Classes that an uncertain pixel ranks higher are none that it is not.", ge=1)
     memory: int = setting(30000, "Pixels of each class that are remembered.", ge=1)
+    dropout: float = setting(0.1, "Share of the channels that the head of the contrastive loss drops.", ge=0, lt=1)
     remembered: int = setting(64, "Pixels of each class and image, at most, that a step adds to them.", ge=1)
 
 
@@ -131,17 +132,17 @@ def companions(settings: Settings) -> dict[str, Any]:
     if not settings.contrastive:
         return {}
     return {
-        "representation": Companion(representation),
+        "representation": Companion(partial(representation, settings)),
         "average": Average(of="representation"),
         "memory": Companion(partial(memory, settings)),
     }
 
 
-def representation(network: Any, classes: int) -> Any:
+def representation(settings: Settings, network: Any, classes: int) -> Any:
     """The head whose features are contrasted."""
     from stpp.models.projection import Representation
 
-    return Representation(network.classifier.width)
+    return Representation(network.classifier.width, settings.dropout)
 
 
 def memory(settings: Settings, network: Any, classes: int) -> Any:

@@ -9,7 +9,7 @@ from stpp.models.blocks import conv_bn_relu
 class Representation(nn.Sequential):
     """That of U2PL: from features (N, `inputs`, h, w) to (N, `outputs`, h, w), by two 3x3 convolutions and one 1x1."""
 
-    def __init__(self, inputs: int, outputs: int = 256, dropout: float = 0.1) -> None:
+    def __init__(self, inputs: int, dropout: float, outputs: int = 256) -> None:
         layers: list[nn.Module] = []
         for before in (inputs, outputs):
             layers += [conv_bn_relu(before, outputs, 3), nn.Dropout2d(dropout)]

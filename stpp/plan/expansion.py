@@ -150,8 +150,7 @@ def _report(
     settings = {"name": config.name, "runs": runs, "config": changed, "shown": shown, **pictures}
     if doubts := _doubts(graphs):
         settings["data_warnings"] = doubts
-    # It reads the records of all stages, as the table did before it: if one of them changes, the table is stale.
-    inputs = {"table": f"{table.folder}/{disk.METRICS}", **artifacts}
+    inputs = {"table": f"{table.folder}/{disk.METRICS}", "stages": table.inputs["stages"], **artifacts}
     if ahead:
         inputs["outlook"] = f"{ahead.folder}/{disk.OUTLOOK}"
     outputs = tuple(disk.outputs("report").values())

@@ -62,6 +62,7 @@ def load(job: Job) -> Facts:
     stages = job.folder.parent.parent
     runs: list[RunRecord] = settings["runs"]
     shown = runs[settings["shown"]]
+    job.inputs("stages")
     known = list(dict.fromkeys(folder for run in runs for folder in folders(run)))
 
     def all_of(kind: PartKind) -> list[str]:

@@ -61,7 +61,7 @@ def what_ran(facts: Facts) -> Html:
             [experiment, runs[0]["method"], what, seeds, str(len({folder for run in runs for folder in folders(run)}))]
         )
     experiments = table(
-        ["experiment", "method", "what it is", "runs with", "stages"], rows, "Experiments", text_columns=4
+        ["experiment", "method", "what it is", "runs with", "stages"], rows, "Experiments", text_columns=3
     )
     rows = []
     for subset, images in facts.subsets.items():

@@ -190,9 +190,11 @@ def test_a_gpu_is_fed_by_the_cores_that_there_are(cores: int, shared: int, bf16:
     assert text.count("precision:") == 2 and "Ampere" not in text
 
 
-@pytest.mark.parametrize("name", ["folder", "camvid", "pascal", "cityscapes"])
+@pytest.mark.parametrize(
+    "name", ["config/config", "experiments/camvid", "experiments/pascal", "experiments/cityscapes"]
+)
 def test_what_is_meant_for_a_gpu_feeds_one(name: str) -> None:
-    runtime = load(yaml.safe_load((ROOT / f"experiments/{name}.yaml").read_text())).runtime
+    runtime = load(yaml.safe_load((ROOT / f"{name}.yaml").read_text())).runtime
     assert runtime.train.gpu == runtime.predict.gpu == 1 and runtime.train.workers >= 8
 
 

@@ -358,8 +358,8 @@ def test_what_grows_beyond_the_memory_grows_in_bands(
     ready, (height, width) = for_prediction(build(SPEC, 20).eval(), "fp32"), (203, 157)
     how = {"precision": "fp32", "long_side": long_side, "tile": 32, "overlap": 8}
     whole = predict_scores(ready, [picture(height, width)], CPU, how, tta)
-    monkeypatch.setattr("stpp.engine.inference.MOST_SCORES", 0)
-    monkeypatch.setattr("stpp.engine.inference.AT_ONCE", 7 * whole.shape[1] * width)
+    monkeypatch.setattr("stpp.engine.scoremaps.MOST_SCORES", 0)
+    monkeypatch.setattr("stpp.engine.scoremaps.AT_ONCE", 7 * whole.shape[1] * width)
     with Largest() as largest:
         predict_masks(ready, [picture(height, width)], CPU, how, tta, confident=True)
     assert largest.values <= whole.numel() / 2

@@ -29,7 +29,12 @@ from stpp.stages.train import SELF_TRAINING
 
 GPU = torch.device("cuda", 0)
 CLASSES, SIZE, COUNT = 3, 32, 4
-OWN_STEP = [method for method in methods() if method.online or method.own_step]
+OWN_STEP = [
+    method
+    for method in methods()
+    if (step := method.online or method.own_step) and not step.companions(method.settings and method.settings())
+]
+"""The methods that train no small networks beside those that segment: these may wait for a GPU."""
 LOSSES: dict[str, dict[str, Any]] = {
     "plain": {"optimizer": "adamw", "gradient_clip": 1.0},
     "ohem": {"ohem": Ohem(kept=10)},
@@ -54,6 +59,8 @@ class Copies(TorchDispatchMode):
 @contextmanager
 def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A GPU of tensors that have sizes and no values, so what asks for one raises. Gives what refuses other waits."""
+    if torch.version.cuda is None:
+        pytest.skip("this PyTorch has no CUDA, not even pretended")
     monkeypatch.setattr(Tensor, "pin_memory", lambda self: self)
     monkeypatch.setattr(torch, "_fused_sgd_", lambda *given, **how: None)  # torch cannot pretend this one
     _in_rows.cache_clear()

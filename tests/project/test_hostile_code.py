@@ -100,7 +100,14 @@ def test_there_is_something_to_check() -> None:
 
 def test_rules_quote_every_path() -> None:
     """Options are numbers and words that the configuration checks; wildcards come from names that the plan makes."""
-    unquoted = {"params.options", "params.shards", "wildcards.shard", "wildcards.shards", "wildcards.backbone"}
+    unquoted = {
+        "params.kind",
+        "params.options",
+        "params.shards",
+        "wildcards.shard",
+        "wildcards.shards",
+        "wildcards.backbone",
+    }
     for name, text in RULES.items():
         for shell in re.findall(r"shell:\n((?:\s+\".*\"\n)+)", text):
             placeholders = re.findall(r"\{([^}]*)\}", shell)

@@ -299,10 +299,11 @@ def test_warnings_come_first(folder: Path) -> None:
 
 
 def test_what_the_look_at_the_data_warned_of_stands_with_the_data() -> None:
-    given = facts(data_warnings=["2 images are <alike>."])
+    records = {folder: {"settings": {}, "inputs": {}, "data": {}} for folder in folders(facts().shown)}
+    given, without = (facts(data_warnings=texts, records=records) for texts in (["2 images are <alike>."], []))
     assert "2 images are &lt;alike&gt;." in what_ran(given)
     assert "1 warning on the data" in warnings(given) and 'href="#setup"' in warnings(given)
-    assert "look at the data" not in what_ran(facts()) and "on the data" not in warnings(facts())
+    assert "look at the data" not in what_ran(without) and "on the data" not in warnings(without)
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,30 @@ import pytest
 
 from stpp.commands.cli import main
 from stpp.methods import methods
+from stpp.runtime import lease
 
 pytestmark = pytest.mark.cuda
 GPU = {"train": {"gpu": 1, "memory": 500}, "predict": {"gpu": 1, "memory": 500}}
 ONLINE = [method.name for method in methods() if method.online]
 PRECISIONS = ("fp32", "bf16")
 STOPPED = 128 + signal.SIGTERM
+
+
+def give_back() -> None:
+    """Free the GPUs that stages in this process have leased, which they would hold until it ends."""
+    while lease._held:
+        os.close(lease._held.pop())
+    os.environ.pop(lease.VISIBLE, None)
+
+
+@pytest.fixture(autouse=True)
+def free() -> Iterator[None]:
+    """No test keeps a GPU from the next one; what the environment said of GPUs is as before."""
+    before = os.environ.get(lease.VISIBLE)
+    yield
+    give_back()
+    if before is not None:
+        os.environ[lease.VISIBLE] = before
 
 
 def planned(folder: Path, name: str, *, dropout: bool = True, **training: Any) -> tuple[Path, Path]:
@@ -157,6 +176,7 @@ def test_parts_of_a_prediction_on_one_gpu_by_a_lease_join_to_the_masks_of_one_jo
     shutil.copytree(folder, whole, symlinks=True)
     with contextlib.chdir(whole):
         assert main(["predict", str(stage), "--device", "cuda"]) == 0
+    give_back()
     command = [sys.executable, "-m", "stpp", "predict", str(stage), "--device", "cuda", "--shards", "2", "--shard"]
     parts = [subprocess.Popen([*command, str(number)], cwd=folder) for number in range(2)]
     assert [part.wait(timeout=300) for part in parts] == [0, 0]

@@ -19,6 +19,7 @@ SMALLER = {
     "benchmarks/speed/floor.py": "--backbone mobilenet_v2 --crop 33 --batch 2 --images 4 --turns 1 --precision fp32",
     "benchmarks/speed/trainer.py": "--count 2 --iterations 1 --precision fp32",
     "benchmarks/speed": "--only score-memory --count 4 --turns 1",
+    "benchmarks/gpu": "--seconds 0",
     "benchmarks/memory.py": "--few 4 --many 5 --checkpoints 4",
 }
 """What the clone's Python adds to a benchmark's options; bf16 takes minutes on a processor without it."""

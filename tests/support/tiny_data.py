@@ -15,7 +15,7 @@ CLASSES = ["sky", "road", "tree"]
 def settings(root: Path, **changes: Any) -> dict[str, Any]:
     """A complete `data` section as the configuration hands it over."""
     absent = ("labeled", "unlabeled", "val", "test", "partition", "val_split", "test_split", "classes_file")
-    absent = (*absent, "label_map", "first_label", "threshold")
+    absent = (*absent, "label_map", "first_label", "threshold", "bands", "scale", "percentiles", "rgb")
     return {
         **dict.fromkeys((*absent, "palette_map", "colors")),
         "layout": "lists",
@@ -30,6 +30,7 @@ def settings(root: Path, **changes: Any) -> dict[str, Any]:
         "group_by": None,
         "fold": None,
         "skip_broken": False,
+        "pages": False,
         "demo": {"labeled": 3, "unlabeled": 4, "val": 1, "test": 0, "seed": 0},
         **changes,
     }
