@@ -15,10 +15,10 @@ from typing import Any
 
 import pandas as pd
 
-from stpp import disk
+from stpp.common import disk
+from stpp.common.wording import columns
 from stpp.report.table import percent
 from stpp.report.verdict import Candidate, measured, preferred
-from stpp.wording import columns
 
 
 def main() -> int:

@@ -23,14 +23,14 @@ from simulation import bed, data_of, images_of, parser_of, place_of, run, with_i
 from stpp.commands.output import Outputs
 from stpp.commands.suspects import LIST, list_suspects
 from stpp.commands.workflow import prepare
+from stpp.common.errors import StppError
+from stpp.common.files import replacing
+from stpp.common.labels import IGNORE, encoding_of
+from stpp.common.wording import columns, counted
 from stpp.data.encoded import encoded
 from stpp.data.reading import mask_of
-from stpp.errors import StppError
-from stpp.files import replacing
-from stpp.labels import IGNORE, encoding_of
 from stpp.report.table import percent
 from stpp.settings.configfile import load
-from stpp.wording import columns, counted
 
 Mask = NDArray[np.uint8]
 

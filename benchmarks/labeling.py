@@ -19,19 +19,19 @@ import numpy as np
 import pandas as pd
 from simulation import bed, data_of, images_of, pairs, parser_of, place_of, run, with_interval, write_list, written
 
-from stpp import disk
 from stpp.commands.label_next import LIST, label_next
 from stpp.commands.output import Outputs
 from stpp.commands.workflow import prepare
+from stpp.common import disk
+from stpp.common.errors import StppError
+from stpp.common.wording import columns, counted
 from stpp.data.manifest import Row
-from stpp.errors import StppError
 from stpp.plan.graph import Plan, Run
 from stpp.plan.parts import evaluations, score
 from stpp.runtime.job import verified
 from stpp.runtime.process import prepare_process
 from stpp.settings.configfile import read, resolved
 from stpp.store.evaluations import read_metrics
-from stpp.wording import columns, counted
 
 WAYS = ("next", "random")
 Labeled = dict[tuple[str, int], list[str]]

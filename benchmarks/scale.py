@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
+from stpp.common.disk import part_of_store
 from stpp.data.manifest import fingerprint, manifest_digest, manifest_path, read_manifest, write_manifest
 from stpp.data.record import index_path, stamp
-from stpp.disk import part_of_store
 from stpp.runtime.job import Job
 from stpp.settings.configfile import read
 from stpp.store.masks import MaskWriter, voc_palette

@@ -15,11 +15,11 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from stpp import disk
+from stpp.common import disk
+from stpp.common.errors import StppError
+from stpp.common.files import write_text
 from stpp.data.index import Index, look
 from stpp.data.manifest import Row
-from stpp.errors import StppError
-from stpp.files import write_text
 from stpp.report.statistics import t_interval
 from stpp.report.table import percent
 from stpp.settings.config import Config

@@ -12,7 +12,7 @@ from snakemake.utils import update_config
 PROJECT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
 sys.path.insert(0, str(PROJECT))
 
-from stpp import disk
+from stpp.common import disk
 from stpp.commands import workflow as stages
 from stpp.commands.fitting import check_networks
 from stpp.commands.needs import warn_of_crops

@@ -29,8 +29,8 @@ def load(path: str | Path, device: str = "auto", *, long_side: int | None = None
 
     where `image` is the path of a JPEG, PNG, TIFF, WebP, BMP or GIF file, turned upright as its EXIF orientation says;
     a Pillow image; or RGB pixels, uint8 (H, W, 3) of 0..255. A model of other `bands` takes the path of a file that has
-    them, or an array (H, W, B) of just these with the values of files. Raises stpp.errors.StppError for a file that is
-    no model.
+    them, or an array (H, W, B) of just these with the values of files. Raises stpp.common.errors.StppError for a file
+    that is no model.
     """
     from stpp.commands.segmenter import load  # torch takes seconds to import, so only who loads a model does
 

@@ -22,7 +22,7 @@ from parts import PARTS, PROJECT, Part, Run
 from record import NOTHING, Record, as_markdown, commit, in_page, of, read, write
 from running import Clock, Unmeasured
 
-from stpp.files import write_text
+from stpp.common.files import write_text
 
 LIMIT = 540.0
 """Seconds of a part: it ends in ten minutes, with the time to save."""

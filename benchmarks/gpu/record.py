@@ -8,8 +8,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from stpp.files import write_text
-from stpp.wording import markdown
+from stpp.common.files import write_text
+from stpp.common.wording import markdown
 
 NOT_MEASURED = "not measured"
 NOTHING = "No GPU has been measured yet: `make gpu` does that, and its tables come here."

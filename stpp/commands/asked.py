@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
+from stpp.common.wording import columns
 from stpp.plan.graph import Plan
 from stpp.plan.targets import NETWORKS, SMALL, SMALL_JOBS
-from stpp.wording import columns
 
 
 def jobs_text(plan: Plan, folders: Collection[str], runtime: Mapping[str, Any], profile: Path | None) -> str:

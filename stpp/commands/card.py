@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from stpp import __version__
-from stpp.bands import Bands
 from stpp.commands.origin import KnownEvaluation
 from stpp.commands.segmenter import Segmenter
-from stpp.files import sha256
+from stpp.common.bands import Bands
+from stpp.common.files import sha256
+from stpp.common.wording import in_markdown, markdown
 from stpp.models.exportable import least_side
-from stpp.wording import in_markdown, markdown
 
 
 def model_card(segmenter: Segmenter, model: Path, files: Mapping[str, str], agreement: Mapping[str, float]) -> str:

@@ -9,15 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stpp import disk
 from stpp.commands.cli_import import add_annotation_commands
 from stpp.commands.cli_model import add_list_options, add_model_commands, evaluate_list
 from stpp.commands.cli_results import add_results_commands
 from stpp.commands.cli_start import add_start_commands
 from stpp.commands.subcommand import add_example, add_output, subcommand
-from stpp.errors import StppError, of_the_machine, of_the_system
+from stpp.common import disk
+from stpp.common.errors import StppError, of_the_machine, of_the_system
+from stpp.common.terminal import prepare_streams
 from stpp.runtime.progress import Stopped
-from stpp.terminal import prepare_streams
 
 if TYPE_CHECKING:
     from stpp.runtime.job import Job, Runtime

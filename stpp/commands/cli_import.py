@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from stpp.commands.subcommand import add_output, subcommand
-from stpp.registry import IMPORTERS, constant, modules
+from stpp.common.registry import IMPORTERS, constant, modules
 
 
 def add_annotation_commands(commands: Any) -> None:

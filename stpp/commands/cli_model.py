@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stpp.commands.subcommand import add_example, add_output, subcommand
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 
 MODEL = "checkpoint of stpp, such as results/NAME/model.pt, or a state dict of the ST++ authors' code"
 

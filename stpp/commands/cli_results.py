@@ -7,8 +7,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from stpp import disk
 from stpp.commands.subcommand import add_example, add_output, subcommand
+from stpp.common import disk
 
 
 def tell(line: str) -> None:

@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from stpp import disk
 from stpp.commands.cli_results import tell
 from stpp.commands.subcommand import add_example, add_output, subcommand
-from stpp.errors import StppError
+from stpp.common import disk
+from stpp.common.errors import StppError
 from stpp.plan.graph import Plan
 from stpp.plan.targets import TARGETS
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from stpp import disk
 from stpp.commands.agreement import by_class, compare_stores, share_that_differs
-from stpp.errors import StppError
+from stpp.common import disk
+from stpp.common.errors import StppError
+from stpp.common.wording import columns, listed, markdown
 from stpp.plan.graph import Run
 from stpp.plan.parts import folders, networks, result, result_evaluation
 from stpp.plan.recipe import read_recipe
@@ -21,7 +22,6 @@ from stpp.report.table import run_row
 from stpp.runtime.job import verified
 from stpp.store.inventory import ABSENT, DATA, changed_settings, code_shown, settings_by_name, shown
 from stpp.store.links import target_of
-from stpp.wording import columns, listed, markdown
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from stpp import disk
 from stpp.commands.output import Outputs
 from stpp.commands.segmenter import Segmenter
+from stpp.common import disk
+from stpp.common.errors import Problems, StppError
 from stpp.data.inspection import Inspector, image_kind, mask_kind
 from stpp.data.lint import lint
 from stpp.data.lists import exists, read_list
@@ -20,7 +21,6 @@ from stpp.data.manifest import Row
 from stpp.data.reading import image_of
 from stpp.data.sources import resolve
 from stpp.engine.validation import evaluate_network
-from stpp.errors import Problems, StppError
 from stpp.runtime.faults import COMMAND
 from stpp.stages.evaluate import summary, write_images
 

@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from stpp.bands import Bands
 from stpp.commands.card import model_card
 from stpp.commands.output import Outputs
 from stpp.commands.segment import images_of
 from stpp.commands.segmenter import PLAIN, Segmenter, load
+from stpp.common.bands import Bands
+from stpp.common.errors import StppError
+from stpp.common.files import sha256
 from stpp.data.images import read_image, stored_bands
 from stpp.engine.inference import predict_masks
-from stpp.errors import StppError
-from stpp.files import sha256
 from stpp.models.exportable import Exportable, least_side
 from stpp.models.folding import for_prediction
 from stpp.models.network import SegmentationNetwork

@@ -7,21 +7,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stpp import disk
 from stpp.commands.import_data import CLASSES, classes_text
 from stpp.commands.output import Outputs
+from stpp.common import disk
+from stpp.common.errors import Problems, StppError
+from stpp.common.labels import IGNORE
+from stpp.common.registry import IMPORTERS, component
+from stpp.common.wording import listed
 from stpp.data.classes import read_classes
 from stpp.data.images import read_mask
 from stpp.data.lists import is_image
 from stpp.data.manifest import SUBSETS, manifest_path, read_manifest
 from stpp.data.record import listing
-from stpp.errors import Problems, StppError
 from stpp.importers import Labels
-from stpp.labels import IGNORE
 from stpp.plan.recipe import read_recipe
-from stpp.registry import IMPORTERS, component
 from stpp.store.masks import MaskStore, voc_palette
-from stpp.wording import listed
 
 GUESSED = "\nthe images are named .jpg, since nothing says otherwise; --images DIR finds their names"
 LABELS = "labels*"

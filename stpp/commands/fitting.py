@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stpp import disk
-from stpp.errors import StppError
-from stpp.files import write_text
+from stpp.common import disk
+from stpp.common.errors import StppError
+from stpp.common.files import write_text
+from stpp.common.registry import ENCODERS, constant, module_of
 from stpp.plan.graph import Plan
-from stpp.registry import ENCODERS, constant, module_of
 from stpp.settings.config import Config
 from stpp.settings.configfile import resolved
 

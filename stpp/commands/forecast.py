@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from stpp.commands.estimate import Speeds, Work, steps, work_of
+from stpp.common.wording import columns, counted, duration, listed, repeat_name
 from stpp.plan.computation import pixels_of_iteration, predicted
 from stpp.plan.graph import Plan, Stage, flat
 from stpp.plan.staleness import stale
@@ -23,7 +24,6 @@ from stpp.store.inventory import (
     missing_outputs,
     shown,
 )
-from stpp.wording import columns, counted, duration, listed, repeat_name
 
 
 @dataclass(frozen=True)

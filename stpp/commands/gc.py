@@ -6,15 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stpp import disk
 from stpp.commands.status import logs_of
 from stpp.commands.workflow import users
-from stpp.errors import StppError
+from stpp.common import disk
+from stpp.common.errors import StppError
+from stpp.common.wording import columns, counted, size
 from stpp.plan.graph import Plan, flat
 from stpp.plan.recipe import read_recipe
 from stpp.runtime.lock import Hold, InUse, hold, holders
 from stpp.store.links import target_of
-from stpp.wording import columns, counted, size
 
 
 @dataclass(frozen=True)

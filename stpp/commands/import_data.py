@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stpp.commands.output import Outputs
+from stpp.common.errors import StppError
+from stpp.common.labels import MOST_CLASSES
+from stpp.common.registry import IMPORTERS, component
+from stpp.common.terminal import is_line
+from stpp.common.wording import counted
 from stpp.data.classes import read_classes
-from stpp.errors import StppError
 from stpp.importers import Export
-from stpp.labels import MOST_CLASSES
-from stpp.registry import IMPORTERS, component
 from stpp.store.masks import voc_palette, write_palette_png
-from stpp.terminal import is_line
-from stpp.wording import counted
 
 CLASSES = "classes.txt"
 Palette = Sequence[Sequence[int]]

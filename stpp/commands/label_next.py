@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stpp import disk
 from stpp.commands.output import Outputs
 from stpp.commands.segmenter import load
+from stpp.common import disk
+from stpp.common.errors import StppError
+from stpp.common.labels import STEM
 from stpp.data.encoded import encoded
 from stpp.data.manifest import Row, manifest_path, read_manifest
 from stpp.data.multiband import shown
 from stpp.data.naming import stem_of
 from stpp.data.reading import image_of
-from stpp.errors import StppError
-from stpp.labels import STEM
 from stpp.plan.graph import Plan, Run, Stage
 from stpp.plan.parts import networks, of_kind, score
 from stpp.report.suggestions import Suggestion, page

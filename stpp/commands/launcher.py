@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from stpp.errors import StppError
-from stpp.registry import PACKAGE
+from stpp.common.errors import StppError
+from stpp.common.registry import PACKAGE
 from stpp.runtime.progress import answered
 
 WORKFLOW = (PACKAGE / "workflow/Snakefile").resolve().parent

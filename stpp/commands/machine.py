@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from stpp.wording import counted, size
+from stpp.common.wording import counted, size
 
 
 @dataclass(frozen=True)

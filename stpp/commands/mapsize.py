@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stpp.common.errors import StppError
+from stpp.common.wording import counted, size
 from stpp.data.manifest import manifest_path, read_manifest
-from stpp.errors import StppError
 from stpp.plan.graph import Plan, Stage
-from stpp.wording import counted, size
 
 VALUE = 2
 """Bytes of a float16."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from stpp.commands.estimate import Speeds, space_of, steps
 from stpp.commands.forecast import Forecast, Task, forecast
-from stpp.errors import StppError
+from stpp.common.errors import StppError
+from stpp.common.wording import counted, duration, listed, size
 from stpp.plan.graph import Plan
 from stpp.store.inventory import KnownStage, finished, missing_outputs
-from stpp.wording import counted, duration, listed, size
 
 if TYPE_CHECKING:
     from stpp.commands.trial import Trial

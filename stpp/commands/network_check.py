@@ -8,8 +8,8 @@ import json
 import os
 import sys
 
+from stpp.common.errors import StppError
 from stpp.engine.initial import refuse_unfit
-from stpp.errors import StppError
 
 try:
     refuse_unfit(*json.load(sys.stdin))

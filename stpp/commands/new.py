@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from stpp import disk
 from stpp.commands.edited import edited
 from stpp.commands.estimate import space_of, wall_time, work_of
 from stpp.commands.launcher import WORKFLOW
@@ -15,9 +14,10 @@ from stpp.commands.machine import Machine, this_machine
 from stpp.commands.output import Outputs
 from stpp.commands.run import takes
 from stpp.commands.survey import Survey, survey
-from stpp.labels import STEM
+from stpp.common import disk
+from stpp.common.labels import STEM
+from stpp.common.wording import counted, duration, listed, size
 from stpp.plan.graph import Plan
-from stpp.wording import counted, duration, listed, size
 
 if TYPE_CHECKING:
     from stpp.commands.trial import Trial

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stpp import disk
-from stpp.errors import StppError, shortened
+from stpp.common import disk
+from stpp.common.errors import StppError, shortened
+from stpp.common.terminal import is_line
 from stpp.plan.recipe import read_recipe
 from stpp.runtime.faults import LEAST_SIDE, LEAST_TILE
 from stpp.runtime.job import verified
 from stpp.store.tensorfile import is_count
-from stpp.terminal import is_line
 
 PRECISIONS = ("fp32", "bf16")
 LARGEST = 1 << 20

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from stpp import disk
-from stpp.errors import Problems, StppError
-from stpp.files import replacing
+from stpp.common import disk
+from stpp.common.errors import Problems, StppError
+from stpp.common.files import replacing
 
 
 class Outputs:

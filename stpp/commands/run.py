@@ -7,19 +7,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stpp import disk
 from stpp.commands.asked import jobs_text
 from stpp.commands.forecast import Forecast, as_text, forecast
 from stpp.commands.launcher import Workflow
 from stpp.commands.needs import foreseen
 from stpp.commands.status import last_lines, message_in
 from stpp.commands.watch import Event, Watch
-from stpp.errors import StppError
+from stpp.common import disk
+from stpp.common.errors import StppError
+from stpp.common.terminal import Board
+from stpp.common.wording import counted, duration
 from stpp.plan.graph import Plan
 from stpp.plan.targets import NETWORKS, TARGETS, Target, needed, wanted
 from stpp.runtime.lease import visible_devices
-from stpp.terminal import Board
-from stpp.wording import counted, duration
 
 EVERY = 0.5
 """Seconds between two looks at the stages."""

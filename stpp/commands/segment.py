@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from stpp.commands.output import Outputs
 from stpp.commands.segmenter import Segmenter
+from stpp.common.errors import Problems, StppError, of_the_machine, of_the_system, shortened
 from stpp.data.lists import is_image
 from stpp.data.multiband import shown
 from stpp.data.record import listing
 from stpp.engine.inference import Pixels
-from stpp.errors import Problems, StppError, of_the_machine, of_the_system, shortened
 from stpp.store.geotiff import georeference, write_geotiff
 from stpp.store.masks import write_palette_png
 

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from stpp.bands import Bands
 from stpp.commands.origin import Provenance, provenance
+from stpp.common.bands import Bands
+from stpp.common.errors import StppError, shortened
+from stpp.common.wording import counted, listed
 from stpp.data.classes import CITYSCAPES, VOC_CLASSES
 from stpp.data.images import image_lines, read_image
 from stpp.data.multiband import scaled
 from stpp.engine.features import image_features
 from stpp.engine.inference import Pixels, masks_of, pick_device, predict_masks, predict_scores, score_bands
-from stpp.errors import StppError, shortened
 from stpp.models import build
 from stpp.models.authors import from_authors
 from stpp.models.folding import for_prediction
@@ -30,7 +31,6 @@ from stpp.store.checkpoint import Model, load_checkpoint
 from stpp.store.colours import class_colours
 from stpp.store.masks import voc_palette
 from stpp.store.tensorfile import read_tensors
-from stpp.wording import counted, listed
 
 MOST_ROWS = 1024
 """Of a strip or tile of a file that is read in rows: of higher ones, too much would be read in vain."""

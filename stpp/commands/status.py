@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stpp import disk
+from stpp.common import disk
+from stpp.common.wording import columns, counted, duration, listed
 from stpp.plan.graph import Plan, flat
 from stpp.plan.staleness import stale
 from stpp.runtime.lock import Holder
 from stpp.runtime.progress import progress_of
 from stpp.store.inventory import finished, missing_outputs
-from stpp.wording import columns, counted, duration, listed
 
 STATES = ("done", "waiting", "ready", "stopped", "stale", "failed", "running")
 """In the order in which they are listed: what matters most stands last, next to the prompt.

@@ -11,6 +11,9 @@ from posixpath import splitext
 from statistics import median
 from typing import Any
 
+from stpp.common.errors import StppError
+from stpp.common.labels import IGNORE, LARGEST_VALUE, STEM
+from stpp.common.wording import listed
 from stpp.data.classes import LABEL_MAP, read_labels
 from stpp.data.doubts import numbers_objects
 from stpp.data.hints import black_and_white, for_colours, values_of
@@ -19,10 +22,7 @@ from stpp.data.inspection import Inspector, Look
 from stpp.data.lists import is_image
 from stpp.data.naming import Names, by_stem, guess
 from stpp.data.record import listing
-from stpp.errors import StppError
 from stpp.importers import IGNORED
-from stpp.labels import IGNORE, LARGEST_VALUE, STEM
-from stpp.wording import listed
 
 CLASSES = ("classes.txt", LABEL_MAP)
 """Files with the names of the classes, as importers and annotation tools put them beside masks."""

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stpp import disk
-from stpp.bands import bands_in
 from stpp.commands.output import Outputs
+from stpp.common import disk
+from stpp.common.bands import bands_in
+from stpp.common.errors import StppError
 from stpp.data.manifest import Row, manifest_path, read_manifest
 from stpp.data.multiband import shown
 from stpp.data.reading import image_of, mask_of
-from stpp.errors import StppError
 from stpp.plan.graph import Plan
 from stpp.report.suggestions import Doubt, page_of_suspects
 from stpp.runtime.job import verified

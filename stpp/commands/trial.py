@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from stpp.bands import bands_in
 from stpp.commands.estimate import Speeds, Work
+from stpp.common.bands import bands_in
 from stpp.engine.distributed import Team
 from stpp.engine.inference import network_input, predict_mask
 from stpp.engine.losses import cross_entropy

@@ -13,11 +13,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from stpp import disk
 from stpp.commands.status import is_alive
+from stpp.common import disk
+from stpp.common.errors import StppError
+from stpp.common.files import sha256
+from stpp.common.wording import counted
 from stpp.data.manifest import Row, fingerprint, manifest_path, read_manifest
-from stpp.errors import StppError
-from stpp.files import sha256
 from stpp.plan.identity import identity_of
 from stpp.plan.recipe import read_recipe
 from stpp.plan.staleness import Record, record_in, remedy, stale
@@ -25,7 +26,6 @@ from stpp.runtime.lock import Holder
 from stpp.runtime.progress import progress_of
 from stpp.store.inventory import NAME
 from stpp.store.links import target_of
-from stpp.wording import counted
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from stpp import disk
 from stpp.commands.estimate import Speeds, Work, wall_time, work_of
 from stpp.commands.status import State, is_alive, last_lines, left, logs_of, message_in, state_of
+from stpp.common import disk
+from stpp.common.wording import counted, duration
 from stpp.plan.graph import Plan, sources
 from stpp.runtime.progress import progress_of
 from stpp.store.inventory import KnownStage, missing_outputs
-from stpp.wording import counted, duration
 
 Kind = Literal["begins", "done", "warning", "stopped", "failed"]
 Told = Sequence[Mapping[str, Any]]

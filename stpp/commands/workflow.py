@@ -15,10 +15,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stpp import disk
+from stpp.common import disk
+from stpp.common.errors import Problems, StppError
+from stpp.common.files import remove_leftovers, sha256, write_text
 from stpp.data.record import in_place, load_fresh
-from stpp.errors import Problems, StppError
-from stpp.files import remove_leftovers, sha256, write_text
 from stpp.plan.code import code_identity
 from stpp.plan.contradictions import contradictions, needs_unlabeled
 from stpp.plan.expansion import expand

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from shlex import quote
 
-from stpp.registry import IMPORTERS, constant, modules
+from stpp.common.registry import IMPORTERS, constant, modules
 
 SUFFIXES = (".json", ".geojson", ".xml", ".txt", ".csv", ".jsonl", ".ndjson")
 """Of files that may hold annotations."""

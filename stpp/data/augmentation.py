@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
-from stpp.bands import RGB_PLACES
+from stpp.common.bands import RGB_PLACES
+from stpp.common.labels import IGNORE
+from stpp.common.resizing import resized_by_pillow
 from stpp.data.strong import Mask, Pixels, colour_jitter, cutout, gaussian_blur, random_operations, to_grayscale
-from stpp.labels import IGNORE
-from stpp.resizing import resized_by_pillow
 
 
 def sample_rng(seed: int, role: str, epoch: int, index: int, part: str) -> np.random.Generator:

@@ -6,11 +6,11 @@ from pathlib import Path
 from posixpath import expanduser
 from typing import Any, NamedTuple
 
+from stpp.common.errors import StppError
+from stpp.common.labels import encoding_of
+from stpp.common.terminal import CONTROL
 from stpp.data.lists import locate
-from stpp.errors import StppError
-from stpp.labels import encoding_of
 from stpp.store.masks import voc_palette
-from stpp.terminal import CONTROL
 
 Colour = list[int]
 

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from stpp.bands import RGB_PLACES, Bands
+from stpp.common.bands import RGB_PLACES, Bands
+from stpp.common.labels import CERTAIN, IGNORE
 from stpp.data.augmentation import augment, sample_rng
 from stpp.data.cache import DecodedCache
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of, mask_of
 from stpp.data.strong import Mask, Pixels, hue_tables
 from stpp.data.views import view_mask
-from stpp.labels import CERTAIN, IGNORE
 from stpp.plan.counts import labeled_repeat
 from stpp.store.maps import MapStore
 from stpp.store.masks import MaskStore, first_labels

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from stpp.common.errors import StppError
+from stpp.common.files import aside, remove_leftovers, sync
 from stpp.data.shapes import CLUTTER, SHAPES, Plane, Shape, radius
-from stpp.errors import StppError
-from stpp.files import aside, remove_leftovers, sync
 
 CLASSES: list[str] = ["background", "disc", "ring", "square", "cross", "triangle", "star"]
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stpp.common.labels import IGNORE
 from stpp.data import hints
 from stpp.data.images import class_of
 from stpp.data.inspection import Look
-from stpp.labels import IGNORE
 
 DECODED = 16  # masks that are decoded once more to tell numbers of objects from classes
 LEFT_OUT = 0.1  # the share of the labeled pixels that may be left out without a word

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stpp.common.errors import StppError
+from stpp.common.labels import IGNORE
 from stpp.data.images import class_of, expected
-from stpp.errors import StppError
-from stpp.labels import IGNORE
 
 
 def encoded(mask: NDArray[np.uint8], encoding: Mapping[str, Any]) -> NDArray[np.uint8]:

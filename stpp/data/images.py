@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stpp.bands import Bands
+from stpp.common.bands import Bands
+from stpp.common.errors import StppError
+from stpp.common.labels import IGNORE, LARGEST_VALUE
+from stpp.common.registry import READERS, component, modules
 from stpp.data import banded, raster
 from stpp.data.multiband import ranges_of, refuse_others, sample, scaled, taken
 from stpp.data.readers import RGB, ImageError, Picture, Stored, picture
-from stpp.errors import StppError
-from stpp.labels import IGNORE, LARGEST_VALUE
-from stpp.registry import READERS, component, modules
 
 LARGE = 2**25
 """Pixels from which on an image is read row by row where that can be done."""

@@ -10,8 +10,11 @@ from posixpath import expanduser
 from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
-from stpp import disk
-from stpp.bands import Bands, bands_of
+from stpp.common import disk
+from stpp.common.bands import Bands, bands_of
+from stpp.common.errors import Problems
+from stpp.common.files import write_text
+from stpp.common.labels import IGNORE
 from stpp.data.classes import Classes, classes_of
 from stpp.data.demo import draw_scenes, generate, is_there
 from stpp.data.images import class_of, labeled_ranges, other_readers
@@ -23,9 +26,6 @@ from stpp.data.manifest import SUBSETS, Row, fingerprint, manifest_digest, manif
 from stpp.data.record import FORMAT, index_path, stamp
 from stpp.data.sources import Entry, Sources, resolve
 from stpp.data.strays import masks_among, smaller_versions
-from stpp.errors import Problems
-from stpp.files import write_text
-from stpp.labels import IGNORE
 
 
 class Index(NamedTuple):

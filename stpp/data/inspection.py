@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stpp.bands import Bands
+from stpp.common.bands import Bands
+from stpp.common.files import write_text
 from stpp.data.images import forgives_noise, reader_of, stored_as, stored_bands
 from stpp.data.multiband import glance_of
 from stpp.data.readers import ImageError, open_stream, unreadable
 from stpp.data.record import stamp
-from stpp.files import write_text
 
 FORMAT = 3  # of the cache file
 THREADS = 8

@@ -11,10 +11,10 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from stpp.common.errors import shortened
 from stpp.data.inspection import Look
 from stpp.data.readers import ImageError, open_stream
 from stpp.data.sources import Entry
-from stpp.errors import shortened
 
 NEAR = 10  # of 256 bits, in which the glances of near-equal images differ at most
 RELATED = 64  # the same of frames of one scene: those of unrelated pictures differ in 118 of 256 bits, give or take 14

@@ -4,13 +4,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from stpp.common.errors import shortened
+from stpp.common.labels import IGNORE
 from stpp.data import hints
 from stpp.data.doubts import contradicted, doubted, void
 from stpp.data.images import class_of, expected, raw_values
 from stpp.data.inspection import BANDS, Look
 from stpp.data.sources import Entry
-from stpp.errors import shortened
-from stpp.labels import IGNORE
 
 SHOWN = 5  # files named for each kind of problem
 CLASSES = 24  # classes whose share is said

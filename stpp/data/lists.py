@@ -8,10 +8,10 @@ from pathlib import Path
 from posixpath import expanduser
 from typing import NamedTuple
 
+from stpp.common.errors import StppError
+from stpp.common.registry import READERS, modules
 from stpp.data.annotations import COMMAND, command_for
 from stpp.data.record import stamp_or_none
-from stpp.errors import StppError
-from stpp.registry import READERS, modules
 
 SUFFIXES = tuple(modules(READERS))
 HEADERS = (["image"], ["image", "mask"])  # a first line such as pandas writes it

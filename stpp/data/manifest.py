@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from stpp import disk
-from stpp.errors import StppError
-from stpp.files import write_text
+from stpp.common import disk
+from stpp.common.errors import StppError
+from stpp.common.files import write_text
 
 SUBSETS = ("labeled", "unlabeled", "val", "test", "truth")
 SIZE = re.compile("[1-9][0-9]{0,11}")

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stpp.bands import RGB_PLACES, Bands
+from stpp.common.bands import RGB_PLACES, Bands
+from stpp.common.errors import StppError
 from stpp.data.readers import ImageError, Stored
-from stpp.errors import StppError
 
 LEAST = np.finfo(np.float32).tiny
 """Of a range whose ends are one number in float32."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from stpp.labels import STEM
+from stpp.common.labels import STEM
 
 SAMPLE = 200  # masks that a guess looks at; the patterns that it finds are tried on all
 

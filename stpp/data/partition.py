@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from stpp.errors import StppError
-from stpp.labels import GROUP
+from stpp.common.errors import StppError
+from stpp.common.labels import GROUP
 
 REDRAWS = 64  # draws that `covering_sample` tries before it builds a cover
 

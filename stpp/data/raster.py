@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stpp.common.errors import of_a_dead_loader
 from stpp.data.readers import ImageError, Stored, open_stream, unreadable
-from stpp.errors import of_a_dead_loader
 
 INSTALL = "Install the extra: `pip install 'stpp[geotiff]'`"
 MIN_IS_WHITE, PALETTE = 0, 3  # how values are to be seen (TIFF 6.0, PhotometricInterpretation)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stpp.bands import Bands
+from stpp.common.bands import Bands
 from stpp.data.images import read_image, read_mask
 from stpp.data.manifest import Row
 from stpp.data.readers import ImageError, open_stream, unreadable

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stpp import disk
-from stpp.errors import StppError
+from stpp.common import disk
+from stpp.common.errors import StppError
 
 FORMAT = 3  # of the recorded index; raised when its layout or the meaning of a field changes
 

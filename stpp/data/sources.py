@@ -7,12 +7,12 @@ from pathlib import Path
 from posixpath import expanduser
 from typing import Any, NamedTuple
 
+from stpp.common.errors import StppError, shortened
+from stpp.common.registry import LAYOUTS, component
+from stpp.common.wording import listed
 from stpp.data.lists import exists, foreign_format, is_image, locate, read_list
 from stpp.data.partition import covering_sample, fold, groups_of, sample, sample_size
 from stpp.data.record import listing, names_digest
-from stpp.errors import StppError, shortened
-from stpp.registry import LAYOUTS, component
-from stpp.wording import listed
 
 LabelsOf = Callable[[Sequence[str]], Mapping[str, frozenset[int]]]
 

@@ -7,11 +7,11 @@ from heapq import nsmallest
 
 import numpy as np
 
+from stpp.common.wording import listed
 from stpp.data.images import read_image
 from stpp.data.inspection import Look
 from stpp.data.readers import ImageError
 from stpp.data.sources import Entry
-from stpp.wording import listed
 
 SMALLEST = 8  # unlabeled images that are decoded, those with the fewest bytes a pixel
 FEW = 8  # colours: no photograph has so few

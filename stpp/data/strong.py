@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps, ImageStat
 
-from stpp.errors import StppError
-from stpp.labels import IGNORE
+from stpp.common.errors import StppError
+from stpp.common.labels import IGNORE
 
 Pixels = npt.NDArray[np.uint8]  # (height, width, bands)
 Mask = npt.NDArray[np.uint8]  # (height, width), class or IGNORE

@@ -10,7 +10,7 @@ from zlib import crc32
 
 import numpy as np
 
-from stpp.bands import RGB_PLACES
+from stpp.common.bands import RGB_PLACES
 from stpp.data.augmentation import augment, augmented_mask
 from stpp.data.strong import Mask, Pixels
 

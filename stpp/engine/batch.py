@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stpp.common.labels import CERTAIN, IGNORE
 from stpp.engine.distributed import Team
 from stpp.engine.inference import maps_input, network_input
 from stpp.engine.losses import SupervisedLoss, cross_entropy
-from stpp.labels import CERTAIN, IGNORE
 from stpp.models.network import Maps, Normalisation
 
 Draws = Callable[[str, int, str], np.random.Generator]

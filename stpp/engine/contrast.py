@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from stpp.common.labels import IGNORE
 from stpp.engine.batch import Batch
 from stpp.engine.distributed import Team
-from stpp.labels import IGNORE
 
 CELL = 8
 """The side of a place, in pixels."""

@@ -17,8 +17,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from stpp.common.errors import StppError
 from stpp.engine.inference import pick_device
-from stpp.errors import StppError
 from stpp.runtime.job import Runtime
 from stpp.runtime.launch import STORE
 from stpp.runtime.lease import lease

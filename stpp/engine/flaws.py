@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stpp.labels import IGNORE
+from stpp.common.labels import IGNORE
 
 
 def flaws(probabilities: Tensor, masks: Tensor) -> Tensor:

@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stpp.common.errors import StppError
+from stpp.common.resizing import resized_by_pillow
 from stpp.engine.scoremaps import ScoreBands, ScoreRows, joined_bands, resized_to, summed
-from stpp.errors import StppError
 from stpp.models.folding import PRECISIONS
 from stpp.models.network import Maps, Normalisation, SegmentationNetwork
-from stpp.resizing import resized_by_pillow
 from stpp.store.maps import StoredImage, whole_view
 
 Shown = Callable[[float, tuple[int, int], bool], list[ScoreBands]]

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from stpp.bands import Bands, bands_in
-from stpp.errors import StppError
-from stpp.files import sha256
+from stpp.common.bands import Bands, bands_in
+from stpp.common.errors import StppError
+from stpp.common.files import sha256
 from stpp.models import build
 from stpp.models.network import SegmentationNetwork
 from stpp.models.weights import load_weights, matched

@@ -5,9 +5,9 @@ from math import log
 import torch
 from torch import Tensor
 
+from stpp.common.labels import IGNORE
 from stpp.engine.batch import Batch, Moment
 from stpp.engine.distributed import Team
-from stpp.labels import IGNORE
 
 
 def hard_labels(logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from typing import Any, Self
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from stpp.errors import SHARED_MEMORY, StppError, lacks_space
+from stpp.common.errors import SHARED_MEMORY, StppError, lacks_space
 from stpp.runtime.launch import end_with_parent
 from stpp.runtime.progress import SIGNALS
 

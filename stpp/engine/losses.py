@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stpp.common.labels import IGNORE
 from stpp.engine.distributed import Team
-from stpp.labels import IGNORE
 
 SupervisedLoss = Callable[..., Tensor]
 """From logits, masks and the team to a scalar, as `cross_entropy`."""

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stpp.common.labels import IGNORE
 from stpp.engine.batch import Batch
 from stpp.engine.distributed import Team
-from stpp.labels import IGNORE
 
 SURE = 0.3
 """Least probability of its class that makes a reliable pixel an anchor."""

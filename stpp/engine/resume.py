@@ -11,9 +11,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from stpp.common.errors import StppError
+from stpp.common.files import replacing
 from stpp.engine.distributed import Team
-from stpp.errors import StppError
-from stpp.files import replacing
 from stpp.models.network import SegmentationNetwork
 from stpp.store.checkpoint import write_tensors
 

@@ -8,13 +8,13 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
+from stpp.common.labels import encoding_of
 from stpp.importers import Export
 from stpp.importers.gathering import Notes
 from stpp.importers.pairing import Pair, paired
 from stpp.importers.parsing import Mistakes, read_bytes
 from stpp.importers.pictures import ImageFiles, stem
-from stpp.labels import encoding_of
 
 NAMES = ("ade20k",)
 SUMMARY = "the folder of ADE20K's scene parsing, with images, annotations and objectInfo150.txt"

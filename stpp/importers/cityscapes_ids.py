@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from stpp.common.errors import StppError
+from stpp.common.labels import IGNORE
 from stpp.data.classes import CITYSCAPES
-from stpp.errors import StppError
 from stpp.importers import Annotated, Export
 from stpp.importers.drawing import polygon
 from stpp.importers.gathering import OTHER_SIZE, Notes
 from stpp.importers.pairing import Pair, paired
 from stpp.importers.parsing import Foreign, Mistakes, read_json
 from stpp.importers.pictures import ImageFiles, size_of
-from stpp.labels import IGNORE
 
 NAMES = ("cityscapes",)
 SUMMARY = "the folder of Cityscapes, with leftImg8bit, and labelIds or polygons in gtFine or gtCoarse"

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stpp.common.labels import IGNORE
 from stpp.data.images import raw_values
 from stpp.importers import IGNORED, Annotated, Export, Labels
 from stpp.importers.drawing import Stroke, bitmap, from_runs, polygon, ring_of, runs_of
@@ -26,7 +27,6 @@ from stpp.importers.gathering import Area, Colour, Drawn, Notes, classes_of_labe
 from stpp.importers.outlining import Patch, parts
 from stpp.importers.parsing import BROKEN, Foreign, Mistakes, files_of, read_json
 from stpp.importers.pictures import ImageFiles, size_of, stem, within
-from stpp.labels import IGNORE
 
 NAMES = ("coco",)
 SUMMARY = "a JSON file of COCO, instances or panoptic, or a folder with such files"

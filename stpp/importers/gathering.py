@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from stpp.common.labels import IGNORE
+from stpp.common.wording import counted
 from stpp.importers import BACKGROUND, GROUNDS, IGNORED, Annotated, Export
 from stpp.importers.drawing import LARGEST, Stroke, painted
 from stpp.importers.parsing import Mistakes
 from stpp.importers.pictures import ImageFiles, size_of, stem, within
-from stpp.labels import IGNORE
-from stpp.wording import counted
 
 Colour = Sequence[int]
 OTHER_SIZE = "an image has another size than when it was annotated; give the images that were annotated"

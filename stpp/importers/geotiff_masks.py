@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from stpp.common.errors import StppError
+from stpp.common.labels import IGNORE
 from stpp.data.classes import read_classes
-from stpp.errors import StppError
 from stpp.importers import Export, Labels
 from stpp.importers.gathering import Colour, Notes
 from stpp.importers.mapping import places_of
 from stpp.importers.pairing import Pair, paired
 from stpp.importers.parsing import Mistakes, files_of
 from stpp.importers.pictures import ImageFiles, stem
-from stpp.labels import IGNORE
 from stpp.store.geotiff import Georeference, write_geotiff
 
 NAMES = ("geotiff",)

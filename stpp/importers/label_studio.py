@@ -23,14 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, RootModel
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
+from stpp.common.wording import listed
 from stpp.importers import Export, Labels
 from stpp.importers.drawing import LARGEST, Stroke, bitmap, ellipse, from_png, in_px, polygon, rectangle, turned
 from stpp.importers.gathering import Area, Drawn, Notes, gathered
 from stpp.importers.outlining import Patch, parts
 from stpp.importers.parsing import BROKEN, Foreign, Mistakes, files_of, read_json
 from stpp.importers.pictures import ImageFiles
-from stpp.wording import listed
 
 NAMES = ("label-studio",)
 SUMMARY = "a JSON export of Label Studio, or the folder of its brush labels as PNG files"

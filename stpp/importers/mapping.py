@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from stpp.errors import Problems, StppError
+from stpp.common.errors import Problems, StppError
+from stpp.common.wording import listed
 from stpp.importers import Labels
 from stpp.store.geotiff import Georeference, georeference
-from stpp.wording import listed
 
 
 def places_of(labels: Labels) -> dict[str, Georeference]:

@@ -13,8 +13,8 @@ import numpy as np
 from contourpy import FillType, contour_generator
 from numpy.typing import NDArray
 
+from stpp.common.labels import IGNORE
 from stpp.importers import GROUNDS, IGNORED
-from stpp.labels import IGNORE
 
 Outline = NDArray[np.float64]
 """The corners (x, y) of a polygon, (N, 2), in px: pixel (x, y) is the square from there to (x + 1, y + 1)."""

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stpp.common.wording import counted
 from stpp.data.images import class_of, raw_values, read_mask
 from stpp.data.readers import ImageError
 from stpp.importers import Annotated, Export
 from stpp.importers.gathering import Colour, Notes
 from stpp.importers.parsing import Mistakes
 from stpp.importers.pictures import size_of
-from stpp.wording import counted
 
 
 class Pair(NamedTuple):

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from stpp.errors import Problems, StppError, shortened
-from stpp.wording import counted, listed
+from stpp.common.errors import Problems, StppError, shortened
+from stpp.common.wording import counted, listed
 
 
 class Foreign(BaseModel):

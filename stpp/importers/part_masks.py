@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.importers import Export
 from stpp.importers.drawing import bitmap
 from stpp.importers.gathering import Area, Drawn, Notes, classes_of_labels, gathered

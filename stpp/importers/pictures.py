@@ -6,12 +6,12 @@ from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 
+from stpp.common.errors import StppError
 from stpp.data.banded import stored_as
 from stpp.data.images import reader_of
 from stpp.data.lists import is_image
 from stpp.data.readers import ImageError
 from stpp.data.record import listing
-from stpp.errors import StppError
 from stpp.importers.parsing import Mistakes
 
 

@@ -7,13 +7,13 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
+from stpp.common.labels import IGNORE, LARGEST_VALUE
 from stpp.importers import Export
 from stpp.importers.gathering import Notes, numbers_of, refuse_others
 from stpp.importers.pairing import Pair, paired
 from stpp.importers.parsing import Mistakes, files_of, read_bytes
 from stpp.importers.pictures import ImageFiles, stem
-from stpp.labels import IGNORE, LARGEST_VALUE
 
 NAMES = ("roboflow",)
 SUMMARY = "the folder of a Roboflow export of semantic segmentation masks, with _classes.csv"

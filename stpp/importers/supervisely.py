@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.importers import Export
 from stpp.importers.drawing import Stroke, bitmap, from_png, polygon, rectangle
 from stpp.importers.gathering import Area, Colour, Drawn, Notes, from_hex, gathered

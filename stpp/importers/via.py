@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field, RootModel, ValidationError
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.importers import Export
 from stpp.importers.drawing import Stroke, ellipse, polygon, rectangle
 from stpp.importers.gathering import Area, Drawn, Notes, gathered

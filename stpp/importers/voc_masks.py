@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from stpp.common.errors import StppError
+from stpp.common.labels import IGNORE
 from stpp.data.classes import LABEL_MAP, VOC_CLASSES, read_labels
-from stpp.errors import StppError
 from stpp.importers import IGNORED, Export, Labels
 from stpp.importers.gathering import Colour, Notes, numbers_of, refuse_others
 from stpp.importers.pairing import Pair, paired
 from stpp.importers.parsing import Mistakes
 from stpp.importers.pictures import ImageFiles, stem
-from stpp.labels import IGNORE
 from stpp.store.masks import IGNORE_COLOUR, voc_palette, write_palette_png
 
 NAMES = ("cvat-masks", "voc")

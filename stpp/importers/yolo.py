@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from stpp.errors import StppError, shortened
+from stpp.common.errors import StppError, shortened
 from stpp.importers import Export
 from stpp.importers.drawing import in_px, polygon, ring_of
 from stpp.importers.gathering import Area, Drawn, Notes, gathered

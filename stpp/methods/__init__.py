@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
-from stpp.registry import METHODS, component, modules
+from stpp.common.registry import METHODS, component, modules
 from stpp.settings import Section
 
 Views = tuple[str, ...]

@@ -34,8 +34,8 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     import torch
     import torch.nn.functional as F
 
+    from stpp.common.labels import IGNORE
     from stpp.engine.losses import average, judged, pixel_cross_entropy
-    from stpp.labels import IGNORE
 
     known, valid = batch.masks != IGNORE, batch.valid["weak"]
     labeled, unlabeled = nets["student"](batch.images), nets["student"](batch.views["weak"])

@@ -60,9 +60,9 @@ def directed(own: Any, other: Any, negatives: Any, settings: Settings, team: Any
 
     Zero where it is nowhere.
     """
+    from stpp.common.labels import IGNORE
     from stpp.engine.contrast import contrast
     from stpp.engine.losses import average
-    from stpp.labels import IGNORE
 
     known = (own.labels != IGNORE) & (other.labels != IGNORE)
     kept = known & (other.confidence > settings.least) & (own.confidence < other.confidence)

@@ -40,9 +40,9 @@ def plan(graph: Any) -> dict[str, Any]:
 
 def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> dict[str, Any]:
     """Cross-entropy of labeled and pseudo-labeled images, each pixel weighted; the mean over all with a label."""
+    from stpp.common.labels import IGNORE
     from stpp.engine.labelers import agreement_weights
     from stpp.engine.losses import average, pixel_cross_entropy
-    from stpp.labels import IGNORE
 
     logits = nets["student"](batch.images)
     weights = agreement_weights(logits, batch.masks, batch.confidence, settings.agree, settings.disagree)

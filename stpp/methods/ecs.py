@@ -29,9 +29,9 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     """Cross-entropy of labeled images and of corrected labels, the corrector's objections, and its own loss."""
     import torch
 
+    from stpp.common.labels import IGNORE
     from stpp.engine.labelers import note_labels
     from stpp.engine.losses import average, cross_entropy, pixel_cross_entropy
-    from stpp.labels import IGNORE
 
     corrector, known, weak = nets["corrector"], batch.masks != IGNORE, batch.views["weak"]
     labeled, unlabeled = nets["student"](batch.images), nets["student"](weak)
@@ -57,7 +57,7 @@ def corrector_target(logits: Any, masks: Any) -> Any:
 
     255 where `masks` are.
     """
-    from stpp.labels import IGNORE
+    from stpp.common.labels import IGNORE
 
     right = (logits.argmax(dim=1) == masks) & (masks != IGNORE)
     return masks.long().masked_fill(right, logits.shape[1])

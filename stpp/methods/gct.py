@@ -34,9 +34,9 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     """Cross-entropy of labeled images, what the networks teach each other, and the flaw detector's loss."""
     import torch
 
+    from stpp.common.labels import IGNORE
     from stpp.engine.flaws import flaw_map, flaw_target, mutual_targets
     from stpp.engine.losses import average, sigmoid_ramp, squared_error
-    from stpp.labels import IGNORE
 
     labeled, images = len(batch.images), torch.cat([batch.images, batch.views["weak"]])
     valid = torch.cat([batch.masks != IGNORE, batch.valid["weak"]])

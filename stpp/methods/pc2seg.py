@@ -30,10 +30,10 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     """Cross-entropy of labeled images, consistency of both views, and contrast of their features."""
     import torch
 
+    from stpp.common.labels import IGNORE
     from stpp.engine.contrast import chosen, contrast, of_team, places, pooled
     from stpp.engine.labelers import note_labels
     from stpp.engine.losses import average, squared_error
-    from stpp.labels import IGNORE
 
     student, projection = nets["student"], nets["projection"]
 

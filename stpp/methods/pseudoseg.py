@@ -33,9 +33,9 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     import torch
     import torch.nn.functional as F
 
+    from stpp.common.labels import IGNORE
     from stpp.engine.labelers import note_labels, sharpened
     from stpp.engine.losses import average, cross_entropy
-    from stpp.labels import IGNORE
     from stpp.models.blocks import resize
 
     student, activation, weak, valid = nets["student"], nets["activation"], batch.views["weak"], batch.valid

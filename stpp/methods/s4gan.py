@@ -38,9 +38,9 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     import torch
     import torch.nn.functional as F
 
+    from stpp.common.labels import IGNORE
     from stpp.engine.labelers import hard_labels, note_labels
     from stpp.engine.losses import average, judged, pixel_cross_entropy
-    from stpp.labels import IGNORE
 
     known, weak, discriminator = batch.masks != IGNORE, batch.views["weak"], nets["discriminator"]
     labeled, unlabeled = nets["student"](batch.images), nets["student"](weak)

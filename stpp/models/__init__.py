@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from stpp.bands import RGB_PLACES, Bands
-from stpp.description import described
-from stpp.registry import DECODERS, ENCODERS, component
+from stpp.common.bands import RGB_PLACES, Bands
+from stpp.common.description import described
+from stpp.common.registry import DECODERS, ENCODERS, component
 
 if TYPE_CHECKING:
     from stpp.models.network import SegmentationNetwork

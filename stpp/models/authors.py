@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from stpp.errors import StppError, shortened
-from stpp.labels import MOST_CLASSES
+from stpp.common.errors import StppError, shortened
+from stpp.common.labels import MOST_CLASSES
 from stpp.models.weights import without_prefix
 
 BACKBONES = {6: "resnet50", 23: "resnet101"}

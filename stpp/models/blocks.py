@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.models.dilated import DilatedConv2d
 
 

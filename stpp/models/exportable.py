@@ -5,7 +5,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from stpp.bands import Bands
+from stpp.common.bands import Bands
 from stpp.models.blocks import replace_modules
 from stpp.models.network import SegmentationNetwork
 

@@ -6,8 +6,8 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from stpp.bands import RGB_PLACES
-from stpp.errors import StppError
+from stpp.common.bands import RGB_PLACES
+from stpp.common.errors import StppError
 from stpp.models.blocks import resize_to, to_multiple
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stpp.errors import Problems, StppError
+from stpp.common.errors import Problems, StppError
+from stpp.common.registry import ENCODERS, component, modules
 from stpp.models.network import SegmentationNetwork
-from stpp.registry import ENCODERS, component, modules
 
 WRAPPERS = ("state_dict", "model", "teacher")
 """Keys under which other projects keep a state dict, beside what they say about the training."""

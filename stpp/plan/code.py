@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stpp.registry import DECODERS, ENCODERS, METHODS, PACKAGE, READERS, modules
+from stpp.common.registry import DECODERS, ENCODERS, METHODS, PACKAGE, READERS, modules
 
 LOCK = Path(__file__).with_name("stages.lock")
 
@@ -41,9 +41,9 @@ FOLDERS = (ENCODERS, DECODERS, METHODS, READERS)
 """Where the components are that a recipe names."""
 OUTSIDE = frozenset(
     {
-        "stpp.errors",  # messages
-        "stpp.description",  # whether what describes a network is such; a recipe says all of it
-        "stpp.section",
+        "stpp.common.errors",  # messages
+        "stpp.common.description",  # whether what describes a network is such; a recipe says all of it
+        "stpp.common.section",
         "stpp.runtime.faults",
         "stpp.runtime.job",  # what a job finds and leaves beside its artifacts
         "stpp.plan.recipe",
@@ -55,10 +55,10 @@ OUTSIDE = frozenset(
         "stpp.runtime.lease",  # which machine and which GPUs it runs on
         "stpp.runtime.launch",
         "stpp.runtime.lock",  # who else is at work
-        "stpp.owner",
-        "stpp.terminal",  # how text reaches a terminal
-        "stpp.disk",  # what files are called
-        "stpp.files",  # how bytes reach the disk
+        "stpp.common.owner",
+        "stpp.common.terminal",  # how text reaches a terminal
+        "stpp.common.disk",  # what files are called
+        "stpp.common.files",  # how bytes reach the disk
     }
 )
 """Modules that cannot change the bytes of a result: they stop a stage, or do not touch it."""

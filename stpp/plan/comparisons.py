@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from stpp import disk
+from stpp.common import disk
 from stpp.methods import method
 from stpp.plan.graph import Stage
 from stpp.plan.parts import (

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from stpp import disk
+from stpp.common import disk
 from stpp.methods import TRAINED, step_of
 from stpp.plan.counts import reliable_count
 from stpp.plan.graph import Stage, sources

@@ -6,7 +6,7 @@ Pure, like `stpp.plan.graph`: no files, no torch.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from stpp import disk
+from stpp.common import disk
 from stpp.methods import method
 from stpp.plan.comparisons import alike, baselines, candidates, charts
 from stpp.plan.controls import with_controls

@@ -7,9 +7,9 @@ the same encoder, images and views. Pure: no files, no torch.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stpp import disk
-from stpp.description import NetworkDescription
-from stpp.registry import DECODERS, ENCODERS, constant, module_of
+from stpp.common import disk
+from stpp.common.description import NetworkDescription
+from stpp.common.registry import DECODERS, ENCODERS, constant, module_of
 from stpp.settings.config import Config
 from stpp.settings.training import Augmentation, Training
 

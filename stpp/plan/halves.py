@@ -8,7 +8,7 @@ Pure: no files, no torch.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stpp import disk
+from stpp.common import disk
 from stpp.plan.graph import CodeOf, Stage
 from stpp.plan.methodgraph import MethodGraph
 from stpp.settings.config import Config, Experiment

@@ -6,7 +6,7 @@ Pure: no files, no torch.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from stpp import disk
+from stpp.common import disk
 from stpp.methods import Method
 from stpp.plan.parts import Part
 from stpp.plan.stagegraph import Parts, StageGraph

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 
 _PARTS: dict[str, type] = {
     **dict.fromkeys(("stage", "identity", "code"), str),

@@ -23,14 +23,14 @@ from weakref import WeakKeyDictionary
 import yaml
 from snakemake.io import ancient
 
-from stpp import disk
-from stpp.errors import StppError, of_the_machine, of_the_system
+from stpp.common import disk
+from stpp.common.errors import StppError, of_the_machine, of_the_system
+from stpp.common.terminal import escaped
 from stpp.plan.graph import Plan, Stage, flat, sources
 from stpp.plan.recipe import read_recipe
 from stpp.plan.targets import SMALL, Target
 from stpp.plan.targets import wanted as wanted_of
 from stpp.settings.config import Resources
-from stpp.terminal import escaped
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -6,13 +6,13 @@ Pure: no files, no torch.
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from stpp import disk
-from stpp.labels import encoding_of
+from stpp.common import disk
+from stpp.common.labels import encoding_of
+from stpp.common.registry import DECODERS, ENCODERS, METHODS, module_of
 from stpp.methods import method
 from stpp.plan.frozen import view_maps, whole_maps
 from stpp.plan.graph import CodeOf, Recipe, Stage
 from stpp.plan.parts import Part, RunRecord, networks, of_kind, result
-from stpp.registry import DECODERS, ENCODERS, METHODS, module_of
 from stpp.settings.config import Config
 from stpp.settings.training import Augmentation, Training
 

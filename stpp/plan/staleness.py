@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stpp import disk
+from stpp.common import disk
 
 Record = Mapping[str, Any]
 """The content of a `stage.json`."""

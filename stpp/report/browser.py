@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stpp.common.labels import IGNORE
+from stpp.common.wording import counted, size
 from stpp.data.manifest import Row
 from stpp.data.multiband import shown
 from stpp.data.reading import image_of, mask_of
-from stpp.labels import IGNORE
 from stpp.plan.parts import result_evaluation, score
 from stpp.report.facts import Facts
 from stpp.report.gallery import (
@@ -35,7 +36,6 @@ from stpp.report.html import Html, csv_link, details, element, section, table, t
 from stpp.report.table import percent, run_name
 from stpp.scoring.metrics import confusion_matrix, iou, mean_iou, pixel_accuracy
 from stpp.store.colours import class_colours
-from stpp.wording import counted, size
 
 SIDES = (320, 640)
 """Bounds of the longest side of an image in px; the fewer images there are, the larger they may be."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from stpp import disk
+from stpp.common import disk
 from stpp.data.manifest import Row
 from stpp.plan.parts import PartKind, RunRecord, folders, of_kind, result_evaluation, score, score_quality, selection
 from stpp.runtime.job import Job, verified

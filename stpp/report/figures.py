@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stpp import disk
+from stpp.common import disk
 from stpp.report.look import MARKERS, NO_METADATA, look
 from stpp.report.table import score_correlation
 from stpp.runtime.job import Job, Runtime

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stpp.bands import Bands
+from stpp.common.bands import Bands
+from stpp.common.labels import IGNORE
 from stpp.data.manifest import Row
 from stpp.data.multiband import shown
 from stpp.data.reading import image_of, mask_of
-from stpp.labels import IGNORE
 from stpp.plan.parts import of_kind, result_evaluation, score, score_quality
 from stpp.report.facts import Facts
 from stpp.report.html import Html, element, section, together

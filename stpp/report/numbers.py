@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stpp.common.wording import repeat_name
 from stpp.plan.parts import moments, networks, networks_in_order, result_evaluation, score, score_quality, selection
 from stpp.report.charts import (
     class_bars,
@@ -21,7 +22,6 @@ from stpp.report.facts import Facts
 from stpp.report.html import Html, details, element, figure, grid, scrolling, section, table
 from stpp.report.statistics import WORTH, notes
 from stpp.report.table import percent, run_name
-from stpp.wording import repeat_name
 
 MOST_CHARTS = 24
 """Charts of one kind; what is left out is said."""

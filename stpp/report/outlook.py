@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stpp import disk
+from stpp.common import disk
+from stpp.common.wording import counted, listed
 from stpp.runtime.job import Job, Runtime
 from stpp.scoring.calibration import empty_counts, expected_precision, pixels_by_confidence, precision
 from stpp.store.evaluations import read_by_image, read_metrics
 from stpp.store.masks import MaskStore
-from stpp.wording import counted, listed
 
 LEAST_GAIN = 0.01
 """Of mIoU, by twice as many labels: less than that, and labels are not what is missing."""

@@ -5,8 +5,8 @@ It is a stage of its own, beside the table: the table needs neither images nor a
 
 from collections.abc import Callable
 
-from stpp import disk
-from stpp.bands import bands_in
+from stpp.common import disk
+from stpp.common.bands import bands_in
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of
 from stpp.report.browser import browser

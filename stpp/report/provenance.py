@@ -5,12 +5,12 @@ from typing import Any
 
 import yaml
 
+from stpp.common.wording import counted, duration, size
 from stpp.methods import method
 from stpp.plan.parts import folders
 from stpp.report.facts import Facts
 from stpp.report.html import Html, details, element, section, table, together
 from stpp.report.table import run_name
-from stpp.wording import counted, duration, size
 
 MOST_SETTINGS = 30
 """Stages whose settings are written out."""

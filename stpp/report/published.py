@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 
 COLUMNS = ["config", "experiment", "role", "network", "labels", "method", "miou", "source"]
 """Of a file of published numbers. `miou` is in percent; `experiment` and `role` (the network of a run: teacher, phase1,

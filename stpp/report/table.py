@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from stpp import disk
+from stpp.common import disk
+from stpp.common.wording import columns, repeat_name
 from stpp.plan.parts import evaluations, networks, of_kind, result, score, score_quality
 from stpp.report import undertrained
 from stpp.report.costs import experiment_costs, sharing
@@ -16,7 +17,6 @@ from stpp.report.published import beside_ours, of_results, read_published
 from stpp.report.statistics import experiment_table, notes
 from stpp.runtime.job import Job, Runtime, verified
 from stpp.store.evaluations import read_by_image, read_metrics
-from stpp.wording import columns, repeat_name
 
 
 def run(job: Job, runtime: Runtime) -> None:

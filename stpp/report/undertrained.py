@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stpp import disk
+from stpp.common import disk
 from stpp.plan.parts import RunRecord, networks
 from stpp.runtime.job import verified
 

@@ -28,12 +28,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stpp import disk
+from stpp.common import disk
+from stpp.common.wording import counted, listed, network_name, repeat_name
 from stpp.report.statistics import PAIRED_BY, paired_difference
 from stpp.runtime.job import Job, Runtime, verified
 from stpp.scoring.metrics import mean_iou
 from stpp.store.evaluations import read_by_image, read_metrics
-from stpp.wording import counted, listed, network_name, repeat_name
 
 LEAST_IMAGES = 20
 """Fewer val images are said to be too few to choose by."""

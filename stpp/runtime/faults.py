@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from stpp.errors import MEMORY, StppError, of_a_dead_loader, of_the_machine
+from stpp.common.errors import MEMORY, StppError, of_a_dead_loader, of_the_machine
 
 
 @contextmanager

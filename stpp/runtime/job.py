@@ -18,15 +18,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from stpp import disk
+from stpp.common import disk
+from stpp.common.errors import StppError
+from stpp.common.files import remove_leftovers, replacing, sha256, write_text
+from stpp.common.registry import PACKAGE
 from stpp.data.manifest import Row, fingerprint, manifest_path, read_manifest
-from stpp.errors import StppError
-from stpp.files import remove_leftovers, replacing, sha256, write_text
 from stpp.plan.code import code_identity
 from stpp.plan.identity import identity_of
 from stpp.plan.recipe import read_recipe
 from stpp.plan.staleness import Staleness, checksum_in, record_in, remedy
-from stpp.registry import PACKAGE
 from stpp.runtime.lock import hold_when_free
 from stpp.runtime.progress import spent
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.methods import step_of
 from stpp.runtime.job import Job, Runtime
 from stpp.runtime.lease import lease

@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from stpp.errors import StppError
-from stpp.terminal import say_once
+from stpp.common.errors import StppError
+from stpp.common.terminal import say_once
 
 SCHEDULERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "SGE_JOB_SPOOL_DIR", "_CONDOR_SLOT")
 """Each is in the environment of the jobs of one scheduler."""

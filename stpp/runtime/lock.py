@@ -24,10 +24,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from stpp import disk
-from stpp.errors import StppError
-from stpp.owner import known_dead, lives, signed
-from stpp.terminal import is_line
+from stpp.common import disk
+from stpp.common.errors import StppError
+from stpp.common.owner import known_dead, lives, signed
+from stpp.common.terminal import is_line
 
 FOLDER = disk.LOCKS
 BEAT = 20.0

@@ -17,9 +17,9 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
-from stpp import disk
-from stpp.errors import StppError
-from stpp.files import aside, replacing, write_text
+from stpp.common import disk
+from stpp.common.errors import StppError
+from stpp.common.files import aside, replacing, write_text
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGXCPU)
 """What schedulers, people and a terminal that closes send to end a job: save and stop."""

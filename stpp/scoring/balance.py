@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stpp.labels import IGNORE
+from stpp.common.labels import IGNORE
 
 Weighting = Literal["median_frequency", "inverse_sqrt"]
 

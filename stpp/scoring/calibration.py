@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from stpp.labels import IGNORE
+from stpp.common.labels import IGNORE
 
 LEVELS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Where each level of confidence begins; it ends where the next one begins, and the last one at 1."""

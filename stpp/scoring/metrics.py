@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stpp.labels import IGNORE
+from stpp.common.labels import IGNORE
 
 Confusion = NDArray[np.int64]
 """A confusion matrix (C, C): true class by row, predicted class by column."""

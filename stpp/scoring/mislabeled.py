@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from stpp.labels import IGNORE
+from stpp.common.labels import IGNORE
 
 BORDER = 2
 """Width (px) of what is taken off each side of a doubted region."""

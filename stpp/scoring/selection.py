@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.plan.counts import reliable_count
 from stpp.scoring.stability import most_stable_first
 

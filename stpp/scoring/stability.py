@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from stpp.errors import StppError
-from stpp.labels import IGNORE
+from stpp.common.errors import StppError
+from stpp.common.labels import IGNORE
 from stpp.scoring.metrics import Confusion, confusion_matrix, iou, joint_histogram, mean_iou
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from stpp.section import Section as Section
-from stpp.section import setting as setting
-from stpp.terminal import CONTROL
+from stpp.common.section import Section as Section
+from stpp.common.section import setting as setting
+from stpp.common.terminal import CONTROL
 
 Checkpoint = Literal["last", "best"]
 Precision = Literal["fp32", "bf16"]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, create_model, field_validator, model_validator
 
-from stpp import disk
+from stpp.common import disk
+from stpp.common.registry import LAYOUTS, constant, modules
 from stpp.methods import method, methods, names
-from stpp.registry import LAYOUTS, constant, modules
 from stpp.settings import Checkpoint, Precision, Probability, Section, WorkflowPath, setting
 from stpp.settings.data import Data
 from stpp.settings.stored import Features

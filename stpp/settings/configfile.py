@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from pydantic import ValidationError
 
-from stpp.errors import Problems, shortened
+from stpp.common.errors import Problems, shortened
 from stpp.settings import Section
 from stpp.settings.config import OVERRIDABLE, Config, Experiment
 from stpp.settings.stored import unfit_for_views

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from stpp.bands import MOST_BANDS
-from stpp.labels import GROUP, LARGEST_VALUE, STEM
-from stpp.registry import LAYOUTS, constant, modules
+from stpp.common.bands import MOST_BANDS
+from stpp.common.labels import GROUP, LARGEST_VALUE, STEM
+from stpp.common.registry import LAYOUTS, constant, modules
 from stpp.settings import Line, Section, VisibleLine, setting
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from stpp.description import NetworkDescription
-from stpp.registry import DECODERS, ENCODERS, constant, module_of
+from stpp.common.description import NetworkDescription
+from stpp.common.registry import DECODERS, ENCODERS, constant, module_of
 from stpp.settings import Precision, Probability, Section, WorkflowPath, setting
 
 # --- network ----------------------------------------------------------------------------------------------------------

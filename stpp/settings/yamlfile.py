@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 
 MOST_VALUES = 100_000
 """Values of a configuration, counted as often as aliases repeat them; the longest ones in use have some hundred."""

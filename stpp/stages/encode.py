@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from stpp import disk
-from stpp.bands import RGB_PLACES, bands_in
+from stpp.common import disk
+from stpp.common.bands import RGB_PLACES, bands_in
 from stpp.data.ahead import windows
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from stpp import disk
+from stpp.common import disk
+from stpp.common.labels import IGNORE
 from stpp.data.manifest import Row
 from stpp.data.reading import mask_of
-from stpp.labels import IGNORE
 from stpp.runtime.job import Job, Runtime
 from stpp.runtime.progress import followed
 from stpp.scoring.calibration import empty_counts, pixels_by_confidence

@@ -12,10 +12,10 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from stpp import disk
+from stpp.common import disk
+from stpp.common.errors import StppError
+from stpp.common.labels import IGNORE
 from stpp.data.reading import mask_of
-from stpp.errors import StppError
-from stpp.labels import IGNORE
 from stpp.runtime.job import Job, Runtime
 from stpp.scoring.balance import class_pixels
 from stpp.scoring.selection import CONFIDENCES, aligned_steps, class_steps

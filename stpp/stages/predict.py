@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from stpp import disk
+from stpp.common import disk
 from stpp.data.ahead import windows
 from stpp.data.manifest import Row
 from stpp.engine.inference import WINDOW, WholeImage, pick_device, predict_masks

@@ -4,9 +4,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stpp import disk
+from stpp.common import disk
+from stpp.common.errors import StppError
 from stpp.data.manifest import Row
-from stpp.errors import StppError
 from stpp.plan.recipe import read_recipe
 from stpp.runtime.job import Job, verified
 from stpp.store.masks import MaskStore

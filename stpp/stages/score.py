@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from stpp import disk
-from stpp.errors import StppError
-from stpp.labels import IGNORE
+from stpp.common import disk
+from stpp.common.errors import StppError
+from stpp.common.labels import IGNORE
 from stpp.runtime.job import Job, Runtime
 from stpp.runtime.progress import Progress, SavedParts
 from stpp.scoring.metrics import mean_iou

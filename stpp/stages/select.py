@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from stpp import disk
+from stpp.common import disk
 from stpp.data.reading import mask_of
 from stpp.runtime.job import Job, Runtime
 from stpp.scoring.balance import class_pixels

@@ -7,9 +7,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from stpp import disk
+from stpp.common import disk
+from stpp.common.errors import StppError
 from stpp.data.manifest import Row
-from stpp.errors import StppError
 from stpp.runtime.job import Job, Runtime
 from stpp.runtime.progress import progress_of
 from stpp.store.idlist import read_list

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from stpp.bands import Bands
+from stpp.common.bands import Bands
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of
 from stpp.engine.inference import WholeImage

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from stpp import disk
-from stpp.bands import bands_in
+from stpp.common import disk
+from stpp.common.bands import bands_in
+from stpp.common.errors import StppError
 from stpp.data.augmentation import sample_rng
 from stpp.data.dataset import Sample, TrainingSet, samples_of
 from stpp.data.manifest import Row
@@ -31,7 +32,6 @@ from stpp.engine.networks import Net, average_decay, networks_of, trained
 from stpp.engine.optimisation import make_adam, make_optimizer, set_learning_rate, shorten_gradients
 from stpp.engine.resume import Saver, TrainingState
 from stpp.engine.validation import evaluate_network
-from stpp.errors import StppError
 from stpp.methods import Average, Step, Views, step_of
 from stpp.models.network import SegmentationNetwork
 from stpp.runtime.events import Events

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.store.masks import MaskStore
 
 

@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stpp.bands import Bands
-from stpp.description import said_in_checkpoints
-from stpp.errors import StppError, shortened
-from stpp.files import replacing
-from stpp.labels import MOST_CLASSES
+from stpp.common.bands import Bands
+from stpp.common.description import said_in_checkpoints
+from stpp.common.errors import StppError, shortened
+from stpp.common.files import replacing
+from stpp.common.labels import MOST_CLASSES
+from stpp.common.terminal import is_line
 from stpp.models import build
 from stpp.models.network import Normalisation, SegmentationNetwork
 from stpp.runtime.faults import explained
 from stpp.store.tensorfile import read_tensors
-from stpp.terminal import is_line
 
 FORMAT = 1
 

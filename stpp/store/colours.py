@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stpp.labels import IGNORE
+from stpp.common.labels import IGNORE
 from stpp.store.masks import IGNORE_COLOUR, voc_palette
 
 _SAFE = ["202024", "e69f00", "56b4e9", "009e73", "f0e442", "0072b2", "d55e00", "cc79a7"]

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 
 
 def write_list(ids: Sequence[str], path: Path) -> None:

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stpp import disk
-from stpp.errors import shortened
+from stpp.common import disk
+from stpp.common.errors import shortened
 from stpp.plan.graph import flat
 
 NAME = re.compile(r".+-[0-9a-f]{8}")

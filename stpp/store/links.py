@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from stpp.files import write_text
-from stpp.terminal import say_once
+from stpp.common.files import write_text
+from stpp.common.terminal import say_once
 
 HEADER = "This file system has no symbolic links. What belongs here is at\n"
 """How a text file begins that stands in for a link; its second line is the path, seen from the file's folder."""

@@ -23,8 +23,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from stpp.errors import StppError
-from stpp.files import Sink
+from stpp.common.errors import StppError
+from stpp.common.files import Sink
 from stpp.store.column import BLOCK, Column, write_ids
 from stpp.store.maskfile import own_dataset
 

@@ -9,8 +9,8 @@ import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
 
-from stpp.errors import StppError
-from stpp.labels import IGNORE
+from stpp.common.errors import StppError
+from stpp.common.labels import IGNORE
 from stpp.store.column import BLOCK
 
 FORMAT = 2

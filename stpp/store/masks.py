@@ -28,9 +28,9 @@ import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
 
-from stpp.errors import Problems, StppError
-from stpp.files import Sink
-from stpp.labels import IGNORE
+from stpp.common.errors import Problems, StppError
+from stpp.common.files import Sink
+from stpp.common.labels import IGNORE
 from stpp.store.column import BLOCK, WAITING, Column, write_ids
 from stpp.store.maskfile import CHUNK, FORMAT, Contents, damaged, open_contents
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stpp.errors import StppError
-from stpp.labels import IGNORE
+from stpp.common.errors import StppError
+from stpp.common.labels import IGNORE
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,7 @@ import stpp
 from stpp.commands import export as exporting
 from stpp.commands.card import model_card
 from stpp.commands.cli import main
-from stpp.files import sha256
+from stpp.common.files import sha256
 from stpp.models.exportable import LEAST_SIDE, MaxPooling, Pooling
 
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stpp.commands.cli import main
+from stpp.common.registry import IMPORTERS, constant, modules
 from stpp.data.images import read_mask
-from stpp.registry import IMPORTERS, constant, modules
 from stpp.store.masks import write_palette_png
 
 MAPS = ("geojson", "geotiff")

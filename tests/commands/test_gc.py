@@ -13,7 +13,7 @@ from stpp.commands import workflow
 from stpp.commands.cli import main
 from stpp.commands.gc import Garbage, as_text, garbage, shown_stages
 from stpp.commands.gc import alone as keep_away
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.runtime.lock import hold
 
 OLD = fabricate.tiny(selection={"share": 0.34}, experiments={"st++": {"method": "st++"}})

@@ -12,7 +12,7 @@ from stpp.commands.forecast import forecast
 from stpp.commands.needs import MANY_CROPS, crops_warning, foreseen, needs, warn_of_crops
 from stpp.commands.trial import Trial
 from stpp.commands.workflow import prepare
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.plan.graph import Plan
 from stpp.settings.configfile import load
 

@@ -17,7 +17,7 @@ from stpp.commands.machine import Machine
 from stpp.commands.new import FEATURES, FIXED, LENGTHS, chosen, name_of, written
 from stpp.commands.survey import Survey, survey
 from stpp.commands.trial import Trial, tried
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.models import build
 from stpp.settings.configfile import load
 from stpp.settings.training import Network, Training

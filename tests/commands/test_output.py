@@ -29,7 +29,7 @@ from stpp.commands.estimate import Speeds
 from stpp.commands.output import Outputs
 from stpp.commands.trial import Trial
 from stpp.commands.workflow import prepare
-from stpp.errors import Problems, StppError
+from stpp.common.errors import Problems, StppError
 from stpp.plan.code import MODULES
 from stpp.settings.configfile import read
 
@@ -358,7 +358,7 @@ def test_a_disk_that_fails_midway_leaves_nothing_half_written(
     def full(path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr("stpp.files.sync", full)
+    monkeypatch.setattr("stpp.common.files.sync", full)
     assert main([*call.words, *overwrite]) == 1
     assert "no space is left on the disk" in capsys.readouterr().err
     assert content(tmp_path) == before

@@ -23,8 +23,8 @@ from conftest import ROOT
 from stpp.commands.cli import main
 from stpp.commands.launcher import WORKFLOW, command
 from stpp.commands.workflow import at_work
-from stpp.errors import StppError
-from stpp.terminal import Board, prepare_streams
+from stpp.common.errors import StppError
+from stpp.common.terminal import Board, prepare_streams
 
 MARK = "STPP_TEST_OF_RUN"
 

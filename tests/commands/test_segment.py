@@ -17,8 +17,8 @@ from trained import checkpoint, picture
 
 import stpp
 from stpp.commands.cli import main
+from stpp.common.errors import StppError
 from stpp.data.classes import CITYSCAPES, classes_of
-from stpp.errors import StppError
 from stpp.store.colours import class_colours
 from stpp.store.masks import voc_palette, write_palette_png
 

@@ -14,8 +14,8 @@ import pytest
 from stpp.commands.cli import main
 from stpp.commands.verify import Fault, Faults, as_text, verify
 from stpp.commands.workflow import prepare
+from stpp.common.files import sha256
 from stpp.data.manifest import manifest_digest, manifest_path, read_manifest, write_manifest
-from stpp.files import sha256
 from stpp.plan.graph import Stage
 from stpp.plan.staleness import checksum_in
 from stpp.settings.configfile import read

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from tiny_data import photo, save, settings
 
+from stpp.common.registry import IMPORTERS, constant, modules
 from stpp.data.annotations import LOOK, advice, advice_beside, format_of
 from stpp.data.lists import foreign_format
 from stpp.data.sources import resolve
-from stpp.registry import IMPORTERS, constant, modules
 
 CVAT = '<?xml version="1.0"?>\n<annotations><version>1.1</version><image id="0" name="a.jpg"/></annotations>'
 SHAPE = {"name": "polygon", "all_points_x": [1], "all_points_y": [2]}

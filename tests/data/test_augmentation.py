@@ -17,6 +17,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from torchvision.transforms import ColorJitter
 from torchvision.transforms import functional as reference
 
+from stpp.common.errors import StppError
 from stpp.data import strong
 from stpp.data.augmentation import (
     augment,
@@ -40,7 +41,6 @@ from stpp.data.strong import (
     random_operations,
     to_grayscale,
 )
-from stpp.errors import StppError
 
 JITTER = {"brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0.25}
 BOX = {"area": [0.02, 0.4], "ratio": [0.3, 1 / 0.3]}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stpp.common.errors import StppError
 from stpp.data import demo
-from stpp.errors import StppError
 
 COUNTS: dict[str, int] = {"labeled": 2, "unlabeled": 3, "val": 1, "test": 2, "seed": 5}
 

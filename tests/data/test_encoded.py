@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stpp.common.errors import StppError
+from stpp.common.labels import encoding_of
 from stpp.data.encoded import encoded
 from stpp.data.images import read_mask
-from stpp.errors import StppError
-from stpp.labels import encoding_of
 
 MASK = np.array([[0, 1, 2], [2, 0, 255]], np.uint8)
 WAYS: dict[str, dict[str, Any]] = {

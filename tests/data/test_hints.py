@@ -9,10 +9,10 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from stpp.common.labels import encoding_of
 from stpp.data.hints import for_colours, for_values
 from stpp.data.images import class_of
 from stpp.data.inspection import Look
-from stpp.labels import encoding_of
 
 TWO, THREE = ["background", "thing"], ["sky", "road", "tree"]
 

@@ -18,10 +18,10 @@ from test_lint import good
 from tiny_data import CLASSES, labels, photo, png, save
 from tiny_data import settings as data_settings
 
+from stpp.common.errors import Problems, StppError
 from stpp.data.images import read_image, read_mask
 from stpp.data.index import index
 from stpp.data.readers.picture import _has_all_rows
-from stpp.errors import Problems, StppError
 
 Settings = dict[str, Any]
 Make = Callable[[Path], Settings]

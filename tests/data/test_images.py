@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_data import photo, png, save
 
+from stpp.common.errors import StppError
+from stpp.common.labels import encoding_of
 from stpp.data.images import class_of, read_image, read_mask
 from stpp.data.readers import ImageError
 from stpp.data.readers.picture import image_size, open_file
-from stpp.errors import StppError
-from stpp.labels import encoding_of
 
 PLAIN = {"classes": 3, "ignore_value": 255, "label_map": None, "palette_map": None}
 LOSSLESS = {".png": {}, ".tif": {}, ".bmp": {}, ".webp": {"lossless": True}}

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_data import labels, lists, photo, save, settings
 
+from stpp.common.errors import Problems, StppError
 from stpp.data import demo, inspection
 from stpp.data.index import index, look
 from stpp.data.manifest import Row, fingerprint, read_manifest, write_manifest
 from stpp.data.record import in_place, index_path, load_fresh, stamp
-from stpp.errors import Problems, StppError
 from stpp.settings.data import Data
 
 

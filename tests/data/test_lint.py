@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from tiny_data import labels, lists, pair, photo, png, save, settings
 
+from stpp.common.errors import Problems
 from stpp.data.index import index
-from stpp.errors import Problems
 
 Settings = dict[str, Any]
 FAULTS: dict[str, tuple[Callable[[Path], Settings], list[str]]] = {}

@@ -10,12 +10,12 @@ import tiny_data
 from numpy.typing import NDArray
 from PIL import Image
 
-from stpp.bands import Bands
+from stpp.common.bands import Bands
+from stpp.common.errors import StppError
+from stpp.common.resizing import resized_by_pillow
 from stpp.data.images import labeled_ranges, read_image, stored_as
 from stpp.data.multiband import glance_of, ranges_of, sample, scaled, shown
 from stpp.data.readers import ImageError, picture
-from stpp.errors import StppError
-from stpp.resizing import resized_by_pillow
 
 RANGES = ((100.0, 3100.0), (0.0, 1.0), (-5.0, 250.0), (7.0, 8.0))
 

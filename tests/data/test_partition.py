@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stpp.common.errors import StppError
 from stpp.data.partition import covering_sample, fold, groups_of, sample, sample_size
-from stpp.errors import StppError
 
 IDS = st.lists(st.text(max_size=6), unique=True, min_size=1, max_size=30)
 GROUPS = st.dictionaries(st.text(max_size=4), st.sampled_from("abcde"), min_size=1, max_size=30)

@@ -14,11 +14,11 @@ from PIL import Image
 
 from stpp.commands.cli import main
 from stpp.commands.workflow import prepare
+from stpp.common.errors import StppError
+from stpp.common.files import sha256
 from stpp.data.manifest import Row, read_manifest, write_manifest
 from stpp.data.readers import ImageError
 from stpp.data.reading import image_of, mask_of
-from stpp.errors import StppError
-from stpp.files import sha256
 from stpp.plan.identity import identity_of
 from stpp.runtime.job import Job
 from stpp.settings.configfile import read

@@ -11,10 +11,10 @@ import pytest
 from tiny_data import labels, lists, photo, save, settings
 
 from stpp.commands.segment import images_of
+from stpp.common.errors import Problems
 from stpp.data.index import index, look
 from stpp.data.record import listing, load_fresh
 from stpp.data.sources import resolve
-from stpp.errors import Problems
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from trained import SPEC
 
+from stpp.common.errors import StppError
 from stpp.engine.inference import (
     BATCH_PIXELS,
     batches,
@@ -26,7 +27,6 @@ from stpp.engine.inference import (
     predict_scores,
     tile_starts,
 )
-from stpp.errors import StppError
 from stpp.models import build
 from stpp.models.folding import for_prediction
 from stpp.models.network import OF_IMAGENET

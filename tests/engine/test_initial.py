@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from stpp.commands.fitting import check_networks
 from stpp.commands.workflow import prepare
+from stpp.common.errors import Problems, StppError
 from stpp.engine.initial import initial_network
-from stpp.errors import Problems, StppError
 from stpp.models import build
 from stpp.settings.configfile import load
 

@@ -16,8 +16,8 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from stpp.commands.cli import main
+from stpp.common.errors import StppError
 from stpp.engine.loading import Loading, begin_loading
-from stpp.errors import StppError
 from stpp.runtime.faults import explained
 
 TOO_SMALL = "unable to write to file </torch_1_2_3>: No space left on device (28)"

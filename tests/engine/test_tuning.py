@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from stpp.common.errors import StppError
 from stpp.engine.networks import Net, average_decay
 from stpp.engine.optimisation import (
     learning_rate,
@@ -14,7 +15,6 @@ from stpp.engine.optimisation import (
     set_learning_rate,
     shorten_gradients,
 )
-from stpp.errors import StppError
 from stpp.models import build
 from stpp.models.network import SegmentationNetwork
 from stpp.settings.training import Training

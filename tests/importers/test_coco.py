@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stpp.commands.cli import main
-from stpp.errors import Problems, StppError
+from stpp.common.errors import Problems, StppError
 from stpp.importers.coco import find, packed, unpacked
 from stpp.importers.drawing import runs_of
 

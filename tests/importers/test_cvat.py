@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from annotated import HOUSE, TREE, masks
 
-from stpp.errors import Problems
+from stpp.common.errors import Problems
 from stpp.importers.cvat import find
 from stpp.importers.drawing import runs_of
 

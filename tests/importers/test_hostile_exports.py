@@ -11,9 +11,9 @@ import pytest
 from hostile import quick
 
 from stpp.commands.cli import main
-from stpp.errors import StppError
+from stpp.common.errors import StppError
+from stpp.common.registry import IMPORTERS, component
 from stpp.importers import Labels
-from stpp.registry import IMPORTERS, component
 from stpp.store.masks import voc_palette
 
 VALUES = [None, True, -1, 0, 1e308, float("nan"), float("inf"), 2**40, -(10**30), "", "x", "../../x", "\0"]

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from stpp.commands.cli import main
-from stpp.errors import Problems, StppError
+from stpp.common.errors import Problems, StppError
 from stpp.importers.labelme import find
 
 

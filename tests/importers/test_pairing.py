@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tiny_data import save
 
+from stpp.common.errors import Problems, StppError
 from stpp.data.classes import CITYSCAPES, VOC_CLASSES
-from stpp.errors import Problems, StppError
 from stpp.importers import ade20k, cityscapes_ids, roboflow, voc_masks
 from stpp.store.masks import voc_palette, write_palette_png
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from annotated import image
 
-from stpp.errors import Problems, StppError
+from stpp.common.errors import Problems, StppError
 from stpp.importers.parsing import Foreign, Mistakes, files_of, read_json, read_xml
 from stpp.importers.pictures import ImageFiles, size_of, within
 

@@ -8,7 +8,7 @@ import pytest
 from annotated import house_pixels, masks, tree_pixels
 from tiny_data import save
 
-from stpp.errors import Problems, StppError
+from stpp.common.errors import Problems, StppError
 from stpp.importers.part_masks import class_in, find, name_before, owner_and_class
 
 

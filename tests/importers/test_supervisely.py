@@ -10,7 +10,7 @@ import annotated
 import pytest
 from annotated import TREE, masks
 
-from stpp.errors import Problems, StppError
+from stpp.common.errors import Problems, StppError
 from stpp.importers.drawing import to_png
 from stpp.importers.supervisely import find
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from annotated import HOUSE, TREE, masks
 
-from stpp.errors import Problems, StppError
+from stpp.common.errors import Problems, StppError
 from stpp.importers.via import find
 
 

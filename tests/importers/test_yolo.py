@@ -6,7 +6,7 @@ import annotated
 import pytest
 from annotated import HOUSE, TREE, masks
 
-from stpp.errors import Problems, StppError
+from stpp.common.errors import Problems, StppError
 from stpp.importers.yolo import find
 
 

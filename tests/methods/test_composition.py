@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
+from stpp.common.errors import StppError
 from stpp.engine.distributed import Team
 from stpp.engine.networks import networks_of
-from stpp.errors import StppError
 from stpp.methods import methods, step_of
 from stpp.runtime.job import Job
 from stpp.settings.configfile import read

@@ -10,8 +10,8 @@ from torch import Tensor
 from trained import picture
 
 import stpp
+from stpp.common.errors import StppError
 from stpp.data.classes import CITYSCAPES, VOC_CLASSES
-from stpp.errors import StppError
 from stpp.models import build
 from stpp.models.authors import from_authors
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stpp.bands import Bands
+from stpp.common.bands import Bands
 from stpp.models import build
 from stpp.models.network import OF_IMAGENET
 from stpp.models.weights import load_weights

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.models import build
 from stpp.models.decoders.deeplabv3plus import DeepLabV3PlusHead
 from stpp.models.decoders.dpt import DPTHead

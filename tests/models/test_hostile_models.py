@@ -17,8 +17,8 @@ from trained import checkpoint, picture
 
 import stpp
 from stpp.commands.cli import main
-from stpp.errors import StppError
-from stpp.files import sha256
+from stpp.common.errors import StppError
+from stpp.common.files import sha256
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import Tensor
 
-from stpp.errors import Problems
+from stpp.common.errors import Problems
 from stpp.models import build
 from stpp.models.lite import in_names_of_timm
 from stpp.models.weights import load_weights

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.models import build
 from stpp.models.dilated import DilatedConv2d
 from stpp.models.folding import for_prediction

@@ -7,8 +7,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from stpp.common.errors import Problems, StppError
 from stpp.engine.initial import refuse_unfit
-from stpp.errors import Problems, StppError
 from stpp.models import build
 from stpp.models.blocks import to_multiple
 from stpp.models.folding import for_prediction

@@ -6,7 +6,7 @@ import urllib.request
 import pytest
 import torch
 
-from stpp.errors import Problems, StppError
+from stpp.common.errors import Problems, StppError
 from stpp.models import build
 from stpp.models.weights import load_weights, torchvision_weights
 

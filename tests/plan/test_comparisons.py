@@ -11,7 +11,7 @@ from conftest import ROOT
 from fabricate import plan_of
 
 from stpp.commands.workflow import prepare, write
-from stpp.errors import Problems
+from stpp.common.errors import Problems
 from stpp.plan.comparisons import baselines
 from stpp.plan.graph import Plan
 from stpp.settings.configfile import load, read, resolved

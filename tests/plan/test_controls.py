@@ -9,7 +9,7 @@ import pytest
 from fabricate import plan_of
 from test_computation import STUDENT, TEACHER, TRAINING
 
-from stpp.errors import Problems
+from stpp.common.errors import Problems
 from stpp.plan.graph import Plan
 from stpp.settings.configfile import load
 

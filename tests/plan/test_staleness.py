@@ -15,7 +15,7 @@ import torch
 from stpp.commands.cli import main
 from stpp.commands.forecast import forecast
 from stpp.commands.status import states
-from stpp.files import sha256
+from stpp.common.files import sha256
 from stpp.plan.graph import Plan
 from stpp.plan.staleness import Staleness, as_text, record_in, stale
 

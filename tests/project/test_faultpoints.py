@@ -15,12 +15,12 @@ pytestmark = pytest.mark.skipif(not syscalls.works_here(), reason="processes are
 
 BROKEN = """
 import contextlib, json, sys
-import faultpoints, stpp.files, stpp.models.weights, stpp.commands.output
+import faultpoints, stpp.common.files, stpp.models.weights, stpp.commands.output
 
 {breaks}
 sys.exit(max(faultpoints.main(words) for words in json.loads(sys.argv[1])))
 """
-UNSYNCED = "stpp.files.sync = lambda path: None"
+UNSYNCED = "stpp.common.files.sync = lambda path: None"
 IN_PLACE = """
 @contextlib.contextmanager
 def writing(self, file):

@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from stpp.bands import Bands
+from stpp.common.bands import Bands
 from stpp.data.manifest import read_manifest
 from stpp.plan.code import MODULES
 from stpp.report.outlook import Signs

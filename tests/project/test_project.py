@@ -15,7 +15,7 @@ from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from stpp import disk
+from stpp.common import disk
 from stpp.plan import code
 
 PACKAGE = ROOT / "stpp"
@@ -47,11 +47,8 @@ ABOVE = ["commands", "report", "stages", "engine"]
 """Rooms that may import all rooms below them."""
 BESIDE = ["data", "importers", "models", "scoring", "store", "runtime"]
 """Rooms on one floor: they know each other only as `NEIGHBOURS` says."""
-BELOW = ["plan", "methods", "settings"]
+BELOW = ["plan", "methods", "settings", "common"]
 """Rooms that those of `BESIDE` stand on, and each of them on those after it."""
-GROUND = {"bands", "description", "disk", "errors", "files", "labels", "owner", "registry", "resizing", "section"}
-GROUND |= {"terminal", "wording"}
-"""The modules at the top of the package, which all may import."""
 
 FLOORS = [*([room] for room in ABOVE), BESIDE, *([room] for room in BELOW)]
 MAY_IMPORT = {
@@ -59,7 +56,7 @@ MAY_IMPORT = {
     for level, floor in enumerate(FLOORS)
     for room in floor
 } | {"": set()}
-"""Room -> the rooms that its modules may import beside the ground; "" is the ground itself."""
+"""Room -> the rooms that its modules may import; "" is what lies at the top of the package."""
 
 NEIGHBOURS = {
     ("data.classes", "store.masks"),  # the palette of the classes that have no colours
@@ -108,12 +105,12 @@ def names() -> dict[str, set[str]]:
 
 def test_every_module_imports_only_what_lies_below_it() -> None:
     known = names()
-    assert {module for module in known if not room(module)} - {"", "__main__"} == GROUND
+    assert {module for module in known if not room(module)} == {"", "__main__"}
     assert {room(module) for module in known} - {""} == {*ABOVE, *BESIDE, *BELOW}
     wrong = {
         (module, name)
         for module, own in known.items()
-        for name in own - {"", *GROUND}
+        for name in own - {""}
         if room(name) not in MAY_IMPORT[room(module)]
     }
     steps = {
@@ -189,7 +186,7 @@ def test_only_these_know_both_data_and_networks() -> None:
 def test_networks_and_scores_know_neither_files_nor_settings() -> None:
     for module in MODULES:
         if module.split(".")[1] in ("models", "scoring"):
-            assert not imports(module) & {"pathlib", "os", "io", "h5py", "stpp.files"}
+            assert not imports(module) & {"pathlib", "os", "io", "h5py", "stpp.common.files"}
             assert not {name for name in own(module) if name.startswith("stpp.settings")}
 
 
@@ -234,7 +231,7 @@ def test_the_names_of_files_and_folders_of_results_stand_in_one_module() -> None
     folders = {disk.STAGES, disk.DATA, disk.LOGS, disk.WEIGHTS, disk.UNFINISHED, disk.PARTS, disk.LOCKS}
     folders.add(disk.TENSORBOARD)
     assert list(disk.OUTPUTS) == [kind for kind in code.MODULES if kind != "train"]
-    for path in (path for path in MODULES.values() if path != PACKAGE / "disk.py"):
+    for path in (path for path in MODULES.values() if path != PACKAGE / "common/disk.py"):
         nodes = list(ast.walk(ast.parse(path.read_text())))
         said = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}  # docstrings
         texts = {str(node.value) for node in nodes if isinstance(node, ast.Constant) and id(node) not in said}

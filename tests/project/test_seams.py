@@ -154,7 +154,7 @@ def test_a_part_of_the_network_at_its_default_moves_nothing(
     tmp_path: Path, before: dict[str, str], identities: Callable[[], dict[str, str]]
 ) -> None:
     replaced(
-        tmp_path / "stpp/description.py",
+        tmp_path / "stpp/common/description.py",
         "    dropout: float",
         '    width: float = setting(1.0, "Factor on the width.", gt=0)\n    dropout: float',
     )
@@ -166,7 +166,7 @@ def test_a_part_of_the_network_at_its_default_moves_nothing(
 def test_a_message_moves_nothing(
     tmp_path: Path, before: dict[str, str], identities: Callable[[], dict[str, str]]
 ) -> None:
-    replaced(tmp_path / "stpp/errors.py", "no space is left on the disk", "the disk is full")
+    replaced(tmp_path / "stpp/common/errors.py", "no space is left on the disk", "the disk is full")
     assert moved(before, identities()) == set()
 
 
@@ -224,7 +224,7 @@ def test_a_new_importer_moves_nothing_and_can_be_chosen(
     before: dict[str, str], tmp_path: Path, identities: Callable[[], dict[str, str]]
 ) -> None:
     (tmp_path / "stpp/importers/toybox.py").write_text(
-        'from stpp.errors import StppError\n\nNAMES = ("toybox",)\nSUMMARY = "a box of toys"\n\n'
+        'from stpp.common.errors import StppError\n\nNAMES = ("toybox",)\nSUMMARY = "a box of toys"\n\n'
         'def find(source, classes, images):\n    raise StppError(f"{source} is an empty box")\n'
     )
     assert moved(before, identities()) == set()

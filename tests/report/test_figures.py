@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from stpp.commands.cli import main
-from stpp.files import sha256
+from stpp.common.files import sha256
 
 STRONG = {key: {} for key in ("jitter", "grayscale", "blur", "cutout")}
 EXPERIMENTS = {

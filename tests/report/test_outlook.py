@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from fabricate import plan_of
 
-from stpp.errors import Problems
+from stpp.common.errors import Problems
 from stpp.report.outlook import Signs, content, of_pseudo_labels, sentences, standard_error, will_pay
 from stpp.scoring.calibration import LEVELS
 from stpp.store.masks import MaskStore

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.report.costs import experiment_costs, sharing, stage_hours
 from stpp.report.published import beside_ours, of_results, read_published
 from stpp.report.statistics import experiment_table, notes, paired_difference, t_interval, t_probability, t_quantile

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from stpp.commands.origin import provenance
-from stpp.errors import Problems, StppError
+from stpp.common.errors import Problems, StppError
 from stpp.report.verdict import Candidate, doubts, measured, share, standard_error, verdict
 
 VAL = {"folds": 0, "images": 40, "names": ["a", "b"], "confusion": [[3, 1], [2, 2]], "miou": 0.5}

@@ -15,7 +15,7 @@ import pytest
 
 import stpp.runtime.lease
 from stpp.commands.cli import main
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.runtime.lease import SCHEDULERS, lease, visible_devices
 
 HOLD = """

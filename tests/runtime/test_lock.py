@@ -16,9 +16,9 @@ import pytest
 
 from stpp.commands import workflow
 from stpp.commands.cli import main
-from stpp.errors import StppError
-from stpp.files import aside, remove_leftovers
-from stpp.owner import SILENT, known_dead, lives, signed
+from stpp.common.errors import StppError
+from stpp.common.files import aside, remove_leftovers
+from stpp.common.owner import SILENT, known_dead, lives, signed
 from stpp.runtime import lock
 from stpp.runtime.lock import Holder, InUse, hold, hold_when_free, holders
 
@@ -191,7 +191,8 @@ def test_only_what_dead_writers_left_is_removed(tmp_path: Path) -> None:
     mine = aside(tmp_path / "masks.h5")
     mine.write_text("half")
     code = (
-        "import sys; from pathlib import Path; from stpp.files import aside; aside(Path(sys.argv[1])).write_text('a'); "
+        "import sys; from pathlib import Path; from stpp.common.files import aside; "
+        "aside(Path(sys.argv[1])).write_text('a'); "
         "aside(Path(sys.argv[2])).mkdir()"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "masks.h5", tmp_path / "scenes"], check=True)

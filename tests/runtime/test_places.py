@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT
 
 from stpp.commands.cli import main
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.plan.rules import check_working_directory, name_user, use_this_code
 from stpp.runtime import job
 from stpp.runtime.launch import _torchrun, trained_by_team

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stpp.labels import IGNORE
+from stpp.common.labels import IGNORE
 from stpp.scoring.metrics import confusion_matrix, iou, joint_histogram, mean_iou, pixel_accuracy
 
 CLASSES = 4

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.scoring.selection import balanced_first, constant_last, select_random, select_reliable
 from stpp.store.idlist import read_list, write_list
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.runtime.progress import Progress
 from stpp.scoring import stability
 from stpp.scoring.stability import (

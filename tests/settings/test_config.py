@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.settings import Section
 from stpp.settings.config import Config
 from stpp.settings.configfile import load, read, resolved

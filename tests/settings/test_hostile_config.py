@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stpp.commands.cli import main
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.settings.configfile import load, read, resolved
 
 BASE = """\

@@ -21,12 +21,12 @@ from trained import SMALL, picture
 from stpp.commands.cli import main
 from stpp.commands.mapsize import bytes_of_maps
 from stpp.commands.workflow import prepare
+from stpp.common.errors import StppError
 from stpp.data.augmentation import sample_rng
 from stpp.data.dataset import TrainingSet
 from stpp.data.reading import image_of
 from stpp.data.views import view_pixels
 from stpp.engine.inference import predict_scores
-from stpp.errors import StppError
 from stpp.models import build
 from stpp.models.folding import for_prediction
 from stpp.models.network import Maps, SegmentationNetwork

@@ -27,8 +27,8 @@ import stpp
 from stpp.commands.cli import main
 from stpp.commands.fitting import check_networks
 from stpp.commands.workflow import prepare
-from stpp.description import described
-from stpp.errors import StppError
+from stpp.common.description import described
+from stpp.common.errors import StppError
 from stpp.models import build
 from stpp.settings.configfile import load
 from stpp.stages.train import EMA

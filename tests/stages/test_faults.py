@@ -18,7 +18,7 @@ from conftest import ROOT
 
 from stpp.commands.cli import main
 from stpp.commands.workflow import claim
-from stpp.files import aside
+from stpp.common.files import aside
 from stpp.plan.identity import identity_of
 
 Capture = pytest.CaptureFixture[str]
@@ -372,7 +372,7 @@ def test_a_lock_ends_with_its_process_and_keeps_a_second_run_away(tmp_path: Path
 
 
 def test_two_writers_of_one_artifact_do_not_mix_their_bytes(tmp_path: Path) -> None:
-    from stpp.files import replacing
+    from stpp.common.files import replacing
 
     with replacing(tmp_path / "a") as one, replacing(tmp_path / "a") as other:
         assert one != other
@@ -386,9 +386,8 @@ def test_two_writers_of_one_artifact_do_not_mix_their_bytes(tmp_path: Path) -> N
 
 def test_what_killed_writers_left_is_removed_when_the_stage_ends(copy: Path) -> None:
     stage = fabricate.only(copy, "select/*")
-    code = (
-        "import sys; from pathlib import Path; from stpp.files import aside; aside(Path(sys.argv[1])).write_text('a')"
-    )
+    code = "import sys; from pathlib import Path; from stpp.common.files import aside; "
+    code += "aside(Path(sys.argv[1])).write_text('a')"
     subprocess.run([sys.executable, "-c", code, stage / "reliable.txt"], check=True)
     nameless = stage / ".reliable.txt.tmp"
     nameless.write_text("of nobody")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.stages.pixels import agreeing, aligned, confident, keep_reliable
 from stpp.store.masks import MaskStore, MaskWriter, first_labels
 

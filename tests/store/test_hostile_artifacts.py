@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stpp.commands.cli import main
+from stpp.common.errors import StppError
 from stpp.data.index import index
 from stpp.data.manifest import read_manifest
 from stpp.data.record import in_place, index_path, load_fresh
-from stpp.errors import StppError
 from stpp.runtime.job import Job, verified
 from stpp.settings.configfile import load
 from stpp.store.idlist import read_list

@@ -18,8 +18,8 @@ from test_masks import random_masks, write
 from trained import SPEC
 
 from stpp.commands.cli import main
-from stpp.description import NetworkDescription
-from stpp.errors import StppError
+from stpp.common.description import NetworkDescription
+from stpp.common.errors import StppError
 from stpp.models import build
 from stpp.models.network import OF_IMAGENET
 from stpp.store.checkpoint import load_checkpoint, save_checkpoint
@@ -285,7 +285,7 @@ ELSEWHERE: dict[str, tuple[Callable[[str], Callable[[h5py.File], None]], str]] =
 
 READ = """
 import sys
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.store.masks import MaskStore
 
 for path in sys.argv[1:]:

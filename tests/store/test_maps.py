@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.store.maps import MEBI, Map, MapStore, MapWriter, join_maps, whole_view
 
 VIEWS = ["0", "1"]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from stpp.errors import Problems, StppError
+from stpp.common.errors import Problems, StppError
 from stpp.store.masks import CHUNK, MaskStore, MaskWriter, assemble, voc_palette, write_palette_png
 
 CLASSES = [f"class {c}" for c in range(21)]

@@ -25,7 +25,7 @@ from pathlib import Path
 import yaml
 from runs import artifacts, differences, finish, processes_in, small_demo, start
 
-from stpp.disk import PROGRESS
+from stpp.common.disk import PROGRESS
 
 INTERVAL = 1.5
 """Seconds between saves of `small_demo`."""

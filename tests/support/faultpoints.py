@@ -40,7 +40,7 @@ from runs import artifacts, differences
 
 from stpp.commands import workflow
 from stpp.commands.cli import main as stpp_main
-from stpp.files import sha256
+from stpp.common.files import sha256
 from stpp.models import weights
 from stpp.plan.code import MODULES
 from stpp.plan.rules import refusing

@@ -8,7 +8,7 @@ from types import FrameType
 
 import pytest
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 
 REMEDY = re.compile(
     r"\b(add|ask|choose|convert|copy|correct|cut|delete|draw|expected|fill|give|keep|make|predict|put|raise|remove|rename"

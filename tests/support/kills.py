@@ -23,9 +23,9 @@ from typing import Any
 import fabricate
 from runs import differences
 
-from stpp import disk
 from stpp.commands.cli import main as stpp
 from stpp.commands.workflow import prepare
+from stpp.common import disk
 from stpp.methods import method, methods
 from stpp.plan.graph import flat
 from stpp.settings.configfile import read

@@ -13,9 +13,9 @@ from rasterio.transform import Affine
 from trained import SMALL
 
 import stpp
-from stpp.bands import Bands
 from stpp.commands.cli import main
 from stpp.commands.workflow import prepare, write
+from stpp.common.bands import Bands
 from stpp.data import images
 from stpp.data.images import read_image
 from stpp.models import build

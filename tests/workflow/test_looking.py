@@ -12,8 +12,8 @@ from conftest import Snakemake
 
 from stpp.commands.cli import main
 from stpp.commands.workflow import prepare, write, write_recipes
+from stpp.common.errors import StppError
 from stpp.data import demo
-from stpp.errors import StppError
 from stpp.settings.configfile import read
 
 COUNTS = {"labeled": 4, "unlabeled": 5, "val": 1, "test": 1, "seed": 0}

@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from stpp.common.labels import STEM
+from stpp.common.wording import listed
 from stpp.data import annotations
 from stpp.data.lists import is_image
 from stpp.data.naming import Names, by_stem, differ_in_case, guess
 from stpp.data.sources import Entry, Place
-from stpp.labels import STEM
-from stpp.wording import listed
 
 NAMES = ("folder",)
 CLASSES = False

@@ -32,7 +32,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 
 RGB = ("red", "green", "blue")
 

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
+from stpp.common.errors import of_a_dead_loader
 from stpp.data import signatures
 from stpp.data.readers import ImageError, Picture, open_stream, unreadable
-from stpp.errors import of_a_dead_loader
 
 NAMES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif")
 

@@ -6,7 +6,7 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from stpp.description import NetworkDescription
+from stpp.common.description import NetworkDescription
 from stpp.models.blocks import takes_values
 from stpp.models.dilated import DilatedConv2d
 from stpp.models.network import Backbone, Decoder

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from stpp.description import NetworkDescription
+from stpp.common.description import NetworkDescription
 from stpp.models.blocks import conv_bn_relu, resize
 from stpp.models.network import Backbone, Decoder
 

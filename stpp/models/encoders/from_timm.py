@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stpp.errors import StppError
+from stpp.common.errors import StppError
 from stpp.models.blocks import replace_modules
 from stpp.models.lite import in_names_of_timm
 from stpp.models.network import Backbone, Normalisation

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from stpp.bands import Bands, bands_in, bands_of
-from stpp.errors import StppError
+from stpp.common.bands import Bands, bands_in, bands_of
+from stpp.common.errors import StppError
 from stpp.settings.configfile import load
 
 FOUR = Bands((4, 3, 2, 8), scale=((0.0, 3000.0),) * 4, rgb=(1, 2, 0))

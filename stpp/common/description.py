@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from stpp.errors import StppError, shortened
-from stpp.registry import DECODERS, ENCODERS, modules
-from stpp.section import Section, setting
+from stpp.common.errors import StppError, shortened
+from stpp.common.registry import DECODERS, ENCODERS, modules
+from stpp.common.section import Section, setting
 
 if TYPE_CHECKING:
     Encoder: TypeAlias = str

@@ -14,10 +14,10 @@ from conftest import ROOT
 from tqdm import tqdm
 
 from stpp.commands.cli import main
-from stpp.errors import StppError
+from stpp.common.errors import StppError
+from stpp.common.terminal import CONTROL, escaped, prepare_streams
 from stpp.plan.rules import refusing, say
 from stpp.settings.reference import reference, schema
-from stpp.terminal import CONTROL, escaped, prepare_streams
 
 HOSTILE = "a\x1b[31m\x9b2J\x07\x7f\rb\u202ec\u2028d"
 SHOWN = r"a\x1b[31m\x9b2J\x07\x7f\rb\u202ec\u2028d"

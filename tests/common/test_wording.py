@@ -2,8 +2,8 @@
 
 import pytest
 
+from stpp.common.wording import columns, counted, duration, in_markdown, listed, markdown, repeat_name, size
 from stpp.store.inventory import ABSENT, code_shown, settings_by_name, shown
-from stpp.wording import columns, counted, duration, in_markdown, listed, markdown, repeat_name, size
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from stpp.owner import lives, signed
+from stpp.common.owner import lives, signed
 
 
 @contextmanager

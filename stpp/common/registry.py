@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parent.parent
 ENCODERS, DECODERS, METHODS = "models/encoders", "models/decoders", "methods"
 LAYOUTS, READERS, IMPORTERS = "data/layouts", "data/readers", "importers"
 
