@@ -123,5 +123,7 @@ def crops_warning(plan: Plan, folders: Iterable[str]) -> list[str]:
 def warn_of_crops(plan: Plan, stages: Path, log: Callable[[str], None]) -> None:
     """Say it of the trainings that are still to do."""
     trainings = {folder: stage for folder, stage in plan.stages.items() if stage.kind == "train"}
+    if not crops_warning(plan, trainings):
+        return  # without a look at the disk
     for line in crops_warning(plan, [f for f, stage in trainings.items() if missing_outputs(stages, f, stage.outputs)]):
         log(line)

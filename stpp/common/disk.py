@@ -50,6 +50,8 @@ VERDICT, MODEL = "verdict.json", "model.pt"
 OUTLOOK = "outlook.json"
 """Whether unlabeled images will probably pay, and why."""
 TABLE, TABLE_TEXT, RUNS = "table.csv", "table.txt", "runs.csv"
+GATHERED = "stages.json"
+"""What the table has read of all stages, for the report."""
 REPORT = "report.html"
 
 OUTPUTS = {
@@ -61,7 +63,7 @@ OUTPUTS = {
     "evaluate": {"metrics": METRICS, "images": IMAGES},
     "outlook": {"outlook": OUTLOOK},
     "verdict": {"verdict": VERDICT, "model": MODEL},
-    "table": {"table": TABLE, "runs": RUNS, "text": TABLE_TEXT, "metrics": METRICS},
+    "table": {"table": TABLE, "runs": RUNS, "text": TABLE_TEXT, "metrics": METRICS, "gathered": GATHERED},
     "chart": {"data": "data.csv", "png": "chart.png", "svg": "chart.svg"},
     "report": {"page": REPORT},
 }

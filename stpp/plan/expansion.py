@@ -14,7 +14,7 @@ from stpp.plan.graph import CodeOf, Plan, Run, Stage
 from stpp.plan.halves import outlook
 from stpp.plan.methodgraph import MethodGraph
 from stpp.plan.mirror import doubted_flips
-from stpp.plan.parts import Part, RunRecord, folders, score
+from stpp.plan.parts import Part, RunRecord, folders, of_kind, result_evaluation, score, score_quality, selection
 from stpp.settings.config import Config
 from stpp.settings.data import Fold
 
@@ -135,6 +135,13 @@ def _charts(
     return found
 
 
+def _read_by_image(runs: Sequence[RunRecord], shown: int) -> set[str]:
+    """The stages of whose images the page tells; of the others, the table has gathered what it says."""
+    told = {folder for run in runs for folder in of_kind(run, "score").values()}
+    told |= {folder for run in runs if score(run) for folder in (score_quality(run), selection(run)) if folder}
+    return told | ({folder} if (folder := result_evaluation(runs[shown])) else set())
+
+
 def _report(
     config: Config,
     runs: Sequence[RunRecord],
@@ -150,7 +157,12 @@ def _report(
     settings = {"name": config.name, "runs": runs, "config": changed, "shown": shown, **pictures}
     if doubts := _doubts(graphs):
         settings["data_warnings"] = doubts
-    inputs = {"table": f"{table.folder}/{disk.METRICS}", "stages": table.inputs["stages"], **artifacts}
+    inputs: dict[str, str | list[str]] = {
+        "table": f"{table.folder}/{disk.METRICS}",
+        "gathered": f"{table.folder}/{disk.GATHERED}",
+        "stages": [f"{folder}/{disk.RECORD}" for folder in sorted(_read_by_image(runs, shown))],
+        **artifacts,
+    }
     if ahead:
         inputs["outlook"] = f"{ahead.folder}/{disk.OUTLOOK}"
     outputs = tuple(disk.outputs("report").values())

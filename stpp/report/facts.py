@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import pandas as pd
 
 from stpp.common import disk
 from stpp.data.manifest import Row
-from stpp.plan.parts import PartKind, RunRecord, folders, of_kind, result_evaluation, score, score_quality, selection
+from stpp.plan.parts import RunRecord, of_kind, result_evaluation, score, score_quality, selection
 from stpp.runtime.job import Job, verified
 from stpp.store.evaluations import read_by_image, read_metrics
 from stpp.store.idlist import read_list
@@ -63,11 +64,9 @@ def load(job: Job) -> Facts:
     runs: list[RunRecord] = settings["runs"]
     shown = runs[settings["shown"]]
     job.inputs("stages")
-    known = list(dict.fromkeys(folder for run in runs for folder in folders(run)))
-
-    def all_of(kind: PartKind) -> list[str]:
-        return list(dict.fromkeys(folder for run in runs for folder in of_kind(run, kind).values()))
-
+    gathered = json.loads(job.input("gathered").read_text())
+    known = list(gathered["records"])
+    scores = dict.fromkeys(folder for run in runs for folder in of_kind(run, "score").values())
     selections = dict.fromkeys(folder for run in runs if score(run) and (folder := selection(run)))
     rated = {score_quality(run) for run in runs} | {result_evaluation(shown)}
     return Facts(
@@ -75,16 +74,16 @@ def load(job: Job) -> Facts:
         config=settings["config"],
         runs=runs,
         shown=shown,
-        records={folder: json.loads((stages / folder / disk.RECORD).read_text()) for folder in known},
+        records=gathered["records"],
         table=read_metrics(job.input("table")),
         outlook=read_metrics(job.input("outlook"))["sentences"] if "outlook" in job.recipe["inputs"] else [],
         data_warnings=settings.get("data_warnings", []),
-        histories={folder: pd.read_csv(verified(stages / folder / disk.HISTORY)) for folder in all_of("network")},
-        evaluations={folder: read_metrics(verified(stages / folder / disk.METRICS)) for folder in all_of("evaluation")},
+        histories={folder: pd.read_csv(StringIO(text)) for folder, text in gathered["histories"].items()},
+        evaluations=gathered["evaluations"],
         image_scores={
             folder: read_by_image(verified(stages / folder / disk.IMAGES)) for folder in known if folder in rated
         },
-        scores={folder: read_score_table(verified(stages / folder / disk.SCORES)) for folder in all_of("score")},
+        scores={folder: read_score_table(verified(stages / folder / disk.SCORES)) for folder in scores},
         reliable={folder: read_list(verified(stages / folder / disk.RELIABLE)) for folder in selections},
         subsets={subset: job.rows(subset) for subset in job.recipe["data"]},
         fingerprints=job.recipe["data"],

@@ -10,7 +10,7 @@ import pandas as pd
 
 from stpp.common import disk
 from stpp.common.wording import columns, repeat_name
-from stpp.plan.parts import evaluations, networks, of_kind, result, score, score_quality
+from stpp.plan.parts import PartKind, evaluations, folders, networks, of_kind, result, score, score_quality
 from stpp.report import undertrained
 from stpp.report.costs import experiment_costs, sharing
 from stpp.report.published import beside_ours, of_results, read_published
@@ -20,9 +20,10 @@ from stpp.store.evaluations import read_by_image, read_metrics
 
 
 def run(job: Job, runtime: Runtime) -> None:
-    """Gather the numbers of all runs of `job`; writes `runs.csv`, `table.csv`, `table.txt` and `metrics.json`.
+    """Gather the numbers of all runs of `job`.
 
-    `table.csv` and `table.txt` say what each number took, too, and so differ from one computation to the next.
+    Writes `runs.csv`, `table.csv`, `table.txt`, `metrics.json` and `stages.json`. All but `runs.csv` and `metrics.json`
+    say what each number took, too, and so differ from one computation to the next.
     """
     stages = job.folder.parent.parent
     name, described = job.settings["name"], job.settings["runs"]
@@ -53,7 +54,25 @@ def run(job: Job, runtime: Runtime) -> None:
             key: json.loads(frame.to_json(orient="records", double_precision=15)) for key, frame in frames.items()
         }
         path.write_text(json.dumps({**content, "verdict": verdict, "warnings": warnings}, indent=1) + "\n")
+    with job.writing(disk.GATHERED) as path:
+        path.write_text(json.dumps(gathered(described, records, stages), indent=1) + "\n")
     job.finish()
+
+
+def gathered(
+    runs: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]], stages: Path
+) -> dict[str, dict[str, Any]]:
+    """What the report tells of stages, by folder: all `records`, in the order of the runs, the `evaluations`
+    (`metrics.json`), and the `histories` of trainings (the text of `metrics.csv`)."""
+
+    def of(kind: PartKind) -> list[str]:
+        return list(dict.fromkeys(folder for run in runs for folder in of_kind(run, kind).values()))
+
+    return {
+        "records": {folder: records[folder] for folder in dict.fromkeys(each for run in runs for each in folders(run))},
+        "evaluations": {folder: read_metrics(verified(stages / folder / disk.METRICS)) for folder in of("evaluation")},
+        "histories": {folder: verified(stages / folder / disk.HISTORY).read_text() for folder in of("network")},
+    }
 
 
 def run_row(stages: Path, run: Mapping[str, Any]) -> dict[str, Any]:

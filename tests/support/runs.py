@@ -69,7 +69,7 @@ def processes_in(folder: Path) -> Iterator[int]:
                 yield int(process.name)
 
 
-TIMES = ("table.csv", "table.txt", "report.html")
+TIMES = ("table.csv", "table.txt", "stages.json", "report.html")
 """What says how long the stages took; their other numbers are in `runs.csv` and `metrics.json`."""
 
 
