@@ -51,7 +51,7 @@ DIRECTIVES = """\
     threads: 1
     priority: 1
     resources: gpu=0, nodes=1, mem_mb=lambda wildcards, attempt: 2000 * attempt, runtime=lambda wildcards, attempt: 9
-    params: folder="folder/{e}", options="--device auto --threads 1"
+    params: folder=subpath(output[0], parent=True), options="--device auto --threads 1"
     message: "Making {wildcards.e}"
 """
 """What each of our rules has besides its files and its command."""

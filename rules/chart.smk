@@ -15,7 +15,7 @@ rule chart:
         mem_mb=1000,
         runtime=10,
     params:
-        folder=f"{STAGES}/chart/{{stage}}",
+        folder=subpath(output[0], parent=True),
     message:
         "Drawing {wildcards.stage}"
     shell:

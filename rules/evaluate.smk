@@ -14,7 +14,7 @@ rule evaluate:
     resources:
         **computes(RUNTIME.predict),
     params:
-        folder=f"{STAGES}/evaluate/{{stage}}",
+        folder=subpath(output[0], parent=True),
         options=PREDICT,
     message:
         "Evaluating {wildcards.stage}"

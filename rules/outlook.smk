@@ -15,7 +15,7 @@ rule look_ahead:
         mem_mb=1000,
         runtime=10,
     params:
-        folder=f"{STAGES}/outlook/{{stage}}",
+        folder=subpath(output[0], parent=True),
     message:
         "Looking ahead for {wildcards.stage}"
     shell:

@@ -14,7 +14,7 @@ rule pixels:
     resources:
         **asks(),
     params:
-        folder=f"{STAGES}/pixels/{{stage}}",
+        folder=subpath(output[0], parent=True),
     message:
         "Selecting {wildcards.stage}"
     shell:

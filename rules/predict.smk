@@ -27,7 +27,7 @@ for kind, doing, joining in (("predict", "Predicting", "join_shards"), ("encode"
                 **computes(RUNTIME.predict),
             params:
                 kind=kind,
-                folder=f"{STAGES}/{kind}/{{stage}}",
+                folder=subpath(output[0], parent=True),
                 options=f"{PREDICT} {SAVING}",
             message:
                 f"{doing} {{wildcards.stage}}"
@@ -53,7 +53,7 @@ for kind, doing, joining in (("predict", "Predicting", "join_shards"), ("encode"
                 **computes(RUNTIME.predict),
             params:
                 kind=kind,
-                folder=f"{STAGES}/{kind}/{{stage}}",
+                folder=subpath(output[0], ancestor=2),
                 options=f"{PREDICT} {SAVING}",
             message:
                 f"{doing} {{wildcards.stage}}, part {{wildcards.shard}} of {{wildcards.shards}}"
@@ -77,7 +77,7 @@ for kind, doing, joining in (("predict", "Predicting", "join_shards"), ("encode"
                 **asks(),
             params:
                 kind=kind,
-                folder=f"{STAGES}/{kind}/{{stage}}",
+                folder=subpath(output[0], parent=True),
                 shards=RUNTIME.shards,
             message:
                 "Joining the parts of {wildcards.stage}"

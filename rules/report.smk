@@ -15,7 +15,7 @@ rule write_report:
     resources:
         **computes(RUNTIME.predict),
     params:
-        folder=f"{STAGES}/report/{{stage}}",
+        folder=subpath(output[0], parent=True),
         options=PREDICT,
     message:
         "Writing {wildcards.stage}"

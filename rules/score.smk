@@ -14,7 +14,7 @@ rule score:
     resources:
         **asks(),
     params:
-        folder=f"{STAGES}/score/{{stage}}",
+        folder=subpath(output[0], parent=True),
         options=SAVING,
     message:
         "Scoring {wildcards.stage}"

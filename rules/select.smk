@@ -16,7 +16,7 @@ rule select:
         mem_mb=1000,
         runtime=10,
     params:
-        folder=f"{STAGES}/select/{{stage}}",
+        folder=subpath(output[0], parent=True),
     message:
         "Selecting {wildcards.stage}"
     shell:

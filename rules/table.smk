@@ -19,7 +19,7 @@ rule write_table:
         mem_mb=1000,
         runtime=10,
     params:
-        folder=f"{STAGES}/table/{{stage}}",
+        folder=subpath(output[0], parent=True),
     message:
         "Gathering {wildcards.stage}"
     shell:

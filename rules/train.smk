@@ -21,7 +21,7 @@ for trainings in GRAPH.trainings():
         resources:
             **computes(RUNTIME.train),
         params:
-            folder=f"{STAGES}/train/{{stage}}",
+            folder=subpath(output[0], parent=True),
             options=f"--device {RUNTIME.device} --gpus {RUNTIME.train.gpu} --threads {RUNTIME.train.threads} --workers {RUNTIME.train.workers} --cache {RUNTIME.train.cache}{COMPILING} {SAVING}",
         message:
             "Training {wildcards.stage}"

@@ -15,7 +15,7 @@ rule choose:
         mem_mb=1000,
         runtime=10,
     params:
-        folder=f"{STAGES}/verdict/{{stage}}",
+        folder=subpath(output[0], parent=True),
     message:
         "Choosing {wildcards.stage}"
     shell:
