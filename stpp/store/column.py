@@ -1,17 +1,55 @@
 """Columns of HDF5 stores: flat datasets that are appended to, and the ids of images."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 import h5py
 import hdf5plugin
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from stpp.common.files import Sink
+
 WAITING = 16
 """Chunks collected before they are written. The order of the chunks in the file depends on it."""
 BLOCK = 1024
 """Images whose index is read at once."""
+
+
+class StoreWriter(ABC):
+    """A context manager that writes an HDF5 file to `path`; `_finish` completes it where the block ends well.
+
+    Raises the OSError of a disk that fails, also where HDF5 keeps it to itself. `cache` are h5py's `rdcc_*` settings.
+    """
+
+    def __init__(self, path: Path, **cache: Any) -> None:
+        self._sink = Sink(path)
+        self._file = h5py.File(self._sink, "w", **cache)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._sink:
+            try:
+                with self._file:
+                    if kind is None:
+                        self._finish()
+            finally:
+                self._raise_error()
+
+    def _raise_error(self) -> None:
+        if self._sink.error is not None:
+            raise self._sink.error
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """Write what is still missing of a whole file."""
 
 
 class Column:

@@ -24,8 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stpp.common.errors import StppError
-from stpp.common.files import Sink
-from stpp.store.column import BLOCK, Column, write_ids
+from stpp.store.column import BLOCK, Column, StoreWriter, write_ids
 from stpp.store.maskfile import own_dataset
 
 Map = NDArray[np.float16]
@@ -48,7 +47,7 @@ def whole_view(scale: float, mirrored: bool) -> str:
     return f"{scale:g}{' mirrored' * mirrored}"
 
 
-class MapWriter:
+class MapWriter(StoreWriter):
     """Write a store, image by image; a context manager. Memory does not grow with the number of images.
 
     It writes to `path` directly. If the `with` block fails, what it leaves there is no store.
@@ -58,8 +57,7 @@ class MapWriter:
         self._attributes = {"format": LAYOUT, "views": json.dumps(list(views)), "producer": producer}
         self._views = list(views)
         self._shapes: dict[str, list[list[tuple[int, ...]]]] = {}
-        self._sink = Sink(path)
-        self._file = h5py.File(self._sink, "w")
+        super().__init__(path)
         self._values = Column(self._file, "values", np.float16, MEBI)
 
     def add(self, id: str, seen: Sequence[Sequence[Map]]) -> None:
@@ -83,24 +81,8 @@ class MapWriter:
                         "to null, which keeps no maps"
                     )
                 self._values.append(each)
-        if self._sink.error is not None:
-            raise self._sink.error
+        self._raise_error()
         self._shapes[id] = shapes
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._sink:
-            try:
-                with self._file:
-                    if kind is None:
-                        self._finish()
-            finally:
-                if self._sink.error is not None:
-                    raise self._sink.error
 
     def _finish(self) -> None:
         self._values.finish()

@@ -29,9 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stpp.common.errors import Problems, StppError
-from stpp.common.files import Sink
 from stpp.common.labels import IGNORE
-from stpp.store.column import BLOCK, WAITING, Column, write_ids
+from stpp.store.column import BLOCK, WAITING, Column, StoreWriter, write_ids
 from stpp.store.maskfile import CHUNK, FORMAT, Contents, damaged, open_contents
 
 IGNORE_COLOUR = (224, 224, 192)
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-class MaskWriter:
+class MaskWriter(StoreWriter):
     """Write a mask store, mask by mask; a context manager. Memory does not grow with the pixels.
 
     `classes` are the names of at most 255 classes, `palette` at least as many [r, g, b] of 0..255. With `confidence`,
@@ -68,8 +67,7 @@ class MaskWriter:
         }
         self._rows: dict[str, tuple[int, int]] = {}
         self._class_pixels = np.zeros(256, np.int64)
-        self._sink = Sink(path)
-        self._file = h5py.File(self._sink, "w", rdcc_nbytes=WAITING * CHUNK)
+        super().__init__(path, rdcc_nbytes=WAITING * CHUNK)
         self._pixels = Column(self._file, "pixels", np.uint8, CHUNK, **hdf5plugin.Zstd(clevel=1))
         self._confidence = (
             Column(self._file, "confidence", np.uint8, CHUNK, **hdf5plugin.Zstd(clevel=1)) if confidence else None
@@ -95,25 +93,9 @@ class MaskWriter:
                 raise ValueError(f"confidence of {id!r} must be within 0..1 and of shape {mask.shape}")
             self._confidence.append(np.rint(np.multiply(confidence, 255, dtype=np.float32)).astype(np.uint8))
         self._pixels.append(mask)
-        if self._sink.error is not None:
-            raise self._sink.error
+        self._raise_error()
         self._class_pixels += counts
         self._rows[id] = (mask.shape[0], mask.shape[1])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._sink:
-            try:
-                with self._file:
-                    if kind is None:
-                        self._finish()
-            finally:
-                if self._sink.error is not None:
-                    raise self._sink.error
 
     def _finish(self) -> None:
         self._pixels.finish()
