@@ -13,6 +13,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -68,9 +69,7 @@ def torment(folder: Path, kills: int, rng: random.Random) -> int:
     """An undisturbed run in `folder`, and runs with `kills` kills; prints what was found, returns the exit code."""
     (folder / "config.yaml").write_text(yaml.safe_dump(small_demo()))
     started = time.monotonic()
-    if start(folder, *CORES).wait(DEADLINE):
-        print((folder / "log").read_text())
-        return 1
+    seconds_of = undisturbed(folder)
     seconds = time.monotonic() - started
     expected = artifacts(folder)
     print(f"undisturbed: {seconds:.0f} s, {len(expected)} artifacts, {sum(map(len, expected.values())):,} bytes")
@@ -79,7 +78,6 @@ def torment(folder: Path, kills: int, rng: random.Random) -> int:
             print(f"left over: {name}")
             return 1
 
-    seconds_of = durations(folder)
     spent: list[Kill] = []
     runs = different = 0
     while len(spent) < kills:
@@ -134,45 +132,59 @@ def run_and_kill(folder: Path, targets: dict[str, tuple[float, float]], rng: ran
     """
     workflow = start(folder, *CORES)
     kills: list[Kill] = []
-    deadline = time.monotonic() + DEADLINE
     moments: dict[int, float] = {}
     saved: dict[int, tuple[int, float]] = {}
-    while workflow.poll() is None and time.monotonic() < deadline:
-        for job, kind, path in jobs(folder):
-            if job not in moments:
-                seconds, chance = targets.get(kind, (0.0, 0.0))
-                after = rng.uniform(0, seconds) if rng.random() < chance else math.inf
-                moments[job] = time.monotonic() + after
-            at, used = last_saved(path), processor_time(job)
-            if saved.setdefault(job, (at, math.inf))[0] != at:
-                saved[job] = at, used
-            if time.monotonic() < moments[job]:
-                continue
-            victim, number = rng.choice(VICTIMS), rng.choice(SIGNALS)
-            # Infinity: this process has not begun to work.
-            kill = Kill(victim, number, kind, max(0.0, used - saved[job][1]))
-            moments[job] = math.inf
-            if send(victim, number, workflow.pid, job):
-                kills.append(kill)
-                if victim != "job":
-                    # After SIGKILL to Snakemake alone, its job goes on beside the one that takes its place.
-                    finish(workflow, DEADLINE)
-                    return kills
-        time.sleep(0.02)
-    finish(workflow, DEADLINE)
-    if workflow.returncode and not kills:
-        print((folder / "log").read_text()[-3000:])
-        raise SystemExit("a run failed that nobody killed")
+    for job, kind, path in watch(workflow, folder):
+        if job not in moments:
+            seconds, chance = targets.get(kind, (0.0, 0.0))
+            after = rng.uniform(0, seconds) if rng.random() < chance else math.inf
+            moments[job] = time.monotonic() + after
+        at, used = last_saved(path), processor_time(job)
+        if saved.setdefault(job, (at, math.inf))[0] != at:
+            saved[job] = at, used
+        if time.monotonic() < moments[job]:
+            continue
+        victim, number = rng.choice(VICTIMS), rng.choice(SIGNALS)
+        # Infinity: this process has not begun to work.
+        kill = Kill(victim, number, kind, max(0.0, used - saved[job][1]))
+        moments[job] = math.inf
+        if send(victim, number, workflow.pid, job):
+            kills.append(kill)
+            if victim != "job":
+                # After SIGKILL to Snakemake alone, its job goes on beside the one that takes its place.
+                finish(workflow, DEADLINE)
+                return kills
+    if not kills:
+        must_have_ended_well(workflow, folder)
     return kills
 
 
-def durations(folder: Path) -> dict[str, float]:
-    """The time from the start of the process to its end, in seconds, of each kind of stage of a finished run."""
-    found = {}
-    for path in sorted(folder.glob("results/stages/*/*/stage.json")):
-        log = folder / "results" / "logs" / path.parent.parent.name / f"{path.parent.name}.tsv"
-        found[kind_of(str(path))] = float(log.read_text().splitlines()[1].split("\t")[0])
-    return found
+def undisturbed(folder: Path) -> dict[str, float]:
+    """Run the workflow; how long a process of each kind of stage was seen at most, its start included, in seconds."""
+    workflow = start(folder, *CORES)
+    first: dict[int, float] = {}
+    seconds_of: dict[str, float] = {}
+    for job, kind, _ in watch(workflow, folder):
+        now = time.monotonic()
+        seconds_of[kind] = max(seconds_of.get(kind, 0.0), now - first.setdefault(job, now))
+    must_have_ended_well(workflow, folder)
+    return seconds_of
+
+
+def watch(workflow: "subprocess.Popen[bytes]", folder: Path) -> Iterator[tuple[int, str, Path]]:
+    """The stages that run, as `jobs` gives them, again and again until the workflow has ended."""
+    deadline = time.monotonic() + DEADLINE
+    while workflow.poll() is None and time.monotonic() < deadline:
+        yield from jobs(folder)
+        time.sleep(0.02)
+    finish(workflow, 1)
+
+
+def must_have_ended_well(workflow: "subprocess.Popen[bytes]", folder: Path) -> None:
+    """Raises `SystemExit` if the workflow failed."""
+    if workflow.returncode:
+        print((folder / "log").read_text()[-3000:])
+        raise SystemExit("a run failed that nobody killed")
 
 
 def send(victim: str, number: signal.Signals, workflow: int, job: int) -> bool:
