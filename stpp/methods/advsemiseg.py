@@ -8,6 +8,7 @@ is taken for true; and the discriminator sees predictions of labeled and of unla
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from stpp.methods import TRAINED, Companion, Method, Step
@@ -27,6 +28,7 @@ class Settings(Section):
     threshold: float = setting(0.2, "Least probability of being true of a label that counts.", ge=0, le=1)
     self_training_from: float = setting(0.25, "Share of the training after which self-training begins.", ge=0, lt=1)
     rate: float = setting(0.0001, "Learning rate of the discriminator.", gt=0)
+    width: int = setting(64, "Channels of the first layer of the discriminator.", ge=1)
 
 
 def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> dict[str, Any]:
@@ -59,11 +61,11 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     return {**losses, "discriminator": told / 2}
 
 
-def discriminator(network: Any, classes: int) -> Any:
+def discriminator(settings: Settings, network: Any, classes: int) -> Any:
     """What tells true maps of labels from predicted ones."""
     from stpp.models.critics import PixelDiscriminator
 
-    return PixelDiscriminator(classes)
+    return PixelDiscriminator(classes, settings.width)
 
 
 METHOD = Method(
@@ -74,7 +76,7 @@ METHOD = Method(
     online=Step(
         step,
         lambda settings: ("weak",),
-        companions=lambda settings: {"discriminator": Companion(discriminator, settings.rate)},
+        companions=lambda settings: {"discriminator": Companion(partial(discriminator, settings), settings.rate)},
         unlabeled_passes=TRAINED,
     ),
 )

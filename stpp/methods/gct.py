@@ -9,6 +9,7 @@ padding teach nothing here.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from stpp.methods import TRAINED, Companion, Method, Step, Trained
@@ -28,6 +29,7 @@ class Settings(Section):
     )
     detector: float = setting(10.0, "Weight of the flaw detector's own loss.", gt=0)
     rate: float = setting(0.0001, "Learning rate of the flaw detector.", gt=0)
+    width: int = setting(64, "Channels of the first layer of the flaw detector.", ge=2)
 
 
 def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> dict[str, Any]:
@@ -66,11 +68,11 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     }
 
 
-def detector(network: Any, classes: int) -> Any:
+def detector(settings: Settings, network: Any, classes: int) -> Any:
     """What finds where predictions are wrong."""
     from stpp.models.critics import FlawDetector
 
-    return FlawDetector(network.backbone.bands + classes)
+    return FlawDetector(network.backbone.bands + classes, settings.width)
 
 
 METHOD = Method(
@@ -82,7 +84,7 @@ METHOD = Method(
         step,
         lambda settings: ("weak",),
         {"first": Trained(), "second": Trained()},
-        companions=lambda settings: {"detector": Companion(detector, settings.rate)},
+        companions=lambda settings: {"detector": Companion(partial(detector, settings), settings.rate)},
         result="first",
         labeled_passes=2 * TRAINED,
         unlabeled_passes=2 * TRAINED,

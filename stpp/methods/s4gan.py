@@ -31,6 +31,7 @@ class Settings(Section):
     rate: float = setting(
         0.0001, "Learning rate of the discriminator; the paper: 0.0001, for Cityscapes 0.00001.", gt=0
     )
+    width: int = setting(64, "Channels of the first layer of the discriminator.", ge=1)
 
 
 def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def discriminator(settings: Settings, network: Any, classes: int) -> Any:
     """What judges whole images with their segmentations."""
     from stpp.models.critics import ImageDiscriminator
 
-    return ImageDiscriminator(network.backbone.bands + classes, settings.dropout)
+    return ImageDiscriminator(network.backbone.bands + classes, settings.dropout, settings.width)
 
 
 METHOD = Method(

@@ -34,7 +34,15 @@ def planned(folder: Path, name: str, **changes: Any) -> tuple[Path, Path]:
     (method,) = (method for method in methods() if method.name == name)
     fields = method.settings.model_fields if method.settings else {}
     # No network is surer after a few steps, and none has five epochs. What is off by default is on.
-    asked = {"threshold": 0.5, "least": 0.4, "warmup_epochs": 1, "contrastive": 1.0, "lowest_rank": 1, "memory": 40}
+    asked = {
+        "threshold": 0.5,
+        "least": 0.4,
+        "warmup_epochs": 1,
+        "contrastive": 1.0,
+        "lowest_rank": 1,
+        "memory": 40,
+        "width": 8,
+    }
     soon = {key: value for key, value in asked.items() if key in fields}
     if soon:
         changes["methods"] = {method.target: soon | changes.get("methods", {}).get(method.target, {})}
