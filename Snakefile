@@ -21,6 +21,7 @@ rule all:
         f"All is there: look at {RESULTS}/{SETTINGS.name}/report.html"
 
 
+include: "rules/length.smk"
 include: "rules/train.smk"
 include: "rules/predict.smk"
 include: "rules/score.smk"

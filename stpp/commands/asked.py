@@ -9,7 +9,7 @@ import yaml
 
 from stpp.common.wording import columns
 from stpp.plan.graph import Plan
-from stpp.plan.targets import NETWORKS, SMALL, SMALL_JOBS
+from stpp.plan.targets import NETWORKS, SMALL, SMALL_JOBS, TRAININGS
 
 
 def jobs_text(plan: Plan, folders: Collection[str], runtime: Mapping[str, Any], profile: Path | None) -> str:
@@ -23,10 +23,11 @@ def jobs_text(plan: Plan, folders: Collection[str], runtime: Mapping[str, Any], 
     for kind, count in counts.items():
         for rule, jobs in _rules(kind, count, runtime["shards"]).items():
             if kind in NETWORKS and rule not in JOINS.values():
-                own = runtime["train" if kind == "train" else "predict"]
-                workers = own["workers"] if kind == "train" else 0
-                cores = max(1, own["gpu"]) * (own["threads"] + workers)
-                asked = [cores, own["gpu"], f"{own['memory']:,} MB", f"{own['minutes']:,} min"]
+                own = runtime["train" if kind in TRAININGS else "predict"]
+                workers = own["workers"] if kind in TRAININGS else 0
+                devices = min(1, own["gpu"]) if kind == "length" else own["gpu"]
+                cores = max(1, devices) * (own["threads"] + workers)
+                asked = [cores, devices, f"{own['memory']:,} MB", f"{own['minutes']:,} min"]
             elif kind in SMALL_JOBS or rule in JOINS.values():
                 asked = [1, 0, f"{SMALL.memory:,} MB", f"{SMALL.minutes:,} min"]
             else:

@@ -97,6 +97,8 @@ class _Version(argparse.Action):
 
 # --- stages -----------------------------------------------------------------------------------------------------------
 
+TRAINING = ("length", "train")
+"""The stages that train networks."""
 PREDICTING = ("encode", "predict", "evaluate", "report")
 """The stages that run a network without training it."""
 SHARDED = ("encode", "predict")
@@ -104,6 +106,7 @@ SHARDED = ("encode", "predict")
 PAGES = ("reference", "schema", "methods")
 """What `stpp config` prints."""
 STAGES = {
+    "length": "find how long trainings have to be",
     "encode": "compute once what a frozen encoder makes of images",
     "train": "train a teacher or a student",
     "predict": "predict the masks of unlabeled images",
@@ -134,10 +137,10 @@ def _add_stage(commands: Any, kind: str, what: str) -> None:
     command.add_argument("folder", type=Path, help=what_folder)
     if models:
         add_list_options(command)
-    if kind in ("train", *PREDICTING):
+    if kind in (*TRAINING, *PREDICTING):
         command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
         command.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads; default: %(default)s")
-    if kind in PREDICTING:
+    if kind in ("length", *PREDICTING):
         command.add_argument("--gpus", type=int, default=1, choices=(0, 1), help="0: compute on the CPU; default: 1")
     if kind == "train":
         command.add_argument(
@@ -148,6 +151,7 @@ def _add_stage(commands: Any, kind: str, what: str) -> None:
             help="0: compute on the CPU; several: that many processes share each batch, by torchrun, one for each GPU, "
             "or all on the CPU with --device cpu; default: 1",
         )
+    if kind in TRAINING:
         command.add_argument(
             "--workers", type=int, default=0, metavar="N", help="loader processes (of each process); default: 0"
         )
@@ -159,7 +163,7 @@ def _add_stage(commands: Any, kind: str, what: str) -> None:
             help="decoded images that are kept in $TMPDIR, so that none is decoded twice; default: %(default)s",
         )
         command.add_argument("--compile", action="store_true", help="compile the network first, for faster steps")
-    if kind in ("encode", "train", "predict", "score"):
+    if kind in ("encode", *TRAINING, "predict", "score"):
         command.add_argument(
             "--save-minutes",
             type=float,

@@ -10,10 +10,11 @@ import heapq
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from statistics import median
 
 from stpp.plan.computation import iterations, pixels_of_iteration, pixels_of_prediction, predicted
-from stpp.plan.counts import labeled_repeat
+from stpp.plan.counts import GROWTH, labeled_repeat
 from stpp.plan.graph import Plan, Stage, flat, sources
 from stpp.plan.targets import NETWORKS
 
@@ -34,6 +35,8 @@ class Work:
 def work_of(stage: Stage, plan: Plan) -> Work:
     """What a job of `stage` computes; nothing where it runs no network, or where its images are not counted."""
     known = _images(stage, plan)
+    if stage.kind == "length":  # the first two trainings, at least
+        return Work(float((1 + GROWTH) * steps(stage, plan) * pixels_of_iteration(stage.settings)))
     if stage.kind == "train":
         rounds, every = stage.settings["training"]["epochs"], stage.settings["training"]["validate_every"]
         validations = -(-rounds // every) * known.get("val", 0) if every else 0
@@ -57,7 +60,15 @@ def _images(stage: Stage, plan: Plan) -> dict[str, int]:
 
 
 def steps(stage: Stage, plan: Plan) -> int:
-    """How many iterations a training takes; one whose length is in epochs, by its images."""
+    """How many iterations a training takes; one whose length is in epochs, by its images.
+
+    Where a stage finds how much longer it is, and has not yet, as many as the configuration says.
+    """
+    folder = str(stage.inputs.get("length", "")).rpartition("/")[0]
+    return ceil(plan.lengths.get(folder, 1) * _steps_given(stage, plan))
+
+
+def _steps_given(stage: Stage, plan: Plan) -> int:
     training, size = stage.settings["training"], stage.settings["training"]["batch_size"]
     if training["iterations"] is not None:
         return iterations(stage.settings)

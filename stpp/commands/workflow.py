@@ -68,7 +68,15 @@ def prepare(config: Config, log: Callable[[str], None]) -> Plan:
     subsets = [entry for data_set in found.values() for entry in data_set.record["subsets"].values()]
     images = {entry["fingerprint"]: entry["count"] for entry in subsets}
     pixels = {entry["fingerprint"]: entry["pixels"] for entry in subsets if "pixels" in entry}  # not in early records
-    return replace(plan, write_data=write_data, images=images, pixels=pixels)
+    lengths = lengths_found(plan, Path(config.results) / disk.STAGES)
+    return replace(plan, write_data=write_data, images=images, pixels=pixels, lengths=lengths)
+
+
+def lengths_found(plan: Plan, stages: Path) -> dict[str, float]:
+    """How much longer trainings take than the configuration says, by the folders of the stages that found it."""
+    searches = [folder for folder, stage in plan.stages.items() if stage.kind == "length"]
+    done = [folder for folder in searches if (stages / folder / disk.RECORD).exists()]
+    return {folder: json.loads((stages / folder / disk.LENGTH).read_text())["factor"] for folder in done}
 
 
 def index_all(config: Config, *, verify: bool) -> list[str]:

@@ -29,7 +29,7 @@ RECIPE, RECORD = "recipe.json", "stage.json"
 UNFINISHED = "unfinished"
 """A folder in that of a stage: its saved work until it is done."""
 PARTS = "parts"
-"""A folder in that of a prediction or an encoding: what several jobs have made, until it is joined."""
+"""A folder in that of a stage whose work has several parts: those that are done, until all are."""
 PROGRESS = "progress.json"
 TRAINING_STATE = "training.pt"
 """In the unfinished work."""
@@ -47,6 +47,8 @@ METRICS, IMAGES = "metrics.json", "images.csv"
 """Of an evaluation, as a whole (of a table, too) and of each image."""
 VERDICT, MODEL = "verdict.json", "model.pt"
 """Which network to use and why, and that network."""
+LENGTH = "length.json"
+"""How much longer trainings take than the configuration says."""
 OUTLOOK = "outlook.json"
 """Whether unlabeled images will probably pay, and why."""
 TABLE, TABLE_TEXT, RUNS = "table.csv", "table.txt", "runs.csv"
@@ -55,6 +57,7 @@ GATHERED = "stages.json"
 REPORT = "report.html"
 
 OUTPUTS = {
+    "length": {"length": LENGTH},
     "encode": {"maps": MAPS},
     "predict": {"masks": MASKS},
     "score": {"scores": SCORES},

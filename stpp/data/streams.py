@@ -6,6 +6,7 @@ begins anew, in another order, whenever it is at its end.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
+from math import ceil
 from typing import Any
 
 import torch
@@ -110,6 +111,12 @@ def whole_training(
     if training["iterations"] is not None:
         return Rounds(Repeated(size, batch_size, seed, role), training["iterations"], training["epochs"])
     return EpochBatches(size, batch_size, training["epochs"], seed, role)
+
+
+def lengthened(training: Mapping[str, Any], factor: float) -> dict[str, Any]:
+    """The settings of a training that takes `factor` times as many epochs or iterations, rounded up."""
+    name = "epochs" if training["iterations"] is None else "iterations"
+    return {**training, name: ceil(factor * training[name])}
 
 
 class StreamBatches(Sampler[list[StreamKey]]):

@@ -23,6 +23,7 @@ from stpp.common.registry import DECODERS, ENCODERS, METHODS, PACKAGE, READERS, 
 LOCK = Path(__file__).with_name("stages.lock")
 
 MODULES = {
+    "length": "stpp.stages.length",
     "encode": "stpp.stages.encode",
     "train": "stpp.stages.train",
     "predict": "stpp.stages.predict",

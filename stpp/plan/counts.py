@@ -2,6 +2,9 @@
 
 from fractions import Fraction
 
+GROWTH = 1.5
+"""Where the length of trainings is sought, each one that is tried takes so many times as long as the one before."""
+
 
 def reliable_count(total: int, share: float) -> int:
     """floor(total * share), where the share is the simple fraction that was meant.

@@ -4,6 +4,7 @@ Pure, like `stpp.plan.graph`: no files, no torch.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from stpp.common import disk
@@ -12,6 +13,7 @@ from stpp.plan.comparisons import alike, baselines, candidates, charts
 from stpp.plan.controls import with_controls
 from stpp.plan.graph import CodeOf, Plan, Run, Stage
 from stpp.plan.halves import outlook
+from stpp.plan.lengths import find_length
 from stpp.plan.methodgraph import MethodGraph
 from stpp.plan.mirror import doubted_flips
 from stpp.plan.parts import Part, RunRecord, folders, of_kind, result_evaluation, score, score_quality, selection
@@ -38,6 +40,13 @@ def expand(
     stages: dict[str, Stage] = {}
     settings: dict[str, Config] = {}
 
+    @cache
+    def length_found() -> str:
+        return find_length(config, index_of, weights_of, code_of, stages)
+
+    def length_of(config: Config) -> str:
+        return length_found() if config.training.length == "auto" else ""
+
     def planned(config: Config, experiments: Iterable[str], fold: Fold | None = None) -> list[tuple[Run, MethodGraph]]:
         """The runs of these experiments of `config`, without the labeled images of a fold."""
         found = []
@@ -50,7 +59,7 @@ def expand(
                 resolved = resolved.model_copy(update={"data": resolved.data.model_copy(update={"fold": fold})})
             index, weights, name = index_of(resolved), weights_of(resolved), config.experiments[experiment].method
             for seed in config.seeds:
-                graph = MethodGraph(resolved, seed, index, weights, code_of, stages)
+                graph = MethodGraph(resolved, seed, index, weights, code_of, stages, length_of(resolved))
                 parts = method(name).stages(graph)
                 encoded = enumerate(graph.maps.items(), 1)
                 parts |= {f"maps{number}-{role}": Part(folder, "maps") for number, (folder, role) in encoded}
@@ -63,7 +72,9 @@ def expand(
         unlabeled = ((run.record(), graph.counts.get("unlabeled", 0)) for run, graph in pairs)
         config = with_controls(config, unlabeled, stages)
         pairs = planned(config, [name for name in config.experiments if name not in given]) + pairs
-    ahead = outlook(config, index_of, weights_of(config), code_of, stages) if config.outlook else None
+    ahead = None
+    if config.outlook:
+        ahead = outlook(config, index_of, weights_of(config), code_of, stages, length_of(config))
     runs, graphs = [run for run, _ in pairs], [graph for _, graph in pairs]
     described = [run.record() for run in runs]
     compared = baselines(config, lambda _, experiment: settings[experiment])
@@ -163,6 +174,8 @@ def _report(
         "stages": [f"{folder}/{disk.RECORD}" for folder in sorted(_read_by_image(runs, shown))],
         **artifacts,
     }
+    if lengths := list(dict.fromkeys(graph.length for graph in graphs if graph.length)):
+        inputs["length"] = f"{lengths[0]}/{disk.LENGTH}"
     if ahead:
         inputs["outlook"] = f"{ahead.folder}/{disk.OUTLOOK}"
     outputs = tuple(disk.outputs("report").values())

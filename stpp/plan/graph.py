@@ -104,7 +104,8 @@ class Plan:
 
     `outlook` is the folder of the outlook, or "" where none is asked for.
     `write_data` writes what the stages read of the data, which whoever looked at these for the plan knows. `images` and
-    `pixels` are the numbers of images and of their pixels by the fingerprints of subsets, as far as they are known.
+    `pixels` are the numbers of images and of their pixels by the fingerprints of subsets, as far as they are known;
+    `lengths` how many times as long as they are given trainings take, by the folders of the stages that found it.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Plan:
     write_data: Callable[[], None] = field(default=lambda: None, compare=False, repr=False)
     images: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
     pixels: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+    lengths: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
 
 
 def flat(inputs: Mapping[str, str | list[str]]) -> list[str]:

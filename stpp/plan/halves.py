@@ -23,21 +23,23 @@ def outlook(
     weights: Mapping[str, str],
     code_of: CodeOf,
     stages: dict[str, Stage],
+    length: str,
 ) -> Stage:
     """The stage of the outlook on `config`, with its first seed; those that it reads are added to `stages`.
 
-    `index_of` gives the index of a configuration's data, `weights` the identity and path of the initial weights.
+    `index_of` gives the index of a configuration's data, `weights` the identity and path of the initial weights,
+    `length` the folder of the stage that finds how long trainings take, or "".
     """
     alone = config.training.model_copy(update={"teacher": config.training.teacher.model_copy(update={"online": None})})
     base = config.model_copy(update={"training": alone, "experiments": {"outlook": Experiment(method="suponly")}})
     seed = config.seeds[0]
-    graph = MethodGraph(base, seed, index_of(base), weights, code_of, stages)
+    graph = MethodGraph(base, seed, index_of(base), weights, code_of, stages, length)
     teacher = graph.train_teacher()
     halves, held = [], []
     for number in range(1, HALVES + 1):
         data = base.data.model_copy(update={"fold": Fold(of=HALVES, number=number)})
         changed = base.model_copy(update={"data": data})
-        half = MethodGraph(changed, seed, index_of(changed), weights, code_of, stages)
+        half = MethodGraph(changed, seed, index_of(changed), weights, code_of, stages, length)
         network = half.train_half(number)
         halves.append(half.measure("val", f"half{number}", f"{network}/{disk.LAST}"))
         held.append(half.calibration(network, f"half{number}"))

@@ -34,7 +34,9 @@ class StageGraph:
         weights: Mapping[str, str],
         code_of: CodeOf,
         stages: dict[str, Stage],
+        length: str = "",
     ) -> None:
+        """`length` is the folder of the stage that finds how long trainings take; "": as long as `config` says."""
         self.config = config
         self.seed = seed
         self.fingerprints = {subset: entry["fingerprint"] for subset, entry in index["subsets"].items()}
@@ -47,6 +49,7 @@ class StageGraph:
         self.weights = weights
         self.code_of = code_of
         self.stages = stages
+        self.length = length
         self.maps: dict[str, str] = {}
         names = {ENCODERS: config.network.backbone, DECODERS: config.network.architecture}
         self.network = tuple(module_of(folder, name) for folder, name in names.items())
@@ -129,9 +132,32 @@ class StageGraph:
         validates = "val" in self.fingerprints and training.validate_every > 0
         unlabeled = ["unlabeled"] if labels or (step and method(step).online) else []
         subsets = ["labeled", *(["val"] if validates else []), *unlabeled, *more]
-        settings = {
+        settings = self.of_training(role, checkpoints, training, augmentation, validates)
+        settings |= {} if seed is None else {"seed": seed}
+        settings |= {"method": {step: self.own_settings(step)}} if step else {}
+        outputs = disk.training_outputs(checkpoints, validates)
+        files = {"weights": self.weights["path"]} if self.weights["path"] and not start else {}
+        network = f"{self.config.network.architecture}-{self.config.network.backbone}".replace("/", "-")
+        counted = [f"k{checkpoints}"] if checkpoints > 1 else []
+        variant = "-".join([*counted, "val" if validates else "noval", network])
+        inputs: dict[str, str | list[str]] = {"labels": [f"{store}/{disk.MASKS}" for store in labels]} if labels else {}
+        if start:
+            inputs["start"] = start
+        if self.length:
+            inputs["length"] = f"{self.length}/{disk.LENGTH}"
+        for kind, used in (("labeled", ["labeled", *more]), ("unlabeled", unlabeled)):
+            inputs |= view_maps(self, kind, used, training, augmentation)
+        inputs |= whole_maps(self, "val") if validates else {}
+        components = (*self.network, *([module_of(METHODS, step)] if step else []))
+        return self.add("train", slug, settings, subsets, inputs, variant, files, components, outputs)
+
+    def of_training(
+        self, role: str, checkpoints: int, training: Training, augmentation: Mapping[str, Augmentation], validates: bool
+    ) -> dict[str, Any]:
+        """The settings of a training's stage, with the seed of the run."""
+        return {
             "role": role,
-            "seed": self.seed if seed is None else seed,
+            "seed": self.seed,
             "checkpoints": checkpoints,
             "classes": self.classes,
             "encoding": self.encoding,
@@ -145,21 +171,7 @@ class StageGraph:
             },
             "augmentation": {kind: value.model_dump() for kind, value in augmentation.items()},
             "prediction": self.prediction() if validates else None,
-            **({"method": {step: self.own_settings(step)}} if step else {}),
         }
-        outputs = disk.training_outputs(checkpoints, validates)
-        files = {"weights": self.weights["path"]} if self.weights["path"] and not start else {}
-        network = f"{self.config.network.architecture}-{self.config.network.backbone}".replace("/", "-")
-        counted = [f"k{checkpoints}"] if checkpoints > 1 else []
-        variant = "-".join([*counted, "val" if validates else "noval", network])
-        inputs: dict[str, str | list[str]] = {"labels": [f"{store}/{disk.MASKS}" for store in labels]} if labels else {}
-        if start:
-            inputs["start"] = start
-        for kind, used in (("labeled", ["labeled", *more]), ("unlabeled", unlabeled)):
-            inputs |= view_maps(self, kind, used, training, augmentation)
-        inputs |= whole_maps(self, "val") if validates else {}
-        components = (*self.network, *([module_of(METHODS, step)] if step else []))
-        return self.add("train", slug, settings, subsets, inputs, variant, files, components, outputs)
 
     def own_settings(self, name: str) -> dict[str, Any]:
         """The settings of the method of that name that are its own."""

@@ -67,7 +67,9 @@ def needed(plan: Plan, folders: Iterable[str], lacking: Collection[str]) -> list
     return [folder for folder in plan.stages if folder in found]
 
 
-NETWORKS = ("encode", "train", "predict", "evaluate", "report")
+TRAININGS = ("length", "train")
+"""The kinds of stages that train networks."""
+NETWORKS = ("encode", *TRAININGS, "predict", "evaluate", "report")
 """The kinds of stages that run a network."""
 SMALL_JOBS = ("score", "pixels")
 """The kinds of stages that are jobs without a network; the others are none, but run beside Snakemake."""

@@ -26,7 +26,8 @@ class Facts:
     `image_scores` (id and mIoU in [0, 1] of each image: of the masks that were scored, and of the result shown),
     `scores` (the score tables) and `reliable` (the ids of the images that were selected by score). `table` is the
     `metrics.json` of the table. Sentences are what was said beforehand (`outlook`) and what the look at the data of all
-    runs warned of (`data_warnings`). `subsets` are the manifests of the shown run with their `fingerprints`; `palette`
+    runs warned of (`data_warnings`). `length` is the `length.json` of the trainings, empty where none was sought.
+    `subsets` are the manifests of the shown run with their `fingerprints`; `palette`
     has [r, g, b] of 0..255 for each of its `classes`.
     """
 
@@ -37,6 +38,7 @@ class Facts:
     records: Mapping[str, Mapping[str, Any]]
     table: Mapping[str, Any]
     outlook: Sequence[str]
+    length: Mapping[str, Any]
     data_warnings: Sequence[str]
     histories: Mapping[str, pd.DataFrame]
     evaluations: Mapping[str, Mapping[str, Any]]
@@ -77,6 +79,7 @@ def load(job: Job) -> Facts:
         records=gathered["records"],
         table=read_metrics(job.input("table")),
         outlook=read_metrics(job.input("outlook"))["sentences"] if "outlook" in job.recipe["inputs"] else [],
+        length=read_metrics(job.input("length")) if "length" in job.recipe["inputs"] else {},
         data_warnings=settings.get("data_warnings", []),
         histories={folder: pd.read_csv(StringIO(text)) for folder, text in gathered["histories"].items()},
         evaluations=gathered["evaluations"],

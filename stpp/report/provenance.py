@@ -81,7 +81,20 @@ def what_ran(facts: Facts) -> Html:
         for folder in stages
     ]
     full = details(f"All settings of each stage of {run_name(facts.shown)}", *settings)
-    return section("setup", "What ran", experiments, data, *doubts, names, full)
+    lengths = [element("p", length_found(facts.length))] if facts.length else []
+    return section("setup", "What ran", experiments, *lengths, data, *doubts, names, full)
+
+
+def length_found(length: Mapping[str, Any]) -> str:
+    """What a `length.json` says, as sentences."""
+    tried = ", ".join(f"{each['iterations']:,} iterations {100 * each['miou']:.1f} %" for each in length["tried"])
+    return (
+        f"All trainings took {length['factor']:g} times as long as they were given. Labels alone reached a mIoU of "
+        f"{tried}; after that, longer trainings brought less than a point."
+        if length["factor"] < length["tried"][-1]["factor"]
+        else f"All trainings took {length['factor']:g} times as long as they were given, the most that is tried, and "
+        f"labels alone were still gaining: {tried} mIoU."
+    )
 
 
 def costs(facts: Facts) -> Html:

@@ -156,6 +156,10 @@ class Job:
         self.warnings.append(text)
         print(f"warning: {text}", file=sys.stderr)
 
+    def took(self, record: Mapping[str, Any]) -> None:
+        """Count the time of a part of the stage that an earlier process made, and of which it left this `record`."""
+        self._before = {key: seconds + record[key] for key, seconds in self._before.items()}
+
     def finish(self, **facts: Any) -> None:
         """Write `stage.json`: the recipe, where and how long the stage ran, warnings, and the artifacts' checksums.
 

@@ -189,6 +189,13 @@ class TrainingOfRoles(Section):
 
     teacher: Training = setting(Training(), "Training of the teacher, on labeled images alone.")
     student: Training = setting(Training(), "Training of every student, on labeled and pseudo-labeled images.")
+    length: Literal["given", "auto"] = setting(
+        "given",
+        "`auto`: all trainings take so many times as long as they are given, as labels alone need. This is found by "
+        "trainings of the teacher with the settings of the base and the first seed: once as long as given, 1.5 times, "
+        "2.25 times and so on, until that brings less than a point of mIoU on val, or, where there is no val, on the "
+        "half of the labeled images that they have not seen; up to 7.6 times.",
+    )
     further_phases: int = setting(
         0,
         "Phases after those of the method: in each, the last student labels all unlabeled images anew, and a new one "

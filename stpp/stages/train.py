@@ -1,5 +1,6 @@
 """The training of all networks: one loop."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial, reduce
@@ -20,7 +21,7 @@ from stpp.data.augmentation import sample_rng
 from stpp.data.dataset import Sample, TrainingSet, samples_of
 from stpp.data.manifest import Row
 from stpp.data.reading import mask_of
-from stpp.data.streams import Repeated, StreamBatches, Streams, in_pairs, joined, whole_training
+from stpp.data.streams import Repeated, StreamBatches, Streams, in_pairs, joined, lengthened, whole_training
 from stpp.engine.batch import Batch, Moment, on_device
 from stpp.engine.companions import companions_of
 from stpp.engine.distributed import Team, team_of
@@ -69,6 +70,9 @@ def run(job: Job, runtime: Runtime) -> None:
     asked for it. In a team of several processes, each calls it, and one of them raises what any of them meets.
     """
     prepare_process(runtime.threads)
+    if "length" in job.recipe["inputs"]:
+        factor = json.loads(job.input("length").read_text())["factor"]
+        job.settings = {**job.settings, "training": lengthened(job.settings["training"], factor)}
     with team_of(runtime) as team:
         train(job, runtime, team)
 

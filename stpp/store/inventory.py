@@ -11,6 +11,7 @@ from typing import Any
 from stpp.common import disk
 from stpp.common.errors import shortened
 from stpp.plan.graph import flat
+from stpp.plan.targets import TRAININGS
 
 NAME = re.compile(r".+-[0-9a-f]{8}")
 """The name of a stage's folder."""
@@ -76,6 +77,7 @@ def missing_outputs(stages: Path, folder: str, outputs: tuple[str, ...]) -> list
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 PLACES = {
+    "length": {"classes": "data.classes", "encoding": "data", "seed": "seed"},
     "encode": {"views": "features.views", "long_side": "prediction.long_side", "scales": "labeling.scales"},
     "train": {"checkpoints": "selection.checkpoints", "classes": "data.classes", "encoding": "data", "seed": "seed"},
     "predict": {"tta": "labeling"},
@@ -100,7 +102,7 @@ def settings_by_name(recipe: Mapping[str, Any]) -> dict[str, Any]:
     if "runs" in settings or "candidates" in settings:  # it gathers what others have computed
         return {}
     places = PLACES.get(kind, {})
-    if kind == "train":
+    if kind in TRAININGS:
         role = settings.get("role", "")
         places = {**places, "training": f"training.{role}", "augmentation": f"augmentation.{role}"}
     if kind == "pixels" and recipe.get("labeler"):

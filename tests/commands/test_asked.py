@@ -13,7 +13,7 @@ from stpp.commands.asked import jobs_text
 from stpp.commands.cli import main
 from stpp.plan.code import MODULES
 from stpp.plan.rules import asks
-from stpp.plan.targets import NETWORKS, SMALL, SMALL_JOBS
+from stpp.plan.targets import NETWORKS, SMALL, SMALL_JOBS, TRAININGS
 from stpp.settings.configfile import load
 
 RUNTIME = {
@@ -50,7 +50,9 @@ def test_what_is_said_is_what_the_rules_ask_for(kind: str) -> None:
     small = text.count("**asks(),")
     assert ("localrule: True" in text) == (kind not in (*NETWORKS, *SMALL_JOBS) or kind == "train")  # its weights
     assert ("**computes(RUNTIME.train)," in text) == (kind == "train")
-    assert ("**computes(RUNTIME.predict)," in text) == (kind in NETWORKS and kind != "train")
+    assert ("**computes(RUNTIME.predict)," in text) == (kind in NETWORKS and kind not in TRAININGS)
+    on_one_gpu = '**computes(RUNTIME.train.model_copy(update={"gpu": min(1, RUNTIME.train.gpu)})),'
+    assert (on_one_gpu in text) == (kind == "length")
     assert small == (kind in SMALL_JOBS or kind in ("predict", "encode"))  # the joining of shards
     assert asks()["mem_mb"](None, 2) == 2 * SMALL.memory and asks()["runtime"](None, 1) == SMALL.minutes
 

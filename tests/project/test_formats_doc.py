@@ -1,5 +1,6 @@
 """The tables of docs/formats.md against the files of a finished run: no column and no key may be missing in either."""
 
+import contextlib
 import csv
 import json
 import re
@@ -8,12 +9,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import fabricate
 import h5py
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 
+from stpp.commands.cli import main
 from stpp.common.bands import Bands
 from stpp.data.manifest import read_manifest
 from stpp.plan.code import MODULES
@@ -161,6 +164,17 @@ def test_evaluations(run: Path) -> None:
     assert f"`{first}` to `{last}` again" in TEXT
     assert header(run / "stability-truth/images.csv") == named("Images")
     assert header(run / "student-val/images.csv") == [name for name in named("Images") if name != "group"]
+
+
+def test_the_length(tmp_path: Path) -> None:
+    auto = {"training": {**fabricate.TINY["training"], "length": "auto"}}
+    folder = fabricate.planned(tmp_path, experiments={"suponly": {"method": "suponly"}}, **auto)
+    stage = fabricate.only(folder, "length/*")
+    with contextlib.chdir(folder):
+        assert main(["length", str(stage)]) == 0
+    told = content(folder / stage / "length.json")
+    assert list(told) == named("Length")
+    assert all(f"`{key}`" in TEXT for key in told["tried"][0])
 
 
 def test_the_outlook() -> None:

@@ -50,6 +50,7 @@ def page(tmp_path: Path) -> Callable[..., str]:
             runs=[run],
             shown=run,
             outlook=[],
+            length={},
             data_warnings=[],
             evaluations={"evaluate/v": {"subset": "val"}},
             image_scores={"evaluate/v": vals},

@@ -109,6 +109,7 @@ def facts(**changes: Any) -> Facts:
         "records": {},
         "table": {"experiments": [], "runs": [], "verdict": [], "warnings": []},
         "outlook": [],
+        "length": {},
         "data_warnings": [],
         "histories": {},
         "evaluations": {"evaluate/student-val": {"subset": "val", "iou": {}}},
