@@ -34,8 +34,8 @@ def bytes_of_maps(stage: Stage, plan: Plan, results: Path) -> int:
     kept = [maps[number] for number in settings["maps"]]
     (subset,) = stage.data
     if "scales" not in settings:
-        crop = settings["crop"]
-        return plan.images.get(stage.data[subset], 0) * settings["views"] * _bytes(kept, crop, crop)
+        crop, views = settings["crop"], settings["views"] * len(settings.get("seen", [""]))
+        return plan.images.get(stage.data[subset], 0) * views * _bytes(kept, crop, crop)
     total = 0
     for height, width, images in _sizes(stage, plan, results):
         factor = (settings["long_side"] or max(height, width)) / max(height, width)

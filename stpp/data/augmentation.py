@@ -105,8 +105,9 @@ def augmented_mask(
     role: str,
     epoch: int,
     index: int,
-) -> Mask:
-    """The mask that `augment` gives of the view "strong", without the image; not with "rare_crop"."""
+    views: Sequence[str] = ("strong",),
+) -> list[Mask]:
+    """The masks that `augment` gives of the `views`, without the image; not with "rare_crop"."""
 
     def rng(part: str) -> np.random.Generator:
         return sample_rng(seed, role, epoch, index, part)
@@ -116,9 +117,14 @@ def augmented_mask(
     nothing = np.empty((crop, crop, 0), np.uint8)
     if probability := settings.get("flip"):
         _, mask = flip(nothing, mask, rng("flip"), p=probability)
-    if box := settings.get("cutout"):
-        _, mask = cutout(nothing, mask, rng("cutout"), **{**box, "fill": 0})
-    return mask
+    box = settings.get("cutout")
+
+    def of_view(view: str) -> Mask:
+        if view == "weak" or not box:
+            return mask
+        return cutout(nothing, mask, rng(f"cutout{view.removeprefix('strong')}"), **{**box, "fill": 0})[1]
+
+    return [of_view(view) for view in views]
 
 
 def _strong(

@@ -17,7 +17,7 @@ from stpp.data.cache import DecodedCache
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of, mask_of
 from stpp.data.strong import Mask, Pixels, hue_tables
-from stpp.data.views import view_mask
+from stpp.data.views import view_masks
 from stpp.plan.counts import labeled_repeat
 from stpp.store.maps import MapStore
 from stpp.store.masks import MaskStore, first_labels
@@ -74,7 +74,7 @@ class TrainingSet(Dataset[tuple[Any, ...]]):
     decoded images are kept in a scratch file.
 
     With `maps`, the stores of labeled and of unlabeled images, an item has in place of the image what an encoder has
-    made of one of its stored views, maps float16 (h, w, channels), and the mask of that view.
+    made of one of its stored views, a list of maps float16 (h, w, channels), and the mask of that view.
     """
 
     def __init__(
@@ -128,9 +128,12 @@ class TrainingSet(Dataset[tuple[Any, ...]]):
         if self.maps:
             id = sample.row.id
             store = self.maps[kind][id]
-            number = int(sample_rng(**draw, part="view").integers(len(store.views)))
-            maps = [torch.from_numpy(each) for each in store.maps(id, number)]
-            return maps, torch.from_numpy(view_mask(mask, settings, id, number, **self.size))
+            kinds = len(self.views)
+            number = int(sample_rng(**draw, part="view").integers(len(store.views) // kinds))
+            masks = view_masks(mask, settings, id, number, **self.size, seen=self.views)
+            stored = (store.maps(id, kinds * number + place) for place in range(kinds))
+            maps = [[torch.from_numpy(each) for each in found] for found in stored]
+            return tuple(part for pair in zip(maps, map(torch.from_numpy, masks)) for part in pair)
         seen = augment(image, mask, settings, self.views, **self.size, **draw, rgb=self.rgb)
         return tuple(torch.from_numpy(array) for view in seen for array in view)
 

@@ -16,6 +16,8 @@ from stpp.data.strong import Mask, Pixels
 
 ROLE = "views"
 """The stream of random numbers that all views come from."""
+SEEN = ("strong",)
+"""How a view is seen where no method wants to see it weakly augmented as well."""
 
 
 def view_pixels(
@@ -27,17 +29,29 @@ def view_pixels(
     crop: int,
     base_size: int,
     rgb: Sequence[int] | None = RGB_PLACES,
-) -> Pixels:
-    """View `number` (from 0) of the image of this id: uint8 (crop, crop, bands); `settings` and `rgb` as `augment` has
-    them."""
+    seen: Sequence[str] = SEEN,
+) -> list[Pixels]:
+    """View `number` (from 0) of the image of this id, as it is `seen`: each uint8 (crop, crop, bands).
+
+    `settings`, `rgb` and the names of what is seen are those of `augment`.
+    """
     blank = np.zeros(image.shape[:2], np.uint8)
-    ((pixels, _),) = augment(image, blank, settings, crop=crop, base_size=base_size, rgb=rgb, **_draw(id, number))
-    return pixels
+    how: dict[str, Any] = {"crop": crop, "base_size": base_size, "rgb": rgb, **_draw(id, number)}
+    return [pixels for pixels, _ in augment(image, blank, settings, seen, **how)]
 
 
-def view_mask(mask: Mask, settings: Mapping[str, Any], id: str, number: int, *, crop: int, base_size: int) -> Mask:
-    """The mask of that view, of the image's mask: uint8 (crop, crop), with the planes of `mask` if it has several."""
-    return augmented_mask(mask, settings, crop=crop, base_size=base_size, **_draw(id, number))
+def view_masks(
+    mask: Mask,
+    settings: Mapping[str, Any],
+    id: str,
+    number: int,
+    *,
+    crop: int,
+    base_size: int,
+    seen: Sequence[str] = SEEN,
+) -> list[Mask]:
+    """The masks of that view, of the image's mask: uint8 (crop, crop), with the planes of `mask` if it has several."""
+    return augmented_mask(mask, settings, crop=crop, base_size=base_size, views=seen, **_draw(id, number))
 
 
 def _draw(id: str, number: int) -> dict[str, Any]:

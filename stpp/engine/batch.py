@@ -26,8 +26,8 @@ class Batch:
     `images` are normalised, float32 (N, bands, H, W), or their stored maps; `masks` are uint8 (N, H, W), 255 = ignore:
     of labeled images, and in self-training of pseudo-labeled ones. `confidence`, float32 (N, H, W) where the method
     asks for it, is 1 for a true label and less for a pseudo-label. `views` has the unlabeled images, by the names of
-    their views, each float32 (U, bands, H, W); `valid`, bool (U, H, W), says which of their pixels are the image's, and
-    neither padding nor CutOut.
+    their views, each like `images`; `valid`, bool (U, H, W), says which of their pixels are the image's, and neither
+    padding nor CutOut.
     `draws` gives generators that depend on the image and the epoch, not on the place in the batch, so what is drawn is
     the same in whatever process the image is.
     """
@@ -35,7 +35,7 @@ class Batch:
     images: Tensor | Maps
     masks: Tensor
     draws: Draws
-    views: Mapping[str, Tensor] = field(default_factory=dict)
+    views: Mapping[str, Any] = field(default_factory=dict)
     valid: Mapping[str, Tensor] = field(default_factory=dict)
     confidence: Tensor | None = None
 
@@ -64,18 +64,28 @@ def on_device(
         epoch, index = keys[stream][number]
         return rng(stream, epoch, index, part)
 
-    def normalised(images: Tensor) -> Tensor:
-        return network_input(images, device, normalisation)
+    def seen_by_networks(given: Any, masks: Tensor) -> Tensor | Maps:
+        if isinstance(given, list):
+            return maps_input(given, (masks.shape[1], masks.shape[2]), device)
+        return network_input(given, device, normalisation)
 
     given, masks, _ = loaded[0]
-    images = maps_input(given, masks.shape[1:3], device) if isinstance(given, list) else normalised(given)
+    images = seen_by_networks(given, masks)
     masks, confidence = masks.to(device, non_blocking=True), None
     if masks.ndim == 4:
         masks, confidence = masks[..., 0], masks[..., 1] / CERTAIN
     seen = loaded[1] if views else ()
-    pictures = {view: normalised(seen[2 * k]) for k, view in enumerate(views)}
+    pictures = {view: seen_by_networks(seen[2 * k], seen[2 * k + 1]) for k, view in enumerate(views)}
     valid = {view: seen[2 * k + 1].to(device, non_blocking=True) != IGNORE for k, view in enumerate(views)}
     return Batch(images, masks, draws, pictures, valid, confidence)
+
+
+def together(*images: Any) -> Any:
+    """The images (N, bands, H, W) of all, or their stored maps, one after the other."""
+    first, *others = images
+    if isinstance(first, Maps):
+        return first.each(lambda *maps: torch.cat(maps), *others)
+    return torch.cat(images)
 
 
 @dataclass(frozen=True)

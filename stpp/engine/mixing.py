@@ -8,25 +8,42 @@ since batches are drawn at random, a partner is a random other image in each cas
 
 from collections.abc import Callable
 from math import exp, log, sqrt
+from typing import TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from stpp.engine.batch import Batch
+from stpp.models.network import Maps
 
 Sampler = Callable[[np.random.Generator, int, int], NDArray[np.bool_]]
 """Draws which pixels come from the partner: bool (height, width), for an image of that height and width."""
 
 
-def partners(values: Tensor) -> Tensor:
-    """`values` (U, ...) of unlabeled images, in the order of their partners; U is even."""
+Values = TypeVar("Values", Tensor, Maps)
+
+
+def partners(values: Values) -> Values:
+    """`values` (U, ...) of unlabeled images, or their stored maps, in the order of their partners; U is even."""
+    if isinstance(values, Maps):
+        return values.each(partners)
     return values.view(-1, 2, *values.shape[1:]).flip(1).reshape(values.shape)
 
 
-def mixed(mask: Tensor, own: Tensor, other: Tensor) -> Tensor:
-    """`own`, but `other` where `mask`, bool (U, H, W); both are (U, H, W), as labels, or (U, C, H, W), as images."""
+def mixed(mask: Tensor, own: Values, other: Values) -> Values:
+    """`own`, but `other` where `mask`, bool (U, H, W); both are (U, H, W), as labels, or (U, C, H, W), as images.
+
+    At a place of a stored map, the mask is that of the nearest pixel.
+    """
+    if isinstance(own, Maps):
+        assert isinstance(other, Maps)
+        pixels = mask[:, None].float()
+        return own.each(
+            lambda mine, theirs: torch.where(F.interpolate(pixels, mine.shape[2:]) > 0, theirs, mine), other
+        )
     return torch.where(mask if own.ndim == mask.ndim else mask[:, None], other, own)
 
 
@@ -35,7 +52,7 @@ def boxes(batch: Batch, sampler: Sampler, part: str, p: float = 1.0) -> Tensor:
 
     `part` names the random numbers.
     """
-    count, _, height, width = batch.views["weak"].shape
+    count, height, width = batch.valid["weak"].shape
     masks = np.zeros((count, height, width), dtype=bool)
     for number in range(count):
         rng = batch.draws("unlabeled", number, part)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from stpp.engine.batch import Batch
 from stpp.engine.networks import Net
+from stpp.models.network import Maps
 
 
 def dropped_channels(batch: Batch, net: Net, p: float) -> list[Tensor]:
@@ -18,7 +19,7 @@ def dropped_channels(batch: Batch, net: Net, p: float) -> list[Tensor]:
     0 with probability `p`, else 1 / (1 - p), for the labeled images and then for the unlabeled ones.
     """
     factors = []
-    for level, channels in enumerate(net.module.backbone.channels):
+    for level, channels in enumerate(channels_of(batch, net)):
         draws = [
             batch.draws(stream, number, f"channels {level}").random(channels)
             for stream, count in (("labeled", len(batch.images)), ("unlabeled", len(batch.views["weak"])))
@@ -38,7 +39,7 @@ def complementary_channels(batch: Batch, net: Net) -> list[Tensor]:
     kept = np.array([batch.draws("unlabeled", first, "whole").random() < 0.5 for first in range(0, count, 2)])
     whole = np.stack([kept, ~kept], axis=1).reshape(-1, 1)
     factors = []
-    for channels in net.module.backbone.channels:
+    for channels in channels_of(batch, net):
         draws = [
             batch.draws("unlabeled", number, f"channels of {channels}").random(channels) for number in range(count)
         ]
@@ -46,6 +47,13 @@ def complementary_channels(batch: Batch, net: Net) -> list[Tensor]:
         views = [np.where(whole, 1.0, view) for view in (first, 2 - first)]
         factors.append(batch.placed(np.concatenate(views)).float())
     return factors
+
+
+def channels_of(batch: Batch, net: Net) -> Sequence[int]:
+    """The channels of each map of features: of all maps of the encoder, or of those that are stored."""
+    if isinstance(batch.images, Maps):
+        return [values.shape[1] for values in batch.images.maps]
+    return net.module.backbone.channels
 
 
 def quarter_turns(batch: Batch) -> list[int]:

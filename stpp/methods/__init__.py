@@ -62,7 +62,8 @@ class Step:
 
     `views` are those of unlabeled images, which are half of each batch; where there are none, a batch has images with
     labels alone. A method that `mixes` takes pairs of images, so that each process has an even number of both kinds.
-    With `confident` the batch has the confidence of the labels.
+    With `confident` the batch has the confidence of the labels. A step `of_maps` hands images to networks, joins and
+    mixes them by functions of the engine, so stored maps of an encoder can stand for them.
 
     `labeled_passes` and `unlabeled_passes` say what a step computes, in forward passes of a labeled and of an unlabeled
     image through all networks together: `TRAINED` for one that is learned from, 1 without gradients. A second pass
@@ -77,6 +78,7 @@ class Step:
     after_step: Callable[[Mapping[str, Any], Any, Any], None] = lambda networks, settings, at: None
     mixes: bool = False
     confident: bool = False
+    of_maps: bool = False
     labeled_passes: float = TRAINED
     unlabeled_passes: float = 0
 

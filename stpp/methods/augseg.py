@@ -31,6 +31,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     """Cross-entropy of labeled images, and of mixed strong views with the teacher's sure labels."""
     import torch
 
+    from stpp.engine.batch import together
     from stpp.engine.labelers import hard_labels, note_labels, sureness
     from stpp.engine.losses import average, pixel_cross_entropy
     from stpp.engine.mixing import beta_box, boxes, mixed, partners, patches
@@ -46,7 +47,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
         mixed(box, own, partners(mixed(patch, own, labeled)))
         for own, labeled in zip((batch.views["strong"], labels, confidence), true)
     )
-    labeled, unlabeled = nets["student"](torch.cat([batch.images, images])).split([len(batch.images), len(images)])
+    labeled, unlabeled = nets["student"](together(batch.images, images)).split([len(batch.images), len(images)])
     kept = confidence >= settings.threshold
     at.notes["counted"] = average(kept, certain, at.team)
     learned = average(pixel_cross_entropy(unlabeled, labels) * kept, certain, at.team)
@@ -70,6 +71,7 @@ METHOD = Method(
         step,
         lambda settings: ("weak", "strong"),
         {"student": Trained(), "teacher": Average(of="student")},
+        of_maps=True,
         result="teacher",
         after_step=after_step,
         mixes=True,

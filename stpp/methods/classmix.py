@@ -69,6 +69,7 @@ METHOD = Method(
         {"student": Trained(), "teacher": Average(of="student")},
         after_step=after_step,
         mixes=True,
+        of_maps=True,
         unlabeled_passes=1 + TRAINED,
     ),
 )

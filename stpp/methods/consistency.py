@@ -59,6 +59,7 @@ METHOD = Method(
         step,
         lambda settings: ("weak", "strong"),
         {"student": Trained(), "teacher": Average(of="student")},
+        of_maps=True,
         result="teacher",
         after_step=after_step,
         mixes=True,

@@ -49,6 +49,7 @@ METHOD = Method(
         step,
         lambda settings: ("weak",),
         {"first": Trained(), "second": Trained()},
+        of_maps=True,
         result="first",
         labeled_passes=2 * TRAINED,
         unlabeled_passes=2 * TRAINED,

@@ -52,6 +52,7 @@ METHOD = Method(
         step,
         lambda settings: ("weak",),
         {"first": Trained(), "second": Trained()},
+        of_maps=True,
         result="first",
         mixes=True,
         labeled_passes=2 * TRAINED,

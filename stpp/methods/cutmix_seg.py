@@ -70,6 +70,7 @@ METHOD = Method(
         result="teacher",
         after_step=after_step,
         mixes=True,
+        of_maps=True,
         unlabeled_passes=1 + TRAINED,
     ),
 )

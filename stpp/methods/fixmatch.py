@@ -27,14 +27,13 @@ class Settings(Section):
 
 def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> dict[str, Any]:
     """Cross-entropy of labeled images, and of the strong views with the sure labels of the weak ones."""
-    import torch
-
+    from stpp.engine.batch import together
     from stpp.engine.labelers import hard_labels, note_labels
     from stpp.engine.losses import average, pixel_cross_entropy
     from stpp.engine.mixing import boxes, fitting_box, mixed, partners
 
     box = boxes(batch, fitting_box, "box", settings.cutmix)
-    labeled, weak = nets["student"](torch.cat([batch.images, batch.views["weak"]])).split([len(batch.images), len(box)])
+    labeled, weak = nets["student"](together(batch.images, batch.views["weak"])).split([len(batch.images), len(box)])
     strong = nets["student"](mixed(box, batch.views["strong"], partners(batch.views["strong"])))
     labels, confidence = hard_labels(weak)
     note_labels(batch, labels, at)
@@ -51,5 +50,5 @@ METHOD = Method(
     "one training: sure labels of weak views are those of strong views with a box of another image",
     teacher=False,
     settings=Settings,
-    online=Step(step, lambda settings: ("weak", "strong"), mixes=True, unlabeled_passes=2 * TRAINED),
+    online=Step(step, lambda settings: ("weak", "strong"), mixes=True, of_maps=True, unlabeled_passes=2 * TRAINED),
 )

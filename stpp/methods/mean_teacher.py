@@ -39,11 +39,12 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     """Cross-entropy of labeled images, and the student's distance from the teacher on unlabeled ones."""
     import torch
 
+    from stpp.engine.batch import together
     from stpp.engine.labelers import sharpened
     from stpp.engine.losses import sigmoid_ramp, soft_cross_entropy, squared_error
 
     seen = batch.views[settings.view]
-    labeled, unlabeled = nets["student"](torch.cat([batch.images, seen])).split([len(batch.images), len(seen)])
+    labeled, unlabeled = nets["student"](together(batch.images, seen)).split([len(batch.images), len(seen)])
     with torch.no_grad():
         targets = nets["teacher"](batch.views["weak"]).softmax(dim=1)
         if settings.temperature != 1:
@@ -76,6 +77,7 @@ METHOD = Method(
         {"student": Trained(), "teacher": Average(of="student")},
         result="teacher",
         after_step=after_step,
+        of_maps=True,
         unlabeled_passes=1 + TRAINED,
     ),
 )

@@ -52,6 +52,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     """Cross-entropy of labeled images, and of mixed images with the teacher's labels where it is not uncertain."""
     import torch
 
+    from stpp.engine.batch import together
     from stpp.engine.labelers import entropy, hard_labels, note_labels, percentile
     from stpp.engine.losses import average, pixel_cross_entropy
     from stpp.engine.memory import contrast, remember
@@ -70,7 +71,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     note_labels(batch, labels, at)
     box = boxes(batch, wide_box, "box", settings.cutmix)
     images, labels = (mixed(box, own, partners(own)) for own in (weak, labels))
-    both, sizes = torch.cat([batch.images, images]), [len(batch.images), len(images)]
+    both, sizes = together(batch.images, images), [len(batch.images), len(images)]
     logits, features = predicted(nets["student"], nets.get("representation"), both)
     labeled, unlabeled = logits.split(sizes)
     with torch.no_grad():
@@ -172,6 +173,7 @@ METHOD = Method(
         step,
         lambda settings: ("weak",),
         {"student": Trained(), "teacher": Average(of="student")},
+        of_maps=True,
         result="teacher",
         companions=companions,
         after_step=after_step,

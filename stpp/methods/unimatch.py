@@ -27,8 +27,7 @@ class Settings(Section):
 
 def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> dict[str, Any]:
     """Cross-entropy of labeled images, and of three predictions with the sure labels of the weak view."""
-    import torch
-
+    from stpp.engine.batch import together
     from stpp.engine.labelers import hard_labels, note_labels
     from stpp.engine.losses import average, pixel_cross_entropy
     from stpp.engine.mixing import boxes, fitting_box, mixed, partners
@@ -36,10 +35,10 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
 
     student, views = nets["student"], ("strong", "strong2")
     box = {view: boxes(batch, fitting_box, f"box {view}", settings.cutmix) for view in views}
-    images, sizes = torch.cat([batch.images, batch.views["weak"]]), [len(batch.images), len(batch.views["weak"])]
+    images, sizes = together(batch.images, batch.views["weak"]), [len(batch.images), len(batch.views["weak"])]
     clean, perturbed = student.perturbed(images, dropped_channels(batch, student, settings.dropped))
     labeled, weak = clean.split(sizes)
-    strong = student(torch.cat([mixed(box[v], batch.views[v], partners(batch.views[v])) for v in views]))
+    strong = student(together(*(mixed(box[v], batch.views[v], partners(batch.views[v])) for v in views)))
     labels, confidence = hard_labels(weak)
     note_labels(batch, labels, at)
     sure = confidence >= settings.threshold
@@ -68,6 +67,7 @@ METHOD = Method(
     online=Step(
         step,
         lambda settings: ("weak", "strong", "strong2"),
+        of_maps=True,
         mixes=True,
         # All images of the weak view's batch pass through the decoder twice.
         labeled_passes=1.5 * TRAINED,

@@ -27,8 +27,7 @@ class Settings(Section):
 
 def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> dict[str, Any]:
     """Cross-entropy of labeled images, and of two strong views with the teacher's sure labels."""
-    import torch
-
+    from stpp.engine.batch import together
     from stpp.engine.labelers import hard_labels, note_labels
     from stpp.engine.losses import average, pixel_cross_entropy
     from stpp.engine.mixing import boxes, fitting_box, mixed, partners
@@ -41,7 +40,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     at.notes["counted"] = average(batch.valid["weak"] & sure, batch.valid["weak"], at.team)
     box = {view: boxes(batch, fitting_box, f"box {view}", settings.cutmix) for view in views}
     supervised = at.supervised(student(batch.images), batch.masks)
-    images = torch.cat([mixed(box[view], batch.views[view], partners(batch.views[view])) for view in views])
+    images = together(*(mixed(box[view], batch.views[view], partners(batch.views[view])) for view in views))
     strong = student.dropped(images, complementary_channels(batch, student))
     losses = []
     for view, logits in zip(views, strong.chunk(2)):
@@ -67,6 +66,7 @@ METHOD = Method(
         step,
         lambda settings: ("weak", "strong", "strong2"),
         {"student": Trained(), "teacher": Average(of="student")},
+        of_maps=True,
         result="teacher",
         after_step=after_step,
         mixes=True,

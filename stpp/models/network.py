@@ -1,6 +1,7 @@
 """What all networks share: a backbone makes features, a classifier makes logits, and these grow to the input's size."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import torch
@@ -22,14 +23,18 @@ OF_IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Of R, G, B, as torchvision's weights expect."""
 
 
-class Maps(NamedTuple):
-    """What an encoder has made of images of `size` (H, W): maps from fine to coarse, each (N, channels, h, w).
+@dataclass(frozen=True)
+class Maps:
+    """What an encoder has made of N images of `size` (H, W): maps from fine to coarse, each (N, channels, h, w).
 
     They may be those alone that the decoder reads.
     """
 
     maps: Sequence[Tensor]
     size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.maps[0])
 
     @property
     def device(self) -> torch.device:
@@ -38,7 +43,11 @@ class Maps(NamedTuple):
 
     def to(self, dtype: torch.dtype) -> "Maps":
         """The same in another dtype."""
-        return Maps([each.to(dtype) for each in self.maps], self.size)
+        return self.each(lambda values: values.to(dtype))
+
+    def each(self, change: Callable[..., Tensor], *others: "Maps") -> "Maps":
+        """What `change` makes of each of the maps, and of those of the `others` in its place."""
+        return Maps([change(*same) for same in zip(self.maps, *(other.maps for other in others))], self.size)
 
 
 class Backbone(nn.Module):
@@ -182,7 +191,8 @@ class SegmentationNetwork(nn.Module):
         In training mode PSPNet and DeepLabv3+ need a batch of at least 2: their global pooling leaves one value per
         image and channel, of which batch norm cannot take the variance (torch raises ValueError for a single one).
         """
-        maps, size = images if isinstance(images, Maps) else self.encoded(images)
+        seen = images if isinstance(images, Maps) else self.encoded(images)
+        maps, size = seen.maps, seen.size
         if dropped is not None:
             products = [map * factors[:, :, None, None].to(map.dtype) for map, factors in zip(maps, dropped)]
             maps = [torch.cat(pair) for pair in zip(maps, products)] if clean else products

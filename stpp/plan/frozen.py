@@ -21,11 +21,17 @@ Inputs = dict[str, str | list[str]]
 
 
 def view_maps(
-    graph: Any, kind: str, subsets: Sequence[str], training: Training, augmentation: Mapping[str, Augmentation]
+    graph: Any,
+    kind: str,
+    subsets: Sequence[str],
+    training: Training,
+    augmentation: Mapping[str, Augmentation],
+    seen: Sequence[str] = (),
 ) -> Inputs:
     """Among the inputs of a training: the maps of the images of a `kind`, labeled or unlabeled, in drawn views.
 
-    Their stages are added to the `StageGraph`. Nothing where no maps are kept, or there are no such images.
+    `seen` are the names of a method's own views, which share a draw. Their stages are added to the `StageGraph`.
+    Nothing where no maps are kept, or there are no such images.
     """
     config: Config = graph.config
     if not config.features.views or not subsets:
@@ -36,6 +42,7 @@ def view_maps(
         "crop": training.crop,
         "base_size": training.base_size,
         "augmentation": {kind: augmentation[kind].model_dump()},
+        **({"seen": list(seen)} if seen else {}),
     }
     return {f"{kind}_maps": [_encode(graph, subset, "views", settings) for subset in subsets]}
 

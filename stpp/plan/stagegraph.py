@@ -9,7 +9,7 @@ from typing import Any, Literal
 from stpp.common import disk
 from stpp.common.labels import encoding_of
 from stpp.common.registry import DECODERS, ENCODERS, METHODS, module_of
-from stpp.methods import method
+from stpp.methods import method, step_of
 from stpp.plan.frozen import view_maps, whole_maps
 from stpp.plan.graph import CodeOf, Recipe, Stage
 from stpp.plan.parts import Part, RunRecord, networks, of_kind, result
@@ -145,8 +145,9 @@ class StageGraph:
             inputs["start"] = start
         if self.length:
             inputs["length"] = f"{self.length}/{disk.LENGTH}"
-        for kind, used in (("labeled", ["labeled", *more]), ("unlabeled", unlabeled)):
-            inputs |= view_maps(self, kind, used, training, augmentation)
+        own = step_of(settings)
+        inputs |= view_maps(self, "labeled", ["labeled", *more], training, augmentation)
+        inputs |= view_maps(self, "unlabeled", unlabeled, training, augmentation, own[0].views(own[1]) if own else ())
         inputs |= whole_maps(self, "val") if validates else {}
         components = (*self.network, *([module_of(METHODS, step)] if step else []))
         return self.add("train", slug, settings, subsets, inputs, variant, files, components, outputs)

@@ -34,9 +34,9 @@ def unfit_for_views(config: Any) -> list[str]:
                 f"{training.tune}; set it to none, or features.views to null"
             )
     online = [name for name in (experiment.method, *(each.online for each in roles.values())) if name]
-    if changed := [name for name in online if method(name).online]:
+    if changed := [name for name in online if (step := method(name).online) and not step.of_maps]:
         problems.append(
-            f"features.views goes with no method that changes unlabeled images in every step, such as {changed[0]}; "
+            f"features.views goes with no method whose steps look at pixels or change them, such as {changed[0]}; "
             "set features.views to null for it, or take another method"
         )
     if config.network.weights == "none":

@@ -16,7 +16,7 @@ from stpp.common.bands import RGB_PLACES, bands_in
 from stpp.data.ahead import windows
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of
-from stpp.data.views import view_pixels
+from stpp.data.views import SEEN, view_pixels
 from stpp.engine.inference import (
     BATCH_PIXELS,
     WINDOW,
@@ -94,9 +94,11 @@ def frozen_encoder(settings: Mapping[str, Any], weights: str | None, device: tor
 
 
 def view_names(settings: Mapping[str, Any]) -> list[str]:
-    """The names of the views in their order: numbers of drawn ones, or scales of the whole image."""
+    """The names of the views in their order: numbers of drawn ones and how they are seen, or scales of the image."""
     if "scales" not in settings:
-        return [str(number) for number in range(settings["views"])]
+        seen = settings.get("seen")
+        numbers = map(str, range(settings["views"]))
+        return [f"{number} {name}" for number in numbers for name in seen] if seen else list(numbers)
     flips = (False, True) if settings["flip"] else (False,)
     return [whole_view(scale, mirrored) for scale in settings["scales"] for mirrored in flips]
 
@@ -112,8 +114,10 @@ def pixels_of(row: Row, settings: Mapping[str, Any]) -> NDArray[np.uint8]:
         "crop": settings["crop"],
         "base_size": settings["base_size"],
         "rgb": RGB_PLACES if bands is None else bands.rgb,
+        "seen": settings.get("seen", SEEN),
     }
-    return np.stack([view_pixels(image, augmentation, row.id, k, **how) for k in range(settings["views"])])
+    drawn = (view_pixels(image, augmentation, row.id, number, **how) for number in range(settings["views"]))
+    return np.stack([pixels for seen in drawn for pixels in seen])
 
 
 def encoded(
@@ -131,7 +135,7 @@ def encoded(
             if "scales" in settings:
                 views = whole_maps(network, x, settings)
             else:
-                drawn, count = kept_maps(network, x, settings), settings["views"]
+                drawn, count = kept_maps(network, x, settings), len(view_names(settings))
                 views = [drawn[first::count] for first in range(count)]
         found |= {number: [view[k] for view in views] for k, number in enumerate(numbers)}
     return [found[number] for number in range(len(images))]

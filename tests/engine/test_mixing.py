@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from toy import batch
 
 from stpp.data.streams import in_pairs
+from stpp.engine.batch import together
 from stpp.engine.distributed import Team
 from stpp.engine.mixing import (
     Sampler,
@@ -24,6 +25,7 @@ from stpp.engine.mixing import (
     three_boxes,
     wide_box,
 )
+from stpp.models.network import Maps
 
 
 @given(st.integers(1, 5))
@@ -113,3 +115,18 @@ def test_every_class_is_chosen_as_often_as_another() -> None:
         counts[list(chosen([1, 3, 4, 5], f"classes {number}")())] += 1
     assert counts[[0, 2]].sum() == 0 and counts.sum() == 600
     assert counts[[1, 3, 4, 5]] == pytest.approx(150, abs=40)
+
+
+def test_stored_maps_are_joined_and_mixed_as_images_are() -> None:
+    """Of one pixel a place, maps are images; of coarser ones, the nearest pixel decides."""
+    torch.manual_seed(0)
+    images, mask = torch.rand(4, 3, 6, 8), torch.rand(4, 6, 8) < 0.5
+    fine, coarse = images, images[:, :, ::2, ::2]
+    maps = Maps([fine, coarse], (6, 8))
+    found = mixed(mask, maps, partners(maps))
+    torch.testing.assert_close(found.maps[0], mixed(mask, images, partners(images)), rtol=0, atol=0)
+    torch.testing.assert_close(found.maps[1], mixed(mask[:, ::2, ::2], coarse, partners(coarse)), rtol=0, atol=0)
+    both = together(maps, found)
+    assert len(both) == 8 and both.size == (6, 8)
+    torch.testing.assert_close(both.maps[1], torch.cat([coarse, found.maps[1]]), rtol=0, atol=0)
+    assert torch.equal(together(images, images), torch.cat([images, images]))
