@@ -47,15 +47,19 @@ def mutual_targets(
 def blurred(maps: Tensor, size: int) -> Tensor:
     """`maps` (N, H, W) under a Gaussian of `size` pixels, or one more where that is even; mirrored at the border.
 
-    Its deviation is 0.3 ((size - 1) / 2 - 1) + 0.8 pixels.
+    Its deviation is 0.3 ((size - 1) / 2 - 1) + 0.8 pixels. Its tails, which are longer than that, are mirrored into it,
+    as they are in the authors' code, whose weights are a filtered picture of one pixel.
     """
     size += 1 - size % 2
     if size == 1:
         return maps
     deviation = 0.3 * ((size - 1) / 2 - 1) + 0.8
-    offsets = torch.arange(size, device=maps.device, dtype=maps.dtype) - size // 2
-    weights = torch.exp(-(offsets**2) / (2 * deviation**2))
-    weights = weights / weights.sum()
+    reach = int(4 * deviation + 0.5)
+    offsets = torch.arange(-reach, reach + 1, device=maps.device, dtype=maps.dtype)
+    whole, tail = torch.exp(-(offsets**2) / (2 * deviation**2)), reach - size // 2
+    weights = whole[tail:-tail] / whole.sum()
+    weights[:tail] += whole[:tail].flip(0) / whole.sum()
+    weights[-tail:] += whole[-tail:].flip(0) / whole.sum()
     padded = F.pad(maps[:, None], [size // 2] * 4, mode="reflect")
     rows = F.conv2d(padded, weights.view(1, 1, -1, 1))
     return F.conv2d(rows, weights.view(1, 1, 1, -1))[:, 0]

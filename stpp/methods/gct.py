@@ -5,7 +5,7 @@ one that is more wrong learns the other one's probabilities, and where both are,
 The first network is the result. In the authors' code, each network computes its images twice with the same weights,
 once without gradients; here once, which gives the same but for dropout and the running statistics of batch norm. All
 three learn from one backward pass, as none of them is asked after another one has changed. Pixels without a label and
-padding teach nothing here.
+padding teach nothing here. A map that shows no flaws is 0; in the authors' code, it is less where no pixel of it was 0.
 """
 
 from collections.abc import Mapping

@@ -47,7 +47,8 @@ class ImageDiscriminator(nn.Module):
 class FlawDetector(nn.Module):
     """That of GCT: from images and probabilities to how wrong these are at each pixel, (N, H, W), about 0 to 1.
 
-    Half of the channels of each layer have batch norm, the others instance norm.
+    Half of the channels of each layer have batch norm, the others instance norm. Its convolutions of stride 1 take a
+    pixel each, so that a map of 96 pixels a side is the smallest one of which it says more than one number.
     """
 
     def __init__(self, channels: int, width: int = 64) -> None:
@@ -55,23 +56,21 @@ class FlawDetector(nn.Module):
         sizes = [width, 2 * width, 2 * width, 4 * width, 4 * width, 8 * width, 8 * width]
         layers: list[nn.Module] = []
         for before, after, stride in zip([channels, *sizes], sizes, (2, 2, 1, 2, 1, 2, 1)):
-            # Of an even kernel: a pixel more on one side, where the stride does not halve what is there.
-            around = nn.ZeroPad2d(1 if stride == 2 else (1, 2, 1, 2))
-            layers += [around, nn.Conv2d(before, after, 4, stride=stride), HalfNorm(after), nn.LeakyReLU(0.2)]
+            layers += [nn.Conv2d(before, after, 4, stride, padding=1), HalfNorm(after), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers)
         self.score = nn.Conv2d(8 * width, 1, 4, stride=2, padding=1)
 
     def forward(self, images: Tensor, maps: Tensor) -> Tensor:
-        return _scores(self.score, self.layers, torch.cat([images, maps], dim=1), least=32)[:, 0]
+        return _scores(self.score, self.layers, torch.cat([images, maps], dim=1), least=96)[:, 0]
 
 
 class HalfNorm(nn.Module):
-    """Batch norm of the first half of the channels, instance norm of the others; both learn a factor and an offset."""
+    """Batch norm of the first half of the channels, instance norm of the others, which has nothing to learn."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.batch = nn.BatchNorm2d(channels // 2)
-        self.instance = nn.InstanceNorm2d(channels - channels // 2, affine=True)
+        self.instance = nn.InstanceNorm2d(channels - channels // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         first, second = x.tensor_split([self.batch.num_features], dim=1)

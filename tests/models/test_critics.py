@@ -38,6 +38,10 @@ def test_they_have_the_layers_of_their_papers() -> None:
     assert convolutions(ImageDiscriminator(24, 0.5)) == [(*pair, 4, 2) for pair in zip([24, *sizes[1:]], sizes[1:5])]
     sizes, strides = [24, 64, 128, 128, 256, 256, 512, 512, 1], [2, 2, 1, 2, 1, 2, 1, 2]
     assert convolutions(FlawDetector(24)) == [(a, b, 4, s) for a, b, s in zip(sizes, sizes[1:], strides)]
+    detector = FlawDetector(24, 4)
+    layers = detector.layers(torch.rand(2, 24, 96, 96))
+    assert layers.shape == (2, 32, 4, 4), "a convolution of stride 1 takes a pixel"
+    assert detector.score(layers).shape == (2, 1, 2, 2)
     assert convolutions(RotationHead(21)) == [(21, 21, 4, 2), (21, 42, 4, 2)]
     dropped = [each for each in ImageDiscriminator(24, 0.5).modules() if isinstance(each, nn.Dropout2d)]
     assert len(dropped) == 3 and all(each.p == 0.5 for each in dropped)
@@ -50,6 +54,7 @@ def test_half_of_the_channels_have_the_norm_of_the_batch() -> None:
     assert found[:, :3].mean(dim=(0, 2, 3)).tolist() == pytest.approx([0] * 3, abs=1e-5)
     assert found[:, :3].mean(dim=(2, 3)).abs().min() > 1e-3
     assert found[:, 3:].mean(dim=(2, 3)).abs().max() < 1e-5
+    assert [len(each) for each in HalfNorm(6).parameters()] == [3, 3], "the norm of an image has nothing to learn"
 
 
 def test_a_new_decoder_doubles_by_nearest_neighbours() -> None:
