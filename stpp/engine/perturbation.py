@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from contourpy import contour_generator
+from contourpy import FillType, contour_generator
 from torch import Tensor
 
 from stpp.engine.batch import Batch
@@ -109,13 +109,15 @@ def at_features(mask: Tensor, features: Tensor) -> Tensor:
 def without_boxes(batch: Batch, features: Tensor, foreground: Tensor, part: str, side: float = 0.4) -> Tensor:
     """Without a box in the bounding box of each object: `side` times as high and wide, anywhere inside.
 
-    An object is a contour of more than 50 points around `foreground`, bool (U, H, W).
+    An object is an outer contour of more than 50 points around `foreground`, bool (U, H, W).
     """
     kept = torch.ones_like(foreground)
     for number, mask in enumerate(foreground.cpu().numpy()):
         rng = batch.draws("unlabeled", number, part)
-        for contour in contour_generator(z=np.pad(mask, 1).astype(np.float32)).lines(0.5):
-            points = np.asarray(contour)
+        padded = np.pad(mask, 1).astype(np.float32)
+        contours = contour_generator(z=padded, fill_type=FillType.OuterOffset).filled(0.5, np.inf)
+        for rings, offsets in zip(*contours):
+            points = rings[: offsets[1]]  # without holes
             if len(points) <= 50:
                 continue
             (left, top), (right, bottom) = points.min(axis=0) - 0.5, points.max(axis=0) - 0.5

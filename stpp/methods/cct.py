@@ -3,7 +3,8 @@
 Further decoders see the features of unlabeled images, each perturbed in one of seven ways, and are to agree with the
 main decoder, which learns from labels alone. All see the last map of the encoder; in the authors' network, a pyramid
 pooling belongs to the encoder. The defaults are the 30 decoders of the paper. What the authors draw once for a batch is
-drawn for each image here, padding does not count, and the step of VAT is one that float32 can tell from none.
+drawn for each image here, padding does not count, and the step of VAT is one that float32 can tell from none. An object
+has all points of its contour here; the authors leave out those between corners, so that a rectangle is none.
 """
 
 from collections.abc import Callable, Mapping

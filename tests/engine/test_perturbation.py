@@ -56,6 +56,15 @@ def test_a_box_in_each_object_is_dropped() -> None:
     assert rows.min() >= 10 and rows.max() < 40 and columns.min() >= 20 and columns.max() < 60
 
 
+def test_a_hole_is_no_object() -> None:
+    mask = torch.ones(1, 64, 64, dtype=torch.bool)
+    mask[0, 10:50, 10:50] = False
+    kept = without_boxes(batch(), torch.ones(1, 1, 64, 64), mask, "x")[0, 0]
+    rows, columns = np.nonzero(kept.numpy() == 0)
+    assert len(rows) == (rows.max() - rows.min() + 1) * (columns.max() - columns.min() + 1), "one box"
+    assert len(rows) == pytest.approx((0.4 * 64) ** 2, rel=0.1)
+
+
 def test_masks_reach_the_places_of_features() -> None:
     mask = torch.zeros(1, 8, 8, dtype=torch.bool)
     mask[0, :4] = True
