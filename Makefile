@@ -1,4 +1,4 @@
-# make demo | make ablations | make methods | make camvid | make real | make test | make manual | make golden | make browser | make durability | make kills | make cluster | make bench | make gpu
+# make demo | make ablations | make methods | make side-by-side | make camvid | make real | make test | make manual | make golden | make browser | make durability | make kills | make cluster | make bench | make gpu
 # make demo SEEDS=3, make camvid CAMVID=path, make real BEDS=path [BED=cars] [SEEDS=1], make golden BASE=origin/main, make durability KILLS=10 POINTS=all, make kills KILLS=10, make bench REFERENCE=path [MODEL=checkpoint] [AT_ONCE=2]
 # make gpu [PART="tests floor reference encoders camvid beds"] [REFERENCE=path] [CAMVID=path] [BEDS=path]
 # make check | make docs | make site | make lock
@@ -24,7 +24,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist wo
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SEED_LIST = [$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
 
-.PHONY: setup demo ablations methods camvid real test tests manual golden browser durability kills cluster bench gpu check docs site lock
+.PHONY: setup demo ablations methods side-by-side camvid real test tests manual golden browser durability kills cluster bench gpu check docs site lock
 
 setup: $(VENV)/ready
 
@@ -50,6 +50,9 @@ methods: setup  ## all methods on the demo, with a control for each, 3 seeds: ta
 	$(CHECK) experiments/methods-demo.yaml
 	$(SNAKEMAKE) --configfile experiments/methods-demo.yaml
 	@echo; cat results/methods-demo/table.txt
+
+side-by-side: setup  ## docs/side-by-side.md anew, from what `make methods` has computed
+	$(BIN)/python benchmarks/side_by_side.py results/methods-demo
 
 camvid: setup  ## the whole pipeline on CamVid, 1/8 of the labels, on a CPU
 	$(CHECK) experiments/camvid-cpu.yaml
