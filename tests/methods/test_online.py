@@ -20,6 +20,9 @@ from stpp.commands.cli import main
 from stpp.methods import Average, Trained, methods
 
 ONLINE = [method.name for method in methods() if method.online]
+WITH_COMPANIONS = [
+    method.name for method in methods() if method.online and method.online.companions((method.settings or dict)())
+]
 LIKE_OTHERS = {"fixmatch", "cutmix_seg", "cps_cutmix"}
 """What these do with the images of several processes, `unimatch` and `cps` do as well."""
 WITHOUT_LABELS = {"mean_teacher", "s4l", "advsemiseg", "gct", "dcc", "ecs"}
@@ -147,6 +150,18 @@ def test_a_training_stopped_anywhere_ends_in_the_same_bytes(
     assert train(folder, stage) == 0
     assert next(steps) == unit + 1
     assert artifacts(folder / stage) == artifacts(before / stage)
+
+
+@pytest.mark.parametrize("undisturbed", WITH_COMPANIONS, indirect=True)
+def test_companions_learn_with_bf16_what_they_learn_otherwise(
+    undisturbed: tuple[str, Path, Path], tmp_path: Path
+) -> None:
+    name, before, done = undisturbed
+    training = {role: settings | {"precision": "bf16"} for role, settings in fabricate.TINY["training"].items()}
+    folder, stage = planned(tmp_path, name, training=training)
+    assert train(folder, stage) == 0
+    expected, found = (pd.read_csv(path / "metrics.csv")["loss"].to_numpy() for path in (before / done, folder / stage))
+    assert found == pytest.approx(expected, rel=0.15) and (found != expected).all()
 
 
 @pytest.mark.parametrize("name", ["classmix", "cps", "cps_cutmix"])
