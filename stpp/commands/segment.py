@@ -171,9 +171,13 @@ def _refuse_collisions(images: Mapping[Path, str]) -> None:
 
 
 def _written(path: Path) -> NDArray[np.uint8]:
-    """The mask in a file that `_segment` wrote."""
-    with Image.open(path) as mask:
-        return np.asarray(mask)
+    """The mask in a file that `_segment` wrote, of any size."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with Image.open(path) as mask:
+            return np.asarray(mask)
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _segment(model: Segmenter, image: Path, files: Mapping[str, Path], outputs: Outputs) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from stpp.common.bands import Bands
 from stpp.common.errors import StppError, shortened
 from stpp.common.wording import counted, listed
 from stpp.data.classes import CITYSCAPES, VOC_CLASSES
-from stpp.data.images import image_lines, read_image
+from stpp.data.images import large_image, read_image
 from stpp.data.multiband import scaled
 from stpp.engine.features import image_features
 from stpp.engine.inference import Pixels, masks_of, pick_device, predict_masks, predict_scores, score_bands
@@ -32,8 +32,6 @@ from stpp.store.colours import class_colours
 from stpp.store.masks import voc_palette
 from stpp.store.tensorfile import read_tensors
 
-MOST_ROWS = 1024
-"""Of a strip or tile of a file that is read in rows: of higher ones, too much would be read in vain."""
 Picture = str | Path | Image.Image | NDArray[np.uint8]
 PLAIN: Mapping[str, Any] = {"precision": "fp32", "long_side": None, "tile": None, "overlap": 64}
 """How the paper applies a network to an image: whole, as it is."""
@@ -135,14 +133,12 @@ class Segmenter:
     def pixels(self, image: Picture) -> Pixels:
         """What the network is given of an image, as `predict` takes it: uint8 (H, W, number of bands).
 
-        A large TIFF file of a model of other `bands` is read a row of tiles at a time, if it is to be read in tiles.
+        A large TIFF file is read by windows, and if the network sees it in tiles, a row of these at a time.
         """
-        if self.bands is None:
-            return _pixels(image)
-        tile, lines = self.prediction["tile"], None
-        if isinstance(image, str | Path) and tile and not self.prediction["long_side"]:
-            lines = image_lines(image, self.bands, max(tile, MOST_ROWS))
-        return lines or _banded_pixels(image, self.bands)
+        if isinstance(image, str | Path) and (large := large_image(image, self.bands)):
+            in_rows = self.prediction["tile"] and not self.prediction["long_side"]
+            return large if in_rows else large[:, :]
+        return _pixels(image) if self.bands is None else _banded_pixels(image, self.bands)
 
     def _explained(self, pixels: Pixels) -> AbstractContextManager[None]:
         height, width, _ = pixels.shape

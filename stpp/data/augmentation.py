@@ -7,7 +7,7 @@ experiments that differ in one part see the same random numbers in all others.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 from zlib import crc32
 
 import numpy as np
@@ -20,6 +20,15 @@ from stpp.common.bands import RGB_PLACES
 from stpp.common.labels import IGNORE
 from stpp.common.resizing import resized_by_pillow
 from stpp.data.strong import Mask, Pixels, colour_jitter, cutout, gaussian_blur, random_operations, to_grayscale
+
+
+class Windows(Protocol):
+    """An image, (height, width, bands), of which rows and columns are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, place: tuple[slice, slice], /) -> Pixels: ...
 
 
 def sample_rng(seed: int, role: str, epoch: int, index: int, part: str) -> np.random.Generator:
@@ -35,7 +44,7 @@ def sample_rng(seed: int, role: str, epoch: int, index: int, part: str) -> np.ra
 
 
 def augment(
-    image: Pixels,
+    image: Windows,
     mask: Mask,
     settings: Mapping[str, Any],
     views: Sequence[str] = ("strong",),
@@ -51,12 +60,13 @@ def augment(
     """One augmented sample: of each view the pixels uint8 (crop, crop, bands), not yet normalised, and the mask uint8
     (crop, crop).
 
-    `image` is uint8 (height, width, bands), `rgb` the places of red, green and blue among the bands, if there are any.
-    These are an RGB picture for the colour parts, and every other band is a grey one, to which the same is done: hue,
-    saturation and grayscale change nothing of it. `mask` is uint8 (height, width) with 255 = ignore; a mask of several
-    planes, (height, width, planes), keeps them. The parts run in the order of ST++: rescale, pad and crop, flip;
-    jitter, grayscale, blur, CutOut. Every value of the new mask is one of the old mask or 255; the colour parts leave
-    it alone. `settings` holds plain JSON values; a part that is absent or None is off:
+    `image` is uint8 (height, width, bands), of which no more is asked for than the crop needs. `rgb` are the places of
+    red, green and blue among the bands, if there are any. These are an RGB picture for the colour parts, and every
+    other band is a grey one, to which the same is done: hue, saturation and grayscale change nothing of it. `mask` is
+    uint8 (height, width) with 255 = ignore; a mask of several planes, (height, width, planes), keeps them. The parts
+    run in the order of ST++: rescale, pad and crop, flip; jitter, grayscale, blur, CutOut. Every value of the new mask
+    is one of the old mask or 255; the colour parts leave it alone. `settings` holds plain JSON values; a part that is
+    absent or None is off:
 
     - "scale": [low, high], the long side in multiples of `base_size`; off means that it is `base_size`
     - "rare_crop": probability of a crop by `rare_box`, instead of one by `crop_box`
@@ -72,7 +82,7 @@ def augment(
     `seed`, `role`, `epoch` and `index` decide all randomness (see `sample_rng`). Neither input is changed. Raises
     ValueError if image and mask do not fit each other, StppError if no CutOut box can fit.
     """
-    if image.ndim != 3 or image.shape[:2] != mask.shape[:2] or image.shape[2] <= max(rgb or (0,)):
+    if len(image.shape) != 3 or image.shape[:2] != mask.shape[:2] or image.shape[2] <= max(rgb or (0,)):
         bands = f"bands {', '.join(map(str, rgb))}" if rgb else "bands"
         raise ValueError(
             f"augment needs an image with {bands} and a mask of the same height and width, not {image.shape} and "
@@ -229,7 +239,7 @@ def rare_box(
 
 
 def rescaled_crop(
-    image: Pixels, mask: Mask, size: tuple[int, int], box: tuple[int, int, int, int], *, crop: int
+    image: Windows, mask: Mask, size: tuple[int, int], box: tuple[int, int, int, int], *, crop: int
 ) -> tuple[Pixels, Mask]:
     """What `box` cuts out of image and mask at `size` = (width, height), padded right and below to `crop` x `crop`.
 
@@ -240,7 +250,7 @@ def rescaled_crop(
     inside = np.s_[: bottom - top, : right - left]
     new_image = np.zeros((crop, crop, image.shape[2]), dtype=np.uint8)
     if size[0] * size[1] <= WORTH_THE_WHOLE * crop**2:
-        new_image[inside] = resized(image, size)[top:bottom, left:right]
+        new_image[inside] = resized(image[:, :], size)[top:bottom, left:right]
     else:
         new_image[inside] = _resized_part(image, size, box)
     return new_image, cropped_mask(mask, size, box, crop=crop)
@@ -270,10 +280,10 @@ def resized(image: Pixels, size: tuple[int, int]) -> Pixels:
     return pixels
 
 
-def _resized_part(image: Pixels, size: tuple[int, int], box: tuple[int, int, int, int]) -> Pixels:
+def _resized_part(image: Windows, size: tuple[int, int], box: tuple[int, int, int, int]) -> Pixels:
     """What `box` cuts out of the image at `size`; no more of the image is read than has a share in it."""
     left, top, right, bottom = box
-    height, width = image.shape[:2]
+    height, width, _ = image.shape
     (x, across), (y, down) = _source(left, right, size[0], width), _source(top, bottom, size[1], height)
     exactly = (across[0] - x.start, down[0] - y.start, across[1] - x.start, down[1] - y.start)
     return resized_by_pillow(image[y, x], (right - left, bottom - top), exactly)

@@ -33,6 +33,10 @@ class DecodedCache:
         self._bytes = np.frombuffer(mmap.mmap(self._file.fileno(), 0), np.uint8)
         self._full = False
 
+    def has_room(self, number: int) -> bool:
+        """Whether the image of this number is one of those that are kept."""
+        return number < len(self._shapes) and not self._full
+
     def get(self, number: int) -> Pair | None:
         """The image and the mask of this number, if they are there."""
         if number >= len(self._shapes) or not self._bytes[number]:
@@ -43,7 +47,7 @@ class DecodedCache:
 
     def put(self, number: int, image: Pixels, mask: Mask) -> None:
         """Keep them, if there is room and they have the shape that was announced."""
-        if number >= len(self._shapes) or self._full:
+        if not self.has_room(number):
             return
         if mask.shape != self._shapes[number] or image.shape != (*mask.shape, self._bands):
             return

@@ -12,11 +12,12 @@ from torch.utils.data import Dataset, Sampler
 
 from stpp.common.bands import RGB_PLACES, Bands
 from stpp.common.labels import CERTAIN, IGNORE
-from stpp.data.augmentation import augment, sample_rng
+from stpp.data.augmentation import Windows, augment, sample_rng
 from stpp.data.cache import DecodedCache
+from stpp.data.images import LargeImage
 from stpp.data.manifest import Row
-from stpp.data.reading import image_of, mask_of
-from stpp.data.strong import Mask, Pixels, hue_tables
+from stpp.data.reading import image_of, large_image_of, mask_of
+from stpp.data.strong import Mask, hue_tables
 from stpp.data.views import view_masks
 from stpp.plan.counts import labeled_repeat
 from stpp.store.maps import MapStore
@@ -71,7 +72,8 @@ class TrainingSet(Dataset[tuple[Any, ...]]):
     the mask, uint8 (crop, crop), 255 = ignore. With `confident` the mask is uint8 (crop, crop, 2): beside the label its
     confidence, 255 for a true one and at most 254 for a pseudo-label, for 0..1; pseudo-labels of a store without
     confidence are as sure as they can be. Images are RGB, or have the `bands` that are given. Up to `cache` bytes of
-    decoded images are kept in a scratch file.
+    decoded images are kept in a scratch file; of a large one that is not, a crop reads its window alone, where the file
+    has such.
 
     With `maps`, the stores of labeled and of unlabeled images, an item has in place of the image what an encoder has
     made of one of its stored views, a list of maps float16 (h, w, channels), and the mask of that view.
@@ -105,6 +107,7 @@ class TrainingSet(Dataset[tuple[Any, ...]]):
         self.numbers = {id: number for number, id in enumerate(shapes)}
         decoded = 0 if maps else 3 if bands is None else len(bands.numbers)
         self.cache = DecodedCache(list(shapes.values()), cache, decoded)
+        self.large: dict[str, LargeImage | None] = {}
         self.maps = {
             kind: {id: store for store in map(MapStore, paths) for id in store.ids}
             for kind, paths in (maps or {}).items()
@@ -137,18 +140,27 @@ class TrainingSet(Dataset[tuple[Any, ...]]):
         seen = augment(image, mask, settings, self.views, **self.size, **draw, rgb=self.rgb)
         return tuple(torch.from_numpy(array) for view in seen for array in view)
 
-    def decoded(self, sample: Sample) -> tuple[Pixels, Mask]:
+    def decoded(self, sample: Sample) -> tuple[Windows, Mask]:
         """Image and mask of a sample, not augmented; an image without bands where its maps are stored."""
         number, row, stores = self.numbers[sample.row.id], sample.row, sample.stores
-        if (pair := self.cache.get(number)) is None:
-            image = np.empty((row.height, row.width, 0), np.uint8) if self.maps else image_of(row, self.bands)
-            if sample.bare:
-                mask = np.zeros(image.shape[:2], np.uint8)
-            else:
-                mask = first_labels([store[row.id] for store in stores]) if stores else mask_of(row, self.encoding)
-            pair = image, mask
-            self.cache.put(number, *pair)
-        return pair
+        if (pair := self.cache.get(number)) is not None:
+            return pair
+        image: Windows = np.empty((row.height, row.width, 0), np.uint8) if self.maps else self.image(row, number)
+        if sample.bare:
+            mask = np.zeros(image.shape[:2], np.uint8)
+        else:
+            mask = first_labels([store[row.id] for store in stores]) if stores else mask_of(row, self.encoding)
+        if isinstance(image, np.ndarray):
+            self.cache.put(number, image, mask)
+        return image, mask
+
+    def image(self, row: Row, number: int) -> Windows:
+        """The image of a row, decoded, or by windows where it is large and the cache does not keep it."""
+        if self.cache.has_room(number):
+            return image_of(row, self.bands)
+        if row.id not in self.large:
+            self.large[row.id] = large_image_of(row, self.bands)
+        return self.large[row.id] or image_of(row, self.bands)
 
     @staticmethod
     def confidence(sample: Sample, mask: Mask) -> Mask:

@@ -20,7 +20,10 @@ from stpp.data.multiband import ranges_of, refuse_others, sample, scaled, taken
 from stpp.data.readers import RGB, ImageError, Picture, Stored, picture
 
 LARGE = 2**25
-"""Pixels from which on an image is read row by row where that can be done."""
+"""Pixels from which on an image is read by windows where that can be done."""
+TIFF = (".tif", ".tiff")
+MOST_ROWS = 1024
+"""Of a strip or tile of a file that is read by windows: of higher ones, too much would be read in vain."""
 
 
 def read_image(path: str | Path, content: bytes | None = None, bands: Bands | None = None) -> NDArray[np.uint8]:
@@ -30,6 +33,8 @@ def read_image(path: str | Path, content: bytes | None = None, bands: Bands | No
     has other bands.
     """
     if bands is not None:
+        if content is None and (large := large_image(path, bands)):
+            return large[:, :]
         return scaled(stored_bands(path, content, bands, has_scale=bands.scale is not None), bands)
     found: Picture = reader_of(path).image(path, content)
     if found.bands != RGB:
@@ -60,26 +65,46 @@ def stored_as(path: str | Path, content: bytes | None, bands: Bands, *, has_scal
 
 
 @dataclass(frozen=True)
-class ImageLines:
-    """An image with `bands` of which some rows are read at a time; its `shape` is (H, W, B)."""
+class LargeImage:
+    """An image of which no more is read than is asked for; its `shape` is (H, W, number of bands)."""
 
     path: str | Path
-    bands: Bands
+    bands: Bands | None
     shape: tuple[int, int, int]
 
+    def __getitem__(self, place: tuple[slice, slice]) -> NDArray[np.uint8]:
+        """Some rows and columns, as `read_image` gives them. Raises ImageError."""
+        (top, bottom, _), (left, right, _) = place[0].indices(self.shape[0]), place[1].indices(self.shape[1])
+        found = np.empty((bottom - top, right - left, self.shape[2]), np.uint8)
+        for first in range(top, bottom, MOST_ROWS):
+            last = min(bottom, first + MOST_ROWS)
+            values = raster.window(self.path, slice(first, last), place[1])
+            if self.bands is not None:
+                values = scaled(taken(self.path, values, self.bands), self.bands)
+            found[first - top : last - top] = values
+        return found
+
     def lines(self, first: int, last: int) -> NDArray[np.uint8]:
-        """The rows from `first` to before `last`, as `read_image` gives them. Raises ImageError."""
-        return scaled(taken(self.path, raster.rows(self.path, first, last), self.bands), self.bands)
+        """The rows from `first` to before `last`."""
+        return self[first:last, :]
 
 
-def image_lines(path: str | Path, bands: Bands, most: int) -> ImageLines | None:
-    """A large image of which up to `most` rows are read at a time; None for a smaller one, or one that has to be read
-    whole. Raises ImageError as `stored_as`.
+def large_image(path: str | Path, bands: Bands | None) -> LargeImage | None:
+    """A large image that is read by windows; None for a smaller one, or one that has to be read whole.
+
+    Raises ImageError as `stored_as`.
     """
-    found = stored_as(path, None, bands, has_scale=bands.scale is not None)
-    if found.height * found.width < LARGE or _banded(path) is not banded or not raster.has_rows(path, most):
+    if bands is None:
+        if Path(path).suffix.lower() not in TIFF or not raster.has_windows_of_rgb(path, MOST_ROWS):
+            return None
+        found = raster.stored_as(path)
+    else:
+        found = stored_as(path, None, bands, has_scale=bands.scale is not None)
+    if found.height * found.width < LARGE:
         return None
-    return ImageLines(path, bands, (found.height, found.width, len(bands.numbers)))
+    if bands is not None and (_banded(path) is not banded or not raster.has_windows(path, MOST_ROWS)):
+        return None
+    return LargeImage(path, bands, (found.height, found.width, len(bands.numbers) if bands else found.bands))
 
 
 def labeled_ranges(paths: Sequence[str], bands: Bands, percentiles: Sequence[float]) -> tuple[tuple[float, float], ...]:

@@ -18,6 +18,8 @@ from stpp.data.readers import ImageError, Stored
 
 LEAST = np.finfo(np.float32).tiny
 """Of a range whose ends are one number in float32."""
+AT_ONCE = 2**22
+"""Values that are scaled at once, about."""
 SAMPLE = 2**22
 """Pixels of all images together from which percentiles are taken, about."""
 
@@ -69,9 +71,13 @@ def scaled(values: NDArray[Any], bands: Bands) -> NDArray[np.uint8]:
     if bands.scale is None:
         return np.ascontiguousarray(values, np.uint8)
     low, high = np.array(bands.scale, np.float32).T
-    with np.errstate(over="ignore"):  # infinite is above the range, too
-        shares = (values.astype(np.float32) - low) / np.maximum(high - low, LEAST)
-    return np.rint(255 * np.clip(shares, 0, 1)).astype(np.uint8)
+    found = np.empty(values.shape, np.uint8)
+    rows = max(1, AT_ONCE * len(values) // max(1, values.size))
+    for first in range(0, len(values), rows):  # the numbers of a whole large image take four times its memory
+        with np.errstate(over="ignore"):  # infinite is above the range, too
+            shares = (values[first : first + rows].astype(np.float32) - low) / np.maximum(high - low, LEAST)
+        found[first : first + rows] = np.rint(255 * np.clip(shares, 0, 1))
+    return found
 
 
 def ranges_of(

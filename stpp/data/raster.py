@@ -19,7 +19,8 @@ from stpp.common.errors import of_a_dead_loader
 from stpp.data.readers import ImageError, Stored, open_stream, unreadable
 
 INSTALL = "Install the extra: `pip install 'stpp[geotiff]'`"
-MIN_IS_WHITE, PALETTE = 0, 3  # how values are to be seen (TIFF 6.0, PhotometricInterpretation)
+MIN_IS_WHITE, RGB, PALETTE = 0, 2, 3  # how values are to be seen (TIFF 6.0, PhotometricInterpretation)
+EXACT = (1, 5, 8, 32773, 32946, 50000)  # compressions without loss: none, LZW, Deflate, PackBits, Deflate, Zstandard
 TURNS = {  # orientation (TIFF 6.0) -> whether to swap rows and columns, then turn the rows around, the columns
     2: (False, False, True),
     3: (False, True, True),
@@ -52,8 +53,8 @@ def stored(path: str | Path, content: bytes | None = None, pages: bool = False) 
     return _read(path, content, pages, header=False)[1]
 
 
-def rows(path: str | Path, first: int, last: int) -> NDArray[Any]:
-    """The rows of an image from `first` to before `last`, as `stored` has them, of a file that `has_rows`.
+def window(path: str | Path, rows: slice, columns: slice) -> NDArray[Any]:
+    """Some rows and columns of an image, as `stored` has them, of a file that `has_windows`.
 
     Only the strips or tiles that hold them are read. Raises ImageError.
     """
@@ -63,25 +64,35 @@ def rows(path: str | Path, first: int, last: int) -> NDArray[Any]:
         page: Any = file.pages[0]
         handle = file.filehandle
         height, width = page.imagelength, page.imagewidth
-        last = min(last, height)
+        (top, bottom, _), (left, right, _) = rows.indices(height), columns.indices(width)
         long, wide = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, width)
         down, across, planes = -(-height // long), -(-width // wide), page.shaped[0]
-        found = np.empty((last - first, width, page.samplesperpixel), page.dtype)
-        for plane, row, column in product(range(planes), range(first // long, -(-last // long)), range(across)):
+        found = np.empty((bottom - top, right - left, page.samplesperpixel), page.dtype)
+        blocks = range(top // long, -(-bottom // long)), range(left // wide, -(-right // wide))
+        for plane, row, column in product(range(planes), *blocks):
             number = (plane * down + row) * across + column
             handle.seek(page.dataoffsets[number])
             data = handle.read(page.databytecounts[number])
             part, *_ = page.decode(data or None, number, jpegtables=page.jpegtables)
-            top, left = row * long, column * wide
-            start, end, columns = max(first, top), min(last, top + long), min(wide, width - left)
+            y, x = row * long, column * wide
+            first, last, start, end = max(top, y), min(bottom, y + long), max(left, x), min(right, x + wide)
             bands = slice(plane, plane + 1) if planes > 1 else slice(None)
-            target = found[start - first : end - first, left : left + columns, bands]
-            target[:] = page.nodata if part is None else part[0, start - top : end - top, :columns]
+            target = found[first - top : last - top, start - left : end - left, bands]
+            target[:] = page.nodata if part is None else part[0, first - y : last - y, start - x : end - x]
         return _bright(found, page)
 
 
-def has_rows(path: str | Path, most: int) -> bool:
+def has_windows(path: str | Path, most: int) -> bool:
     """Whether a file is a TIFF file of one upright page, in strips or tiles of `most` rows at most."""
+    return _windowed(path, most, rgb=False)
+
+
+def has_windows_of_rgb(path: str | Path, most: int) -> bool:
+    """The same of a file of red, green and blue, 8 bits each, stored without loss: it is read as Pillow reads it."""
+    return _windowed(path, most, rgb=True)
+
+
+def _windowed(path: str | Path, most: int, *, rgb: bool) -> bool:
     try:
         import tifffile
 
@@ -89,7 +100,9 @@ def has_rows(path: str | Path, most: int) -> bool:
             found = _whole(file)
             page = found[0]
             long = page.tilelength if page.is_tiled else page.rowsperstrip
-            return len(found) == 1 and page is file.pages[0] and _orientation(page) == 1 and long <= most
+            upright = len(found) == 1 and page is file.pages[0] and _orientation(page) == 1 and long <= most
+            kind = (page.photometric, page.samplesperpixel, page.dtype, page.compression in EXACT)
+            return upright and (not rgb or kind == (RGB, 3, np.uint8, True))
     except Exception:  # whoever reads the whole file says what is wrong with it
         return False
 

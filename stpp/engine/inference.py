@@ -167,22 +167,20 @@ def score_bands(
 
     Images that are read in tiles, at their own size and without `tta`, come in bands about as high as a tile. All
     others come whole, or where they have more than MOST_SCORES values, in bands of about AT_ONCE values. Of what the
-    network sees in tiles, only the rows that a band needs are held then. An image that comes by `Lines` is alone, and
-    is read in tiles in this way, a row of tiles at a time.
+    network sees in tiles, only the rows that a band needs are held then. At their own size and without `tta`, no more
+    than the rows of one row of tiles are asked for, and turned into numbers, at a time.
     """
     height, width = images[0].shape[:2]
     seen = reduced_size((height, width), prediction["long_side"])
     stored = [image for image in images if isinstance(image, StoredImage)]
-    arrays = [image for image in images if isinstance(image, np.ndarray)]
-    if not (stored or arrays):
-        (image,) = images
-        assert not isinstance(image, np.ndarray | StoredImage) and tta is None and prediction["long_side"] is None
-        yield from _tiled(network, partial(_rows_of, image, device, network.normalisation), (height, width), prediction)
+    given = [image for image in images if not isinstance(image, StoredImage)]
+    if given and tta is None and seen == (height, width):
+        yield from _tiled(network, partial(_rows_of, given, device, network.normalisation), seen, prediction)
         return
     if stored:
         shown: Shown = partial(_decoded, network, stored, device, prediction)
     else:
-        shrunk = np.stack([reduced(image, prediction["long_side"]) for image in arrays])
+        shrunk = np.stack([reduced(_lines(image, 0, height), prediction["long_side"]) for image in given])
         x = network_input(torch.from_numpy(shrunk), device, network.normalisation)
         shown = partial(_seen, network, x, prediction)
     bands = shown(1.0, seen, False)[0] if tta is None else _augmented(shown, seen, prediction, tta)
@@ -284,9 +282,17 @@ def _bands(network: SegmentationNetwork, x: Tensor, prediction: Mapping[str, Any
     return _tiled(network, lambda first, last: x[..., first:last, :], (height, width), prediction)
 
 
-def _rows_of(image: Lines, device: torch.device, normalisation: Normalisation, first: int, last: int) -> Tensor:
-    """Rows of an image that comes by `Lines`, as the network takes them."""
-    return network_input(torch.from_numpy(image.lines(first, last))[None], device, normalisation)
+def _rows_of(
+    images: Sequence[Pixels], device: torch.device, normalisation: Normalisation, first: int, last: int
+) -> Tensor:
+    """Rows of images of one size, as the network takes them."""
+    rows = np.stack([_lines(image, first, last) for image in images])
+    return network_input(torch.from_numpy(rows), device, normalisation)
+
+
+def _lines(image: Pixels, first: int, last: int) -> NDArray[np.uint8]:
+    """The rows of an image from `first` to before `last`."""
+    return image[first:last] if isinstance(image, np.ndarray) else image.lines(first, last)
 
 
 def _tiled(

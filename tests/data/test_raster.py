@@ -121,18 +121,48 @@ def test_the_value_for_no_data_is_that_of_gdal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", [{"tile": (16, 16)}, {"rowsperstrip": 4}, {"tile": (16, 32), "compression": "lzw"}])
 @pytest.mark.parametrize("separate", [True, False])
-def test_some_rows_are_those_of_the_whole_image(how: dict[str, Any], separate: bool, tmp_path: Path) -> None:
+def test_a_window_is_that_of_the_whole_image(how: dict[str, Any], separate: bool, tmp_path: Path) -> None:
     pixels = np.random.default_rng(2).integers(0, 60000, (45, 37, 3)).astype(np.uint16)
     given = pixels.transpose(2, 0, 1) if separate else pixels
     config = "separate" if separate else "contig"
     tifffile.imwrite(tmp_path / "a.tif", given, photometric="minisblack", planarconfig=config, **how)
-    assert raster.has_rows(tmp_path / "a.tif", 16) and not raster.has_rows(tmp_path / "a.tif", 3)
-    for first, last in ((0, 45), (0, 1), (15, 17), (31, 45), (40, 99)):
-        assert (raster.rows(tmp_path / "a.tif", first, last) == pixels[first:last]).all()
+    assert raster.has_windows(tmp_path / "a.tif", 16) and not raster.has_windows(tmp_path / "a.tif", 3)
+    parts = [slice(0, 45), slice(0, 1), slice(15, 17), slice(31, 45), slice(20, 99), slice(None)]
+    for rows in parts:
+        for columns in parts:
+            assert np.array_equal(raster.window(tmp_path / "a.tif", rows, columns), pixels[rows, columns])
 
 
-def test_files_of_pages_or_turned_ones_have_no_rows(tmp_path: Path) -> None:
+def test_files_of_pages_or_turned_ones_have_no_windows(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", PIXELS.transpose(2, 0, 1), photometric="minisblack", metadata=None)
     turned = [(274, "H", 1, 6, True)]
     tifffile.imwrite(tmp_path / "b.tif", PIXELS[..., 0], rowsperstrip=2, extratags=turned, metadata=None)
-    assert not raster.has_rows(tmp_path / "a.tif", 99) and not raster.has_rows(tmp_path / "b.tif", 99)
+    assert not raster.has_windows(tmp_path / "a.tif", 99) and not raster.has_windows(tmp_path / "b.tif", 99)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "packbits", "zstd"])
+@pytest.mark.parametrize("predictor", [False, True])
+def test_windows_of_rgb_are_what_pillow_reads(compression: str | None, predictor: bool, tmp_path: Path) -> None:
+    if predictor and compression not in ("zlib", "lzw", "zstd"):
+        return
+    pixels = np.random.default_rng(3).integers(0, 256, (45, 37, 3)).astype(np.uint8)
+    how: dict[str, Any] = {"compression": compression, "predictor": predictor, "tile": (16, 16)}
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", **how)
+    assert raster.has_windows_of_rgb(tmp_path / "a.tif", 16)
+    with Image.open(tmp_path / "a.tif") as picture:
+        expected = np.asarray(picture.convert("RGB"))
+    assert (raster.window(tmp_path / "a.tif", slice(3, 40), slice(5, 30)) == expected[3:40, 5:30]).all()
+
+
+@pytest.mark.parametrize("kind", ["16 bits", "four bands", "grey", "JPEG"])
+def test_other_files_have_no_windows_of_rgb(kind: str, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (45, 37, 4)).astype(np.uint8)
+    how: dict[str, Any] = {"tile": (16, 16), "photometric": "rgb"}
+    if kind == "JPEG":
+        Image.fromarray(pixels[..., :3]).save(tmp_path / "a.tif", compression="jpeg")
+    elif kind == "grey":
+        tifffile.imwrite(tmp_path / "a.tif", pixels[..., 0], tile=(16, 16))
+    else:
+        given = pixels[..., :3].astype(np.uint16) if kind == "16 bits" else pixels
+        tifffile.imwrite(tmp_path / "a.tif", given, **how)
+    assert raster.has_windows(tmp_path / "a.tif", 45) and not raster.has_windows_of_rgb(tmp_path / "a.tif", 45)

@@ -302,6 +302,13 @@ def test_an_image_that_comes_row_by_row_has_the_same_mask(height: int, width: in
     assert all(last - first <= 32 for first, last in rowwise.asked) or height < 32
 
 
+def test_an_image_in_tiles_becomes_numbers_by_rows() -> None:
+    net, pixels = for_prediction(network(), "fp32"), picture(400, 40)
+    with Largest() as largest:
+        predict_mask(net, pixels, CPU, WHOLE | {"tile": 40, "overlap": 8})
+    assert largest.values < 400 * 40 * 3
+
+
 @pytest.mark.parametrize("tile", [32, 48])
 @pytest.mark.parametrize("long_side", [None, 60])
 def test_tiles_augmented_have_the_bits_of_the_whole(tile: int, long_side: int | None) -> None:

@@ -1,6 +1,7 @@
 """Data sets of other bands than RGB, from `stpp index` to masks of a user's own images."""
 
 import contextlib
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from PIL import Image
 from rasterio.transform import Affine
 from trained import SMALL
 
@@ -17,7 +19,10 @@ from stpp.commands.cli import main
 from stpp.commands.workflow import prepare, write
 from stpp.common.bands import Bands
 from stpp.data import images
+from stpp.data.dataset import Sample, TrainingSet
 from stpp.data.images import read_image
+from stpp.data.manifest import Row
+from stpp.data.readers import ImageError
 from stpp.models import build
 from stpp.models.network import OF_IMAGENET
 from stpp.settings.configfile import read
@@ -198,38 +203,89 @@ def test_a_model_knows_its_bands_wherever_it_is_used(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "b.pt", torch.device("cpu"))
 
 
-def checkpoint(path: Path, bands: Bands) -> Path:
-    """A small network of random weights for images of these bands."""
+def checkpoint(path: Path, bands: Bands | None) -> Path:
+    """A small network of random weights for images of these bands, or of RGB."""
     torch.manual_seed(1)
     network = build(SMALL, 3, bands).eval()
     for name, value in network.state_dict().items():
         if "classifier" in name and name.endswith("weight") and value.ndim == 4:
             value *= 8  # far from ties between the classes
-    settings = {"network": SMALL, "classes": ["a", "b", "c"], "bands": bands.plain()}
+    settings = {"network": SMALL, "classes": ["a", "b", "c"], **({"bands": bands.plain()} if bands else {})}
     save_checkpoint(path, network.state_dict(), settings, 1, network.normalisation)
     return path
 
 
-def test_a_large_image_is_read_a_row_of_tiles_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bands = Bands((3, 1), scale=((500.0, 2500.0),) * 2)
+@pytest.mark.parametrize("bands", [Bands((3, 1), scale=((500.0, 2500.0),) * 2), None])
+def test_a_large_image_is_read_a_row_of_tiles_at_a_time(
+    bands: Bands | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = checkpoint(tmp_path / "a.pt", bands)
     values = np.random.default_rng(0).normal(1500, 400, (300, 210, 3)).clip(0).astype(np.uint16)
-    raster(tmp_path / "x.tif", values, compress="deflate", tiled=True, blockxsize=64, blockysize=64)
+    if bands is None:
+        values = (values // 12).clip(0, 255).astype(np.uint8)
+    how = {"compress": "deflate", "tiled": True, "blockxsize": 64, "blockysize": 64}
+    raster(tmp_path / "x.tif", values, **how, **({} if bands else {"photometric": "rgb"}))
     words = ["segment", "--model", str(model), "--device", "cpu", "--tile", "64", str(tmp_path / "x.tif")]
     assert main([*words, "--out", str(tmp_path / "whole")]) == 0
     asked = []
-    rows = images.raster.rows
+    window = images.raster.window
 
-    def noted(path: Path, first: int, last: int) -> np.ndarray:
-        asked.append(last - first)
-        return rows(path, first, last)
+    def noted(path: Path, rows: slice, columns: slice) -> np.ndarray:
+        asked.append(rows.stop - rows.start)
+        return window(path, rows, columns)
 
     monkeypatch.setattr(images, "LARGE", 1)
-    monkeypatch.setattr(images.raster, "rows", noted)
+    monkeypatch.setattr(images.raster, "window", noted)
     assert main([*words, "--out", str(tmp_path / "parts"), "--probabilities"]) == 0
     assert asked and max(asked) <= 64
     for name in ("masks/x.tif", "overlays/x.jpg", "areas.csv"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow refuses to open files of more than twice as many
+    (tmp_path / "parts/areas.csv").unlink()
+    assert main([*words, "--out", str(tmp_path / "parts"), "--probabilities", "--resume"]) == 0
+    assert (tmp_path / "whole/areas.csv").read_bytes() == (tmp_path / "parts/areas.csv").read_bytes()
+
+
+def test_a_large_image_with_a_long_side_is_read_by_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(1500, 400, (90, 70, 3)).clip(0).astype(np.uint16)
+    raster(tmp_path / "x.tif", values, tiled=True, blockxsize=16, blockysize=16)
+    model = stpp.load(checkpoint(tmp_path / "a.pt", Bands((3, 1), scale=((500.0, 2500.0),) * 2)), "cpu", long_side=60)
+    expected = model.predict(tmp_path / "x.tif")
+    monkeypatch.setattr(images, "LARGE", 1)
+    monkeypatch.setattr(images, "MOST_ROWS", 32)
+    monkeypatch.setattr(images, "stored_bands", None)
+    assert np.array_equal(model.predict(tmp_path / "x.tif"), expected)
+
+
+def test_crops_of_a_large_image_read_their_windows_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(1500, 400, (190, 230, 3)).clip(0).astype(np.uint16)
+    raster(tmp_path / "x.tif", values, tiled=True, blockxsize=16, blockysize=16)
+    path = tmp_path / "x.tif"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    row = Row("x", "unlabeled", str(path), None, 190, 230, path.stat().st_size, digest)
+    settings = {"unlabeled": {"scale": [0.5, 2.0], "flip": 0.5}}
+    how: dict[str, Any] = {"crop": 24, "base_size": 230, "seed": 0, "role": "student"}
+    how["bands"] = Bands((3, 1), scale=((500.0, 2500.0),) * 2)
+
+    def crops() -> list[tuple[bytes, bytes]]:
+        data = TrainingSet([Sample(row, bare=True)], {}, settings, **how)
+        return [tuple(part.numpy().tobytes() for part in data[epoch, 0]) for epoch in range(6)]
+
+    expected, asked = crops(), []
+    window = images.raster.window
+
+    def noted(path: Path, rows: slice, columns: slice) -> np.ndarray:
+        found = window(path, rows, columns)
+        asked.append(found[..., 0].size)
+        return found
+
+    monkeypatch.setattr(images, "LARGE", 1)
+    monkeypatch.setattr(images.raster, "window", noted)
+    assert crops() == expected
+    assert len(asked) == 6 and max(asked) < 190 * 230 / 4
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ImageError, match="another file than when the workflow was planned"):
+        crops()
 
 
 def test_exported_graphs_take_the_values_of_files(tmp_path: Path) -> None:
