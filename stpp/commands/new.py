@@ -168,7 +168,7 @@ def chosen(found: Survey, machine: Machine, usual: Mapping[str, Any]) -> Chosen:
     if gpu:
         free = 0.8 * machine.gpu_memory - FIXED
         most = next((batch for batch in BATCHES if batch * crop**2 * FEATURES[precision] <= free), BATCHES[-1])
-    batch = next(batch for batch in BATCHES if batch <= min(most, max(labeled, 4)) or batch == BATCHES[-1])
+    batch = next(batch for batch in BATCHES if batch <= min(most, labeled) or batch == BATCHES[-1])
     shortest, longest = LENGTHS["gpu" if gpu else "cpu"]
     steps = labeled * LABELED_PASSES // batch
     # Half of what a student sees is labeled.
