@@ -179,13 +179,13 @@ def chosen(found: Survey, machine: Machine, usual: Mapping[str, Any]) -> Chosen:
 
 
 def data_lines(data: Mapping[str, Any]) -> list[str]:
-    """The lines of the classes, of what the values in masks mean, and of how images and masks are called."""
+    """The lines of the classes, of what the values in masks mean, of the bands, and of how files are called."""
     names = {key: data[key] for key in ("image_name", "mask_name") if data[key] != STEM}
     others = {key: value for key, value in data.items() if key in ENCODING}
     return [f"{key}: {_flow(value)}" for key, value in {"classes": data["classes"], **others, **names}.items()]
 
 
-ENCODING = ("label_map", "first_label", "palette_map", "colors")
+ENCODING = ("label_map", "first_label", "palette_map", "colors", "bands", "rgb", "percentiles")
 
 
 def _flow(value: Any) -> str:

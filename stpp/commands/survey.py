@@ -11,9 +11,12 @@ from posixpath import splitext
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from stpp.common.errors import StppError
 from stpp.common.labels import IGNORE, LARGEST_VALUE, STEM
-from stpp.common.wording import listed
+from stpp.common.wording import counted, listed
+from stpp.data import banded, raster
 from stpp.data.classes import LABEL_MAP, read_labels
 from stpp.data.doubts import numbers_objects
 from stpp.data.hints import black_and_white, for_colours, values_of
@@ -21,6 +24,7 @@ from stpp.data.images import raw_values
 from stpp.data.inspection import Inspector, Look
 from stpp.data.lists import is_image
 from stpp.data.naming import Names, by_stem, guess
+from stpp.data.readers import ImageError, Stored
 from stpp.data.record import listing
 from stpp.importers import IGNORED
 
@@ -29,7 +33,9 @@ CLASSES = ("classes.txt", LABEL_MAP)
 MOST_CLASSES = 64
 """More values than these, without a file of names, are numbers of something else."""
 SIZED = 200
-"""Images whose sizes are looked at."""
+"""Images whose sizes and bands are looked at."""
+RGB_NUMBERS = (1, 2, 3)
+PERCENTILES = (1, 99)
 
 
 @dataclass(frozen=True)
@@ -73,14 +79,14 @@ def survey(images: Path, masks: Path, folder: Path | None) -> Survey:
     if colours := {name: raw for raw, name in coloured.items()}:
         encoding = {**encoding, "colors": [colours[name] for name in known]}
     sample = [str(images / name) for name in pictures[:: max(1, len(pictures) // SIZED)]]
-    sizes = [look for look in inspector.look("image", sample, content=False).values() if look.error is None]
+    bands, said, sizes = _bands(inspector.look("image", sample, content=False))
     return Survey(
-        {**data, "classes": classes, **encoding},
-        [*remarks, *([remark] if remark else [])],
+        {**data, "classes": classes, **encoding, **bands},
+        [*remarks, *([remark] if remark else []), *said],
         [*(images / name for name in pictures), *(masks / name for name in drawn)],
         len(pictures),
         len(whole),
-        round(median([max(look.height, look.width) for look in sizes] or [0])),
+        round(median([max(size.height, size.width) for size in sizes] or [0])),
     )
 
 
@@ -190,6 +196,42 @@ def _by_colour(
     names = list(known) or ["background" if colour == "#000000" else colour for colour in colours]
     encoding = {"palette_map": {colour: class_ for class_, colour in enumerate(colours)}, "colors": colours}
     return names, encoding, f"The masks hold {len(colours)} colours."
+
+
+def _bands(looks: Mapping[str, Look]) -> tuple[dict[str, Any], list[str], list[Look] | list[Stored]]:
+    """Settings of the bands of images, none where they are RGB or grey of 8 bits; remarks; and the sizes of the images.
+
+    Of bands of which nobody says what they are, the first three of three or four are taken for red, green and blue.
+    Raises ImageError where the extra is missing that reads them.
+    """
+    found: dict[str, Stored] = {}
+    for path in looks if any(look.error or look.remark for look in looks.values()) else ():
+        try:
+            found[path] = banded.stored_as(path)
+        except ImageError as error:  # the look at the data says what is wrong with a file
+            if error.remedy == raster.INSTALL:
+                raise
+    tiff = [raster.colours(path) for path in found if path.lower().endswith((".tif", ".tiff"))]
+    count = min([*(number for _, number in tiff), *(each.bands for each in found.values())], default=0)
+    more = any(each.dtype != np.uint8 for each in found.values())
+    if not found or (count in (1, 3) and not more):
+        return {}, [], [look for look in looks.values() if look.error is None]
+    same = {each.bands for each in found.values()} == {count}
+    bands: dict[str, Any] = {"bands": count if same else list(range(1, count + 1))}
+    kinds = sorted({f"{8 * each.dtype.itemsize} bits" for each in found.values()})
+    said = [f"The images have {counted(count, 'band')} of {' or '.join(kinds)}."]
+    known = bool(tiff) and all(rgb for rgb, _ in tiff)
+    if count >= 3 and (known or count <= 4):
+        bands["rgb"] = list(RGB_NUMBERS)
+        what = "as the files say" if known else "which is a guess"
+        said.append(f"Bands {listed(list(map(str, RGB_NUMBERS)))} are red, green and blue, {what}.")
+    elif count > 1:
+        said.append("Nothing says which bands are red, green and blue: `rgb` would, for colours in augmentation.")
+    if more:
+        bands["percentiles"] = list(PERCENTILES)
+        low, high = PERCENTILES
+        said.append(f"Their values become 0 to 255 between the percentiles {low} and {high} of the labeled images.")
+    return bands, said, list(found.values())
 
 
 def _named(values: Sequence[int]) -> list[str]:

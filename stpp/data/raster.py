@@ -20,6 +20,7 @@ from stpp.data.readers import ImageError, Stored, open_stream, unreadable
 
 INSTALL = "Install the extra: `pip install 'stpp[geotiff]'`"
 MIN_IS_WHITE, RGB, PALETTE = 0, 2, 3  # how values are to be seen (TIFF 6.0, PhotometricInterpretation)
+ALPHA = (1, 2)  # what further bands are (TIFF 6.0, ExtraSamples)
 EXACT = (1, 5, 8, 32773, 32946, 50000)  # compressions without loss: none, LZW, Deflate, PackBits, Deflate, Zstandard
 TURNS = {  # orientation (TIFF 6.0) -> whether to swap rows and columns, then turn the rows around, the columns
     2: (False, False, True),
@@ -105,6 +106,18 @@ def _windowed(path: str | Path, most: int, *, rgb: bool) -> bool:
             return upright and (not rgb or kind == (RGB, 3, np.uint8, True))
     except Exception:  # whoever reads the whole file says what is wrong with it
         return False
+
+
+def colours(path: str | Path) -> tuple[bool, int]:
+    """Whether a file says that its first bands are red, green and blue, and how many of its bands are no transparency.
+
+    Raises ImageError.
+    """
+    import tifffile
+
+    with read_errors(path), tifffile.TiffFile(path) as file:
+        page: Any = file.pages[0]
+        return page.photometric == RGB, page.samplesperpixel - sum(extra in ALPHA for extra in page.extrasamples)
 
 
 def no_data(path: str | Path, content: bytes | None = None) -> float | None:

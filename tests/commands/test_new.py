@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import tiny_data
 import yaml
 from conftest import ROOT
+from rasterio.transform import Affine
 
 from stpp.commands.cli import main
 from stpp.commands.edited import edited
@@ -299,3 +301,56 @@ def test_data_that_cannot_be_used_are_diagnosed_as_by_index(here: Path, capsys: 
 def test_without_folders_it_asks_for_them(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["new"]) == 1
     assert "give the folder that holds images/ and masks/" in capsys.readouterr().err
+
+
+# --- bands ------------------------------------------------------------------------------------------------------------
+
+
+def rasters(root: Path, values: np.ndarray, **how: Any) -> Path:
+    """GeoTIFF images of these values, uint (H, W, bands), by GDAL, two of them with masks."""
+    (root / "images").mkdir(parents=True)
+    how |= {"height": values.shape[0], "width": values.shape[1], "count": values.shape[2], "dtype": str(values.dtype)}
+    how |= {"driver": "GTiff", "crs": "EPSG:32632", "transform": Affine(10, 0, 0, 0, -10, 0)}
+    for number in range(4):
+        path = root / f"images/a{number}.tif"
+        with rasterio.open(path, "w", **how) as file:
+            file.write(np.roll(values, number, axis=0).transpose(2, 0, 1))
+    for number in range(2):
+        tiny_data.save(root / f"masks/a{number}.png", mask(0, 1))
+    return root
+
+
+VALUES = np.random.default_rng(0).integers(0, 3000, (40, 60, 5)).astype(np.uint16)
+BANDS = [
+    (VALUES[..., :4], {}, {"bands": 4, "rgb": [1, 2, 3], "percentiles": [1, 99]}),
+    (VALUES[..., :4], {"photometric": "RGB"}, {"bands": 4, "rgb": [1, 2, 3], "percentiles": [1, 99]}),
+    (VALUES[..., :1], {}, {"bands": 1, "percentiles": [1, 99]}),
+    (VALUES, {}, {"bands": 5, "percentiles": [1, 99]}),
+    (VALUES.astype(np.float32), {"photometric": "RGB"}, {"bands": 5, "rgb": [1, 2, 3], "percentiles": [1, 99]}),
+    ((VALUES[..., :4] // 12).astype(np.uint8), {"photometric": "RGB", "alpha": "NO"}, {"bands": 4, "rgb": [1, 2, 3]}),
+    ((VALUES[..., :4] // 12).astype(np.uint8), {"photometric": "RGB", "alpha": "YES"}, {}),
+    ((VALUES[..., :3] // 12).astype(np.uint8), {"photometric": "RGB"}, {}),
+    ((VALUES[..., :1] // 12).astype(np.uint8), {}, {}),
+]
+
+
+@pytest.mark.parametrize(("values", "how", "expected"), BANDS)
+def test_bands_are_found_and_described(
+    values: np.ndarray, how: dict[str, Any], expected: dict[str, Any], tmp_path: Path
+) -> None:
+    found = looked(rasters(tmp_path / "data", values, **how))
+    assert {key: found.data[key] for key in ("bands", "rgb", "percentiles", "scale") if key in found.data} == expected
+    assert found.long_side == 60
+    assert any(f"{values.shape[2]} band" in remark for remark in found.remarks) == bool(expected)
+
+
+@pytest.mark.parametrize("bands", [4, 1])
+def test_what_is_written_for_bands_is_accepted(
+    bands: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found, text = looked(rasters(Path("data"), VALUES[..., :bands])), Path("my.yaml")
+    text.write_text(written(found, SMALL, 1, "It takes a minute."))
+    assert main(["index", "my.yaml"]) == 0
+    said = capsys.readouterr().out
+    assert f"bands of the images: 1{' (red)' if bands == 4 else ''} from" in said and "unlabeled: 2 images" in said
