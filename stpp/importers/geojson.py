@@ -1,7 +1,8 @@
 """GeoJSON: a file of polygons in map coordinates for each image, of its name, which programs for maps read and draw.
 
 Coordinates are those of the image, in its reference system, which a file names as GeoJSON did in 2008 and GDAL and QGIS
-still do; without a name, they are degrees (RFC 7946). A polygon has the property `label` and lies over those before it.
+still do; without a name, they are degrees (RFC 7946). A polygon has the property `label`. Those that are written have
+holes and lie beside each other; of those that are read, one lies over those before it.
 """
 
 import json
@@ -17,7 +18,7 @@ from stpp.importers import Export, Labels
 from stpp.importers.drawing import Ring, Stroke, polygon
 from stpp.importers.gathering import Area, Drawn, Notes, gathered
 from stpp.importers.mapping import places_of
-from stpp.importers.outlining import Patch, parts
+from stpp.importers.outlining import Outline, Surface, surfaces
 from stpp.importers.parsing import BROKEN, Foreign, Mistakes, files_of, read_json
 from stpp.importers.pictures import ImageFiles, stem
 from stpp.store.geotiff import Georeference, georeference
@@ -152,17 +153,22 @@ def _write(labels: Labels, id_: str, place: Georeference, tolerance: float, path
     content: dict[str, Any] = {"type": "FeatureCollection"}
     if place.epsg is not None:
         content["crs"] = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:EPSG::{place.epsg}"}}
-    content["features"] = [_feature(part, place) for part in parts(labels.mask(id_), labels.classes, tolerance)]
+    found = surfaces(labels.mask(id_), labels.classes, tolerance)
+    content["features"] = [_feature(surface, place) for surface in found]
     path.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
-def _feature(part: Patch, place: Georeference) -> dict[str, Any]:
-    """A polygon, counterclockwise, whose last corner is its first one, as RFC 7946 asks."""
-    assert part.outline is not None
-    ring = place.on_map(part.outline)
+def _feature(surface: Surface, place: Georeference) -> dict[str, Any]:
+    """A polygon: its border counterclockwise, holes clockwise, and the last corner of each its first one (RFC 7946)."""
+    rings = [_ring(surface.border, place, 1), *(_ring(hole, place, -1) for hole in surface.holes)]
+    geometry = {"type": "Polygon", "coordinates": rings}
+    return {"type": "Feature", "properties": {"label": surface.label}, "geometry": geometry}
+
+
+def _ring(outline: Outline, place: Georeference, turn: int) -> list[list[float]]:
+    """An outline on the map, counterclockwise (`turn` 1) or clockwise (-1)."""
+    ring = place.on_map(outline)
     x, y = ring.T
-    if (x * np.roll(y, -1) - np.roll(x, -1) * y).sum() < 0:
+    if (x * np.roll(y, -1) - np.roll(x, -1) * y).sum() * turn < 0:
         ring = ring[::-1]
-    corners = [*ring.tolist(), ring[0].tolist()]
-    geometry = {"type": "Polygon", "coordinates": [corners]}
-    return {"type": "Feature", "properties": {"label": part.label}, "geometry": geometry}
+    return [*ring.tolist(), ring[0].tolist()]

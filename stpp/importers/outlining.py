@@ -2,7 +2,8 @@
 
 The polygons of a mask are the outer borders of all its parts, where a part is of one class and its pixels meet at their
 sides. They are ordered by the area within the border, the largest first. So what lies in a hole of a part is drawn
-after it, and the polygons, drawn in their order, give the mask.
+after it, and the polygons, drawn in their order, give the mask. Programs for maps expect holes in polygons instead, and
+none over another: these are the surfaces of a mask.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,6 +41,14 @@ class Patch(NamedTuple):
         return pixels
 
 
+class Surface(NamedTuple):
+    """A part of a mask: the name of its class, or `__ignore__`, its outer border, and the borders of its holes."""
+
+    label: str
+    border: Outline
+    holes: Sequence[Outline]
+
+
 def parts(mask: NDArray[np.uint8], classes: Sequence[str], tolerance: float | None) -> Iterator[Patch]:
     """What is to be drawn for a mask, uint8 (H, W), in this order, on a ground of class 0.
 
@@ -48,8 +57,7 @@ def parts(mask: NDArray[np.uint8], classes: Sequence[str], tolerance: float | No
     background and no polygon lies below it, unless there is nothing else: so an image without anything is told from
     one that nobody annotated.
     """
-    ground = 0 if classes[0] in GROUNDS and mask.any() else None
-    labels = dict(enumerate(classes)) | {IGNORE: IGNORED}
+    ground, labels = _ground(mask, classes), dict(enumerate(classes)) | {IGNORE: IGNORED}
     numbers = np.unique(mask).tolist()
     if tolerance is None:
         for number in numbers:
@@ -66,6 +74,35 @@ def parts(mask: NDArray[np.uint8], classes: Sequence[str], tolerance: float | No
             yield Patch(labels[number], pixels, left, top, simplified(inset(outline), tolerance))
 
 
+def surfaces(mask: NDArray[np.uint8], classes: Sequence[str], tolerance: float) -> Iterator[Surface]:
+    """The polygons with holes of a mask, uint8 (H, W), on a ground of class 0; without a tolerance none lies over
+    another.
+
+    Borders are `simplified` by so many px. Class 0 is left to the ground as in `parts`.
+    """
+    ground, labels = _ground(mask, classes), dict(enumerate(classes)) | {IGNORE: IGNORED}
+    found = [
+        (labels[number], rings)
+        for number in np.unique(mask).tolist()
+        if number != ground
+        for rings in _rings(mask == number)
+    ]
+    for label, (border, *inner) in sorted(found, key=lambda item: -area(item[1][0])):
+        holes = [hole + np.array([left, top]) for pixels, left, top in map(filled, inner) for hole in outlines(pixels)]
+        first, *rest = [simplified(inset(_from_first(ring)), tolerance) for ring in (border, *holes)]
+        yield Surface(label, first, rest)
+
+
+def _ground(mask: NDArray[np.uint8], classes: Sequence[str]) -> int | None:
+    """The class that need not be drawn: the background, unless there is nothing else."""
+    return 0 if classes[0] in GROUNDS and mask.any() else None
+
+
+def _from_first(outline: Outline) -> Outline:
+    """An outline that begins at its first corner from the left: so a hole is `simplified` as the part that fills it."""
+    return np.roll(outline, -int(np.lexsort(outline.T[::-1])[0]), axis=0)
+
+
 def _boxed(label: str, pixels: NDArray[np.bool_]) -> Patch:
     """All pixels, in the smallest box that holds them."""
     rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
@@ -75,11 +112,18 @@ def _boxed(label: str, pixels: NDArray[np.bool_]) -> Patch:
 
 def outlines(pixels: NDArray[np.bool_]) -> list[Outline]:
     """The outer borders of all parts, along the sides of pixels; pixels that meet at a corner alone are two parts."""
+    return [border for border, *_ in _rings(pixels)]
+
+
+def _rings(pixels: NDArray[np.bool_]) -> list[list[Outline]]:
+    """Of each part its outer border and those of its holes; parts of a hole that meet at a corner are one hole."""
     # contourpy's borders run through the middles of the sides; it counts from the middle of the first padded pixel.
     padded = np.pad(pixels, 1).astype(float)
     found = contour_generator(z=padded, fill_type=FillType.OuterOffset).filled(0.5, np.inf)
-    rings = [points[offsets[0] : offsets[1] - 1] - 0.5 for points, offsets in zip(*found)]
-    return [_corners(ring) for ring in rings]
+    return [
+        [_corners(points[first : last - 1] - 0.5) for first, last in pairwise(offsets)]
+        for points, offsets in zip(*found)
+    ]
 
 
 def _corners(middles: Outline) -> Outline:

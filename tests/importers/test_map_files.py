@@ -8,7 +8,7 @@ import fabricate
 import numpy as np
 import pytest
 import rasterio
-from rasterio.features import rasterize
+from rasterio.features import is_valid_geom, rasterize
 from rasterio.transform import Affine
 
 from stpp.commands.cli import main
@@ -69,6 +69,21 @@ def test_gdal_draws_the_same_mask_from_the_polygons(store: Path) -> None:
     numbers = {name: number for number, name in enumerate(CLASSES)} | {"__ignore__": 255}
     shapes = [(feature["geometry"], numbers[feature["properties"]["label"]]) for feature in content["features"]]
     assert (rasterize(shapes, (HEIGHT, WIDTH), transform=TRANSFORM, dtype="uint8") == MASKS["deep/b"]).all()
+
+
+def test_polygons_are_valid_and_cover_each_pixel_once(store: Path) -> None:
+    out, holes = exported(store, "geojson"), 0
+    for id, expected in MASKS.items():
+        features = json.loads((out / f"{id}.geojson").read_text())["features"]
+        shapes = [shape["geometry"] for shape in features]
+        assert all(is_valid_geom(shape) for shape in shapes)
+        covered = [rasterize([shape], (HEIGHT, WIDTH), transform=TRANSFORM) for shape in shapes]
+        assert (np.sum(covered, axis=0) == (1 if not expected.any() else expected > 0)).all()
+        rings = [np.array(ring) for shape in shapes for ring in shape["coordinates"]]
+        turns = [np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) > 0 for x, y in ((ring - ring[0]).T for ring in rings)]
+        assert turns == [place == 0 for shape in shapes for place in range(len(shape["coordinates"]))]
+        holes += len(rings) - len(shapes)
+    assert holes > 5
 
 
 def test_gdal_finds_the_masks_where_the_images_are(store: Path, tmp_path: Path) -> None:

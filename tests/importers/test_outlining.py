@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stpp.importers.drawing import painted, polygon
-from stpp.importers.outlining import area, filled, inset, outlines, parts, simplified
+from stpp.importers.outlining import area, filled, inset, outlines, parts, simplified, surfaces
 
 CLASSES = ["background", "a", "b", "c"]
 
@@ -49,6 +49,26 @@ def test_other_tools_draw_the_same_from_them(mask: NDArray[np.uint8]) -> None:
         covered = coco.decode(coco.merge(coco.frPyObjects([part.outline.ravel().tolist()], *mask.shape)))
         again[covered > 0] = NUMBERS[part.label]
     assert (again == mask).all()
+
+
+@pytest.mark.parametrize("mask", SCENES)
+def test_polygons_with_holes_lie_beside_each_other_and_give_the_mask(mask: NDArray[np.uint8]) -> None:
+    again, times = np.zeros_like(mask), np.zeros(mask.shape, int)
+    for label, border, holes in surfaces(mask, CLASSES, 0):
+        rings = [[(float(x), float(y)) for x, y in ring] for ring in (border, *holes)]
+        covered = painted(*mask.shape, [(1, polygon(rings[:1], rings[1:]))]) > 0
+        times += covered
+        again[covered] = NUMBERS[label]
+    assert (again == mask).all() and (times == (mask > 0)).all()
+
+
+def test_a_hole_is_simplified_as_the_part_that_fills_it() -> None:
+    mask = np.ones((60, 80), np.uint8)
+    rows, columns = np.mgrid[:60, :80]
+    mask[(rows - 30) ** 2 + (columns - 40) ** 2 < 400] = 2
+    (_, _, (hole,)), (_, border, _) = surfaces(mask, CLASSES, 1.0)
+    assert 3 < len(hole) < len(outlines(mask == 2)[0]) / 2
+    assert np.array_equal(hole, border)
 
 
 @pytest.mark.parametrize("mask", SCENES)
