@@ -26,8 +26,9 @@ All is upright. What cannot be read is an ImageError.
 """
 
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ class ImageError(StppError):
         super().__init__(f"{path}: {what}{f' ({detail})' if detail else ''}. {remedy}")
 
 
-def open_stream(path: str | Path) -> BinaryIO:
+def open_stream(path: str | Path) -> BufferedReader:
     """A file's bytes. Raises ImageError for a pipe or a device, which may have no end, and OSError."""
     if not stat.S_ISREG(kind := Path(path).stat().st_mode) and not stat.S_ISDIR(kind):
         raise ImageError(path, "no file but a pipe or a device", "Put the image itself there")
