@@ -10,6 +10,7 @@ from stpp.data.inspection import Look
 
 SUGGESTED = 24  # colours written out in a suggested palette map
 MOST = 0.9  # the share of the pixels that the labels of smoothed masks hold; the rest are their edges
+ENOUGH, DROP = 0.75, 10  # the share that small masks' labels hold, if the next label holds so many times less
 EDGES = 8  # values or colours beyond the labels that smoothed masks have at least
 GROUND = {"background", "bg", "ground", "none", "other", "others", "rest", "nothing", "negative", "normal"}
 
@@ -124,13 +125,16 @@ def _for_colours_beyond_the_map(found: Mapping[str, int], palette_map: Mapping[s
 
 
 def _main(found: Mapping[Any, int]) -> list[Any]:
-    """The fewest labels that hold `MOST` of the pixels, and those that hold as many as one of 200 of these."""
-    total, held, main = sum(found.values()), 0, []
+    """The fewest labels that hold `MOST` of the pixels, and those that hold as many as one of 200 of these; or those
+    that hold `ENOUGH` before a `DROP`.
+    """
+    total, held, last, main = sum(found.values()), 0, 0, []
     for label, count in sorted(found.items(), key=lambda item: (-item[1], item[0])):
-        if held >= MOST * total and count < total / 200:
+        if (held >= MOST * total and count < total / 200) or (held >= ENOUGH * total and count * DROP <= last):
             break
         main.append(label)
         held += count
+        last = count
     return main
 
 
@@ -181,7 +185,7 @@ def for_colours(
     """
     colours = {raw: count for raw, count in found.items() if raw.startswith("#")}
     main = sorted(_main(colours), key=lambda raw: (-colours[raw], raw))
-    smoothed = len(colours) >= len(main) + EDGES and len(main) <= len(names) + 1
+    smoothed = len(colours) >= max(len(main), len(names)) + EDGES and len(main) <= len(names) + 1
     shown = main if smoothed else sorted(colours, key=lambda raw: (-colours[raw], raw))
     classes, why = _classes_of_colours(shown, colours, names, palette, known)
     shown = [

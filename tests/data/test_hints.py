@@ -125,6 +125,19 @@ def test_smoothed_colours_are_named_by_their_pixels() -> None:
     assert text.endswith('{"#000000": 0, "#ff0000": 1, "#00ff00": 2} and palette_tolerance: 127')
 
 
+def test_small_masks_have_many_pixels_on_smoothed_edges() -> None:
+    edges = [(f"#00{value:02x}00", 4) for value in range(30, 70)] + [("#008000", 9)]
+    text = colours(("#000000", 500), ("#ff0000", 300), ("#00ff00", 200), *edges, names=["background", "a", "b"])
+    assert "They have 44 colours, of which 3 hold 85.5 % of the pixels" in text
+    assert "ignore" not in text and '{"#000000": 0, "#ff0000": 1, "#00ff00": 2}' in text
+
+
+def test_rare_classes_are_no_edges() -> None:
+    found = [(f"#{value:02x}0000", 10000 // 4**value + 1) for value in range(20)]
+    text = colours(*found, names=[f"class {number}" for number in range(20)])
+    assert "interpolation" not in text and "ignore" not in text
+
+
 def test_smoothed_colours_beyond_the_palette_map_get_a_tolerance() -> None:
     found = {"#000000": 500, "#400000": 400, **{f"#{value:02x}0000": 1 for value in range(10, 30)}}
     encoding = encoding_of({"palette_map": {"#000000": 0, "#400000": 1}}, 2)
