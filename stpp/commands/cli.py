@@ -17,6 +17,7 @@ from stpp.commands.subcommand import add_example, add_output, subcommand
 from stpp.common import disk
 from stpp.common.errors import StppError, of_the_machine, of_the_system
 from stpp.common.terminal import prepare_streams
+from stpp.common.wording import counted
 from stpp.runtime.progress import Stopped
 
 if TYPE_CHECKING:
@@ -296,7 +297,7 @@ def _masks(options: argparse.Namespace) -> None:
         for id, mask in store:
             with outputs.writing(options.out / f"{id}.png") as path:
                 write_palette_png(mask, colours, path)
-        print(f"{len(store)} masks in {options.out}")
+        print(f"{counted(len(store), 'mask')} in {options.out}")
 
 
 def _add_demo(commands: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from stpp.commands.subcommand import add_example, add_output, subcommand
 from stpp.common.errors import StppError
+from stpp.common.wording import counted
 
 MODEL = "checkpoint of stpp, such as results/NAME/model.pt, or a state dict of the ST++ authors' code"
 
@@ -68,7 +69,7 @@ def _segment(options: argparse.Namespace) -> None:
     outputs = Outputs([options.model], options.overwrite or options.resume)
     kinds = {"probabilities": options.probabilities, "resume": options.resume}
     count = segment(_loaded(options), options.images, options.out, outputs, **kinds)
-    print(f"{count} images in {options.out}")
+    print(f"{counted(count, 'image')} in {options.out}")
 
 
 def _add_export(commands: Any) -> None:

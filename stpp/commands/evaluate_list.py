@@ -14,6 +14,7 @@ from stpp.commands.output import Outputs
 from stpp.commands.segmenter import Segmenter
 from stpp.common import disk
 from stpp.common.errors import Problems, StppError
+from stpp.common.wording import counted
 from stpp.data.inspection import Inspector, image_kind, mask_kind
 from stpp.data.lint import lint
 from stpp.data.lists import exists, read_list
@@ -65,7 +66,7 @@ def as_text(report: Mapping[str, Any]) -> str:
     """A table for people: mIoU, pixel accuracy and the IoU of each class, in %."""
     rows = {"mIoU": report["miou"], "pixel accuracy": report["pixel_accuracy"], **report["iou"]}
     width = max(len(name) for name in rows)
-    lines = [f"{report['images']} images of {report['list']}, in %"]
+    lines = [f"{counted(report['images'], 'image')} of {report['list']}, in %"]
     lines += [f"{name:{width}}  {'-' if value is None else f'{100 * value:.2f}':>6}" for name, value in rows.items()]
     return "\n".join(lines) + "\n"
 

@@ -13,7 +13,7 @@ from stpp.common import disk
 from stpp.common.errors import Problems, StppError
 from stpp.common.labels import IGNORE
 from stpp.common.registry import IMPORTERS, component
-from stpp.common.wording import listed
+from stpp.common.wording import counted, listed
 from stpp.data.classes import read_classes
 from stpp.data.images import read_mask
 from stpp.data.lists import is_image
@@ -54,7 +54,7 @@ def export_labels(
         with outputs.writing(out / CLASSES) as path:
             path.write_text(classes_text(labels.classes, labels.palette), encoding="utf-8")
     again = f"stpp import {format} {out} --classes {out / CLASSES} --images {images or 'IMAGES'} --out DIR"
-    return f"{len(labels.images)} masks in {out}{guessed}\nonce they are corrected: {again}"
+    return f"{counted(len(labels.images), 'mask')} in {out}{guessed}\nonce they are corrected: {again}"
 
 
 def ids_below(store: MaskStore, out: Path) -> Sequence[str]:
@@ -151,6 +151,6 @@ def _named(images: Mapping[str, str], folder: Path | None) -> dict[str, str]:
     found = {f"{folder.resolve().name}/{stem}": name for name in names if (stem := name.rpartition(".")[0])}
     found |= {name.rpartition(".")[0]: name for name in names}
     if missing := [id for id in images if id not in found]:
-        problems = [f"{len(missing)} images are not below it, for example {listed(missing)}"]
+        problems = [f"{counted(len(missing), 'image')} missing below it, for example {listed(missing)}"]
         raise Problems(f"{folder} as the folder that the ids of the masks start from", problems)
     return {id: found[id] for id in images}

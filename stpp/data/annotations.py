@@ -44,6 +44,11 @@ def command_for(path: Path, folder: Path) -> str | None:
     return COMMAND.format(name, quote(f"{path if alone else folder}"))
 
 
+def of_parts(root: Path) -> str:
+    """The command that makes one mask of several, where an image has one for each class or object."""
+    return COMMAND.format("part-masks", quote(str(root)))
+
+
 def advice(folder: Path, names: Iterable[str]) -> str:
     """What to do about the files of some names below a folder that may be annotations; "" where there are none."""
     by_place: dict[tuple[str, str], list[str]] = {}

@@ -74,8 +74,9 @@ def lint_counts(counts: Mapping[str, int], batch_size: int, *, need_unlabeled: b
         )
     elif labeled < batch_size:
         warnings.append(
-            f"There are {labeled} labeled images, fewer than the batch of {batch_size}: a batch holds some of them "
-            "twice, or an epoch not even one batch; choose a smaller batch_size or a larger labeled_repeat."
+            f"There {'is' if labeled == 1 else 'are'} {counted(labeled, 'labeled image')}, fewer than the batch of "
+            f"{batch_size}: a batch holds some of them twice, or an epoch not even one batch; choose a smaller "
+            "batch_size or a larger labeled_repeat."
         )
     if need_unlabeled and counts.get("unlabeled", 0) == 0:
         problems.append(

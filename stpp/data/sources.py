@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from stpp.common.errors import StppError, shortened
 from stpp.common.registry import LAYOUTS, component
-from stpp.common.wording import listed
+from stpp.common.wording import counted, listed
 from stpp.data.lists import exists, foreign_format, is_image, locate, read_list
 from stpp.data.partition import covering_sample, fold, groups_of, sample, sample_size
 from stpp.data.record import listing, names_digest
@@ -81,8 +81,8 @@ def resolve(data: Mapping[str, Any], labels_of: LabelsOf) -> Sources:
             labeled_pool = [entry for entry in labeled_pool if entry.id not in chosen]
             if not labeled_pool and not place.problems:
                 place.problems.append(
-                    f"{subset}_split takes all {len(chosen)} labeled images, and none is left to train on: label more, "
-                    f"or leave {subset}_split out."
+                    f"{subset}_split takes all there are, {counted(len(chosen), 'labeled image')}, and none is left to "
+                    f"train on: label more, or leave {subset}_split out."
                 )
     if (split := data.get("partition")) and labeled_pool:
         chosen = place.draw("partition", split, labeled_pool, labels_of)

@@ -7,7 +7,7 @@ from heapq import nsmallest
 
 import numpy as np
 
-from stpp.common.wording import listed
+from stpp.common.wording import counted, listed
 from stpp.data.images import read_image
 from stpp.data.inspection import Look
 from stpp.data.readers import ImageError
@@ -38,7 +38,7 @@ def masks_among(entries: Sequence[Entry], images: Mapping[str, Look]) -> Iterato
             named.update(entry.id for entry in members)
             what = "smaller versions of these" if small else "masks"
             yield (
-                f"{len(members):,} unlabeled images have the name of another image and {affix!r}, for example "
+                f"{counted(len(members), 'unlabeled image')} with the name of another image and {affix!r}, for example "
                 f"{members[0].image}: are they {what}? They would be trained on as images; move them elsewhere."
             )
     plain = [entry for entry in _plainest(unlabeled, images) if entry.id not in named and _has_few_colours(entry.image)]

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from stpp.common.wording import counted
 from stpp.importers import Annotated, Export, Labels
 from stpp.importers.drawing import LARGEST, from_png, to_png
 from stpp.importers.gathering import OTHER_SIZE, classes_of_labels, numbers_of, refuse_others
@@ -69,7 +70,7 @@ def find(source: Path, classes: Sequence[str] | None, images: Path | None = None
     kinds = Counter(shape["shape_type"] for content in contents.values() for shape in content["shapes"])
     left_out = [f"{count} of shape {kind}, which has no area" for kind, count in kinds.items() if kind not in AREAS]
     empty = sum(not any(map(_covers, content["shapes"])) for content in contents.values())
-    left_out += [f"{empty} files without a shape, whose masks are all {names[0]}"] if empty else []
+    left_out += [f"{counted(empty, 'file')} without a shape, all {names[0]} in the mask"] if empty else []
     return Export(names, found, files, left_out)
 
 

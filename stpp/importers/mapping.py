@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from stpp.common.errors import Problems, StppError
-from stpp.common.wording import listed
+from stpp.common.wording import counted, listed
 from stpp.importers import Labels
 from stpp.store.geotiff import Georeference, georeference
 
@@ -20,6 +20,6 @@ def places_of(labels: Labels) -> dict[str, Georeference]:
     if missing := [str(labels.files[id]) for id, place in found.items() if place is None]:
         raise Problems(
             "masks as a map; choose another format for images that lie on none",
-            [f"{len(missing)} images have no georeference (GeoTIFF tags): {listed(missing)}"],
+            [f"{counted(len(missing), 'image')} without a georeference (GeoTIFF tags): {listed(missing)}"],
         )
     return {id: place for id, place in found.items() if place is not None}

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from stpp.common.wording import counted
 from stpp.methods import method
 from stpp.plan.counts import labeled_repeat, reliable_count
 from stpp.settings.config import Config
@@ -100,6 +101,6 @@ def _too_small(role: str, size: int, config: Config) -> list[str]:
     if size >= batch or training.iterations is not None:
         return []
     return [
-        f"an epoch of the {role} has {size} images, too few for one batch of {batch}; lower "
+        f"an epoch of the {role} has {counted(size, 'image')}, too few for one batch of {batch}; lower "
         f"training.{role}.batch_size or raise training.{role}.labeled_repeat"
     ]

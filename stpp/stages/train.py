@@ -17,6 +17,7 @@ from tqdm import tqdm
 from stpp.common import disk
 from stpp.common.bands import bands_in
 from stpp.common.errors import StppError
+from stpp.common.wording import counted
 from stpp.data.augmentation import sample_rng
 from stpp.data.dataset import Sample, TrainingSet, samples_of
 from stpp.data.manifest import Row
@@ -257,8 +258,8 @@ def training_data(
         batches = StreamBatches(whole_training(len(samples), size, training, seed, role))
     if not len(batches):
         raise StppError(
-            f"an epoch has {dataset.images} images, too few for the {batches.leading.batch_size} of one batch; "
-            f"lower training.{role}.batch_size or raise training.{role}.labeled_repeat"
+            f"an epoch has {counted(dataset.images, 'image')}, too few for the {batches.leading.batch_size} of one "
+            f"batch; lower training.{role}.batch_size or raise training.{role}.labeled_repeat"
         )
     return dataset, batches
 

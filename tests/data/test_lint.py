@@ -13,6 +13,7 @@ from tiny_data import labels, lists, pair, photo, png, save, settings
 
 from stpp.common.errors import Problems
 from stpp.data.index import index
+from stpp.data.lint import lint_counts
 
 Settings = dict[str, Any]
 FAULTS: dict[str, tuple[Callable[[Path], Settings], list[str]]] = {}
@@ -656,7 +657,9 @@ def test_supervised_training_needs_no_unlabeled_images(tmp_path):
 
 def test_fewer_labeled_images_than_a_batch_are_a_warning(tmp_path):
     (warning,) = warnings_of(good(tmp_path), tmp_path / "results", batch_size=4)
-    assert "3 labeled images, fewer than the batch of 4" in warning
+    assert "There are 3 labeled images, fewer than the batch of 4" in warning
+    (warning,) = lint_counts({"labeled": 1, "unlabeled": 5}, 4, need_unlabeled=True).warnings
+    assert "There is 1 labeled image, fewer than the batch of 4" in warning
 
 
 def test_a_class_without_labels_is_a_warning(tmp_path):

@@ -292,7 +292,7 @@ def test_lists_beside_a_folder_take_their_images_out_of_it(folder):
 def test_masks_without_images_are_a_warning(folder):
     touch(folder, "masks/1_mask.png")
     warning, _ = resolve(settings(folder, layout="folder"), no_labels).warnings
-    assert "masks, 1 belong to no image" in warning and "1_mask.png" in warning
+    assert "masks, 1 belongs to no image" in warning and "1_mask.png" in warning
     assert "as 1.png has that of 1.png" in warning
 
 
@@ -366,6 +366,7 @@ def test_several_masks_an_image_are_named(tmp_path):
     files = [f"images/{n}.png" for n in "abc"] + [f"masks/{n}_{part}.png" for n in "abc" for part in ("car", "bus")]
     (problem,) = named(tmp_path, *files).problems
     assert "several masks an image, {stem}_bus, {stem}_car" in problem
+    assert f"`stpp import part-masks {tmp_path} --out my-images` makes one of them" in problem
 
 
 def test_all_that_is_not_taken_is_named(tmp_path):
@@ -410,7 +411,7 @@ def test_a_readable_file_goes_before_one_that_is_not(tmp_path):
 def test_a_val_split_that_takes_the_only_labeled_image_is_a_problem(tmp_path):
     touch(tmp_path, "images/1.png", "images/2.png", "masks/1.png")
     (problem,) = named(tmp_path, val_split={**SPLIT, "count": 1}).problems
-    assert "val_split takes all 1 labeled images" in problem
+    assert "val_split takes all there are, 1 labeled image, and none is left" in problem
 
 
 def test_a_folder_of_links_is_followed_and_a_loop_is_not(folder, tmp_path_factory):

@@ -33,7 +33,7 @@ def test_masks_by_the_name_of_an_image_are_warned_of(tmp_path: Path, name: str) 
         save(tmp_path / f"d/images/{name.format(number)}.png", labels(number, (16, 16)) % 3)
     (warning,) = warned(data, tmp_path)
     affix = name.replace("a{}", "").lower()
-    assert warning.startswith(f"3 unlabeled images have the name of another image and {affix!r}, for example ")
+    assert warning.startswith(f"3 unlabeled images with the name of another image and {affix!r}, for example ")
     assert "are they masks?" in warning
 
 

@@ -135,7 +135,7 @@ def test_images_without_a_shape_are_background_and_said(tmp_path: Path) -> None:
     annotate(tmp_path / "b.json", shape("x", "rectangle", (0, 0), (1, 1)))
     export = find(tmp_path, None)
     assert not export.images[0].draw().any()
-    assert export.left_out == ["1 files without a shape, whose masks are all background"]
+    assert export.left_out == ["1 file without a shape, all background in the mask"]
 
 
 BROKEN: dict[str, Callable[[Path], object]] = {

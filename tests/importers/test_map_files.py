@@ -124,7 +124,7 @@ def test_what_lies_nowhere_is_refused(store: Path, tmp_path: Path, capsys: pytes
     assert main(again) == 1
     assert "without a georeference" in capsys.readouterr().err
     assert main(["export-labels", str(store), "--format", "geotiff", "--images", str(tmp_path / "data"), *words]) == 1
-    assert "1 images have no georeference" in capsys.readouterr().err
+    assert "1 image without a georeference" in capsys.readouterr().err
     image(tmp_path / "data/a.tif", "EPSG:32633")
     assert main(again) == 1
     assert "polygons in urn:ogc:def:crs:EPSG::32632 and an image in EPSG:32633" in capsys.readouterr().err

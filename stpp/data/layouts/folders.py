@@ -38,7 +38,8 @@ JUNK = {"@eadir", "__macosx", "#recycle", "$recycle.bin", "@recycle", "@tmp"}
 """Folders that file servers and archives put among one's own."""
 QUIET = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 """Files of file managers, which nobody misses."""
-ARRAYS = {".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".dcm", ".dicom", ".nii", ".gz", ".mha", ".mhd", ".nrrd"}
+PACKED = (".gz", ".bz2", ".xz", ".zst")
+ARRAYS = {".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".dcm", ".dicom", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd"}
 
 
 def scan(place: Place) -> tuple[list[Entry], list[Entry]]:
@@ -95,17 +96,19 @@ def scan(place: Place) -> tuple[list[Entry], list[Entry]]:
         beside = ""
     elif lonely:
         text = annotations.advice_for_masks(place.root / masks, place.root / images, lonely)
-        text = text or _why_alone(f"{place.root / masks}", image_names, lonely)
+        text = text or _why_alone(f"{place.root / masks}", image_names, lonely, annotations.of_parts(place.root))
         (place.warnings if labeled or any(entry.mask for entry in entries) else place.problems).append(text)
     place.warnings += [text for text in (others if image_names else "", beside) if text]
     return entries, []
 
 
-def _why_alone(masks: str, image_names: Sequence[str], lonely: Sequence[str]) -> str:
-    """Why masks belong to no image, and the names that would bring them together."""
+def _why_alone(masks: str, image_names: Sequence[str], lonely: Sequence[str], command: str) -> str:
+    """Why masks belong to no image, and the names that would bring them together, or the `command`, where an image has
+    several.
+    """
     text = (
-        f"Of the masks below {masks}, {len(lonely)} belong to no image, for example {listed(lonely)}: a mask has the "
-        "path of its image, up to the suffix"
+        f"Of the masks below {masks}, {len(lonely)} belong{'s' if len(lonely) == 1 else ''} to no image, for example "
+        f"{listed(lonely)}: a mask has the path of its image, up to the suffix"
     )
     found = guess(image_names, lonely)
     if found and found[0][1] > 1:
@@ -113,8 +116,8 @@ def _why_alone(masks: str, image_names: Sequence[str], lonely: Sequence[str]) ->
         several = [other.mask for other, number in found if other.image == names.image and number == count]
         if len(several) > 1:
             return (
-                f"{text}. There seem to be several masks an image, {listed(several)}: make one of them, whose values "
-                "are the numbers of the classes."
+                f"{text}. There seem to be several masks an image, {listed(several)}: {command} makes one of them, "
+                "whose values are the numbers of the classes."
             )
         image = f"image_name: '{names.image}', " if names.image != STEM else ""
         return f"{text}. {count} would have one with these settings of data: {image}mask_name: '{names.mask}'"
@@ -148,7 +151,7 @@ def _pictures(place: Place, folder: str) -> tuple[list[str], str]:
 def _account(folder: Path, rest: Collection[str], junk: Sequence[str]) -> str:
     """What to say of files that are no images, and of those in folders that are left out; "" where there are none."""
     text = ""
-    if kinds := Counter(posixpath.splitext(name)[1].lower() for name in rest):
+    if kinds := Counter(_suffix(name) for name in rest):
         ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
         counts = listed([f"{suffix or 'no suffix'} {count:,}" for suffix, count in ordered], 8)
         files = "file" if kinds.total() == 1 else "files"
@@ -160,6 +163,12 @@ def _account(folder: Path, rest: Collection[str], junk: Sequence[str]) -> str:
             f"{junk[0]}."
         )
     return text.strip()
+
+
+def _suffix(name: str) -> str:
+    """The suffix of a name in lower case, with the one before it where the last says how the file is packed."""
+    stem, suffix = posixpath.splitext(name.lower())
+    return posixpath.splitext(stem)[1] + suffix if suffix in PACKED else suffix
 
 
 def _advice(kinds: Iterable[str]) -> str:
