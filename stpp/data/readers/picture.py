@@ -134,7 +134,10 @@ def open_file(path: str | Path, content: bytes | None = None) -> Iterator[Image.
                 if 0 in image.size:
                     raise ImageError(path, "image without pixels", "Take it off the list")
                 if (pages := _pages(image)) > 1:
-                    remedy = "Save each page as a file of its own; one page of several would be read alone"
+                    remedy = (
+                        "Save each page as a file of its own, as `stpp import tiff-pages MASKS --images IMAGES --out "
+                        "my-images` does; one page of several would be read alone"
+                    )
                     raise ImageError(path, "TIFF file of several pages", remedy, f"{pages} pages")
                 yield image
     except ImageError:
