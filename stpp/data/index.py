@@ -155,7 +155,7 @@ def look(
         if readers := other_readers(path for row in members for path in (row.image, row.mask) if path):
             known["readers"] = readers
         subsets[subset] = {**known, "manifest": str(manifest_path(results, subset, digest)), "sha256": digest}
-        log(f"{subset}: {counted(members, 'image')}")
+        log(f"{subset}: {counted(len(members), 'image')}")
         if subset == "labeled" and classes.encoding is not None:
             entries = [entry for entry in others if entry.subset == "labeled"]
             log(f"labeled pixels: {shares(entries, masks, classes.encoding, classes.names)}")
