@@ -166,6 +166,7 @@ def _report(
     pictures, artifacts = graphs[shown].pictures(runs[shown])
     changed = config.model_dump(mode="json", exclude={"results", "runtime"}, exclude_defaults=True)
     settings = {"name": config.name, "runs": runs, "config": changed, "shown": shown, **pictures}
+    settings["report"] = config.report.model_dump()
     if doubts := _doubts(graphs):
         settings["data_warnings"] = doubts
     inputs: dict[str, str | list[str]] = {

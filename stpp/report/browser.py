@@ -41,10 +41,8 @@ SIDES = (320, 640)
 """Bounds of the longest side of an image in px; the fewer images there are, the larger they may be."""
 PIXEL = 0.4
 """About how many bytes a pixel of an image takes in the page, with its layers."""
-MOST_BYTES = 6_000_000
-"""Bytes that all images and layers take in the page, so that it can be mailed; a quarter is for unlabeled images."""
-MOST_JUDGED, MOST_UNLABELED = 500, 60
-"""Images of both kinds, whatever they take: each is predicted or read."""
+SHARE_OF_UNLABELED = 0.25
+"""The part of the bytes that unlabeled images may take."""
 MOST_HARD = 4
 """Hard examples of a class."""
 LAYERS = ("truth", "prediction", "errors", "disagreement", "confidence")
@@ -87,13 +85,18 @@ class Shot:
         return len(self.image) + sum(map(len, self.layers.values()))
 
 
-def browser(facts: Facts, sources: Pictures, most_bytes: int = MOST_BYTES) -> Html:
-    """The part of the page; nothing where there are no images to show."""
+def browser(facts: Facts, sources: Pictures, limits: Mapping[str, Any]) -> Html:
+    """The part of the page; nothing where there are no images to show.
+
+    `limits` are the settings `report`: the `size` in MB that all images and layers take in the page, and how many
+    `judged` and `unlabeled` images there are at most, whatever they take: each is predicted or read.
+    """
     colours = class_colours(facts.palette)
-    wanted = {"unlabeled": unlabeled(facts), "judged": judged(facts)}
+    most_bytes = round(1_000_000 * limits["size"])
+    wanted = {"unlabeled": unlabeled(facts, limits["unlabeled"]), "judged": judged(facts, limits["judged"])}
     side = side_of(sum(map(len, wanted.values())), most_bytes)
     shots: dict[str, list[Shot]] = {}
-    for kind, share in (("unlabeled", 0.25), ("judged", 1.0)):
+    for kind, share in (("unlabeled", SHARE_OF_UNLABELED), ("judged", 1.0)):
         spent = sum(shot.size for found in shots.values() for shot in found)
         taken = (taken_of(row, facts, sources, colours, side) for row in wanted[kind])
         shots[kind] = list(within(taken, share * most_bytes - spent))
@@ -128,23 +131,23 @@ def browser(facts: Facts, sources: Pictures, most_bytes: int = MOST_BYTES) -> Ht
     )
 
 
-def judged(facts: Facts) -> list[Row]:
-    """The images that the result was measured on, those with the lowest mIoU first."""
+def judged(facts: Facts, most: int) -> list[Row]:
+    """The images that the result was measured on, `most` of them, those with the lowest mIoU first."""
     result = result_evaluation(facts.shown)
     if result is None:
         return []
     rows = {row.id: row for row in facts.subsets[facts.evaluations[result]["subset"]]}
     order = facts.image_scores[result].sort_values("miou", kind="stable")["id"]
-    return [rows[id] for id in order][:MOST_JUDGED]
+    return [rows[id] for id in order][:most]
 
 
-def unlabeled(facts: Facts) -> list[Row]:
-    """Some of the unlabeled images: evenly spread, the least stable first where there are scores."""
+def unlabeled(facts: Facts, most: int) -> list[Row]:
+    """At most `most` of the unlabeled images: evenly spread, the least stable first where there are scores."""
     rows = list(facts.subsets.get("unlabeled", ()))
     if scored := score(facts.shown):
         known = {row.id: row for row in rows}
         rows = [known[id] for id in facts.scores[scored].sort_values("rank", ascending=False)["id"]]
-    return [rows[at] for at in spread(len(rows), MOST_UNLABELED)]
+    return [rows[at] for at in spread(len(rows), most)]
 
 
 def within(shots: Iterator[Shot], size: float) -> Iterator[Shot]:

@@ -257,7 +257,7 @@ def shares(mask: Mask, classes: Sequence[str]) -> str:
 
 
 def spread(count: int, most: int) -> list[int]:
-    """At most `most` of the numbers 0 .. count - 1, evenly spaced, with the last one."""
+    """At most `most` of the numbers 0 .. count - 1, evenly spaced: the first one, and the last one where two fit."""
     if count <= most:
         return list(range(count))
-    return [round(i * (count - 1) / (most - 1)) for i in range(most)]
+    return [round(i * (count - 1) / max(1, most - 1)) for i in range(most)]

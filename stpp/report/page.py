@@ -44,7 +44,9 @@ def run(job: Job, runtime: Runtime) -> None:
         bands=bands_in(job.settings),
     )
     with job.writing(disk.REPORT) as path:
-        path.write_text(page(facts, browser(facts, sources), gallery(facts, sources)), encoding="utf-8")
+        path.write_text(
+            page(facts, browser(facts, sources, job.settings["report"]), gallery(facts, sources)), encoding="utf-8"
+        )
     job.finish()
 
 

@@ -126,6 +126,16 @@ class Evaluation(Section):
     )
 
 
+class ReportSettings(Section):
+    """How much the report shows, so that it can be mailed."""
+
+    size: float = setting(
+        6.0, "Images and masks in the part `Images` take at most this much; unlabeled ones, a quarter.", "MB", gt=0
+    )
+    judged: int = setting(500, "Most images of the test or val set; those with the lowest mIoU come first.", ge=0)
+    unlabeled: int = setting(60, "Most unlabeled images, evenly spread over the stability score.", ge=0)
+
+
 if TYPE_CHECKING:
 
     class Methods(Section):
@@ -296,6 +306,7 @@ class Config(Section):
     prediction: Prediction = setting(Prediction(), "From network to mask.")
     evaluation: Evaluation = setting(Evaluation(), "The reported numbers.")
     methods: Methods = setting(Methods(), "The methods' own settings.")
+    report: ReportSettings = setting(ReportSettings(), "The report; changes nothing else.")
     runtime: RuntimeSettings = setting(RuntimeSettings(), "How it runs; changes no result.")
     experiments: dict[Annotated[str, Field(pattern=NAME, max_length=80)], Experiment] = setting(
         ..., "The rows of the table.", min_length=1

@@ -18,13 +18,14 @@ import pytest
 from PIL import Image
 
 from stpp.data.manifest import Row
-from stpp.report.browser import LAYERS, MOST_UNLABELED, browser, hard_examples, judged, side_of, unlabeled
+from stpp.report.browser import LAYERS, browser, hard_examples, judged, side_of, unlabeled
 from stpp.report.facts import Facts
 from stpp.report.gallery import Pictures
 from stpp.store.masks import MaskStore, MaskWriter
 
 TRUE = np.array([[0, 0, 1, 1], [0, 0, 1, 255]], np.uint8)
 PREDICTED = np.array([[0, 1, 1, 1], [0, 0, 0, 0]], np.uint8)
+LIMITS = {"size": 6.0, "judged": 500, "unlabeled": 60}
 ENCODING = {"classes": 3, "ignore_value": 255, "label_map": None, "palette_map": None}
 
 
@@ -38,7 +39,7 @@ def page(tmp_path: Path) -> Callable[..., str]:
         mask = str(tmp_path / "true.png") if subset == "val" else None
         return Row(id, subset, str(tmp_path / "image.png"), mask, 2, 4, 1)._replace(bytes=0)
 
-    def make(count: int = 3, **options: Any) -> str:
+    def make(count: int = 3, **limits: float) -> str:
         names = [f"u{at}" for at in range(count)]
         stages = fabricate.parts(student="train/s", student_val="evaluate/v", masks1="predict/m", score="score/s")
         run = {"experiment": "st++", "partition": 0, "seed": 0, "method": "st++", "stages": stages}
@@ -63,7 +64,7 @@ def page(tmp_path: Path) -> Callable[..., str]:
         stores = [MaskStore(fabricate.write_store(tmp_path / f"{k}.h5", vote)) for k, vote in enumerate(votes)]
         sources = Pictures(masks=stores, labels=stores[:1], predict=lambda row: PREDICTED, encoding=ENCODING)
         make.facts = facts  # type: ignore[attr-defined]
-        return browser(facts, sources, **options)
+        return browser(facts, sources, LIMITS | limits)
 
     return make
 
@@ -117,7 +118,7 @@ def test_stored_confidence_is_a_layer(page: Callable[..., str], tmp_path: Path) 
     with MaskWriter(labels, classes=["a", "b", "c"], palette=[[0] * 3] * 3, producer="x", confidence=True) as writer:
         writer.add("u0", PREDICTED, np.full((2, 4), 0.6, np.float32))
     sources = Pictures([], [MaskStore(labels)], lambda row: PREDICTED, ENCODING)
-    *_, (known, layers) = shots(browser(page.facts, sources))  # type: ignore[attr-defined]
+    *_, (known, layers) = shots(browser(page.facts, sources, LIMITS))  # type: ignore[attr-defined]
     assert known["id"] == "u0" and known["areas"] == [5 / 8, 3 / 8, 0.0]
     assert (pixels(layers["confidence"]) == 153).all()
 
@@ -125,10 +126,11 @@ def test_stored_confidence_is_a_layer(page: Callable[..., str], tmp_path: Path) 
 def test_the_worst_and_the_least_stable_come_first(page: Callable[..., str]) -> None:
     assert [known["id"] for known, _ in shots(page())] == ["c", "a", "b", "u2", "u1", "u0"]
     facts = page.facts  # type: ignore[attr-defined]
-    assert [row.id for row in judged(facts)] == ["c", "a", "b"]
+    assert [row.id for row in judged(facts, 3)] == ["c", "a", "b"]
+    assert [row.id for row in judged(facts, 2)] == ["c", "a"]
     page(200)
-    some = [row.id for row in unlabeled(page.facts)]  # type: ignore[attr-defined]
-    assert len(some) == MOST_UNLABELED
+    some = [row.id for row in unlabeled(page.facts, 60)]  # type: ignore[attr-defined]
+    assert len(some) == 60
     assert (some[0], some[-1]) == ("u199", "u0")
 
 
@@ -137,14 +139,21 @@ def test_the_pictures_keep_to_their_size_and_the_page_says_how_many_are_left_out
     assert "all 3 val images and all 3 unlabeled images" in whole
     sizes = [len(uri) for uri in re.findall(r'src="([^"]*)"', whole)]
     most = int(0.7 * sum(sizes))
-    less = page(most_bytes=most)
+    less = page(size=most / 1e6)
     kept = [known["id"] for known, _ in shots(less)]
     assert sum(len(uri) for uri in re.findall(r'src="([^"]*)"', less)) <= most
     assert 1 < len(kept) < 6 and kept[0] == "c"
     left = 3 - sum(id in "abc" for id in kept)
     assert f"those with the lowest mIoU ({left} are left out)" in less or left == 0
     assert "are left out)" in less
-    assert page(most_bytes=10) == ""
+    assert page(size=1e-5) == ""
+
+
+def test_the_settings_say_how_many_images_there_are(page: Callable[..., str]) -> None:
+    few = page(judged=1, unlabeled=2)
+    assert [known["id"] for known, _ in shots(few)] == ["c", "u2", "u0"]
+    assert "1 of 3 val images, those with the lowest mIoU (2 are left out)" in few
+    assert [known["id"] for known, _ in shots(page(judged=0, unlabeled=1))] == ["u2"]
 
 
 @pytest.mark.parametrize(("count", "side"), [(1, 640), (37, 636), (460, 320)])
