@@ -97,7 +97,11 @@ def follow(
         return 128 + stopped
     if code:
         raise failure(watch, results, log)
-    done = "All is there" if asked.target == ALL else TARGETS.get(asked.target, Target(f"{asked.target} is there")).done
+    done = (
+        "All stages are done"
+        if asked.target == ALL
+        else TARGETS.get(asked.target, Target(f"{asked.target} is there")).done
+    )
     print(f"{plan.name}: {done[0].lower()}{done[1:]}, after {took}.")
     return 0
 
@@ -114,15 +118,16 @@ def show(board: Board, watch: Watch, events: Sequence[Event], said: str, last: b
 
 
 def failure(watch: Watch, results: Path, log: Path) -> StppError:
-    """Which stages failed, why, and where their logs are; where none did, what Snakemake says."""
-    found = [(watch.titles[folder], why, watch.log_of(folder)) for folder, why in watch.failed.items()]
+    """Which stages failed or were stopped, why, and where their logs are; where none was, what Snakemake says."""
+    reasons = (watch.failed | watch.stopped).items()
+    found = [(watch.titles[folder], why, watch.log_of(folder)) for folder, why in reasons]
     for path in sorted((results / disk.LOGS / disk.WEIGHTS).glob("*.log")):
         if path.stat().st_mtime >= watch.since and (why := message_in(last_lines(path))):
             found.append((f"weights of {path.stem}", why, path))
     if not found:
         said = last_lines(log)
-        return StppError(f"{message_in(said) or LINE.join(said[-10:])}{LINE}(all that Snakemake said is in {log})")
+        return StppError(f"{message_in(said) or LINE.join(said[-10:])}{LINE}(the full output of Snakemake is in {log})")
     lines = [f"{counted(len(found), 'job')} of the workflow failed:"]
     for title, why, path in found:
         lines += [f"  {title}: {why.replace(LINE, LINE + '    ')}", f"    log: {path}"]
-    return StppError(LINE.join([*lines, "Put that right and run the same command again: it goes on where it was."]))
+    return StppError(LINE.join([*lines, "Fix this and run the same command again. It continues where it stopped."]))

@@ -88,7 +88,9 @@ def state_of(results: Path, folder: str, waits: Sequence[str], since: float | No
     if error:
         return State(folder, "failed", f"see {logs[-1]}", lines[-LOG_LINES:])
     if any(job["running"] and job["done"] < job["total"] for job in told):
-        detail = f"ended without a word {_at(told)}, killed perhaps; the next run goes on from what it saved"
+        detail = (
+            f"ended without a message {_at(told)} and was perhaps killed; the next run continues from what it saved"
+        )
         return State(folder, "failed", detail, lines[-LOG_LINES:])
     if since is not None and logs:
         return State(folder, "running", "starting")
@@ -128,7 +130,7 @@ def _how_far(alive: Sequence[Mapping[str, Any]], told: Sequence[Mapping[str, Any
     else:
         parts.append(f"{sum(job['done'] for job in told)} of {counted(sum(job['total'] for job in told), 'image')}")
     if len(told) > 1:
-        parts.append(f"{counted(len(alive), 'job')} at work")
+        parts.append(f"{counted(len(alive), 'job')} running")
     if isinstance(first.get("loss"), float):
         each = [f"{name} {loss:.4f}" for name, loss in losses_of(first).items()]
         parts.append(f"loss {first['loss']:.4f}" + (f" ({', '.join(each)})" if each else ""))
@@ -137,7 +139,7 @@ def _how_far(alive: Sequence[Mapping[str, Any]], told: Sequence[Mapping[str, Any
     if known := [seconds for job in alive if (seconds := left(job)) is not None]:
         parts.append(f"about {duration(max(known))} left")
     if (quiet := time.time() - max(job["time"] for job in alive)) > 60:
-        parts.append(f"no word for {duration(quiet)}")
+        parts.append(f"no progress for {duration(quiet)}")
     return ", ".join(parts)
 
 
@@ -169,13 +171,17 @@ def logs_of(results: Path, folder: str) -> list[Path]:
     return sorted((log for log in found if log.is_file()), key=lambda log: log.stat().st_mtime)
 
 
+NOISE = re.compile(r"nanobind: |See https://nanobind| - (leaked |\.\.\. skipped)")
+"""What a library of PyTorch prints when a process ends by an error."""
+
+
 def last_lines(log: Path) -> list[str]:
     """The last lines of a log, of at most 20 kB; of a progress bar, which draws over itself, what is seen last."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 20_000))
         text = file.read().decode(errors="replace")
     lines = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in text.split("\n")]
-    return [line for line in lines if line]
+    return [line for line in lines if line and not NOISE.match(line)]
 
 
 def message_in(lines: Sequence[str]) -> str:
@@ -195,5 +201,5 @@ def as_text(name: str, found: Sequence[State], workflow: Holder | None) -> str:
         lines += [row, *(f"         | {line}" for line in state.log)]
     counts = Counter(state.state for state in ordered)
     said = ", ".join(f"{count} {state}" for state, count in counts.items())
-    at_work = f"a workflow is at work ({workflow})" if workflow else "no workflow is at work"
+    at_work = f"a workflow is running ({workflow})" if workflow else "no workflow is running"
     return "\n".join([*lines, "", f"{name}: {counted(len(found), 'stage')}: {said}; {at_work}."]) + "\n"

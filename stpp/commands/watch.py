@@ -56,6 +56,8 @@ class Watch:
         self.titles = titles_of(plan)
         self.failed: dict[str, str] = {}
         """Why stages failed, by folder."""
+        self.stopped: dict[str, str] = {}
+        """What stopped stages, by folder: somebody else than the workflow, as long as that goes on."""
         self.since = since
         self._plan, self._results = plan, results
         self._takes, self._cores, self._recorded = takes, cores, recorded
@@ -74,7 +76,8 @@ class Watch:
         for folder in list(self._open):
             if not missing_outputs(self._results / disk.STAGES, folder, self._plan.stages[folder].outputs):
                 del self._open[folder]
-                self.failed.pop(folder, None)  # it was started again
+                for known in (self.failed, self.stopped):
+                    known.pop(folder, None)  # it was started again
                 seconds, warnings = self._record(folder)
                 events.append(Event(folder, "done", f"done in {duration(seconds)}"))
                 new = [text for text in warnings if text not in self._warned]  # a table repeats those of others
@@ -106,6 +109,7 @@ class Watch:
         if state.state == "running":
             return [Event(folder, "begins", "begins")]
         if state.state == "stopped":
+            self.stopped[folder] = state.detail
             return [Event(folder, "stopped", state.detail)]
         log = self.log_of(folder)
         self.failed[folder] = (message_in(last_lines(log)) if log.exists() else "") or state.detail

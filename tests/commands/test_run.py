@@ -75,7 +75,7 @@ def test_it_prints_a_line_for_each_event(folder: Path) -> None:
     begins, done, last = [line.partition("  ")[2] or line for line in out.splitlines()]
     assert begins == "train teacher begins"
     assert done.startswith("train teacher done in ")
-    assert last.startswith("tiny: the teachers are there, after ")
+    assert last.startswith("tiny: the teachers are trained, after ")
     assert "\x1b" not in out and "snakemake" not in (out + errors).lower()
     log = (folder / "my results/logs/tiny.log").read_text()
     assert "Shell command: stpp train" in log
@@ -155,7 +155,7 @@ def test_what_is_there_already_is_said(finished: Path, tmp_path: Path) -> None:
     run = started(tmp_path / "run")
     out, errors = run.communicate(timeout=300)
     assert run.returncode == 0, errors
-    assert out.splitlines()[0].startswith("tiny: all is there, after ")
+    assert out.splitlines()[0].startswith("tiny: all stages are done, after ")
     assert out.splitlines()[-1] == "Look at my results/tiny/report.html"
 
 
@@ -168,7 +168,7 @@ def test_what_is_there_already_is_said(finished: Path, tmp_path: Path) -> None:
         (["teachers"], "there is no target 'teachers'; give one of all, teacher, scores"),
         (["--", "--config", "seeds=[1]"], "--config behind `--` would change what was checked"),
         (["--", "--snakefile=x"], "--snakefile=x behind `--` would change what was checked"),
-        (["--slurm", "ours"], "ours is no profile: it has no config.yaml"),
+        (["--slurm", "ours"], "ours is not a profile, because it has no config.yaml"),
     ],
 )
 def test_what_cannot_be_run_is_one_message(

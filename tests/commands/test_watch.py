@@ -12,6 +12,7 @@ import fabricate
 import pytest
 
 from stpp.commands.estimate import START, work_of
+from stpp.commands.run import failure
 from stpp.commands.watch import Event, Watch, titles_of
 from stpp.plan.graph import Plan
 from stpp.plan.targets import TARGETS, needed, wanted
@@ -105,6 +106,32 @@ def test_a_stage_that_was_stopped_did_not_fail(plan: Plan, results: Path) -> Non
     log(results, teacher, "stpp: stopped by SIGINT after iteration 3 of 6; all is saved, run the workflow again\n")
     assert watch.look() == [Event(teacher, "stopped", "stopped by SIGINT after iteration 3 of 6")]
     assert not watch.failed
+    assert watch.stopped == {teacher: "stopped by SIGINT after iteration 3 of 6"}
+    finish(plan, results, teacher)  # it was started again
+    assert [event.kind for event in watch.look()] == ["done"]
+    assert not watch.stopped
+
+
+def test_a_run_whose_stage_somebody_stopped_says_so(plan: Plan, results: Path) -> None:
+    watch, teacher = watching(plan, results), folder_of(plan, "train/teacher")
+    path = log(
+        results, teacher, "stpp: stopped by SIGTERM after iteration 3 of 6; all is saved, run the workflow again\n"
+    )
+    watch.look()
+    message = str(failure(watch, results, log(results, "tiny", "WorkflowError:\nAt least one job did not complete.\n")))
+    assert message.splitlines()[1:3] == [
+        "  train teacher: stopped by SIGTERM after iteration 3 of 6",
+        f"    log: {path}",
+    ]
+
+
+def test_what_snakemake_says_is_shown_without_the_noise_of_libraries(plan: Plan, results: Path) -> None:
+    noise = 'nanobind: leaked 2 types!\n - leaked type "triton.context"\n - ... skipped remainder\n'
+    path = log(
+        results, "tiny", f"Building DAG\nWorkflowError:\nNo space left.\n{noise}See https://nanobind.x/refleaks\n"
+    )
+    message = str(failure(watching(plan, results), results, path))
+    assert message == f"WorkflowError:\nNo space left.\n(the full output of Snakemake is in {path})"
 
 
 def test_a_line_says_how_far_a_stage_is(plan: Plan, results: Path) -> None:
