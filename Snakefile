@@ -18,7 +18,7 @@ rule all:
         lambda wildcards: GRAPH.files(),
     localrule: True
     message:
-        f"All is there: look at {RESULTS}/{SETTINGS.name}/report.html"
+        f"All stages are done. Look at {RESULTS}/{SETTINGS.name}/report.html"
 
 
 include: "rules/length.smk"

@@ -84,7 +84,7 @@ def _of_bands(bands: Bands) -> str:
     kind = "uint8" if bands.scale is None else "float32"
     return (
         f"Input `rgb`: bands of image files, {kind} (N, height, width, {len(bands.numbers)}), upright, with the values "
-        f"that files have; these are, by their numbers in the file from 1, and with the values between which they are "
+        "that files have; these are, by their numbers in the file from 1, and with the values between which they are "
         f"scaled: {each}. Scaling and normalisation are part of the graph. Outputs: `masks`, uint8 (N, height, width), "
         "the value of the class; `probabilities`, float32 (N, classes, height, width), 0..1."
     )
@@ -111,7 +111,7 @@ def _heading(evaluation: KnownEvaluation) -> str:
 def _training(segmenter: Segmenter) -> Iterator[str]:
     record = segmenter.provenance.training
     if record is None:
-        yield "Not known here: there is no `stage.json` beside the model."
+        yield "Not known here: there is no `stage.json` next to the model."
         return
     versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
     minutes = f"{record['seconds'] / 60:.1f} min on {record['device']}"

@@ -108,14 +108,14 @@ PAGES = ("reference", "schema", "methods")
 """What `stpp config` prints."""
 STAGES = {
     "length": "find how long trainings have to be",
-    "encode": "compute once what a frozen encoder makes of images",
+    "encode": "compute and store the features of a frozen encoder",
     "train": "train a teacher or a student",
     "predict": "predict the masks of unlabeled images",
     "score": "score the stability of the checkpoints' masks",
     "select": "split the unlabeled images into reliable and unreliable ones",
     "pixels": "keep the reliable pixels of pseudo-labels",
     "evaluate": "measure mIoU of a model or of pseudo-labels",
-    "outlook": "say whether unlabeled images will probably help",
+    "outlook": "predict whether unlabeled images will help",
     "verdict": "choose the network to use, by the val set",
     "table": "gather the numbers of all experiments in a table",
     "chart": "draw a chart of several experiments, as in the paper",
@@ -161,7 +161,7 @@ def _add_stage(commands: Any, kind: str, what: str) -> None:
             type=int,
             default=4000,
             metavar="MB",
-            help="decoded images that are kept in $TMPDIR, so that none is decoded twice; default: %(default)s",
+            help="decoded images that are kept in $TMPDIR, so that each is decoded once; default: %(default)s",
         )
         command.add_argument("--compile", action="store_true", help="compile the network first, for faster steps")
     if kind in ("encode", *TRAINING, "predict", "score"):
@@ -224,7 +224,7 @@ def _add_index(commands: Any) -> None:
         "index",
         "check the data and write the manifests",
         "Read every header and every mask, report all problems at once, and write one manifest and one fingerprint "
-        "a subset, for the data of all experiments.",
+        "per subset, for the data of all experiments.",
         "stpp index experiments/camvid-cpu.yaml",
         _index,
     )
@@ -247,8 +247,7 @@ def _add_weights(commands: Any) -> None:
         commands,
         "weights",
         "fetch the published weights of a backbone",
-        "Fetch ImageNet weights by torchvision, or the weights of an encoder of timm's (needs the internet), and save "
-        "them as a state dict.",
+        "Fetch ImageNet weights by torchvision, or the weights of an encoder of timm, and save them as a state dict.",
         "stpp weights resnet50 results/weights/resnet50.pth",
         _weights,
     )

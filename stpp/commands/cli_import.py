@@ -21,7 +21,7 @@ def _add_import(commands: Any) -> None:
         "import",
         "make a data set from the export of an annotation tool",
         "Write the images to OUT/images, a palette PNG with the mask of each to OUT/masks, and the names and colours "
-        "of the classes to OUT/classes.txt; say what was left out, and what to write into the configuration. Where "
+        "of the classes to OUT/classes.txt; print what was left out, and what to write into the configuration. Where "
         f"shapes overlap, the later one counts. Formats: {formats}.",
         "stpp import labelme annotated --out my-images",
         _import,
@@ -33,7 +33,7 @@ def _add_import(commands: Any) -> None:
         "--classes",
         type=Path,
         metavar="TXT",
-        help="class names in label order, one in each line; default: background, then the labels in the export's order",
+        help="class names in label order, one per line; default: background, then the labels in the export's order",
     )
     command.add_argument(
         "--images", type=Path, metavar="DIR", help="folder of the images, if they are not with the export"

@@ -31,7 +31,7 @@ def _add_plan(commands: Any) -> None:
     command = subcommand(
         commands,
         "plan",
-        "say what would run, why, and how long it takes",
+        "show what would run, why, and for how long",
         "Say which stages of a configuration would run; why: which setting, data or code differs from the nearest "
         "existing stage of the same role; and how long that one took, or an estimate, marked ~. Say how much disk and "
         "memory that takes. Before a training has run on this machine, a step of the network is timed.",
@@ -73,10 +73,11 @@ def _add_status(commands: Any) -> None:
     command = subcommand(
         commands,
         "status",
-        "say which stages are done, running, failed or waiting",
+        "show which stages are done, running, failed or waiting",
         "List every stage of a configuration: done; running, on which host and how far (epoch, loss, val mIoU, time "
         "left; images for predictions); waiting for an earlier stage, or ready; stopped, with its work saved; failed, "
-        "with the last lines of its log. The most important ones are last. It disturbs nothing, so ask at any time.",
+        "with the last lines of its log. The most important ones are last. It changes nothing, so you can call it at "
+        "any time.",
         "stpp status config.yaml",
         _status,
     )
@@ -103,7 +104,7 @@ def _add_next(commands: Any) -> None:
     command = subcommand(
         commands,
         "next",
-        "say which unlabeled images to label next",
+        "choose the unlabeled images to label next",
         "Of the unlabeled images on which the checkpoints of the teacher agree least, choose those that differ most "
         "from the labeled ones and from each other. OUT/next.html shows them and OUT/next.csv lists them; OUT has "
         "links to the images, and masks that the teacher predicts, to be corrected. It needs the stability scores of a "
@@ -122,7 +123,7 @@ def _add_next(commands: Any) -> None:
 
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= 100_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 100000")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 100000")
     return int(text)
 
 
@@ -146,7 +147,7 @@ def _add_suspects(commands: Any) -> None:
     command = subcommand(
         commands,
         "suspects",
-        "say which labels are probably wrong",
+        "find the labels that are probably wrong",
         "Find labels that networks contradict with confidence. The networks are the two of the outlook, each of which "
         "learned from one half of the labeled images and judges the other half. OUT/suspects.html shows them, the "
         "largest and surest first, and OUT/suspects.csv lists them. It needs `outlook: true`.",
@@ -175,7 +176,7 @@ def _add_diff(commands: Any) -> None:
     command = subcommand(
         commands,
         "diff",
-        "say how two experiments differ",
+        "compare two experiments",
         "Compare two experiments, of one configuration or of two: which settings, data and code differ; by how much "
         "each metric differs, with its spread over the seeds, paired by seed; and what share of the pixels has another "
         "pseudo-label, also by class. Runs that are not finished are left out.",

@@ -87,7 +87,7 @@ def _run(options: argparse.Namespace) -> int:
     results = Path(config.results)
     words = launcher.command(options.config, options.target, options.cores, options.slurm, options.more)
     if (at_work := workflow.at_work(results)) and not options.dry:
-        raise StppError(f"a run of the workflow is at work in {results} already ({at_work}); wait until it ends")
+        raise StppError(f"the workflow already runs in {results} ({at_work}); wait until it ends")
     if new := not options.dry and not results.exists():
         results.mkdir(parents=True)  # so that the look at the data is remembered
     try:

@@ -63,7 +63,8 @@ def side_of(folder: Path) -> Side:
         runs = {name: run for name, run in runs.items() if name == path.name}
     if not runs:
         raise StppError(
-            f"{folder} is no experiment; give a folder results/NAME/experiments/EXPERIMENT, or one of its runs, seed0"
+            f"{folder} is not an experiment; give a folder results/NAME/experiments/EXPERIMENT, or one of its runs, "
+            f"seed0"
         )
     stages = table.parent.parent
     unfinished = {name: lacking for name, run in runs.items() if (lacking := _lacking(stages, run))}

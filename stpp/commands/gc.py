@@ -98,9 +98,9 @@ def alone(results: Path) -> Hold:
     except InUse as error:
         who = error.holder
         if who.path.startswith("/"):
-            what = f"another run of the workflow is at work in {who.path}"
+            what = f"the workflow runs in {who.path}"
         else:
-            what = f"a job is at work on {who.folder(stages)}" if who.path else f"`stpp gc` is at work in {results}"
+            what = f"a job runs for {who.folder(stages)}" if who.path else f"`stpp gc` already runs in {results}"
         raise StppError(f"{what} ({who}); nothing is removed, wait until it ends") from None
 
 

@@ -64,9 +64,9 @@ def _given(classes: Path) -> tuple[list[str], Palette]:
     try:
         names, colours = read_classes(classes)
     except UnicodeDecodeError:
-        raise StppError(f"{classes} is no text in UTF-8; expected one class name a line") from None
+        raise StppError(f"{classes} is not UTF-8 text; expected one class name per line") from None
     if len(names) < 2 or len({*names}) < len(names):
-        raise StppError(f"{classes} has {len(names)} names, expected two or more that differ, one a line")
+        raise StppError(f"{classes} has {len(names)} names, expected two or more that differ, one per line")
     return names, colours if len(colours) == len(names) else []
 
 

@@ -105,8 +105,8 @@ def scored_run(plan: Plan, stages: Path) -> Run:
         if (stages / folder / disk.RECORD).exists():
             return run
     raise StppError(
-        f"the stability scores of {plan.name} are not there yet; make them with the target `scores` of the workflow, "
-        "or wait until it ends"
+        f"the stability scores of {plan.name} do not exist yet; make them by `stpp run FILE scores`, or wait until the "
+        "run ends"
     )
 
 

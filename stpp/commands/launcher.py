@@ -34,7 +34,8 @@ def command(config: Path, target: str, cores: int | None, slurm: Path | None, mo
         raise StppError(f"{own[0]} behind `--` would change what was checked; write it into {config}")
     if slurm is not None and not (slurm / "config.yaml").is_file():
         raise StppError(
-            f"{slurm} is no profile: it has no config.yaml. Make one by `cp -r {WORKFLOW / 'profiles/slurm'} {slurm}`, "
+            f"{slurm} is not a profile, because it has no config.yaml. Make one by `cp -r "
+            f"{WORKFLOW / 'profiles/slurm'} {slurm}`, "
             "and set account and partition in the first part of its config.yaml"
         )
     profile = slurm or WORKFLOW / "profiles/default"

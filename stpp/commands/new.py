@@ -116,6 +116,7 @@ def lines_of(found: Survey, machine: Machine, threads: int, raw: Mapping[str, An
     gpu = int(bool(machine.gpu))
     if gpu:
         lines["training", "teacher", "precision"] = f"precision: {values.precision}"
+    lines["seeds",] = f"seeds: {_flow(raw['seeds'])}{'' if found.labeled < FEW else OUTLOOK}"
     if found.labeled < FEW:
         lines["data", "val_split"] = NO_VAL
     prediction: dict[str, Any] = {"long_side": values.base} if found.long_side > values.base else {}
@@ -147,6 +148,10 @@ MOST_WORKERS = 16
 """Loader processes beside a GPU: a core augments some 100 images a second, and a fast GPU takes over 1000."""
 FEW = 5
 """With fewer masks than these, all are trained on."""
+OUTLOOK = """
+# Two more trainings say beforehand whether unlabeled images will probably help, and `stpp suspects` then finds labels
+# that are probably wrong:
+# outlook: true"""
 NO_VAL = f"""\
 # Fewer than {FEW} masks: none is kept back, so nothing tells which network is best. `folds: 3`, a line of its own below
 # `seeds`, would tell, in four times the time.

@@ -100,7 +100,7 @@ def _chosen(model: Path) -> Path:
 
 # --- what is believed -------------------------------------------------------------------------------------------------
 
-APART = "move the model to a folder of its own, where nothing is known of its past, or run its stages again"
+APART = "move the model to a folder of its own, away from these records, or run its stages again"
 
 
 def _is_text(value: object) -> bool:

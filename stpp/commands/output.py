@@ -57,24 +57,26 @@ class Outputs:
         there = [file for file in files if os.path.lexists(file)]
         self._refuse_inputs(there)
         if others := [str(file) for file in there if file.exists() and not file.is_file()]:
-            raise Problems("only files are replaced; name another place, for these are something else", others)
+            raise Problems("these are not files, and only files are replaced; choose another place", others)
         if kept := [str(file) for file in there if not file.is_symlink() and (file.parent / disk.RECIPE).is_file()]:
-            raise Problems("this would overwrite artifacts of a stage of the workflow; name another place", kept)
+            raise Problems("this would overwrite artifacts of a stage of the workflow; choose another place", kept)
         if there and not self._overwrite:
             found = (
                 f"{there[0]} is" if len(there) == 1 else f"{len(there)} files to be written, such as {there[0]}, are"
             )
-            raise StppError(f"{found} there already; name another place, or replace what is there with --overwrite")
+            raise StppError(f"{found} there already; choose another place, or replace what is there with --overwrite")
         for folder in dict.fromkeys(file.parent for file in files):
             nearest = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
             if not nearest.is_dir():
-                raise StppError(f"{folder} cannot hold files, because {nearest} is no folder; name another place")
+                raise StppError(f"{folder} cannot hold files, because {nearest} is not a folder; choose another place")
             if not os.access(nearest, os.W_OK | os.X_OK):
-                raise StppError(f"you may not write to the folder {nearest}; name another place, or change its rights")
+                raise StppError(
+                    f"you may not write to the folder {nearest}; choose another place, or change its permissions"
+                )
 
     def _refuse_inputs(self, files: Iterable[Path]) -> None:
         if same := [str(file) for file in files if _identity(file) in self._inputs]:
-            raise Problems("this would overwrite inputs, themselves or by a link; name another place", same)
+            raise Problems("this would overwrite inputs, directly or through a link; choose another place", same)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -95,4 +97,4 @@ def _refuse_collisions(files: Iterable[Path]) -> None:
     above = {str(path) for folder in real.values() for path in (Path(folder), *Path(folder).parents)}
     problems += [f"{places[path][0]}, which is a folder of others" for path in sorted(above & places.keys())]
     if problems:
-        raise Problems("several files would be written to one place; rename what they are made from", problems)
+        raise Problems("several results would be written to the same file; rename their inputs", problems)

@@ -66,7 +66,7 @@ def segment(
     said = legend.is_file() and legend.read_bytes() == classes.encode()
     if resume and legend.is_file() and not said:
         raise StppError(
-            f"{legend} has other classes than the model, so there is nothing to go on with; name another --out"
+            f"{legend} has other classes than the model, so the call cannot be continued; choose another --out"
         )
     done = {path for path, its in files.items() if resume and all(file.is_file() for file in its.values())}
     written = [file for path, its in files.items() if path not in done for file in its.values()]
@@ -114,7 +114,7 @@ def images_of(arguments: Sequence[str], out: Path) -> dict[Path, str]:
         found = list(_matching(argument, out.absolute()))
         if not found:
             raise StppError(
-                f"{argument}: no such image, folder with images or pattern (seen from {Path.cwd()}); expected JPEG, "
+                f"{argument}: no image, folder with images or pattern is found there from {Path.cwd()}; expected JPEG, "
                 "PNG, TIFF, WebP, BMP or GIF files"
             )
         for path, below in found:
@@ -165,7 +165,7 @@ def _refuse_collisions(images: Mapping[Path, str]) -> None:
     if problems:
         raise Problems(
             "images of the same name; give the folder that holds them all, or a pattern in quotes, which keep "
-            "sub-folders; or take several calls with an --out each",
+            "sub-folders; or make several calls, each with its own --out",
             problems,
         )
 

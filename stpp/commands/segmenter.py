@@ -182,7 +182,7 @@ def _model(path: Path, device: torch.device) -> Model:
     except Exception as error:  # torch's readers meet other files with a dozen kinds of exceptions
         found = f"{type(error).__name__}: {shortened(next(iter(str(error).splitlines()), ''), 400)}"
         raise StppError(
-            f"{path} is no model ({found}); expected a checkpoint of "
+            f"{path} is not a model ({found}); expected a checkpoint of "
             "stpp, such as results/NAME/model.pt, or a state dict of the ST++ "
             "authors' code"
         ) from None

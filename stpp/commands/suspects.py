@@ -81,14 +81,14 @@ def compared(plan: Plan, results: Path) -> Iterator[Compared]:
     """The labeled images of the outlook. Raises StppError where it is not asked for or not there."""
     if not plan.outlook:
         raise StppError(
-            "labels are compared with the predictions that the outlook makes: set `outlook: true` in the "
-            "configuration, and make it with the target `outlook` of the workflow"
+            "labels are compared with the predictions of the outlook: write `outlook: true` into the configuration, "
+            "then type `stpp run FILE outlook`"
         )
     stages = results / disk.STAGES
     if not (stages / plan.outlook / disk.RECORD).exists():
         raise StppError(
-            f"the outlook of {plan.name} is not there yet; make it with the target `outlook` of the workflow, or wait "
-            "until it ends"
+            f"the outlook of {plan.name} does not exist yet; make it by `stpp run FILE outlook`, or wait until "
+            "the run ends"
         )
     for path in plan.stages[plan.outlook].inputs["held"]:
         stage = plan.stages[path.rpartition("/")[0]]

@@ -82,7 +82,7 @@ def verify(results: Path, workflow: Holder | None = None) -> Faults:
         ]
         data_faults(results, listed, records, checksum, found)
     if workflow:
-        found.notes.append(f"a workflow is at work ({workflow}): unfinished files were not looked at")
+        found.notes.append(f"a workflow is running ({workflow}), so unfinished files were not checked")
     else:
         found.faults += leftovers(results, folders)
     found.faults += broken_links(results)
@@ -200,7 +200,7 @@ def data_faults(
         if now is None:
             gone.append(path)
         elif now != known:
-            what = f"{path} is not the file that stages were made from; put that back, or go on with this one"
+            what = f"{path} is not the file that stages were made from; put that file back, or continue with this one"
             found.faults.append(
                 Fault(what, remove(index)) if index else Fault(what, f"stpp gc {views} --remove", workflow_first=True)
             )
@@ -276,7 +276,7 @@ def broken_links(results: Path) -> Iterator[Fault]:
         for link, target in [(link, target) for link, target in links if not target.exists()]:
             stage = target if "experiments" in link.relative_to(view).parts else target.parent
             if not stage.exists() or (stage / disk.RECORD).exists():
-                yield Fault(f"{link} leads to nothing", remove(link))
+                yield Fault(f"{link} points to nothing", remove(link))
 
 
 def remove(path: Path) -> str:
@@ -295,5 +295,7 @@ def as_text(results: Path, found: Faults) -> str:
         lines.append(f"{fault.what}; {order}: {fault.command}")
     lines += [f"note: {note}" for note in found.notes]
     said = f"{results}: {counted(found.stages, 'finished stage')}, {counted(len(found.faults), 'fault')}"
-    advice = "; type the command of each, and run the workflow before or after it as it says" if found.faults else ""
+    advice = (
+        "; type the command of each fault, and run the workflow before or after it, as stated" if found.faults else ""
+    )
     return "\n".join([*lines, f"{said}{advice}."]) + "\n"

@@ -128,7 +128,7 @@ class _DataSet:
         if record is None:
             from stpp.data.index import look, remember
 
-            log(f"Indexing the data in {data['root']} ...")
+            log(f"Indexing the data in {data['root']}")
             self.found = look(data, results, **needs, log=log)
             record = self.found.record
             if results.is_dir() and self.found.scenes is None:
@@ -216,8 +216,8 @@ def claim(results: Path) -> Hold:
         if not error.holder.path:
             raise StppError(f"`stpp gc` is removing stages in {results} ({error.holder}); wait until it ends") from None
         raise StppError(
-            f"another run of the workflow is at work in {results} ({error.holder}); wait until it ends, or take "
-            "another folder with `results`"
+            f"the workflow already runs in {results} ({error.holder}); wait until it ends, or set `results` to "
+            "another folder"
         ) from None
     atexit.register(mark.release)
     return mark

@@ -112,7 +112,7 @@ def classes_of(data: Mapping[str, Any]) -> Classes:
             if "" in names:
                 problems.append(f"The classes file {path} has a colour without a name; write the name before it.")
             if not names:
-                problems.append(f"The classes file {path} has no names; expected one class name a line.")
+                problems.append(f"The classes file {path} has no names; expected one class name per line.")
     elif not names and data["layout"] == "voc":
         names = list(VOC_CLASSES)
     elif not names and data["layout"] == "cityscapes":
@@ -162,7 +162,7 @@ def _encoding_problems(encoding: Mapping[str, Any]) -> Iterable[str]:
 def read_classes(path: Path) -> tuple[list[str], list[Colour]]:
     """The names in a classes file, as `read_labels` reads it, and their colours as far as it has them.
 
-    A first name `__ignore__`, as labelme has it for the ignored value, is no class, and its colour is none of a class.
+    A first name `__ignore__`, as labelme has it for the ignored value, is not a class and has no colour of a class.
     """
     labels = read_labels(path)
     if labels and labels[0][0] == "__ignore__":

@@ -296,7 +296,7 @@ def is_there(root: Path, *, seed: int, **counts: int) -> bool:
     if not record.is_file():
         if root.exists() and not (root.is_dir() and not any(root.iterdir())):
             raise StppError(
-                f"{root} exists and holds something else than demo scenes; remove it, or choose another root for them"
+                f"{root} exists and holds something other than demo scenes; remove it, or choose another root for them"
             )
         return False
     try:

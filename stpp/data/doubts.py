@@ -116,7 +116,7 @@ def void(masks: Mapping[str, Look], encoding: Mapping[str, Any], names: Sequence
         return ""
     return (
         f"Value 0 occurs in all {len(masks)} masks, and {last}, for the last class {names[last]}, in none: if 0 means "
-        f"that a pixel was not labeled, and 1 is {names[0]}, all classes are off by one; then write: first_label: 1"
+        f"that a pixel was not labeled, and 1 is {names[0]}, all classes are off by one. If so, write: first_label: 1"
     )
 
 
@@ -139,7 +139,7 @@ def _no_classes(names: Sequence[str]) -> Iterable[str]:
     for class_, name in enumerate(names):
         if re.sub("[^a-z]", "", name.lower()) in NO_CLASS:
             rest = (
-                "; then write: first_label: 1" if class_ == 0 else f", and write label_map: {{{class_}: ignore, ...}}"
+                ". Then write: first_label: 1" if class_ == 0 else f", and write label_map: {{{class_}: ignore, ...}}"
             )
             yield (
                 f"The class {class_} is called {name}, so its pixels are learned as a class of that name. If they are "

@@ -25,7 +25,7 @@ def encoded(mask: NDArray[np.uint8], encoding: Mapping[str, Any]) -> NDArray[np.
     for label in np.unique(mask).tolist():
         if label not in first:
             named = "left out" if label == IGNORE else f"of class {label}"
-            raise StppError(f"no mask value or colour means a pixel {named}: expected {expected(encoding)}")
+            raise StppError(f"no mask value or colour stands for a pixel {named}: expected {expected(encoding)}")
         value = first[label]
         table[label] = list(bytes.fromhex(value[1:])) if by_colour else int(value)
     found = table[mask]

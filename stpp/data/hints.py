@@ -42,7 +42,7 @@ def for_values(looks: Sequence[Look], encoding: Mapping[str, Any], names: Sequen
     count = encoding["classes"]
     labels = found.keys() - {encoding["ignore_value"]}
     if labels and min(labels) >= 1 and max(labels) == count:
-        return "The values seem to begin with 1 instead of 0; then write: first_label: 1"
+        return "The values seem to begin with 1 instead of 0. If so, write: first_label: 1"
     if labels and min(labels) == 0 and max(labels) == count:
         return (
             f"There is one value more than the {count} classes. If 0 means that a pixel was not labeled, and 1 is "
@@ -62,7 +62,9 @@ def black_and_white(found: Iterable[str]) -> str:
     """For masks that are drawn in black and white."""
     if not set(found) <= {"0", "255"} or "255" not in set(found):
         return ""
-    return "The masks hold nothing but 0 and 255, as if drawn in black and white; then write: label_map: {0: 0, 255: 1}"
+    return (
+        "The masks hold nothing but 0 and 255, as if drawn in black and white. If so, write: label_map: {0: 0, 255: 1}"
+    )
 
 
 def mixed(looks: Iterable[Look]) -> str:
@@ -76,8 +78,8 @@ def mixed(looks: Iterable[Look]) -> str:
     if not (white and small) or any({"1", "255"} <= kind for kind in kinds):
         return ""
     return (
-        f"{white} of the masks hold nothing but 0 and 255, {small} hold 0 and 1, as if two programs had drawn them; "
-        "then write: label_map: {0: 0, 1: 1, 255: 1}; if 255 means ignore: label_map: {0: 0, 1: 1, 255: ignore}"
+        f"{white} of the masks hold nothing but 0 and 255, {small} hold 0 and 1, as if two programs had drawn them. "
+        "If so, write: label_map: {0: 0, 1: 1, 255: 1}; if 255 means ignore: label_map: {0: 0, 1: 1, 255: ignore}"
     )
 
 
@@ -96,8 +98,8 @@ def for_noise(pixels: Mapping[str, int], encoding: Mapping[str, Any]) -> str:
     if classes == 2 and ends >= MOST * sum(found.values()):
         return (
             f"The masks are nearly black and white: {len(found)} values, but {_percent(ends, found)} of the pixels are "
-            f"close to {low} or {high}, as in masks that were resized with interpolation or saved as JPEG; then write: "
-            f"threshold: {(low + high + 1) // 2}"
+            f"close to {low} or {high}, as in masks that were resized with interpolation or saved as JPEG. If so, "
+            f"write: threshold: {(low + high + 1) // 2}"
         )
     main = sorted(_main(found))
     if len(found) < len(main) + EDGES or len(main) > classes + 1:
@@ -166,7 +168,7 @@ def instances(looks: Sequence[Look], ignore_value: int | None, names: Sequence[s
     keep = f"{ignore_value}: ignore, " if any(str(ignore_value) in look.values for look in looks) else ""
     object_ = "" if len(names) > 2 else f", for {names[1]},"
     return (
-        f"The values look like numbers of objects, not of classes: in each mask they go from 1 on without a gap, to "
+        "The values look like numbers of objects, not of classes: in each mask they go from 1 on without a gap, to "
         f"{min(last)} in one and {max(last)} in another. Then name two classes, and write{object_} label_map: "
         f"{{0: 0, {keep}1-65535: 1}}"
     )

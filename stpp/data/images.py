@@ -149,7 +149,7 @@ def read_mask(path: str | Path, encoding: Mapping[str, Any], content: bytes | No
         strange = np.unique(raw[decoded < 0])[:5]
         names = ", ".join(f"#{value:06x}" if colours else str(value) for value in strange.tolist())
         raise StppError(
-            f"{path}: {'colour' if colours else 'value'} {names} is no class: expected {expected(encoding)}. "
+            f"{path}: {'colour' if colours else 'value'} {names} is not a class: expected {expected(encoding)}. "
             "Correct the mask, or classes, ignore_value, label_map, first_label, threshold, palette_map or "
             "palette_tolerance in the configuration; "
             "`stpp index` reports all such masks"

@@ -128,9 +128,9 @@ def look(
         warnings = [text.replace(str(scenes), data["root"]) for text in warnings]
     if changed := sorted(inspector.changed & {*truth, *(entry.image for entry in unlabeled)}):
         warnings.append(
-            f"{counted(changed, 'unlabeled file')} with another content than when it was last read, under the same "
-            f"size: {some(changed)}. The fingerprint, of names and sizes, does not show it, and results made from the "
-            "earlier content are out of date. Give changed images new names, or remove the stages made from them."
+            f"{counted(changed, 'unlabeled file')} whose content has changed since the last look, but not the size: "
+            f"{some(changed)}. The fingerprint covers names and sizes alone, so it is the same, and results made from "
+            "the earlier content are out of date. Give changed images new names, or remove the stages made from them."
         )
 
     if problems:
@@ -185,7 +185,11 @@ def _said(bands: Bands) -> str:
         f"{number}{f' ({names[place]})' if place in names else ''}{ranges[place]}"
         for place, number in enumerate(bands.numbers)
     ]
-    unknown = "" if bands.rgb else "; none is said to be red, green or blue: no hue, saturation or grayscale is changed"
+    unknown = (
+        ""
+        if bands.rgb
+        else "; none is declared as red, green or blue, so hue, saturation and grayscale are not changed"
+    )
     return f"bands of the images: {', '.join(each)}{unknown}"
 
 

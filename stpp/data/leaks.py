@@ -74,7 +74,7 @@ def _shared(held_out: str, other: str, pairs: Sequence[tuple[str, str]], how: st
     one, two = (shortened(name, 300) for name in pairs[0])
     return (
         f"{held_out} and {other} share {len(pairs):,} {'image' if len(pairs) == 1 else 'images'}, {how}, for example "
-        f"{one} and {two}: what is measured on images that were trained on flatters. Take them out of one of the two."
+        f"{one} and {two}: results on images that were trained on are too good. Remove these from one of the two."
     )
 
 
@@ -132,8 +132,8 @@ def neighbours(entries: Sequence[Entry], images: Mapping[str, Look]) -> Iterator
             one, two = (shortened(name, 300) for name in pairs[0])
             yield (
                 f"{len(pairs):,} of {len(members):,} {held_out} images look like a labeled image with the next number, "
-                f"for example {one} and {two}: are they of one video, patient or scene? Then {held_out} flatters. Set "
-                "data.group_by, which keeps what belongs together on one side of a split."
+                f"for example {one} and {two}: are they of one video, patient or scene? If so, results on {held_out} "
+                "are too good. Set data.group_by, which keeps what belongs together on one side of a split."
             )
 
 

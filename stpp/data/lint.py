@@ -70,12 +70,12 @@ def lint_counts(counts: Mapping[str, int], batch_size: int, *, need_unlabeled: b
     labeled = counts.get("labeled", 0)
     if labeled == 0:
         problems.append(
-            "There is no labeled image: name some in the list `labeled`, or give masks to some of the training images."
+            "There is no labeled image: name some in the list `labeled`, or add masks for some of the training images."
         )
     elif labeled < batch_size:
         warnings.append(
             f"There {'is' if labeled == 1 else 'are'} {counted(labeled, 'labeled image')}, fewer than the batch of "
-            f"{batch_size}: a batch holds some of them twice, or an epoch not even one batch; choose a smaller "
+            f"{batch_size}: a batch holds some of them twice, or an epoch has less than one batch; choose a smaller "
             "batch_size or a larger labeled_repeat."
         )
     if need_unlabeled and counts.get("unlabeled", 0) == 0:
@@ -143,7 +143,7 @@ def _sizes(entries: Iterable[Entry], images: Mapping[str, Look], masks: Mapping[
         groups[entry.subset].append(f"{entry.mask} ({sizes})")
     for subset, files in groups.items():
         yield (
-            f"{counted(files, f'{subset} mask')}: not of the size of the image (width x height, upright as EXIF says): "
+            f"{counted(files, f'{subset} mask')}: not the size of the image (width x height, turned upright by EXIF): "
             f"{some(files)}. Make mask and image the same size."
         )
 
@@ -184,14 +184,14 @@ def _repeated(entries: Iterable[Entry]) -> Iterable[str]:
         files = list(dict.fromkeys(entry.image for entry in same))
         places = ", ".join(entry.where for entry in same if entry.where)
         if len(files) > 1:
-            groups["two files differ in their suffix alone. Rename or remove one of them"].append(
+            groups["two files differ only in their suffix. Rename or remove one of them"].append(
                 " and ".join(files[:3])
             )
         elif len(subsets) > 1:
             both = " and ".join(subsets)
-            groups[f"in two subsets, {both}. Take it out of one of them"].append(f"{id_} ({places})" if places else id_)
+            groups[f"in two subsets, {both}. Remove it from one of them"].append(f"{id_} ({places})" if places else id_)
         else:
-            what = f"more than once in {subsets[0]}. Take out the repeated lines"
+            what = f"more than once in {subsets[0]}. Remove the repeated lines"
             groups[what].append(f"{id_} ({places})" if places else id_)
     for what, found in groups.items():
         problem, remedy = what.split(". ")
@@ -228,7 +228,7 @@ def _values(
         yield f"{counted(wrong, 'mask')}: labels out of range: {some(wrong, 3)}. Expected {expected(encoding)}. {hint}"
     if empty:
         yield (
-            f"{counted(empty, 'mask')}: no labeled pixel, all are ignored: {some(empty)}. Correct the mask, or make "
+            f"{counted(empty, 'mask')}: no labeled pixel (all are ignored): {some(empty)}. Correct the mask, or make "
             f"the image an unlabeled one. {hints.black_and_white(hints.values_of(masks.values()))}"
         ).rstrip()
 
@@ -247,7 +247,7 @@ def _coverage(
         text = f"All labeled pixels are of class {only}, so there is nothing to learn. {hints.black_and_white(found)}"
         return [], [text.rstrip()]
     return [
-        f"{counted(missing, 'class')} without a labeled pixel: {some(missing, 12)}. Nothing can learn these: label "
+        f"{counted(missing, 'class')} without a labeled pixel: {some(missing, 12)}. No network can learn these: label "
         "some, draw the partition with cover_classes: true, or take them out of the classes."
     ], []
 

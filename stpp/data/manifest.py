@@ -120,9 +120,9 @@ def read_manifest(path: Path, digest: str | None = None) -> list[Row]:
                 if not (mask_size == "0" or SIZE.fullmatch(mask_size)):
                     raise malformed(f"line {reader.line_num} has a mask of '{mask_size:.20}' bytes; expected a number")
                 if not all(DIGEST.fullmatch(text) for text in (sha256, mask_sha256)):
-                    raise malformed(f"line {reader.line_num} has a digest that is no SHA-256 of 64 hex digits")
+                    raise malformed(f"line {reader.line_num} has a digest that is not a SHA-256 of 64 hex digits")
                 if not id_ or not image or id_ in ids:
-                    raise malformed(f"line {reader.line_num} has no image, or one that stands further above: '{id_}'")
+                    raise malformed(f"line {reader.line_num} has no image, or one that an earlier line has: '{id_}'")
                 ids.add(id_)
                 numbers = int(height), int(width), int(size)
                 rows.append(Row(id_, subset, image, mask or None, *numbers, sha256, int(mask_size), mask_sha256))

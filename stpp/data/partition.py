@@ -20,7 +20,7 @@ def sample_size(split: Mapping[str, Any], total: int) -> int:
     if count is None:
         count = max(1, int(float(split["fraction"]) * total + 0.5))
     if not 1 <= count <= total:
-        raise StppError(f"{count} images are asked for and there are {total}: ask for 1 to {total}")
+        raise StppError(f"{count} images are asked for, but there are {total}: ask for 1 to {total}")
     return int(count)
 
 
@@ -91,7 +91,7 @@ def fold(groups: Mapping[str, str], of: int, number: int, seed: int) -> set[str]
     members = _members(groups)
     if len(members) < of:
         kind = "labeled images" if len(members) == len(groups) else "groups of labeled images"
-        raise StppError(f"{of} folds are asked for and there are {len(members)} {kind}; ask for fewer folds")
+        raise StppError(f"{of} folds are asked for, but there are {len(members)} {kind}; ask for fewer folds")
     folds: list[set[str]] = [set() for _ in range(of)]
     for name in _ranked(list(members), f"fold:{seed}"):
         min(folds, key=len).update(members[name])

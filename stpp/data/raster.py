@@ -180,7 +180,7 @@ def _whole(file: Any) -> list[Any]:
 def _refuse(path: str | Path, found: list[Any], pages: bool, size: int) -> None:
     """Raises ImageError for pages that make no image, and for a file that ends too early."""
     if not found:
-        raise ImageError(path, "image without pixels", "Take it off the list")
+        raise ImageError(path, "image without pixels", "Remove it from the list")
     if len(found) > 1 and not pages:
         remedy = "Set `data.pages: true` if each page is a band; else save each page as a file of its own"
         raise ImageError(path, "TIFF file of several pages", remedy, f"{len(found)} pages")

@@ -60,5 +60,5 @@ def planned(path: str, size: int, sha256: str, *, keep: bool = True) -> bytes | 
         # An unlabeled file is looked at again by `stpp index` alone.
         remedy = f"Put the file back, or {'' if sha256 else 'run `stpp index` and '}run the workflow again: "
         remedy += "it plans new stages for what the data are now"
-        raise ImageError(path, "another file than when the workflow was planned", remedy)
+        raise ImageError(path, "not the same file as when the workflow was planned", remedy)
     return content

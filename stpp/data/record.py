@@ -116,8 +116,8 @@ def listing(folder: str | Path) -> Listing:
             continue
         if real != top and f"{top}/".startswith(f"{real.rstrip('/')}/"):
             raise StppError(
-                f"the link {where.rstrip('/')} leads to {real}, which holds {folder} and all beside it; remove the "
-                "link, or let it lead to the folder of images that is meant"
+                f"the link {where.rstrip('/')} leads to {real}, which holds {folder} and everything next to it; "
+                "remove the link, or point it to the folder of images that is meant"
             )
         found.entered.add(real)
         inner: list[str] = []

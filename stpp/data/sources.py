@@ -129,16 +129,16 @@ class Place:
         """The images of a list file that there is."""
         entries: list[Entry] = []
         if (found := foreign_format(path)) is not None:
-            self.problems.append(f"The {subset} list {path} is {found}; expected a text file, `image mask` a line.")
+            self.problems.append(
+                f"The {subset} list {path} is {found}; expected a text file with a line `image mask` for each image."
+            )
             return []
         self.wrong_lines.clear()
         try:
             for number, fields in read_list(path, lambda name: exists(self._path(self._expand([name])[0]))):
                 entries += self._entry(self._expand(fields), f"{path}:{number}", subset)
         except (UnicodeDecodeError, csv.Error, OSError) as error:
-            self.problems.append(
-                f"The {subset} list {path} cannot be read as text in UTF-8 ({error}); save it as such."
-            )
+            self.problems.append(f"The {subset} list {path} cannot be read as UTF-8 text ({error}); save it as such.")
             return []
         for remedy, lines in self.wrong_lines.items():
             count = f"{len(lines):,} lines: " if len(lines) > 1 else ""
@@ -157,7 +157,7 @@ class Place:
         if strange := next((character for character in "\0\r" if any(character in field for field in fields)), None):
             self._wrong_line(
                 f"{where}: {strange!a} in {shortened(repr(' '.join(fields)))}",
-                "expected a name a line. Save the list as plain text, with LF or CRLF at the ends of lines.",
+                "expected one name per line. Save the list as plain text, with LF or CRLF at the ends of lines.",
             )
             return
         if len(fields) > 2:
@@ -169,14 +169,14 @@ class Place:
             return
         if len(fields) == 1 and subset != "unlabeled":
             self._wrong_line(
-                f"{where}: {shortened(fields[0], 500)} has no mask beside it", f"but {subset} images need one.", ", "
+                f"{where}: {shortened(fields[0], 500)} has no mask in its line", f"but {subset} images need one.", ", "
             )
             return
         names = [self._below_root(name) for name in fields]
         if None in names:
             found = shortened(" ".join(fields), 500)
             self._wrong_line(
-                f"{where}: {found!r} leads out of the data root {self.root}",
+                f"{where}: {found!r} points outside the data root {self.root}",
                 "set `root` to a folder that holds all images and masks.",
             )
             return
@@ -238,7 +238,7 @@ class Place:
     def report_broken(self, path: Path) -> None:
         """What a link that leads nowhere was to lead to is not taken for absent."""
         if path.is_symlink():
-            self.problems.append(f"The link {path} leads nowhere: correct or remove it.")
+            self.problems.append(f"The link {path} points to nothing: correct or remove it.")
 
     # --- splits ---
 

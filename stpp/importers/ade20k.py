@@ -58,6 +58,6 @@ def _names(table: Path, mistakes: Mistakes) -> list[str]:
         if not rows:
             raise ValueError("no rows")
     except (ValueError, KeyError, AttributeError, TypeError):
-        mistakes.add("no table with the columns Idx and Name, with tabs between", table)
+        mistakes.add("not a table with the columns Idx and Name, separated by tabs", table)
         return []
     return first if len({*first}) == len(first) else whole

@@ -58,7 +58,7 @@ def find(source: Path, classes: Sequence[str] | None, images: Path | None = None
     names = list(classes or CITYSCAPES)
     for name in names:
         if name not in CITYSCAPES:
-            mistakes.add(f"{name} is no class of Cityscapes; they are {', '.join(CITYSCAPES)}")
+            mistakes.add(f"{name} is not a class of Cityscapes; the classes are {', '.join(CITYSCAPES)}")
     known: dict[str, int | str] = {str(id_): names.index(name) for id_, name in IDS.items() if name in names}
     pictures = ImageFiles(source, images)
     pairs = [

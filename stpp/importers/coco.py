@@ -111,7 +111,7 @@ def _drawn(path: Path, content: CocoFile, mistakes: Mistakes, notes: Notes) -> l
             mistakes.add("an annotation of an image that the file does not list", f"{annotation.image_id} in {path}")
         elif annotation.category_id not in names:
             mistakes.add(
-                "an annotation of a category that the file does not list", f"{annotation.category_id} in {path}"
+                "an annotation with a category that the file does not list", f"{annotation.category_id} in {path}"
             )
         elif not annotation.segmentation:
             notes.left_out["annotations without a segmentation, such as boxes"] += 1
@@ -139,7 +139,7 @@ def _stroke(segmentation: Any, size: tuple[int, int] | None) -> Stroke:
         try:
             return polygon([ring_of([float(value) for value in numbers]) for numbers in segmentation])
         except TypeError:
-            raise ValueError("a polygon that is no list of numbers") from None
+            raise ValueError("a polygon that is not a list of numbers") from None
     try:
         height, width = map(int, segmentation["size"])
         counts = segmentation["counts"]
@@ -170,7 +170,7 @@ def unpacked(text: str) -> list[int]:
     for character in text:
         group = ord(character) - 48
         if not 0 <= group < 64 or shift > 60:
-            raise ValueError("RLE with characters that are none of COCO's")
+            raise ValueError("RLE with characters that COCO does not use")
         value |= (group & 31) << shift
         shift += 5
         if not group & 32:

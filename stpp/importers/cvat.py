@@ -41,7 +41,7 @@ def find(source: Path, classes: Sequence[str] | None, images: Path | None = None
         if root is None:
             continue
         if root.tag != "annotations":
-            mistakes.add(f"no XML file of CVAT: it begins with <{root.tag}>, expected <annotations>", path)
+            mistakes.add(f"not an XML file of CVAT: it begins with <{root.tag}>, expected <annotations>", path)
         elif root.find("track") is not None:
             mistakes.add("tracks of a video; export it as `CVAT for images 1.1`", path)
         for label in root.iterfind("meta//labels/label"):

@@ -56,7 +56,7 @@ def polygon(outer: Sequence[Ring], inner: Sequence[Ring] = ()) -> Stroke:
         if len(ring) < 3:
             raise ValueError(f"a polygon with {len(ring)} corners")
         if not all(abs(value) <= FAR for corner in ring for value in corner):  # nor is NaN
-            raise ValueError("a corner that is no number, or far outside")
+            raise ValueError("a corner that is not a number, or far outside")
     return partial(_draw_polygon, outer, inner)
 
 
@@ -146,7 +146,7 @@ def from_png(content: bytes) -> NDArray[np.bool_]:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
             values = np.asarray(picture)
     except Exception as error:  # Pillow's decoders meet damaged files with a dozen kinds of exceptions
-        raise ValueError(f"a mask that is no PNG ({error})") from None
+        raise ValueError(f"a mask that is not a PNG ({error})") from None
     if values.ndim == 3:
         values = values[..., -1] if values.shape[2] in (2, 4) else values.max(axis=2)
     return values != 0

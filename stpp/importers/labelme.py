@@ -27,7 +27,7 @@ from stpp.importers.parsing import BROKEN, Mistakes, files_of
 from stpp.importers.pictures import ImageFiles, size_of, stem
 
 NAMES = ("labelme",)
-SUMMARY = "a folder of JSON files of labelme, with their images beside them or in them"
+SUMMARY = "a folder of JSON files of labelme, with their images next to them or in them"
 SIGNS = {".json": (r'"shapes"\s*:\s*\[', r'"shape_type"|"imagePath"|"imageHeight"')}
 WRITES = "a JSON file for each image, with masks or polygons"
 
@@ -90,14 +90,14 @@ def _read(path: Path, mistakes: Mistakes) -> dict[str, Any] | None:
         for shape in content["shapes"]:
             shape.setdefault("shape_type", "polygon")  # as in files of labelme's first versions
             if not isinstance(shape["label"], str) or not isinstance(shape["shape_type"], str):
-                raise TypeError("a label or shape_type that is no text")
+                raise TypeError("a label or shape_type that is not text")
             if _covers(shape):
                 _check(shape)
     except OSError as error:
         mistakes.add(error.strerror or "a file that cannot be read", path)
         return None
     except (*BROKEN, AttributeError, RecursionError) as error:
-        mistakes.add(f"no file of labelme ({type(error).__name__}: {error})", path)
+        mistakes.add(f"not a valid file of labelme ({type(error).__name__}: {error})", path)
         return None
     return dict(content)
 
@@ -118,7 +118,7 @@ def _check(shape: Mapping[str, Any]) -> None:
     if len(points) < AREAS[shape["shape_type"]]:
         raise ValueError(f"a {shape['shape_type']} with {len(points)} points")
     if not all(map(math.isfinite, (value for point in points for value in point))):
-        raise ValueError("a point that is no number")
+        raise ValueError("a point that is not a number")
     if shape["shape_type"] == "mask":
         _pixels(shape)
 

@@ -65,7 +65,7 @@ def _check(image: Path, mask: Path, encoding: Mapping[str, Any], mistakes: Mista
     for value in np.unique(raw).tolist():
         text = f"#{value:06x}" if by_colour else str(value)
         if class_of(text, encoding) is None:
-            mistakes.add(f"the {'colour' if by_colour else 'value'} {text} is no class", mask)
+            mistakes.add(f"the {'colour' if by_colour else 'value'} {text} is not a class", mask)
     size = size_of(image, mistakes)
     if size not in (None, raw.shape):
         mistakes.add("a mask has another size than its image", mask)

@@ -72,7 +72,7 @@ def read_json(path: Path, model: type[Content], what: str, mistakes: Mistakes) -
     try:
         return model.model_validate_json(content)
     except ValidationError as error:
-        mistakes.add(f"no {what} ({said_by(error)})", path)
+        mistakes.add(f"not a valid {what} ({said_by(error)})", path)
     return None
 
 
@@ -97,7 +97,7 @@ def read_xml(path: Path, what: str, mistakes: Mistakes) -> ElementTree.Element |
             raise ValueError("a document type, which no annotation tool writes")
         return ElementTree.fromstring(text)
     except (ValueError, ElementTree.ParseError, RecursionError) as error:
-        mistakes.add(f"no {what} ({shortened(str(error), 300)})", path)
+        mistakes.add(f"not a valid {what} ({shortened(str(error), 300)})", path)
     return None
 
 

@@ -26,7 +26,7 @@ def within(name: str) -> str:
         path = posixpath.basename(path)
     path = posixpath.normpath(path)
     if path in ("", ".") or path.split("/")[0] == ".." or not path.isprintable():
-        raise ValueError("a name that is none of a file in a folder")
+        raise ValueError("a name that is not that of a file in a folder")
     return path
 
 

@@ -65,5 +65,5 @@ def _table(path: Path, mistakes: Mistakes) -> dict[int, str]:
             raise ValueError(f"a value of {min(table)} or {max(table)}")
         return table
     except (ValueError, csv.Error) as error:
-        mistakes.add(f"no table of pixel values and classes ({error})", path)
+        mistakes.add(f"not a table of pixel values and classes ({error})", path)
     return {}

@@ -68,7 +68,7 @@ def find(source: Path, classes: Sequence[str] | None, images: Path | None = None
             try:
                 found += content.images()
             except ValidationError as error:
-                mistakes.add(f"no file of VIA ({said_by(error)})", path)
+                mistakes.add(f"not a valid file of VIA ({said_by(error)})", path)
     key = _attribute([region for image in found for region in image.shapes])
     if key is None:
         notes.remarks.append(f"no region has an attribute: all are of one class, {ALONE}")

@@ -67,7 +67,7 @@ def _label_map(
         found = []
     labels, colours = [name for name, _ in found], [colour for _, colour in found if colour]
     if not labels or len(labels) != len(colours):
-        mistakes.add("no label map: expected lines `name:red,green,blue::`", path)
+        mistakes.add("not a label map: expected lines `name:red,green,blue::`", path)
         return list(classes or labels), [], {}
     names = list(classes or (name for name in labels if name != IGNORED))
     numbers = numbers_of(names)

@@ -58,7 +58,7 @@ def _names(source: Path, mistakes: Mistakes) -> tuple[dict[int, str], list[Path]
         try:
             content = yaml.safe_load((read_bytes(path, mistakes) or b"").decode())
         except (yaml.YAMLError, ValueError, RecursionError) as error:
-            mistakes.add(f"no YAML file ({shortened(str(error), 300)})", path)
+            mistakes.add(f"not a YAML file ({shortened(str(error), 300)})", path)
             continue
         given = content.get("names") if isinstance(content, Mapping) else None
         pairs = dict(enumerate(given)) if isinstance(given, list) else given
@@ -75,7 +75,7 @@ def _areas(path: Path, size: tuple[int, int], names: Mapping[int, str], mistakes
     try:
         lines = (read_bytes(path, mistakes) or b"").decode().splitlines()
     except UnicodeDecodeError:
-        mistakes.add("no text in UTF-8", path)
+        mistakes.add("not UTF-8 text", path)
         return []
     for number, line in enumerate(lines, start=1):
         fields = line.split()
@@ -87,7 +87,7 @@ def _areas(path: Path, size: tuple[int, int], names: Mapping[int, str], mistakes
                 ring = ring_of([in_px(value, (width, height)[place % 2]) for place, value in enumerate(values)])
                 areas.append(Area(names[int(fields[0])], polygon([ring])))
             except (ValueError, ArithmeticError) as error:
-                mistakes.add(f"a line is no class with a polygon ({error})", f"{path}:{number}")
+                mistakes.add(f"a line is not a class with a polygon ({error})", f"{path}:{number}")
             except KeyError:
                 mistakes.add(f"no name for class {fields[0]} in data.yaml", f"{path}:{number}")
     return areas

@@ -25,16 +25,19 @@ class Target:
 
 
 TARGETS = {
-    "teacher": Target("The teachers are there", ("train",), phase=0),
-    "scores": Target("The stability scores are there", ("score",)),
-    "selection": Target("The lists of reliable and unreliable images are there", ("select", "pixels")),
+    "teacher": Target("The teachers are trained", ("train",), phase=0),
+    "scores": Target("The stability scores are ready", ("score",)),
+    "selection": Target("The lists of reliable and unreliable images are ready", ("select", "pixels")),
     "students": Target("All networks are trained", ("train",)),
     "evaluation": Target("All models are evaluated", ("evaluate",)),
-    "outlook": Target("The outlook is there", ("outlook",)),
-    "table": Target("The table is there", ("table",)),
-    "charts": Target("The charts are there", ("chart",)),
-    "report": Target("The report is there", ("report",)),
-    **{method.target: Target(f"All of method {method.name} is there", method=method.name) for method in methods()},
+    "outlook": Target("The outlook is ready", ("outlook",)),
+    "table": Target("The table is ready", ("table",)),
+    "charts": Target("The charts are ready", ("chart",)),
+    "report": Target("The report is ready", ("report",)),
+    **{
+        method.target: Target(f"All stages of the method {method.name} are done", method=method.name)
+        for method in methods()
+    },
 }
 """By the name of the rule, but for `all`, which is every stage."""
 

@@ -31,10 +31,10 @@ def earlier_masks(job: Job, rows: Sequence[Row]) -> dict[str, MaskStore]:
             store = MaskStore(verified(folder / disk.MASKS))
             ids = [row.id for row in rows if row.id in store and row.id not in found and _same(row, seen.get(row.id))]
         except StppError as error:
-            print(f"{folder} is passed over: {error}", file=sys.stderr)
+            print(f"{folder} is skipped: {error}", file=sys.stderr)
             continue
         found |= dict.fromkeys(ids, store)
-        print(f"{len(ids)} of {len(rows)} masks are there already, in {folder}", file=sys.stderr)
+        print(f"{len(ids)} of {len(rows)} masks exist already, in {folder}", file=sys.stderr)
     return found
 
 

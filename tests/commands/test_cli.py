@@ -50,7 +50,7 @@ def test_help_fits_a_screen_and_gives_an_example(
         (["masks", "none.h5", "--out", "x"], "none.h5"),
         (["plan", "none.yaml"], "cannot read the configuration none.yaml"),
         (["status", "none.yaml"], "cannot read the configuration none.yaml"),
-        (["diff", "results", "none"], "results is no experiment"),
+        (["diff", "results", "none"], "results is not an experiment"),
         (["gc", "none.yaml", "--remove"], "cannot read the configuration none.yaml"),
     ],
 )

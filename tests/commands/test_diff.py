@@ -288,8 +288,8 @@ def test_a_section_that_is_off_on_one_side_is_one_difference() -> None:
 def test_what_is_no_experiment_is_refused(wrong: str, experiments: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diff", str(experiments / "st"), wrong]) == 1
     assert capsys.readouterr().err == (
-        f"stpp: {wrong} is no experiment; "
-        "give a folder results/NAME/experiments/EXPERIMENT, or one of its runs, seed0\n"
+        f"stpp: {wrong} is not an experiment; give a folder results/NAME/experiments/EXPERIMENT, or one of its runs, "
+        f"seed0\n"
     )
 
 

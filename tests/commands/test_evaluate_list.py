@@ -58,7 +58,7 @@ def test_every_problem_of_the_list_is_reported(
     assert main(["evaluate", str(model), "--list", "val.txt", "--root", str(tmp_path)]) == 1
     error = capsys.readouterr().err
     assert "no such file" in error
-    assert "not of the size of the image" in error
+    assert "not the size of the image" in error
     assert "7" in error
 
 
@@ -66,7 +66,7 @@ def test_every_problem_of_the_list_is_reported(
     ("arguments", "message"),
     [
         (["model.pt"], "give its --list"),
-        (["model.pt", "--list", "out.txt"], "leads out of the data root .; set `--root` to a folder"),
+        (["model.pt", "--list", "out.txt"], "points outside the data root .; set `--root` to a folder"),
         (["model.pt", "--list", "val.txt", "--root", "no"], "no is not a folder"),
         (["model.pt", "--list", "none.txt"], "There is no list none.txt"),
         (["none.pt", "--list", "val.txt"], "the model none.pt does not exist"),

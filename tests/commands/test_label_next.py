@@ -71,7 +71,7 @@ def test_without_scores_the_reason_is_said(tmp_path: Path, capsys: pytest.Captur
     fabricate.planned(tmp_path / "a")
     assert ask(tmp_path / "a") == 1
     assert (
-        "the stability scores of tiny are not there yet; make them with the target `scores`" in capsys.readouterr().err
+        "the stability scores of tiny do not exist yet; make them by `stpp run FILE scores`" in capsys.readouterr().err
     )
     fabricate.planned(tmp_path / "b", experiments={"suponly": {"method": "suponly"}})
     assert ask(tmp_path / "b") == 1

@@ -107,7 +107,7 @@ def test_tiles_are_used_where_they_are_asked_for(model: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("none.pt", "does not exist"), (".", "is a folder"), ("photos/a.png", "is no model"), ("x.pt", "is neither")],
+    [("none.pt", "does not exist"), (".", "is a folder"), ("photos/a.png", "is not a model"), ("x.pt", "is neither")],
 )
 def test_what_is_no_model_is_refused(photos: Path, name: str, message: str) -> None:
     import torch

@@ -188,7 +188,7 @@ failed   train/a         see logs/train/a.log
          | stpp: too little memory
 running  train/b-longer  on here, for 30 s
 
-tiny: 5 stages: 1 done, 1 waiting, 1 ready, 1 failed, 1 running; no workflow is at work.
+tiny: 5 stages: 1 done, 1 waiting, 1 ready, 1 failed, 1 running; no workflow is running.
 """
     )
     assert (

@@ -73,7 +73,7 @@ def test_a_wrong_label_is_found_first(
 def test_where_there_is_no_outlook_the_reason_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fabricate.planned(tmp_path / "a", outlook=True)
     assert ask(tmp_path / "a") == 1
-    assert "the outlook of tiny is not there yet; make it with the target `outlook`" in capsys.readouterr().err
+    assert "the outlook of tiny does not exist yet; make it by `stpp run FILE outlook`" in capsys.readouterr().err
     fabricate.planned(tmp_path / "b")
     assert ask(tmp_path / "b") == 1
     assert "set `outlook: true` in the configuration" in capsys.readouterr().err

@@ -175,7 +175,7 @@ def test_data_that_changed_are_a_fault_until_the_stages_of_the_earlier_ones_are_
     assert verify(results).faults == []
 
 
-NOT_THE_FILE = "is not the file that stages were made from; put that back, or go on with this one"
+NOT_THE_FILE = "is not the file that stages were made from; put that file back, or continue with this one"
 
 
 def test_data_and_manifests_that_are_gone_are_notes(results: Path) -> None:
@@ -228,6 +228,6 @@ def test_the_text() -> None:
         "a is damaged; before the workflow: rm a\n"
         "b is another file; after the workflow: stpp gc c --remove\n"
         "note: c is gone\n"
-        "results: 2 finished stages, 2 faults; type the command of each, and run the workflow before or after it as it "
-        "says.\n"
+        "results: 2 finished stages, 2 faults; type the command of each fault, and run the workflow before or after "
+        "it, as stated.\n"
     )

@@ -181,7 +181,7 @@ def test_scenes_of_another_version_are_refused(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(StppError, match="something else than demo scenes"):
+    with pytest.raises(StppError, match="something other than demo scenes"):
         make(tmp_path)
     assert contents(tmp_path) == {"mine.txt": b"precious"}
 

@@ -117,7 +117,7 @@ def test_that_0_may_mean_unlabeled_is_said_where_the_last_class_is_missing(tmp_p
     names = ["wall", "floor", "door", "lamp"]
     (warning,) = warned(tmp_path / "a", [mask("0012"), mask("0122")], names)
     assert "Value 0 occurs in all 2 masks, and 3, for the last class lamp, in none" in warning
-    assert warning.endswith("1 is wall, all classes are off by one; then write: first_label: 1")
+    assert warning.endswith("1 is wall, all classes are off by one. If so, write: first_label: 1")
     assert warned(tmp_path / "b", [mask("0012"), mask("1122")], names) == []  # 0 is not everywhere
     assert warned(tmp_path / "c", [mask("0012"), mask("0131")], names) == []
     assert warned(tmp_path / "d", [mask("0012"), mask("0122")], ["background", *names[1:]]) == []

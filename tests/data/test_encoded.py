@@ -35,8 +35,8 @@ def test_black_and_white_are_written_as_such(tmp_path: Path) -> None:
 
 def test_a_class_without_a_value_is_refused() -> None:
     with pytest.raises(
-        StppError, match="no mask value or colour means a pixel of class 1: expected the values of label"
+        StppError, match="no mask value or colour stands for a pixel of class 1: expected the values of label"
     ):
         encoded(MASK, encoding_of({"label_map": {0: 0, 5: 2}}, 3))
-    with pytest.raises(StppError, match="means a pixel left out"):
+    with pytest.raises(StppError, match="stands for a pixel left out"):
         encoded(MASK, encoding_of({"ignore_value": None}, 3))

@@ -56,10 +56,10 @@ def add(name: str, expected: str, change: Callable[[Path], object]) -> None:
 # --- lists ------------------------------------------------------------------------------------------------------------
 
 LINES: dict[str, tuple[bytes, str]] = {
-    "random bytes": (bytes(np.random.default_rng(0).integers(128, 256, 500, np.uint8)), "text in UTF-8"),
-    "an image": (b"\x89PNG\r\n\x1a\n" + bytes(50), "text in UTF-8"),
-    "latin-1": (b"i/\xe4.png\n", "text in UTF-8"),
-    "UTF-32": ("i/labeled0.png".encode("utf-32"), "text in UTF-8"),
+    "random bytes": (bytes(np.random.default_rng(0).integers(128, 256, 500, np.uint8)), "UTF-8 text"),
+    "an image": (b"\x89PNG\r\n\x1a\n" + bytes(50), "UTF-8 text"),
+    "latin-1": (b"i/\xe4.png\n", "UTF-8 text"),
+    "UTF-32": ("i/labeled0.png".encode("utf-32"), "UTF-8 text"),
     "a zero byte": (b"i/unlabeled0.png\0\n", "'\\x00' in 'i/unlabeled0.png\\x00'"),
     "nothing but zero bytes": (bytes(1000), "'\\x00' in"),
     "lines that end in CR": (b"i/unlabeled0.png\ri/unlabeled1.png", "with LF or CRLF at the ends of lines"),
@@ -72,9 +72,9 @@ LINES: dict[str, tuple[bytes, str]] = {
     "a name of a million letters": (b"x" * 1_000_000, "File name too long"),
     "a tab alone": (b"x\t\n", "no such file"),
     "a path to the root itself": (b".\n", "Is a directory"),
-    "a path above the root": (b"i/../../secret.png\n", "leads out of the data root"),
-    "a path to the system": (b"/etc/passwd\n", "leads out of the data root"),
-    "a path within the root to the system": (b"i/../../../../../../../../etc/passwd\n", "leads out of the data root"),
+    "a path above the root": (b"i/../../secret.png\n", "points outside the data root"),
+    "a path to the system": (b"/etc/passwd\n", "points outside the data root"),
+    "a path within the root to the system": (b"i/../../../../../../../../etc/passwd\n", "points outside the data root"),
     "an address": (b"https://host/image.png\n", "no such file"),
     "a drive": (b"C:\\images\\a.png\n", 'Lists write "/" between folders'),
     "another form of the same letter": ("i/e\u0301.png\n".encode(), "no such file"),

@@ -309,7 +309,7 @@ def test_values_are_decoded_as_the_encoding_says(tmp_path, values, label_map, ig
             expected.append(value if label_map is None and value < 5 else None)
     path = save(tmp_path / "m.png", np.array([values], np.uint16 if wide else np.uint8))
     if None in expected:
-        with pytest.raises(StppError, match="is no class: expected"):
+        with pytest.raises(StppError, match="is not a class: expected"):
             read_mask(path, encoding)
     else:
         assert read_mask(path, encoding).tolist() == [expected]
@@ -326,7 +326,9 @@ def test_colours_are_decoded_as_the_palette_map_says(tmp_path, palette_map, data
     expected = [palette_map.get(colour) for colour in colours]
     path = save(tmp_path / "m.png", np.array([[list(colour.to_bytes(3, "big")) for colour in colours]], np.uint8))
     if None in expected:
-        with pytest.raises(StppError, match=r"colour #[0-9a-f]{6}.* is no class: expected the colours of palette_map"):
+        with pytest.raises(
+            StppError, match=r"colour #[0-9a-f]{6}.* is not a class: expected the colours of palette_map"
+        ):
             read_mask(path, encoding)
     else:
         assert read_mask(path, encoding).tolist() == [[255 if to == "ignore" else to for to in expected]]
@@ -339,12 +341,12 @@ def test_255_classes_fit_beside_the_ignored_value(tmp_path):
 
 def test_negative_and_huge_values_are_no_classes(tmp_path):
     path = save(tmp_path / "m.tif", np.array([[0, -1, 70000]], np.int32))
-    with pytest.raises(StppError, match="value -1, 70000 is no class: expected 0 to 2 or 255"):
+    with pytest.raises(StppError, match="value -1, 70000 is not a class: expected 0 to 2 or 255"):
         read_mask(path, PLAIN)
 
 
 def test_a_colour_mask_without_palette_map_is_refused(tmp_path):
-    with pytest.raises(StppError, match="colour #c80000 is no class"):
+    with pytest.raises(StppError, match="colour #c80000 is not a class"):
         read_mask(save(tmp_path / "m.png", solid((200, 0, 0))), PLAIN)
 
 
@@ -410,7 +412,7 @@ def test_a_colour_has_the_class_of_the_nearest_one_within_the_tolerance(tmp_path
     assert [class_of(f"#{colour:06x}", encoding) for colour in colours] == expected
     path = save(tmp_path / "m.png", np.array([pixels], np.uint8))
     if None in expected:
-        with pytest.raises(StppError, match="is no class"):
+        with pytest.raises(StppError, match="is not a class"):
             read_mask(path, encoding)
     else:
         assert read_mask(path, encoding).tolist() == [expected]
@@ -432,7 +434,7 @@ def test_a_coloured_jpeg_mask_is_read_with_a_tolerance_and_not_with_a_threshold(
     save(tmp_path / "m.jpg", np.array([[0, 0, 0], [200, 30, 30]], np.uint8)[true], quality=95, subsampling=0)
     tolerant = encoded(palette_map={"#000000": 0, "#c81e1e": 1}, palette_tolerance=40)
     assert (read_mask(tmp_path / "m.jpg", tolerant) == true).all()
-    with pytest.raises(StppError, match="is no class"):
+    with pytest.raises(StppError, match="is not a class"):
         read_mask(tmp_path / "m.jpg", encoded(threshold=128))
 
 

@@ -415,7 +415,7 @@ def test_verify_finds_content_that_changed_under_the_same_stamp(place, file, for
     assert run(place)["warnings"] == []
     record = run(place, verify=True)
     (warning,) = record["warnings"]
-    assert warning.startswith("1 unlabeled file with another content than when it was last read")
+    assert warning.startswith("1 unlabeled file whose content has changed")
     assert str(path) in warning
     assert fingerprints(record) == before
     assert run(place, verify=True)["warnings"] == []

@@ -71,7 +71,8 @@ def test_frames_beside_labeled_ones_are_warned_of_and_group_by_is_advised() -> N
     (warning,) = neighbours(entries, looks)
     assert warning.startswith(
         "3 of 3 val images look like a labeled image with the next number, for example video/f0002_left and "
-        "video/f0001_left: are they of one video, patient or scene? Then val flatters. Set data.group_by"
+        "video/f0001_left: are they of one video, patient or scene? "
+        "If so, results on val are too good. Set data.group_by"
     )
 
 

@@ -62,14 +62,14 @@ def a_list_is_missing(root):
     return good(root, labeled="few.txt")
 
 
-@fault("unlabeled list", "cannot be read as text in UTF-8", "save it as such")
+@fault("unlabeled list", "cannot be read as UTF-8 text", "save it as such")
 def a_list_is_not_utf_8(root):
     data = good(root)
     (root / "unlabeled.txt").write_text("i/unlabeled0.png\n", encoding="utf-16")
     return data
 
 
-@fault("text in UTF-8 (field larger than field limit")
+@fault("UTF-8 text (field larger than field limit")
 def a_list_is_one_endless_line(root):
     data = good(root)
     (root / "labeled.txt").write_text("a" * 200_000 + ",b")
@@ -97,28 +97,28 @@ def many_lines_lead_out_of_the_root(root):
     return data
 
 
-@fault("labeled.txt:4: i/val0.png has no mask beside it, but labeled images need one")
+@fault("labeled.txt:4: i/val0.png has no mask in its line, but labeled images need one")
 def a_labeled_line_has_no_mask(root):
     data = good(root)
     append(root / "labeled.txt", "i/val0.png")
     return data
 
 
-@fault("unlabeled.txt:3: '../x.png' leads out of the data root", "set `root` to a folder that holds")
+@fault("unlabeled.txt:3: '../x.png' points outside the data root", "set `root` to a folder that holds")
 def a_line_leads_out_of_the_root(root):
     data = good(root)
     append(root / "unlabeled.txt", "../x.png")
     return data
 
 
-@fault("unlabeled.txt:3: ", "leads out of the data root")
+@fault("unlabeled.txt:3: ", "points outside the data root")
 def an_absolute_path_lies_elsewhere(root):
     data = good(root)
     append(root / "unlabeled.txt", "/elsewhere/x.png")
     return data
 
 
-@fault("unlabeled.txt:3: '\\x00' in 'a\\x00b.png'; expected a name a line")
+@fault("unlabeled.txt:3: '\\x00' in 'a\\x00b.png'; expected one name per line")
 def a_line_has_a_zero_byte(root):
     data = good(root)
     append(root / "unlabeled.txt", "a\0b.png")
@@ -132,7 +132,7 @@ def the_val_list_is_empty(root):
     return data
 
 
-@fault("There is no labeled image", "give masks to some of the training images")
+@fault("There is no labeled image", "add masks for some of the training images")
 def the_labeled_list_is_empty(root):
     data = good(root)
     (root / "labeled.txt").write_text("\n")
@@ -320,14 +320,14 @@ def a_mask_is_a_photograph(root):
     return data
 
 
-@fault("1 labeled mask: not of the size of the image", "image 8 x 8, mask 7 x 9)")
+@fault("1 labeled mask: not the size of the image", "image 8 x 8, mask 7 x 9)")
 def a_mask_has_another_size(root):
     data = good(root)
     save(root / "m/labeled0.png", labels(0, (9, 7)))
     return data
 
 
-@fault("1 val mask: not of the size of the image", "upright as EXIF says", "image 6 x 8, mask 8 x 6)")
+@fault("1 val mask: not the size of the image", "turned upright by EXIF", "image 6 x 8, mask 8 x 6)")
 def an_image_is_turned_and_its_mask_is_not(root):
     data = good(root)
     exif = Image.Exif()
@@ -362,7 +362,7 @@ def many_labels_are_out_of_range(root):
     return relabel(root, lambda mask: np.arange(100, 164, dtype=np.uint8).reshape(8, 8))
 
 
-@fault("values seem to begin with 1 instead of 0; then write: first_label: 1")
+@fault("values seem to begin with 1 instead of 0. If so, write: first_label: 1")
 def labels_begin_with_one(root):
     return relabel(root, lambda mask: np.where(mask == 255, 255, mask + 1).astype(np.uint8))
 
@@ -372,18 +372,18 @@ def a_class_has_no_name(root):
     return relabel(root, lambda mask: np.where(mask == 255, 3, mask).astype(np.uint8))
 
 
-@fault("All labeled pixels are of class 0", "nothing but 0 and 255", "then write: label_map: {0: 0, 255: 1}")
+@fault("All labeled pixels are of class 0", "nothing but 0 and 255", "If so, write: label_map: {0: 0, 255: 1}")
 def masks_are_black_and_white(root):
     return relabel(root, lambda mask: np.where(mask == 1, 255, 0).astype(np.uint8), classes=["other", "road"])
 
 
-@fault("labels out of range", "Expected 0 to 1.", "then write: label_map: {0: 0, 255: 1}")
+@fault("labels out of range", "Expected 0 to 1.", "If so, write: label_map: {0: 0, 255: 1}")
 def masks_are_black_and_white_and_nothing_is_ignored(root):
     changes = {"classes": ["other", "road"], "ignore_value": None}
     return relabel(root, lambda mask: np.where(mask == 1, 255, 0).astype(np.uint8), **changes)
 
 
-@fault("1 mask: no labeled pixel, all are ignored: ", "labeled0.png", "make the image an unlabeled one")
+@fault("1 mask: no labeled pixel (all are ignored): ", "labeled0.png", "make the image an unlabeled one")
 def a_mask_has_no_labeled_pixel(root):
     data = good(root)
     save(root / "m/labeled0.png", np.full((8, 8), 255, np.uint8))
@@ -434,7 +434,7 @@ def a_value_is_not_in_the_label_map(root):
 # --- images that occur twice ------------------------------------------------------------------------------------------
 
 
-@fault("1 image: in two subsets, labeled and val: i/labeled0 (", "labeled.txt:1", "val.txt:2)", "Take it out of one")
+@fault("1 image: in two subsets, labeled and val: i/labeled0 (", "labeled.txt:1", "val.txt:2)", "Remove it from one")
 def an_image_is_in_two_subsets(root):
     data = good(root)
     append(root / "val.txt", "i/labeled0.png m/labeled0.png")
@@ -448,7 +448,7 @@ def an_image_is_listed_twice(root):
     return data
 
 
-@fault("1 image: two files differ in their suffix alone: ", "i/labeled0.png and ", "i/labeled0.tif", "Rename or remove")
+@fault("1 image: two files differ only in their suffix: ", "i/labeled0.png and ", "i/labeled0.tif", "Rename or remove")
 def two_images_have_one_id(root):
     data = good(root)
     save(root / "i/labeled0.tif", photo())
@@ -548,7 +548,7 @@ def the_classes_file_is_missing(root):
     return good(root, classes=None, classes_file="names.txt")
 
 
-@fault("The classes file ", "names.txt has no names; expected one class name a line")
+@fault("The classes file ", "names.txt has no names; expected one class name per line")
 def the_classes_file_is_empty(root):
     (root / "names.txt").write_text("# none\n")
     return good(root, classes=None, classes_file="names.txt")
@@ -585,12 +585,12 @@ def two_maps_are_given(root):
     return good(root, label_map={"0": 0}, palette_map={"#000000": 0})
 
 
-@fault("partition: 4 images are asked for and there are 3: ask for 1 to 3.")
+@fault("partition: 4 images are asked for, but there are 3: ask for 1 to 3.")
 def a_partition_is_too_large(root):
     return good(root, partition={"count": 4, "seed": 0, "cover_classes": False})
 
 
-@fault("val_split: 30 images are asked for and there are 3")
+@fault("val_split: 30 images are asked for, but there are 3")
 def a_val_split_is_too_large(root):
     return good(root, val=None, val_split={"count": 30, "seed": 0})
 
@@ -637,7 +637,7 @@ def test_all_faults_are_reported_at_once(tmp_path):
     save(tmp_path / "m/val0.png", np.full((8, 8), 9, np.uint8))
     append(tmp_path / "unlabeled.txt", "../x.png")
     problems = problems_of(data, tmp_path / "results")
-    for fragment in ("colours", "no such file", "empty file", "not of the size", "out of range", "leads out"):
+    for fragment in ("colours", "no such file", "empty file", "not the size", "out of range", "points outside"):
         assert len([text for text in problems if fragment in text]) == 1
     assert len(problems) == 6
 
@@ -675,7 +675,7 @@ def test_faults_of_masks_of_unlabeled_images_are_warnings_and_no_truth(tmp_path)
     record = index(data, tmp_path / "r", batch_size=2, need_unlabeled=True, log=lambda text: None)
     assert [text.split(": ")[:2] for text in record["warnings"]] == [
         ["1 unlabeled mask", "not a readable JPEG, PNG, TIFF, WebP, BMP or GIF file"],
-        ["1 unlabeled mask", "not of the size of the image (width x height, upright as EXIF says)"],
+        ["1 unlabeled mask", "not the size of the image (width x height, turned upright by EXIF)"],
     ]
     assert {subset: entry["count"] for subset, entry in record["subsets"].items()} == {
         "labeled": 2,

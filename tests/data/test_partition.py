@@ -85,7 +85,7 @@ def test_the_size_of_a_split(split, total, size):
 
 
 def test_more_images_than_there_are_is_refused():
-    with pytest.raises(StppError, match=r"8 images are asked for and there are 7: ask for 1 to 7"):
+    with pytest.raises(StppError, match=r"8 images are asked for, but there are 7: ask for 1 to 7"):
         sample_size({"count": 8}, 7)
 
 
@@ -149,7 +149,7 @@ def test_folds_take_whole_groups(groups, data, seed):
 
 def test_more_folds_than_groups_are_refused():
     with pytest.raises(
-        StppError, match=r"3 folds are asked for and there are 2 groups of labeled images; ask for fewer"
+        StppError, match=r"3 folds are asked for, but there are 2 groups of labeled images; ask for fewer"
     ):
         fold({"a": "x", "b": "x", "c": "y"}, 3, 1, 0)
 

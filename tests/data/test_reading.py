@@ -78,7 +78,7 @@ def test_another_size_of_an_unlabeled_file_is_refused(root: Path) -> None:
         with Path(path).open("ab") as file:
             file.write(b"\0")
     for read_again in (lambda: image_of(row), lambda: mask_of(row, PLAIN)):
-        with pytest.raises(ImageError, match="another file than when the workflow was planned"):
+        with pytest.raises(ImageError, match="not the same file as when the workflow was planned"):
             read_again()
 
 
@@ -120,7 +120,7 @@ def test_a_stage_refuses_a_file_that_changed_after_the_plan(
     repaint(copy / "my scenes" / file)
     assert main([kind, str(stage), "--gpus", "0", "--device", "cpu", *more]) == 1
     error = capsys.readouterr().err
-    assert f"my scenes/{file}: another file than when the workflow was planned" in error.replace("\n", " ")
+    assert f"my scenes/{file}: not the same file as when the workflow was planned" in error.replace("\n", " ")
     assert "Traceback" not in error
     assert {path: path.read_bytes() for path in outputs} == outputs
 
@@ -130,7 +130,7 @@ def test_true_masks_of_another_size_are_not_counted_as_those_of_the_plan(copy: P
     stores, rows = [MaskStore(path) for path in stage.inputs("masks")], stage.rows("truth")
     with Path(rows[0].true_mask).open("ab") as file:
         file.write(b"\0")
-    with pytest.raises(ImageError, match="another file"):
+    with pytest.raises(ImageError, match="not the same file"):
         evaluate_stores(stores, rows, stage.settings["encoding"])
 
 

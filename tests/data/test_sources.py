@@ -336,7 +336,7 @@ def test_image_and_mask_are_told_by_their_names(tmp_path, files, patterns, label
 def test_images_with_other_names_than_said_are_a_warning(tmp_path):
     found = named(tmp_path, "images/1_rgb.png", "images/1_depth.png", "masks/1.png", image_name="{stem}_rgb")
     (warning,) = found.warnings
-    assert "1 are not called as image_name says, and are left out, for example 1_depth.png" in warning
+    assert "1 do not match image_name and are left out, for example 1_depth.png" in warning
     assert [entry.id for entry in found.entries] == ["images/1_rgb"]
 
 
@@ -365,7 +365,7 @@ def test_masks_that_differ_in_upper_and_lower_case_are_named(tmp_path):
 def test_several_masks_an_image_are_named(tmp_path):
     files = [f"images/{n}.png" for n in "abc"] + [f"masks/{n}_{part}.png" for n in "abc" for part in ("car", "bus")]
     (problem,) = named(tmp_path, *files).problems
-    assert "several masks an image, {stem}_bus, {stem}_car" in problem
+    assert "several masks per image, {stem}_bus, {stem}_car" in problem
     assert f"`stpp import part-masks {tmp_path} --out my-images` makes one of them" in problem
 
 
@@ -500,7 +500,7 @@ def test_a_pattern_of_groups_that_does_not_fit_is_a_problem(ten):
 
 def test_more_folds_than_labeled_images_are_a_problem(ten):
     (problem,) = resolve(settings(ten, labeled="l.txt", fold={"of": 11, "number": 1, "seed": 0}), no_labels).problems
-    assert problem == "fold: 11 folds are asked for and there are 10 labeled images; ask for fewer folds."
+    assert problem == "fold: 11 folds are asked for, but there are 10 labeled images; ask for fewer folds."
 
 
 def test_the_partition_seed_decides(ten):

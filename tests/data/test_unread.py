@@ -116,7 +116,7 @@ def test_a_link_to_a_val_set_that_is_not_there_is_a_problem(tmp_path: Path, layo
     (tmp_path / link).parent.mkdir(parents=True)
     (tmp_path / link).symlink_to(tmp_path / "gone")
     found = resolve(settings(tmp_path, layout=layout), lambda masks: {}).problems
-    assert any(f"The link {tmp_path / link} leads nowhere" in problem for problem in found)
+    assert any(f"The link {tmp_path / link} points to nothing" in problem for problem in found)
 
 
 @pytest.mark.parametrize("target", ["unlabeled0.png", "gone.png"], ids=["a loop", "nowhere"])

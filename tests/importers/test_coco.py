@@ -119,24 +119,24 @@ def test_a_folder_may_hold_several_files(tmp_path: Path) -> None:
 
 RLE = {"size": list(SIZE), "counts": runs_of(annotated.tree_pixels().T)}
 BROKEN: dict[str, Callable[[Path], object]] = {
-    "no file of COCO": lambda folder: write(folder).write_text("[]"),
+    "not a valid file of COCO": lambda folder: write(folder).write_text("[]"),
     "images.0.file_name: Field required": lambda folder: write(folder).write_text(
         '{"images": [{"id": 1}], "annotations": [], "categories": []}'
     ),
     "of an image that the file does not list: 9 in ": lambda folder: write(folder, TREE_SHAPE | {"image_id": 9}),
-    "of a category that the file does not list: 9 in ": lambda folder: write(folder, TREE_SHAPE | {"category_id": 9}),
+    "with a category that the file does not list: 9 in ": lambda folder: write(folder, TREE_SHAPE | {"category_id": 9}),
     "a polygon with 2 corners": lambda folder: write(folder, TREE_SHAPE | {"segmentation": [[1, 2, 3, 4]]}),
     "odd number": lambda folder: write(folder, TREE_SHAPE | {"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}),
-    "no list of numbers": lambda folder: write(folder, TREE_SHAPE | {"segmentation": [[1, 2, 3, 4, 5, None]]}),
+    "not a list of numbers": lambda folder: write(folder, TREE_SHAPE | {"segmentation": [[1, 2, 3, 4, 5, None]]}),
     "neither polygons nor RLE": lambda folder: write(folder, TREE_SHAPE | {"segmentation": "x"}),
     "in an image of another size": lambda folder: write(folder, TREE_SHAPE | {"segmentation": RLE | {"size": [9, 9]}}),
     "do not fill": lambda folder: write(folder, TREE_SHAPE | {"segmentation": RLE | {"counts": [3]}}),
-    "none of COCO's": lambda folder: write(folder, TREE_SHAPE | {"segmentation": RLE | {"counts": "\t"}}),
+    "that COCO does not use": lambda folder: write(folder, TREE_SHAPE | {"segmentation": RLE | {"counts": "\t"}}),
     "ends early": lambda folder: write(folder, TREE_SHAPE | {"segmentation": RLE | {"counts": "o"}}),
     "RLE without counts": lambda folder: write(folder, TREE_SHAPE | {"segmentation": RLE | {"counts": None}}),
     "another size than when it was annotated": lambda folder: write(folder, height=99),
     "not below": lambda folder: write(folder, file_name="elsewhere.jpg"),
-    "none of a file in a folder": lambda folder: write(folder, file_name="../../secret.jpg"),
+    "not that of a file in a folder": lambda folder: write(folder, file_name="../../secret.jpg"),
 }
 
 

@@ -77,7 +77,7 @@ def test_boxes_masks_and_ellipses_are_drawn(tmp_path: Path) -> None:
 
 
 BROKEN: dict[str, Callable[[Path], object]] = {
-    "no XML file of CVAT": lambda folder: write(folder).write_text("<annotations>"),
+    "not a valid XML file of CVAT": lambda folder: write(folder).write_text("<annotations>"),
     "begins with <annotation>": lambda folder: write(folder).write_text("<annotation/>"),
     "CVAT for images 1.1": lambda folder: write(folder, meta='<track id="0"/>'),
     "a polygon with 2 corners": lambda folder: write(folder, polygon("tree", TREE[:2])),
@@ -87,7 +87,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "an image without height and width": lambda folder: write(folder, width="wide"),
     "no image is listed": lambda folder: write(folder).write_text("<annotations/>"),
     "another size": lambda folder: write(folder, width=11),
-    "none of a file in a folder": lambda folder: write(folder, name="../secret.jpg"),
+    "not that of a file in a folder": lambda folder: write(folder, name="../secret.jpg"),
 }
 
 

@@ -127,7 +127,7 @@ def test_a_broken_brush_stroke_is_named(changes: dict[str, Any], said: str, tmp_
 
 
 def test_what_is_no_export_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Problems, match="no JSON export of Label Studio"):
+    with pytest.raises(Problems, match="not a valid JSON export of Label Studio"):
         find(write(tmp_path, {"image": "hill.jpg", "brush": []}), None)
     with pytest.raises(Problems, match="no size of the image"):
         find(write(tmp_path, task("hill.jpg", [TREE_REGION | {"original_width": None}])), None)

@@ -139,13 +139,13 @@ def test_images_without_a_shape_are_background_and_said(tmp_path: Path) -> None:
 
 
 BROKEN: dict[str, Callable[[Path], object]] = {
-    "no file of labelme": lambda path: path.write_text("{"),
+    "not a valid file of labelme": lambda path: path.write_text("{"),
     "KeyError: 'imageHeight'": lambda path: path.write_text('{"shapes": []}'),
     "a polygon with 2 points": lambda path: annotate(path, shape("x", "polygon", (0, 0), (1, 1))),
-    "a point that is no number": lambda path: annotate(path, shape("x", "rectangle", (0, float("nan")), (1, 1))),
+    "a point that is not a number": lambda path: annotate(path, shape("x", "rectangle", (0, float("nan")), (1, 1))),
     "an image of 0 x 8 pixels": lambda path: annotate(path, imageWidth=0),
-    "a mask that is no PNG": lambda path: annotate(path, shape("x", "mask", (0, 0), (1, 1), mask="AAAA")),
-    "a label or shape_type that is no text": lambda path: annotate(path, shape("x", "line") | {"label": 3}),
+    "a mask that is not a PNG": lambda path: annotate(path, shape("x", "mask", (0, 0), (1, 1), mask="AAAA")),
+    "a label or shape_type that is not text": lambda path: annotate(path, shape("x", "line") | {"label": 3}),
     "there is no image": lambda path: annotate(path, imagePath="elsewhere.jpg"),
     "another size": lambda path: annotate(path, imageWidth=9),
 }

@@ -39,12 +39,12 @@ def test_masks_of_roboflow_are_read_by_its_table(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_with_an_export_of_roboflow_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Problems, match="the value 2 is no class"):
+    with pytest.raises(Problems, match="the value 2 is not a class"):
         roboflow.find(write_roboflow(tmp_path, "Pixel Value, Class\n0, background\n1, tree\n"), None)
     (tmp_path / "train/_classes.csv").write_text("Pixel Value, Class\n0, background\n2, tree\n1, house\n")
     with pytest.raises(Problems, match="tables of classes that differ"):
         roboflow.find(tmp_path, None)
-    with pytest.raises(Problems, match="no table of pixel values"):
+    with pytest.raises(Problems, match="not a table of pixel values"):
         roboflow.find(write_roboflow(tmp_path, "Pixel Value, Class\nbackground\n"), None)
     with pytest.raises(Problems, match="no class for the label tree"):
         roboflow.find(write_roboflow(tmp_path), ["background", "house"])
@@ -100,10 +100,10 @@ def test_masks_of_voc_are_read_by_their_numbers(tmp_path: Path) -> None:
 def test_what_is_wrong_with_masks_is_named(tmp_path: Path) -> None:
     colours = np.zeros((*annotated.SIZE, 3), np.uint8)
     colours[0, 0] = 1, 2, 3
-    with pytest.raises(Problems, match="the colour #010203 is no class"):
+    with pytest.raises(Problems, match="the colour #010203 is not a class"):
         voc_masks.find(write_masks(tmp_path, colours), None)
     (tmp_path / "labelmap.txt").write_text("background\ntree\n")
-    with pytest.raises(Problems, match="no label map"):
+    with pytest.raises(Problems, match="not a label map"):
         voc_masks.find(tmp_path, None)
     (tmp_path / "labelmap.txt").write_text("a:0,0,0::\nb:0,0,0::\n")
     with pytest.raises(Problems, match="two labels with the colour #000000"):
@@ -131,10 +131,10 @@ def test_masks_of_ade20k_count_from_1(tmp_path: Path) -> None:
     assert export.classes == ["tree", "house"]
     assert all((mask == annotated.mask(0, 1, 255)).all() for mask in masks(export).values())
     assert masks(export).keys() == {"training/hill", "validation/hill"}
-    with pytest.raises(Problems, match="the value 2 is no class"):
+    with pytest.raises(Problems, match="the value 2 is not a class"):
         ade20k.find(tmp_path, ["tree"])
     (tmp_path / "objectInfo150.txt").write_text("1 tree\n")
-    with pytest.raises(Problems, match="no table with the columns Idx and Name"):
+    with pytest.raises(Problems, match="not a table with the columns Idx and Name"):
         ade20k.find(tmp_path, None)
 
 
@@ -173,7 +173,7 @@ def test_the_numbers_are_those_of_the_scripts() -> None:
 
 
 def test_what_is_wrong_with_cityscapes_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Problems, match="tree is no class of Cityscapes"):
+    with pytest.raises(Problems, match="tree is not a class of Cityscapes"):
         cityscapes_ids.find(write_city(tmp_path), ["tree"])
     with pytest.raises(Problems, match="another size than when it was annotated"):
         cityscapes_ids.find(write_city(tmp_path, height=9), None)

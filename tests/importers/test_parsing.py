@@ -32,7 +32,7 @@ def test_json_that_is_another_is_one_sentence(content: bytes, said: str, tmp_pat
     (tmp_path / "a.json").write_bytes(content)
     mistakes = Mistakes()
     assert read_json(tmp_path / "a.json", Shape, "shape", mistakes) is None
-    with pytest.raises(Problems, match=rf"no shape \((.|\n)*({said}).*\).*a\.json"):
+    with pytest.raises(Problems, match=rf"not a valid shape \((.|\n)*({said}).*\).*a\.json"):
         mistakes.refuse("these")
 
 
@@ -105,7 +105,7 @@ def test_names_are_paths_within_a_folder(name: str, path: str) -> None:
 
 @pytest.mark.parametrize("name", ["../a.jpg", "x/../../a.jpg", "", ".", "a\n.jpg", "/", "..\\..\\a.jpg", "a\0.jpg"])
 def test_names_that_lead_out_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="none of a file in a folder"):
+    with pytest.raises(ValueError, match="not that of a file in a folder"):
         within(name)
 
 
@@ -122,7 +122,7 @@ def test_images_are_found_by_path_else_by_their_only_name(tmp_path: Path) -> Non
     several, missing, out = mistakes.sentences()
     assert "several images below" in several
     assert "name its folder with --images: d.jpg" in missing
-    assert "none of a file in a folder" in out
+    assert "not that of a file in a folder" in out
 
 
 def test_images_beside_the_folder_of_a_file_are_found(tmp_path: Path) -> None:

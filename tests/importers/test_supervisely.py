@@ -67,9 +67,9 @@ def test_rectangles_and_holes_are_drawn(tmp_path: Path) -> None:
         ({"points": None}, "a polygon is broken"),
         ({"geometryType": "rectangle"}, "a rectangle with 4 corners"),
         ({"geometryType": "bitmap"}, "no bitmap in it"),
-        ({"geometryType": "bitmap", "bitmap": {"data": "eJw=", "origin": [0, 0]}}, "no PNG|cannot be unpacked"),
+        ({"geometryType": "bitmap", "bitmap": {"data": "eJw=", "origin": [0, 0]}}, "not a PNG|cannot be unpacked"),
         ({"geometryType": "bitmap", "bitmap": {"data": "AAAA", "origin": [0, 0]}}, "cannot be unpacked"),
-        ({"classTitle": 3}, "no file of Supervisely"),
+        ({"classTitle": 3}, "not a valid file of Supervisely"),
     ],
 )
 def test_what_is_wrong_is_named(changes: dict[str, Any], said: str, tmp_path: Path) -> None:

@@ -91,11 +91,11 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
         ([region(TREE, {"class": "tree"}, all_points_x=[1])], "no x or y"),
         ([region(TREE, {"class": "tree"}, name="star")], "an unknown shape 'star'"),
         ([region(TREE, {"class": "tree"}, name="circle")], "KeyError: 'cx'"),
-        ([3], r"no file of VIA \(hill.jpg311.regions"),
-        ("x", "no file of VIA"),
+        ([3], r"not a valid file of VIA \(hill.jpg311.regions"),
+        ("x", "not a valid file of VIA"),
     ):
         with pytest.raises(Problems, match=said) as found:
             find(write(tmp_path, regions), None)
         assert len(found.value.problems) == 1
-    with pytest.raises(Problems, match="none of a file in a folder"):
+    with pytest.raises(Problems, match="not that of a file in a folder"):
         find(write(tmp_path, [TREE_REGION], name="../../secret.jpg"), None)

@@ -64,8 +64,8 @@ def test_the_layout_may_have_the_subsets_outside(tmp_path: Path) -> None:
     [
         ("0 0.1 0.2 0.3 0.4 0.5 0.6 0.7", "odd number"),
         ("0 0.1 0.2", "a polygon with 1 corners"),
-        ("x 0.1 0.2 0.3 0.4 0.5 0.6", "no class with a polygon"),
-        ("0 0.1 0.2 0.3 0.4 0.5 nan", "no number"),
+        ("x 0.1 0.2 0.3 0.4 0.5 0.6", "not a class with a polygon"),
+        ("0 0.1 0.2 0.3 0.4 0.5 nan", "not a number"),
         ("7 0.1 0.2 0.3 0.4 0.5 0.6", "no name for class 7"),
     ],
 )
@@ -78,7 +78,7 @@ def test_a_broken_line_is_named(text: str, said: str, tmp_path: Path) -> None:
 def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StppError, match=r"there is no data\.yaml"):
         find(write(tmp_path, names="nc: 2"), None)
-    with pytest.raises(Problems, match="no YAML file"):
+    with pytest.raises(Problems, match="not a YAML file"):
         find(write(tmp_path, names="names: ["), None)
     with pytest.raises(StppError, match="is a file"):
         find(write(tmp_path) / "data.yaml", None)

@@ -34,8 +34,8 @@ AFTER_EACH_OTHER = [
     "make demo SEEDS=3",
 ]
 PRINT = {  # what, as a pattern
-    ".venv/bin/snakemake --cores all --configfile my.yaml": r"All is there: look at .*/report\.html",
-    "snakemake teacher --cores all --configfile my.yaml": r"The teachers are there",
+    ".venv/bin/snakemake --cores all --configfile my.yaml": r"All stages are done. Look at .*/report\.html",
+    "snakemake teacher --cores all --configfile my.yaml": r"The teachers are trained",
     "snakemake --workflow-profile profiles/ours --configfile my.yaml --dry-run": r"This was a dry-run",
     "make camvid SEEDS=3": r"suponly  .* 3 ",
     "make camvid CAMVID=path": r"suponly  .* 1 ",

@@ -83,7 +83,7 @@ def test_a_user_of_the_wheel_writes_a_configuration_and_runs_it(wheel: Path, tmp
         "train teacher done",
         lines[-1],
     ]
-    assert lines[-1].startswith("photos: the teachers are there, after ")
+    assert lines[-1].startswith("photos: the teachers are trained, after ")
     assert list(here.glob("results/stages/train/teacher-*/last.pt"))
     said = (here / "results/logs/photos.log").read_text()
     assert str(tmp_path / "site/stpp/workflow/profiles/default") in said

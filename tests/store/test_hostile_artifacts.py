@@ -42,7 +42,7 @@ MANIFESTS: dict[str, tuple[bytes, str]] = {
     "100,000 columns": (HEADER + b"a," * 100_000 + b"\n", "columns; expected 10"),
     "a field of a million letters": (HEADER + b"a" * 1_000_000 + b",val,a.png,m.png,8,8,9,,9,\n", "not a CSV file"),
     "an open quote": (HEADER + b'"a,val,a.png,m.png,8,8,9\n', "not a CSV file in UTF-8"),
-    "an image twice": (HEADER + ROW + ROW, "line 3 has no image, or one that stands further above: 'a'"),
+    "an image twice": (HEADER + ROW + ROW, "line 3 has no image, or one that an earlier line has: 'a'"),
     "no id": (HEADER + ROW.replace(b"a,", b",", 1), "line 2 has no image"),
     "no image": (HEADER + ROW.replace(b"a.png", b""), "line 2 has no image"),
     "a size of 5000 digits": (HEADER + b"a,val,a.png,m.png," + b"9" * 5000 + b",8,9,,9,\n", "expected three numbers"),

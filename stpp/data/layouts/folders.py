@@ -79,8 +79,8 @@ def scan(place: Place) -> tuple[list[Entry], list[Entry]]:
     strangers = sorted(set(image_names) - {name for members in images_of.values() for name in members})
     if strangers:
         place.warnings.append(
-            f"Of the images below {place.root / images}, {len(strangers):,} are not called as image_name says, and are "
-            f"left out, for example {listed(strangers)}."
+            f"Of the images below {place.root / images}, {len(strangers):,} do not match image_name and are left out, "
+            f"for example {listed(strangers)}."
         )
     lonely = sorted({*mask_names} - {name for stem in images_of for name in masks_of.get(stem, ())})
     labeled = place.data.get("labeled") is not None
@@ -116,7 +116,7 @@ def _why_alone(masks: str, image_names: Sequence[str], lonely: Sequence[str], co
         several = [other.mask for other, number in found if other.image == names.image and number == count]
         if len(several) > 1:
             return (
-                f"{text}. There seem to be several masks an image, {listed(several)}: {command} makes one of them, "
+                f"{text}. There seem to be several masks per image, {listed(several)}: {command} makes one of them, "
                 "whose values are the numbers of the classes."
             )
         image = f"image_name: '{names.image}', " if names.image != STEM else ""
@@ -159,7 +159,8 @@ def _account(folder: Path, rest: Collection[str], junk: Sequence[str]) -> str:
         text += "".join(f" {advice}" for advice in (annotations.advice(folder, rest), _advice(kinds)) if advice)
     if junk:
         text += (
-            f" {len(junk):,} files in {folder} left out, in folders that a file server or an archive made, for example "
+            f" {len(junk):,} files in {folder} left out, because a file server or an archive program made their "
+            "folders, for example "
             f"{junk[0]}."
         )
     return text.strip()

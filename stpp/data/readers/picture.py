@@ -132,7 +132,7 @@ def open_file(path: str | Path, content: bytes | None = None) -> Iterator[Image.
                 raise ImageError(path, "empty file", "Copy or download it again")
             with Image.open(stream, formats=FORMATS) as image:
                 if 0 in image.size:
-                    raise ImageError(path, "image without pixels", "Take it off the list")
+                    raise ImageError(path, "image without pixels", "Remove it from the list")
                 if (pages := _pages(image)) > 1:
                     remedy = (
                         "Save each page as a file of its own, as `stpp import tiff-pages MASKS --images IMAGES --out "
