@@ -272,12 +272,12 @@ def viewer(classes: Sequence[str], layers: Sequence[str], subsets: Sequence[str]
         class_="stage",
         tabindex="0",
         role="group",
-        aria_label="The image; arrow keys: the next image, or what lies beside the part that is enlarged",
+        aria_label="The image; arrow keys show the next image, or move an enlarged one",
     )
     step = [element("button", text, name=name, type="button") for name, text in (("previous", "←"), ("next", "→"))]
     keys = (
-        "On the image: ← and → go to the image before and after, or move the enlarged image; + and - enlarge and "
-        "reduce; , and . move the divider; o hides and shows the layers."
+        "On the image: ← and → show the previous and the next image, or move an enlarged one; + and - zoom; , and . "
+        "move the divider; o hides and shows the layers."
     )
     return element(
         "div",
@@ -330,7 +330,7 @@ def hard_examples(shots: Sequence[Shot], classes: Sequence[str]) -> Html | None:
         ]
         if links:
             rows.append([name, together(links)])
-    caption = "Hard examples: of the images above that have a class, those with its lowest IoU (%), large areas first"
+    caption = "Hard examples: for each class, the images above with its lowest IoU (%), large areas first"
     return table(["class", "images"], rows, caption, text_columns=2) if rows else None
 
 

@@ -149,7 +149,7 @@ def online_curves(name: str, histories: Mapping[str, pd.DataFrame]) -> Html:
         )
 
     ends = "; ".join(f"{label}: {at_end(history.iloc[-1])}" for label, history in histories.items())
-    description = f"What the steps of {name} say. At the end: {ends}."
+    description = f"Losses and labels of {name}. At the end: {ends}."
     return draw(f"steps {name}", description, 0.5 + 1.45 * len(columns), paint, len(columns))
 
 

@@ -97,7 +97,7 @@ def choose(facts: Facts) -> list[Group]:
         by_id = {row.id: row for row in facts.subsets[subset]}
         worst = facts.image_scores[result].dropna(subset=["miou"]).sort_values("miou", kind="stable").head(MOST_IMAGES)
         notes = {by_id[r["id"]]: f"mIoU of this image {number(r['miou'])} %" for r in worst.to_dict("records")}
-        about = f"The last network is most wrong on these images of {subset}."
+        about = f"On these images of {subset}, the mIoU of the last network is lowest."
         groups.append(Group("Worst predictions", about, notes))
     return [group for group in groups if group.rows]
 

@@ -242,9 +242,9 @@ def stability(facts: Facts) -> Html:
     rows = [[run["experiment"], repeat_name(run), *(cell(run.get(key), key) for key in WORTH)] for run in known]
     header = ["experiment", "run", "reliable", "unreliable", "rank correlation", "within equal numbers of classes"]
     caption = (
-        "What the score was worth: mIoU (%) of the teacher's masks of both parts against true masks, which were used "
-        "for nothing else, and Spearman's correlation of score and true mIoU over images: all, and those with equally "
-        "many predicted classes, since their number changes both"
+        "How well the score predicts the quality of masks: mIoU (%) of the teacher's masks of both parts against true "
+        "masks, which were used for nothing else, and Spearman's correlation of score and true mIoU over all images, "
+        "and over those with equally many predicted classes, since their number changes both"
     )
     return section(
         "stability",

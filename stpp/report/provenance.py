@@ -26,7 +26,7 @@ def lead(facts: Facts) -> Html:
     text = f"{counted(len(facts.experiments), 'experiment')} with {counted(seeds, 'seed')} on {data} images."
     sentences = [element("p", sentence, class_="lead") for sentence in facts.table["verdict"]]
     said = element("ul", *(element("li", sentence) for sentence in facts.outlook))
-    beforehand = [details("What labels alone said beforehand", said)] if facts.outlook else []
+    beforehand = [details("The forecast from the labels alone", said)] if facts.outlook else []
     return together([element("h1", facts.name), *sentences, *beforehand, element("p", text, class_="soft")])
 
 
@@ -35,12 +35,12 @@ def warnings(facts: Facts) -> Html:
     found = facts.table["warnings"]
     doubts = counted(len(facts.data_warnings), "warning")
     link = element("a", "What ran", href="#setup")
-    where = [f"{doubts} on the data: see ", link, "."] if facts.data_warnings else []
+    where = [f"{doubts} about the data: see ", link, "."] if facts.data_warnings else []
     if not found:
-        return element("p", "No stage has warned of anything. ", *where, class_="soft")
+        return element("p", "No stage gave a warning. ", *where, class_="soft")
     return element(
         "div",
-        element("h2", f"{counted(len(found), 'warning')}: read before you believe a number"),
+        element("h2", f"{counted(len(found), 'warning')}: read these before you trust a number"),
         element("ul", *(element("li", text) for text in found)),
         *([element("p", *where)] if where else []),
         class_="warnings",
@@ -70,7 +70,7 @@ def what_ran(facts: Facts) -> Html:
         rows.append([name, f"{len(images):,}", extent(heights), extent(widths)])
     data = table(["subset", "images", "height (px)", "width (px)"], rows, f"Data of {run_name(facts.shown)}")
     names = element("p", f"{len(facts.classes)} classes: {', '.join(facts.classes)}.")
-    doubts = [element("h3", "Warnings of the look at the data")] if facts.data_warnings else []
+    doubts = [element("h3", "Warnings about the data")] if facts.data_warnings else []
     doubts += [element("ul", *(element("li", text) for text in facts.data_warnings))] if doubts else []
     # Seeds differ in nothing else.
     stages = folders(facts.shown)[:MOST_SETTINGS]
@@ -116,7 +116,7 @@ def costs(facts: Facts) -> Html:
     ]
     header = ["stage", "jobs", "time", "CPU time", "peak memory"]
     whole = total_of(facts.records.values(), "seconds")
-    caption = f"By kind of stage; {duration(whole)} in all, if one had run after the other"
+    caption = f"By kind of stage; {duration(whole)} in all, one after the other"
     summary = table([*header, ""], by_kind, caption)
     rows = [
         [

@@ -49,7 +49,7 @@ SCRIPT = r"""
   function show(shot) {
     current = shot;
     const place = order.indexOf(shot) + 1;
-    one(".count").textContent = shot ? `${place} of ${order.length} images` : "No image is like that.";
+    one(".count").textContent = shot ? `${place} of ${order.length} images` : "No image matches the filters.";
     for (const other of shots) {
       other.tabIndex = other === shot ? 0 : -1;
       other.setAttribute("aria-current", other === shot);

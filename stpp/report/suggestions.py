@@ -56,7 +56,7 @@ def page_of_suspects(
     rows = [_doubted(number, doubt, classes, colours) for number, doubt in enumerate(doubts, 1)]
     about = (
         "Networks that have not seen these images contradict their labels with confidence. The largest and surest "
-        "contradictions come first; the box is around one. Either the label is wrong, or the image is a hard one."
+        "contradictions come first; the box marks it. Either the label is wrong, or the image is a hard one."
     )
     return _page(f"{name}: labels to look at", about, rows, classes, colours)
 
@@ -87,7 +87,9 @@ def _doubted(number: int, doubt: Doubt, classes: Sequence[str], colours: NDArray
     note = f"  labeled {classes[labeled]}, predicted {classes[predicted]}: {100 * share:.1f} % of the image, "
     note += f"confidence {confidence:.2f}"
     tiles = [
-        tile("image", f"The image {doubt.id} with a box around what is doubted", photo_uri(_boxed(doubt.pixels, box))),
+        tile(
+            "image", f"The image {doubt.id} with a box around the doubted region", photo_uri(_boxed(doubt.pixels, box))
+        ),
         *(
             tile(what, f"{what.capitalize()} of {doubt.id}: {shares(mask, classes)}", mask_uri(mask, colours))
             for what, mask in (("labels", doubt.labeled), ("prediction", doubt.predicted))

@@ -230,7 +230,7 @@ def test_filters_and_order(page: Page) -> None:
     page.fill("[name=errors]", "100")
     page.fill("[name=score]", "0")
     assert listed(page) == []
-    assert page.inner_text(".count") == "No image is like that."
+    assert page.inner_text(".count") == "No image matches the filters."
     page.fill("[name=errors]", "")
     page.fill("[name=score]", "")
     page.select_option("[name=order]", "errors -1")

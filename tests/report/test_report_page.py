@@ -237,7 +237,7 @@ def test_the_verdict_comes_first(page: Parsed, folder: Path) -> None:
     assert sentences[0].startswith("model.pt is the ")
     places = [page.text.index(sentence) for sentence in sentences]
     assert places == sorted(places)
-    assert places[-1] < page.text.index("read before you believe a number")
+    assert places[-1] < page.text.index("read these before you trust a number")
 
 
 def test_the_configuration_on_the_page_is_the_one_that_ran(folder: Path) -> None:
@@ -296,7 +296,7 @@ def test_warnings_come_first(folder: Path) -> None:
     found = json.loads((folder / "metrics.json").read_text())["warnings"]
     assert found, "the tiny run learns too little not to be warned of"
     assert all(html.escape(warning) in text[: text.index("<main")] for warning in found)
-    assert "No stage has warned" in warnings(facts())
+    assert "No stage gave a warning" in warnings(facts())
 
 
 def test_what_the_look_at_the_data_warned_of_stands_with_the_data() -> None:
@@ -493,7 +493,7 @@ def test_the_curves_of_steps_are_those_of_trainings_with_unlabeled_images() -> N
     assert "Losses and labels" not in curves(facts(histories=dict.fromkeys(histories, HISTORY)))
     found = curves(facts(histories=histories))
     assert found.count("<svg") == 4
-    assert found.count("What the steps of final student of st++ say") == 1
+    assert found.count("Losses and labels of final student of st++") == 1
     assert "Counted is the share of pixels that count" in found
     uncounted = curves(facts(histories={**histories, "train/student": STEPS.drop(columns="counted")}))
     assert "These are its parts" in uncounted and "the share of pixels that count" not in uncounted
