@@ -114,8 +114,8 @@ def images_of(arguments: Sequence[str], out: Path) -> dict[Path, str]:
         found = list(_matching(argument, out.absolute()))
         if not found:
             raise StppError(
-                f"{argument}: no image, folder with images or pattern is found there from {Path.cwd()}; expected JPEG, "
-                "PNG, TIFF, WebP, BMP or GIF files"
+                f"{argument}: there is no image (seen from {Path.cwd()}); expected JPEG, PNG, TIFF, WebP, BMP or GIF "
+                "files, a folder with such files, or a pattern in quotes"
             )
         for path, below in found:
             images.setdefault(path.absolute(), (path, str(path.relative_to(below).with_suffix(""))))

@@ -157,7 +157,8 @@ class Watch:
             if folder in never or sources([self._plan.stages[folder]]) & never:
                 never.add(folder)
                 continue
-            still = [left(job) for job in self._told.get(folder, ())]
+            told = self._told.get(folder, [])
+            still = [0.0 if 0 < job["total"] <= job["done"] else left(job) for job in told]
             known = max((each for each in still if each is not None), default=None)
             if known is None:
                 known = speeds.seconds(self._plan.stages[folder].kind, self._work[folder])

@@ -130,7 +130,7 @@ def test_nothing_is_removed_while_a_workflow_is_at_work(
     before = folders(results)
     with workflow.claim(results):
         assert main(["gc", "new.yaml", "--remove"]) == 1
-    assert "another run of the workflow is at work" in capsys.readouterr().err
+    assert "the workflow runs in" in capsys.readouterr().err
     assert folders(results) == before
 
 
@@ -155,7 +155,7 @@ def test_nothing_is_removed_while_a_job_is_in_its_first_second(
     assert job.stdout.readline() == "begins\n"
     assert main(["gc", "new.yaml", "--remove"]) == 1
     said = capsys.readouterr().err
-    assert f"a job is at work on my results/stages/{folder} (process {job.pid} on " in said
+    assert f"a job runs for my results/stages/{folder} (process {job.pid} on " in said
     assert folders(results) == before
     job.kill()
     job.communicate()
@@ -167,7 +167,7 @@ def test_a_job_and_a_workflow_wait_or_are_refused_while_stages_are_removed(resul
     with keep_away(results):
         with pytest.raises(StppError, match=r"`stpp gc` is removing stages in my results .*wait until it ends"):
             workflow.claim(results)
-        with pytest.raises(StppError, match=r"`stpp gc` is at work in my results .*nothing is removed"):
+        with pytest.raises(StppError, match=r"`stpp gc` already runs in my results .*nothing is removed"):
             keep_away(results)
 
 

@@ -289,7 +289,7 @@ def test_what_is_there_is_refused_and_stays(call: Call, capsys: pytest.CaptureFi
         put(file)
         before = content(file.parent)
         assert main(call.words) == 1
-        assert "is there already; name another place, or replace what is there with --over" in capsys.readouterr().err
+        assert "is there already; choose another place, or replace what is there with --over" in capsys.readouterr().err
         assert content(file.parent) == before
         file.unlink()
 
@@ -334,7 +334,7 @@ def test_an_input_is_never_replaced(
             file.symlink_to(source) if way == "symbolic link" else file.hardlink_to(source)
             assert main([*call.words, *overwrite]) == 1
             said = capsys.readouterr().err
-            assert "would overwrite inputs, themselves or by a link" in said or ("already" in said and not overwrite)
+            assert "would overwrite inputs, directly or through a link" in said or ("already" in said and not overwrite)
             assert file.samefile(source)
             file.unlink()
             if way == "linked folder":
@@ -370,11 +370,11 @@ def test_a_place_that_is_no_place_for_files_is_refused(
 ) -> None:
     put(tmp_path / "out")
     assert main([*call.words, *overwrite]) == 1
-    assert f"{tmp_path / 'out'} is no folder; name another place" in capsys.readouterr().err
+    assert f"{tmp_path / 'out'} is not a folder; choose another place" in capsys.readouterr().err
     (tmp_path / "out").unlink()
     call.files[-1].mkdir(parents=True)
     assert main([*call.words, *overwrite]) == 1
-    assert f"name another place, for these are something else: 1 problem\n  - {call.files[-1]}\n" in (
+    assert f"choose another place, for these are something else: 1 problem\n  - {call.files[-1]}\n" in (
         capsys.readouterr().err
     )
     assert not content(tmp_path / "out")

@@ -233,7 +233,7 @@ def test_two_images_of_one_name_are_refused(model: Path, photos: Path, capsys: p
 def test_an_argument_without_images_is_refused(model: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for argument in ("none.png", photos / "*.gif", photos / "notes"):
         assert run(model, argument, "--out", photos.parent / "out") == 1
-        assert f"{argument}: no such image" in capsys.readouterr().err
+        assert f"{argument}: there is no image" in capsys.readouterr().err
 
 
 def test_a_broken_image_is_reported_and_the_others_are_done(

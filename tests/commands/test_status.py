@@ -108,14 +108,14 @@ def test_a_prediction_says_how_many_images_are_done_in_all_its_parts(results: Pa
     tell(results, "predict/labels", "0-of-2")
     tell(results, "predict/labels", "1-of-2", done=100, process=os.getppid())
     detail = state_of(results, "predict/labels").detail
-    assert "400 of 800 images, 2 jobs at work" in detail
+    assert "400 of 800 images, 2 jobs running" in detail
     assert "about 1 min 30 s left" in detail
 
 
 def test_a_job_on_another_machine_is_gone_after_ten_minutes_of_silence(results: Path) -> None:
     tell(results, "predict/labels", host="elsewhere", time=time.time() - 120)
     assert state_of(results, "predict/labels").state == "running"
-    assert "no word for 2 min 0 s" in state_of(results, "predict/labels").detail
+    assert "no progress for 2 min 0 s" in state_of(results, "predict/labels").detail
     tell(results, "predict/labels", host="elsewhere", time=time.time() - 700)
     assert state_of(results, "predict/labels").state == "failed"
 
@@ -124,7 +124,7 @@ def test_a_killed_job_has_failed_though_it_says_nothing(results: Path) -> None:
     tell(results, "predict/labels", process=dead_process())
     state = state_of(results, "predict/labels")
     assert state.state == "failed"
-    assert "ended without a word at 75 %" in state.detail
+    assert "ended without a message at 75 %" in state.detail
 
 
 def test_a_failed_stage_shows_the_last_lines_of_its_log(results: Path) -> None:
@@ -196,7 +196,7 @@ tiny: 5 stages: 1 done, 1 waiting, 1 ready, 1 failed, 1 running; no workflow is 
         == """\
 ready  score/e
 
-tiny: 1 stage: 1 ready; a workflow is at work (process 7 on here).
+tiny: 1 stage: 1 ready; a workflow is running (process 7 on here).
 """
     )
 

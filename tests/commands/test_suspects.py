@@ -76,4 +76,4 @@ def test_where_there_is_no_outlook_the_reason_is_said(tmp_path: Path, capsys: py
     assert "the outlook of tiny does not exist yet; make it by `stpp run FILE outlook`" in capsys.readouterr().err
     fabricate.planned(tmp_path / "b")
     assert ask(tmp_path / "b") == 1
-    assert "set `outlook: true` in the configuration" in capsys.readouterr().err
+    assert "write `outlook: true` into the configuration" in capsys.readouterr().err

@@ -120,7 +120,7 @@ FAULTS: dict[str, tuple[Callable[[], object], str]] = {
     "what a writer left": (lambda: (only("train/*") / ".last.pt.0.tmp").write_text("half"), "writer that was killed"),
     "what a writer of manifests left": (lambda: (RESULTS / "data/.x.csv.0.tmp").write_text("half"), "that was killed"),
     "unfinished work": (lambda: (only("train/*") / "unfinished").mkdir(), "unfinished was left by a stage"),
-    "a link to nothing": (lambda: (RESULTS / "tiny/old.svg").symlink_to("../gone/x"), "old.svg leads to nothing"),
+    "a link to nothing": (lambda: (RESULTS / "tiny/old.svg").symlink_to("../gone/x"), "old.svg points to nothing"),
 }
 
 
@@ -205,7 +205,7 @@ def test_what_a_running_workflow_has_not_finished_is_no_fault(results: Path) -> 
     assert len(verify(results).faults) == 1
     found = verify(results, "process 1 on here")
     assert found.faults == []
-    assert "a workflow is at work (process 1 on here)" in found.notes[0]
+    assert "a workflow is running (process 1 on here)" in found.notes[0]
 
 
 def test_unfinished_stages_and_their_links_are_no_fault(results: Path) -> None:

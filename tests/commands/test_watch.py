@@ -166,6 +166,19 @@ def test_the_rest_is_told_by_the_speed_of_what_runs(plan: Plan, results: Path) -
     assert "; about " in watch.summary()
 
 
+def test_a_stage_that_only_has_to_write_its_files_takes_no_more_time(plan: Plan, results: Path) -> None:
+    watch, teacher = watching(plan, results), folder_of(plan, "train/teacher")
+
+    def rest(done: int) -> float:
+        tell(results, teacher, done=done)
+        watch.look()
+        left = watch.left()
+        assert left is not None
+        return left
+
+    assert rest(400) < rest(399)
+
+
 def test_what_waits_for_a_failed_stage_takes_no_time(plan: Plan, results: Path) -> None:
     watch, teacher = watching(plan, results), folder_of(plan, "train/teacher")
     log(results, teacher, "stpp: no\n")

@@ -303,7 +303,7 @@ def test_what_the_look_at_the_data_warned_of_stands_with_the_data() -> None:
     records = {folder: {"settings": {}, "inputs": {}, "data": {}} for folder in folders(facts().shown)}
     given, without = (facts(data_warnings=texts, records=records) for texts in (["2 images are <alike>."], []))
     assert "2 images are &lt;alike&gt;." in what_ran(given)
-    assert "1 warning on the data" in warnings(given) and 'href="#setup"' in warnings(given)
+    assert "1 warning about the data" in warnings(given) and 'href="#setup"' in warnings(given)
     assert "look at the data" not in what_ran(without) and "on the data" not in warnings(without)
 
 

@@ -219,7 +219,7 @@ def test_where_the_file_system_has_no_locks_a_second_run_is_kept_away_as_well(tm
     with process(f"{code}print('held', flush=True); time.sleep(60)", results, env=environment) as other:
         second = subprocess.run([sys.executable, "-c", code, results], env=environment, capture_output=True, text=True)
         assert second.returncode == 1
-        assert f"another run of the workflow is at work in {results} (process {other.pid} on" in second.stderr
+        assert f"the workflow already runs in {results} (process {other.pid} on" in second.stderr
     subprocess.run([sys.executable, "-c", code, results], env=environment, check=True)
 
 

@@ -114,4 +114,4 @@ def test_a_changed_image_another_checkpoint_and_a_damaged_store_are_predicted_an
         (folder / "masks.h5").write_bytes(content)
     fabricate.write_list(place / "my scenes", "unlabeled", ["unlabeled1", "unlabeled2"])
     assert predicted(planned_anew(place), monkeypatch) == 2
-    assert "is passed over" in capsys.readouterr().err
+    assert "is skipped" in capsys.readouterr().err

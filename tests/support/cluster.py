@@ -399,6 +399,16 @@ def follow_the_guide(folder: Path, expected: Mapping[str, bytes], seconds: float
     done = run_command(begins)
     checks(f"`{begins}` finds the teachers", done.stdout[-3000:] + done.stderr[-3000:] if done.returncode else "")
 
+    for stage in folder.glob("results/stages/score/*"):
+        shutil.rmtree(stage)
+    jobs = len(slurm.jobs())
+    done = run_command(runs := "stpp run my.yaml --slurm profiles/ours")
+    problems = (
+        [] if done.returncode == 0 and len(slurm.jobs()) == jobs + 1 else [done.stdout[-3000:] + done.stderr[-3000:]]
+    )
+    problems += differences(expected, artifacts(folder))
+    checks(f"`{runs}` submits the one job that is missing, and ends in the same bytes", problems)
+
 
 if __name__ == "__main__":
     sys.exit(main())
