@@ -276,8 +276,8 @@ def viewer(classes: Sequence[str], layers: Sequence[str], subsets: Sequence[str]
     )
     step = [element("button", text, name=name, type="button") for name, text in (("previous", "←"), ("next", "→"))]
     keys = (
-        "On the image: ← and → show the previous and the next image, or move an enlarged one; + and - zoom; , and . "
-        "move the divider; o hides and shows the layers."
+        "On the image: ← and → show the previous and the next image, or move an enlarged one; + and - zoom; the "
+        "comma and the full stop move the divider; o hides and shows the layers."
     )
     return element(
         "div",

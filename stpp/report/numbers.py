@@ -236,7 +236,8 @@ def stability(facts: Facts) -> Html:
     about = element(
         "p",
         "The score of an image says how alike the masks of the teacher's checkpoints are. Phase 1 trains on the "
-        "reliable images, which are those from the cut on, unless the configuration asks for more than the score.",
+        "reliable images, which are those from the cut on, unless the configuration asks for more than the score. To "
+        "label more images, `stpp next` chooses some that have low scores and differ from each other.",
     )
     known = [run for run in facts.table["runs"] if run.get("reliable") is not None]
     rows = [[run["experiment"], repeat_name(run), *(cell(run.get(key), key) for key in WORTH)] for run in known]

@@ -81,6 +81,8 @@ figcaption { font-size: .92rem; margin-bottom: .3rem; overflow-wrap: anywhere; }
 .picture-row h4 span { font-weight: 400; color: var(--soft); }
 .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.2rem, 1fr)); gap: .5rem; max-width: 70rem; }
 .tiles figure { max-width: 12rem; }
+.tiles.large { grid-template-columns: repeat(auto-fill, minmax(min(100%, 16rem), 1fr)); }
+.tiles.large figure { max-width: 25rem; }
 .tiles img { display: block; width: 100%; height: auto; border-radius: .2rem; background: var(--panel); }
 .tiles img.mask { image-rendering: pixelated; }
 .tiles figcaption { font-size: .8rem; line-height: 1.25; margin: .2rem 0 0; }
@@ -136,7 +138,7 @@ code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; fo
   th, td { padding-right: .8rem; }
   .confusion { font-size: .72rem; }
   .confusion td { min-width: 1.9rem; }
-  .tiles { grid-template-columns: repeat(3, 1fr); }
+  .tiles:not(.large) { grid-template-columns: repeat(3, 1fr); }
   .desk { grid-template-columns: minmax(0, 1fr); }
   .bar label { flex: 1 1 8rem; }
   .viewer .bar select, .viewer .bar input { width: 100%; max-width: none; }

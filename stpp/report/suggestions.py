@@ -12,6 +12,9 @@ from stpp.report.html import Html, document, element, together
 from stpp.scoring.mislabeled import Suspect
 from stpp.store.colours import class_colours
 
+SIDE = 400
+"""The longest side of a picture in px: people correct masks by these pictures."""
+
 
 class Suggestion(NamedTuple):
     """An image, its `score` of stability and its `rank` of `ranked` by it, 1 for the most stable; the predicted mask.
@@ -42,8 +45,8 @@ def page(name: str, images: Iterable[Suggestion], classes: Sequence[str], palett
     colours = class_colours(palette)
     rows = [_suggested(number, image, classes, colours) for number, image in enumerate(images, 1)]
     about = (
-        "The checkpoints of the teacher agree least on such images, and these differ most from the labeled ones and "
-        "from each other. The masks are predictions, to be corrected."
+        "Of the images on which the checkpoints of the teacher agree least, these differ most from the labeled ones "
+        "and from each other. The masks are predictions, to be corrected."
     )
     return _page(f"{name}: label these next", about, rows, classes, colours)
 
@@ -56,7 +59,7 @@ def page_of_suspects(
     rows = [_doubted(number, doubt, classes, colours) for number, doubt in enumerate(doubts, 1)]
     about = (
         "Networks that have not seen these images contradict their labels with confidence. The largest and surest "
-        "contradictions come first; the box marks it. Either the label is wrong, or the image is a hard one."
+        "contradictions come first, each with a box around it. Either the label is wrong, or the image is a hard one."
     )
     return _page(f"{name}: labels to look at", about, rows, classes, colours)
 
@@ -71,13 +74,13 @@ def _suggested(number: int, image: Suggestion, classes: Sequence[str], colours: 
     note = f"  score {image.score:.3f}, rank {image.rank} of {image.ranked}"
     blended = ((image.pixels.astype(np.uint16) + colours[image.mask]) // 2).astype(np.uint8)
     tiles = [
-        tile("image", f"The image {image.id}", photo_uri(image.pixels)),
+        tile("image", f"The image {image.id}", photo_uri(image.pixels, SIDE)),
         tile(
             "predicted mask",
             f"Predicted mask of {image.id}: {shares(image.mask, classes)}",
-            mask_uri(image.mask, colours),
+            mask_uri(image.mask, colours, SIDE),
         ),
-        tile("both", f"The image {image.id} under its predicted mask", photo_uri(blended)),
+        tile("both", f"The image {image.id} under its predicted mask", photo_uri(blended, SIDE)),
     ]
     return _row(number, image.id, note, tiles)
 
@@ -88,10 +91,12 @@ def _doubted(number: int, doubt: Doubt, classes: Sequence[str], colours: NDArray
     note += f"confidence {confidence:.2f}"
     tiles = [
         tile(
-            "image", f"The image {doubt.id} with a box around the doubted region", photo_uri(_boxed(doubt.pixels, box))
+            "image",
+            f"The image {doubt.id} with a box around the doubted region",
+            photo_uri(_boxed(doubt.pixels, box), SIDE),
         ),
         *(
-            tile(what, f"{what.capitalize()} of {doubt.id}: {shares(mask, classes)}", mask_uri(mask, colours))
+            tile(what, f"{what.capitalize()} of {doubt.id}: {shares(mask, classes)}", mask_uri(mask, colours, SIDE))
             for what, mask in (("labels", doubt.labeled), ("prediction", doubt.predicted))
         ),
     ]
@@ -101,7 +106,7 @@ def _doubted(number: int, doubt: Doubt, classes: Sequence[str], colours: NDArray
 def _row(number: int, id_: str, note: str, tiles: Sequence[Html]) -> Html:
     """The numbered tiles of one image, under its id and what there is to say of it."""
     head = element("h4", f"{number}. {id_}", element("span", note))
-    return element("div", head, element("div", *tiles, class_="tiles"), class_="picture-row")
+    return element("div", head, element("div", *tiles, class_="tiles large"), class_="picture-row")
 
 
 def _boxed(pixels: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
