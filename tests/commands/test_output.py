@@ -374,7 +374,7 @@ def test_a_place_that_is_no_place_for_files_is_refused(
     (tmp_path / "out").unlink()
     call.files[-1].mkdir(parents=True)
     assert main([*call.words, *overwrite]) == 1
-    assert f"choose another place, for these are something else: 1 problem\n  - {call.files[-1]}\n" in (
+    assert f"only files are replaced; choose another place: 1 problem\n  - {call.files[-1]}\n" in (
         capsys.readouterr().err
     )
     assert not content(tmp_path / "out")
