@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
         prog="stpp",
         description="Semi-supervised semantic segmentation by ST++. Begin with `stpp new`.",
         epilog="example: stpp new photos",
-        formatter_class=partial(argparse.HelpFormatter, max_help_position=24),
+        formatter_class=_CommandList,
         usage="stpp [--help] [--version] COMMAND ...",
         add_help=False,
     )
@@ -84,6 +83,14 @@ def parser() -> argparse.ArgumentParser:
     _add_config(commands)
     _add_stamp(commands)
     return top
+
+
+class _CommandList(argparse.HelpFormatter):
+    """Help without a line of its own for the word COMMAND, so that the list of commands fits a screen."""
+
+    def _format_action(self, action: argparse.Action) -> str:
+        text = super()._format_action(action)
+        return text.partition("\n")[2] if action.nargs == argparse.PARSER else text
 
 
 class _Version(argparse.Action):

@@ -24,7 +24,7 @@ from stpp.importers.parsing import Foreign, Mistakes, read_json
 from stpp.importers.pictures import ImageFiles, size_of
 
 NAMES = ("cityscapes",)
-SUMMARY = "the folder of Cityscapes, with leftImg8bit, and labelIds or polygons in gtFine or gtCoarse"
+SUMMARY = "the folder of Cityscapes, with leftImg8bit, and gtFine or gtCoarse"
 SIGNS = {".json": (r'"imgHeight"\s*:', r'"objects"\s*:')}
 IDS = dict(zip([7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33], CITYSCAPES))
 """The names of the classes by `id` (Cityscapes scripts, labels.py)."""

@@ -19,7 +19,7 @@ from stpp.importers.pictures import ImageFiles, stem
 from stpp.store.geotiff import Georeference, write_geotiff
 
 NAMES = ("geotiff",)
-SUMMARY = "a folder of masks as GeoTIFF, named as their images; these by --images"
+SUMMARY = "a folder of GeoTIFF masks, named as their images; these by --images"
 WRITES = "a palette GeoTIFF for each mask, with the georeference of its image"
 CLASSES = "classes.txt"
 

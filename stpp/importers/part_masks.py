@@ -23,7 +23,7 @@ from stpp.importers.parsing import Mistakes
 from stpp.importers.pictures import ImageFiles, size_of, stem
 
 NAMES = ("part-masks",)
-SUMMARY = "a folder of images with several masks each, one file for each class or object"
+SUMMARY = "a folder of images with several masks each, one per class or object"
 FOLDERS = {"mask", "masks", "label", "labels", "annotation", "annotations", "gt", "groundtruth", "segmentation"}
 """Folders of masks."""
 IMAGE_FOLDERS = {"image", "images", "img", "imgs", "photos"}

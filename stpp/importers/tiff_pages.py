@@ -22,7 +22,7 @@ from stpp.importers.parsing import Mistakes
 from stpp.importers.pictures import ImageFiles, stem
 
 NAMES = ("tiff-pages",)
-SUMMARY = "a folder of masks as TIFF files of several pages, named as their images; these by --images"
+SUMMARY = "a folder of multi-page TIFF masks, named as their images; these by --images"
 
 
 def find(source: Path, classes: Sequence[str] | None, images: Path | None = None) -> Export:

@@ -18,7 +18,7 @@ from stpp.importers.parsing import Mistakes, files_of, read_bytes
 from stpp.importers.pictures import ImageFiles, size_of
 
 NAMES = ("yolo",)
-SUMMARY = "the folder of a YOLO segmentation data set, with data.yaml, images/ and labels/"
+SUMMARY = "the folder of a YOLO segmentation data set, with data.yaml"
 SIGNS = {".txt": (r"\A\d+( +-?\d+(\.\d+)?(e-?\d+)?){6,}\s*$",)}
 IMAGES, LABELS = "images", "labels"
 

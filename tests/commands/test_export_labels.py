@@ -142,7 +142,7 @@ def test_what_cannot_be_written_is_refused(store: Path, tmp_path: Path, capsys: 
         ([str(store), "--format", "voc", "--polygons", "1"], "this format holds masks, no polygons"),
         ([str(store), "--format", "coco", "--polygons", "-1"], "--polygons -1.0 is asked for"),
         ([str(store), "--format", "coco", "--images", str(tmp_path / "x")], "there is no folder"),
-        ([str(store), "--format", "coco", "--images", str(tmp_path / "data/images/deep")], "4 images are not below it"),
+        ([str(store), "--format", "coco", "--images", str(tmp_path / "data/images/deep")], "4 images missing below it"),
         ([str(tmp_path / "data"), "--format", "coco"], "there are no masks in"),
         ([str(tmp_path), "--format", "coco", "--overwrite"], ""),
     ):

@@ -137,5 +137,5 @@ def test_pictures_that_are_no_maps_have_no_geojson(tmp_path: Path, capsys: pytes
     store = fabricate.write_store(tmp_path / "masks.h5", {"a": annotated.mask()}, CLASSES)
     words = ["export-labels", str(store), "--format", "geojson", "--images", str(tmp_path / "data")]
     assert main([*words, "--out", str(tmp_path / "out")]) == 1
-    assert "no georeference" in capsys.readouterr().err
+    assert "without a georeference" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -363,7 +363,7 @@ def test_a_lock_ends_with_its_process_and_keeps_a_second_run_away(tmp_path: Path
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(Exception, match=f"another run .*process {holder.pid} on"):
+        with pytest.raises(Exception, match=f"the workflow already runs in .*process {holder.pid} on"):
             claim(tmp_path)
     finally:
         holder.kill()

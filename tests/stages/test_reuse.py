@@ -84,14 +84,14 @@ def test_confidence_is_taken_over_with_the_masks(
     for wanted in ("train/teacher*", pattern, "predict/labels-teacher-seed*"):
         stage = fabricate.only(folder, wanted)
         assert main([stage.parent.name, str(stage)]) == 0
-    assert "are there already" not in capsys.readouterr().err, "with and without confidence are two predictions"
+    assert "masks exist already" not in capsys.readouterr().err, "with and without confidence are two predictions"
 
     fabricate.write_list(folder / "my scenes", "unlabeled", [f"unlabeled{n}" for n in range(5)])
     before = fabricate.only(folder, pattern)
     assert main(["index", "config.yaml"]) == main(["plan", "--recipes", "config.yaml"]) == 0
     (stage,) = {path.relative_to(folder) for path in folder.glob(f"my results/stages/{pattern}")} - {before}
     assert main(["predict", str(stage)]) == 0
-    assert "5 of 5 masks are there already" in capsys.readouterr().err
+    assert "5 of 5 masks exist already" in capsys.readouterr().err
     with MaskStore(before / "masks.h5") as old, MaskStore(stage / "masks.h5") as new:
         for image in new.ids:
             assert np.array_equal(old.confidence(image), new.confidence(image))

@@ -50,7 +50,7 @@ MANIFESTS: dict[str, tuple[bytes, str]] = {
     "a fraction of a pixel": (HEADER + b"a,val,a.png,m.png,8.5,8,9,,9,\n", "expected three numbers"),
     "a size in other digits": (HEADER + "a,val,a.png,m.png,\u0668,8,9,,9,\n".encode(), "expected three numbers"),
     "a mask of a negative size": (HEADER + ROW.replace(b",9,\n", b",-9,\n"), "has a mask of '-9' bytes"),
-    "half a digest": (HEADER + ROW.replace(b"9,,9", b"9,abcdef,9"), "no SHA-256 of 64 hex digits"),
+    "half a digest": (HEADER + ROW.replace(b"9,,9", b"9,abcdef,9"), "not a SHA-256 of 64 hex digits"),
     "a power of ten as a size": (HEADER + b"a,val,a.png,m.png,1e3,8,9,,9,\n", "expected three numbers"),
 }
 LISTS: dict[str, tuple[bytes, str]] = {

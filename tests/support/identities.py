@@ -16,7 +16,7 @@ from stpp.plan.expansion import expand
 from stpp.plan.graph import Plan
 from stpp.plan.identity import UNSAID
 from stpp.settings import Section
-from stpp.settings.config import Config, Prediction
+from stpp.settings.config import Config, Prediction, ReportSettings
 from stpp.settings.configfile import read, resolved
 from stpp.settings.training import Augmentation, Network, Training
 
@@ -28,6 +28,7 @@ SECTIONS: dict[str, type[Section]] = {
     "network": Network,
     "augmentation.*": Augmentation,
     "prediction": Prediction,
+    "report": ReportSettings,
     **{f"method.{method.name}": method.settings for method in methods() if method.settings},
 }
 """The sections of a configuration that enter the settings of stages, and where there."""
