@@ -33,13 +33,23 @@ class DecodedCache:
         self._bytes = np.frombuffer(mmap.mmap(self._file.fileno(), 0), np.uint8)
         self._full = False
 
+    @property
+    def kept(self) -> int:
+        """How many of the images are kept: the first ones."""
+        return len(self._shapes)
+
+    @property
+    def size(self) -> int:
+        """The bytes of all of them, with their masks."""
+        return self._starts[-1] - self.kept
+
     def has_room(self, number: int) -> bool:
         """Whether the image of this number is one of those that are kept."""
-        return number < len(self._shapes) and not self._full
+        return number < self.kept and not self._full
 
     def get(self, number: int) -> Pair | None:
         """The image and the mask of this number, if they are there."""
-        if number >= len(self._shapes) or not self._bytes[number]:
+        if number >= self.kept or not self._bytes[number]:
             return None
         height, width = self._shapes[number]
         pixels = self._bytes[self._starts[number] : self._starts[number + 1]].reshape(-1, height, width)

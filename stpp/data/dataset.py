@@ -72,8 +72,8 @@ class TrainingSet(Dataset[tuple[Any, ...]]):
     the mask, uint8 (crop, crop), 255 = ignore. With `confident` the mask is uint8 (crop, crop, 2): beside the label its
     confidence, 255 for a true one and at most 254 for a pseudo-label, for 0..1; pseudo-labels of a store without
     confidence are as sure as they can be. Images are RGB, or have the `bands` that are given. Up to `cache` bytes of
-    decoded images are kept in a scratch file; of a large one that is not, a crop reads its window alone, where the file
-    has such.
+    decoded images are kept in a scratch file, and the masks of those that have no room there. Of a large image that is
+    not kept, a crop reads its window alone, where the file has such.
 
     With `maps`, the stores of labeled and of unlabeled images, an item has in place of the image what an encoder has
     made of one of its stored views, a list of maps float16 (h, w, channels), and the mask of that view.
@@ -107,6 +107,7 @@ class TrainingSet(Dataset[tuple[Any, ...]]):
         self.numbers = {id: number for number, id in enumerate(shapes)}
         decoded = 0 if maps else 3 if bands is None else len(bands.numbers)
         self.cache = DecodedCache(list(shapes.values()), cache, decoded)
+        self.masks = DecodedCache(list(shapes.values())[self.cache.kept :], cache - self.cache.size, 0)
         self.large: dict[str, LargeImage | None] = {}
         self.maps = {
             kind: {id: store for store in map(MapStore, paths) for id in store.ids}
@@ -142,17 +143,24 @@ class TrainingSet(Dataset[tuple[Any, ...]]):
 
     def decoded(self, sample: Sample) -> tuple[Windows, Mask]:
         """Image and mask of a sample, not augmented; an image without bands where its maps are stored."""
-        number, row, stores = self.numbers[sample.row.id], sample.row, sample.stores
+        number, row = self.numbers[sample.row.id], sample.row
         if (pair := self.cache.get(number)) is not None:
             return pair
         image: Windows = np.empty((row.height, row.width, 0), np.uint8) if self.maps else self.image(row, number)
-        if sample.bare:
-            mask = np.zeros(image.shape[:2], np.uint8)
-        else:
-            mask = first_labels([store[row.id] for store in stores]) if stores else mask_of(row, self.encoding)
+        mask = np.zeros(image.shape[:2], np.uint8) if sample.bare else self.mask(sample, number)
         if isinstance(image, np.ndarray):
             self.cache.put(number, image, mask)
         return image, mask
+
+    def mask(self, sample: Sample, number: int) -> Mask:
+        """The mask of a sample, which is decoded once where there is room for it alone."""
+        row, stores, place = sample.row, sample.stores, number - self.cache.kept
+        if place >= 0 and (pair := self.masks.get(place)) is not None:
+            return pair[1]
+        mask = first_labels([store[row.id] for store in stores]) if stores else mask_of(row, self.encoding)
+        if place >= 0:
+            self.masks.put(place, np.empty((*mask.shape, 0), np.uint8), mask)
+        return mask
 
     def image(self, row: Row, number: int) -> Windows:
         """The image of a row, decoded, or by windows where it is large and the cache does not keep it."""

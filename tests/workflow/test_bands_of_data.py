@@ -18,7 +18,7 @@ import stpp
 from stpp.commands.cli import main
 from stpp.commands.workflow import prepare, write
 from stpp.common.bands import Bands
-from stpp.data import images
+from stpp.data import dataset, images
 from stpp.data.dataset import Sample, TrainingSet
 from stpp.data.images import read_image
 from stpp.data.manifest import Row
@@ -286,6 +286,28 @@ def test_crops_of_a_large_image_read_their_windows_alone(tmp_path: Path, monkeyp
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(ImageError, match="not the same file as when the workflow was planned"):
         crops()
+
+
+def test_the_mask_of_a_large_image_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(1500, 400, (190, 230, 3)).clip(0).astype(np.uint16)
+    raster(tmp_path / "x.tif", values, tiled=True, blockxsize=16, blockysize=16)
+    labels = np.random.default_rng(1).integers(3, size=(190, 230), dtype=np.uint8)
+    Image.fromarray(labels).save(tmp_path / "x.png")
+    row = Row("x", "labeled", str(tmp_path / "x.tif"), str(tmp_path / "x.png"), 190, 230, 0, "")
+    encoding = {"classes": 3, "ignore_value": 255, "label_map": None, "palette_map": None}
+    how: dict[str, Any] = {"crop": 24, "base_size": 230, "seed": 0, "role": "teacher"}
+    how["bands"] = Bands((3, 1), scale=((500.0, 2500.0),) * 2)
+
+    def crops(cache: int) -> list[tuple[bytes, bytes]]:
+        data = TrainingSet([Sample(row)], encoding, {"labeled": {"scale": [0.5, 2.0]}}, **how, cache=cache)
+        return [tuple(part.numpy().tobytes() for part in data[epoch, 0]) for epoch in range(6)]
+
+    expected, decoded = crops(0), []
+    monkeypatch.setattr(images, "LARGE", 1)
+    real = dataset.mask_of
+    monkeypatch.setattr(dataset, "mask_of", lambda *given: decoded.append(given) or real(*given))
+    assert crops(0) == expected and len(decoded) == 6
+    assert crops(labels.size) == expected and len(decoded) == 7
 
 
 def test_exported_graphs_take_the_values_of_files(tmp_path: Path) -> None:
