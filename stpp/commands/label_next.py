@@ -35,7 +35,7 @@ POOL = 10
 """So many of the least stable images are candidates for each that is asked for."""
 MOST_LABELED = 1000
 """So many labeled images, evenly spaced, are compared with."""
-LIST, PAGE = "next.csv", "next.html"
+LIST, PAGE, VAL = "next.csv", "next.html", "val.txt"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def label_next(
     Of the `POOL` times `count` images that are least stable by the first score of the plan, those that differ most from
     the labeled images and from each other. `next.html` shows them, `next.csv` lists them; links to the images and
     predicted masks lie as they would below the data root, the masks in the encoding of the data, whose settings are
-    `data`. Raises StppError where there are no scores yet, and what `outputs` raises.
+    `data`. Where the val images are drawn, `val.txt` lists them, because more labels draw others. Raises StppError
+    where there are no scores yet, and what `outputs` raises.
     """
     stages = results / disk.STAGES
     record, shown_in = scored_run(plan, stages).record(), plan.stages[plan.report].settings
@@ -71,7 +72,9 @@ def label_next(
     files = [files_of(data, each.row, out) for each in chosen]
     outputs.spare(Path(each.row.image) for each in chosen)
     links = [image for each, (image, _) in zip(chosen, files) if not _leads_to(image, Path(each.row.image))]
-    outputs.claim([out / LIST, out / PAGE, *links, *(mask for _, mask in files)])
+    val = _rows(results, teacher, "val") if data["val_split"] and "val" in teacher.manifests else []
+    lists = [out / LIST, out / PAGE, *([out / VAL] if val else [])]
+    outputs.claim([*lists, *links, *(mask for _, mask in files)])
     suggestions = []
     for each, (image, mask) in zip(chosen, files):
         pixels = image_of(each.row, model.bands)
@@ -91,7 +94,10 @@ def label_next(
         writer.writerows([e.row.id, repr(e.score), e.rank, e.row.image, mask] for e, (_, mask) in zip(chosen, files))
     with outputs.writing(out / PAGE) as path:
         path.write_text(page(plan.name, suggestions, model.classes, shown_in["palette"]), encoding="utf-8")
-    return _summary(len(chosen), len(unlabeled), data, out)
+    if val:
+        with outputs.writing(out / VAL) as path:
+            path.write_text("".join(f"{_line(row, data['root'])}\n" for row in val), encoding="utf-8")
+    return _summary(len(chosen), len(unlabeled), data, out, bool(val))
 
 
 def scored_run(plan: Plan, stages: Path) -> Run:
@@ -153,7 +159,12 @@ def _write_mask(mask: NDArray[np.uint8], encoding: Mapping[str, Any], palette: A
         Image.fromarray(values).save(path, format="PNG")
 
 
-def _summary(chosen: int, unlabeled: int, data: Mapping[str, Any], out: Path) -> str:
+def _line(row: Row, root: str) -> str:
+    """The line of a list for an image with its mask, whose names are in quotes."""
+    return " ".join(f'"{posixpath.relpath(path, root)}"' for path in (row.image, row.true_mask))
+
+
+def _summary(chosen: int, unlabeled: int, data: Mapping[str, Any], out: Path, val: bool) -> str:
     lines = [
         f"{chosen} of {unlabeled:,} unlabeled images to label next: {out / PAGE} shows them, {out / LIST} lists them"
     ]
@@ -166,4 +177,12 @@ def _summary(chosen: int, unlabeled: int, data: Mapping[str, Any], out: Path) ->
         lines.append(
             f"correct the masks in {out / 'masks'}, which are predictions, and add lines `image mask` to the list"
         )
+    if val:
+        lines += [
+            "with more labels, data.val_split draws other val images; to keep these, so that results before and after "
+            "can be compared, set in data:",
+            f"  val: {out / VAL}",
+            "  val_split: null",
+        ]
+        lines += [f"and remove the lines of these images from {data['labeled']}"] if data["labeled"] else []
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from PIL import Image
 
 from stpp.commands.cli import main
 from stpp.commands.label_next import files_of, least_stable
+from stpp.commands.workflow import prepare
 from stpp.data.manifest import Row
+from stpp.settings.configfile import read
 from stpp.store.scores import read_score_table
 
 
@@ -65,6 +68,29 @@ def test_nothing_is_overwritten_unasked(asked: Path, finished: Path, capsys: pyt
     assert "there already" in capsys.readouterr().err
     assert ask(finished, "-n", "2", "--out", str(asked), "--overwrite") == 0
     assert (asked / "next.csv").read_bytes() == before  # and the same answer
+
+
+def test_val_images_that_are_drawn_can_be_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    split = {"labeled": "labeled.txt", "val": None, "val_split": {"fraction": 0.4}, "test": None}
+    data = fabricate.TINY["data"] | split
+    left_out = ("evaluate", "verdict", "table", "chart", "report")
+    experiments = {"st++": {"method": "st++"}}
+    folder = fabricate.computed(tmp_path / "run", *left_out, data=data, experiments=experiments)
+    assert ask(folder, "-n", "1", "--out", "my next") == 0
+    said = capsys.readouterr().out
+    assert "  val: my next/val.txt\n  val_split: null\nand remove the lines of these images from labeled.txt" in said
+    kept = data | {"val": "my next/val.txt", "val_split": None}
+    (record,) = folder.glob("my results/stages/train/teacher*/recipe.json")
+    before = json.loads(record.read_text())["data"]
+    lines = (folder / "my scenes/labeled.txt").read_text() + (folder / "my scenes/test.txt").read_text()
+    val = (folder / "my next/val.txt").read_text().replace('"', "")
+    for changed, more, same in ((kept, lines.replace(val, ""), True), (data, lines, False)):
+        (folder / "my scenes/labeled.txt").write_text(more)
+        fabricate.write_config(folder, fabricate.tiny(data=changed, experiments=experiments))
+        with contextlib.chdir(folder):
+            plan = prepare(read(Path("config.yaml")), print)
+        (teacher,) = (stage for stage in plan.stages.values() if stage.role == "teacher" and stage.kind == "train")
+        assert (teacher.data["val"] == before["val"]) == same and teacher.data["labeled"] != before["labeled"]
 
 
 def test_without_scores_the_reason_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
