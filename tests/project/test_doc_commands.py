@@ -70,7 +70,7 @@ def test_a_named_command_of_stpp_has_these_options(command: str, capsys: pytest.
 
 
 @pytest.mark.manual
-@pytest.mark.parametrize("command", [command for command in of("stpp") if command not in NAMED])
+@pytest.mark.parametrize("command", [command for command in of("stpp") if command not in (*NAMED, *ON_A_CLUSTER)])
 def test_a_command_of_stpp_runs(
     command: str, after_the_demo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -367,7 +367,7 @@ def follow_the_guide(folder: Path, expected: Mapping[str, bytes], seconds: float
         where = {"cwd": folder, "env": os.environ | environment}
         return subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=seconds, **where)
 
-    submits, begins, cancels, *looks = ON_A_CLUSTER
+    submits, begins, runs, starts, cancels, *looks = ON_A_CLUSTER
     for command in [*looks, f"{submits} --dry-run"]:
         done = run_command(command)
         checks(
@@ -396,13 +396,14 @@ def follow_the_guide(folder: Path, expected: Mapping[str, bytes], seconds: float
     problems = [done.stdout[-3000:] + done.stderr[-3000:]] if done.returncode else []
     checks(f"`{submits}` went on, to the same bytes", problems + list(differences(expected, artifacts(folder))))
     checks("the training went on where it was", went_on(folder, VICTIMS[1], stage))
-    done = run_command(begins)
-    checks(f"`{begins}` finds the teachers", done.stdout[-3000:] + done.stderr[-3000:] if done.returncode else "")
+    for command in (begins, starts):
+        done = run_command(command)
+        checks(f"`{command}` finds the teachers", done.stdout[-3000:] + done.stderr[-3000:] if done.returncode else "")
 
     for stage in folder.glob("results/stages/score/*"):
         shutil.rmtree(stage)
     jobs = len(slurm.jobs())
-    done = run_command(runs := "stpp run my.yaml --slurm profiles/ours")
+    done = run_command(runs)
     problems = (
         [] if done.returncode == 0 and len(slurm.jobs()) == jobs + 1 else [done.stdout[-3000:] + done.stderr[-3000:]]
     )

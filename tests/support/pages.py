@@ -41,6 +41,8 @@ ALL = list(dict.fromkeys(command for page in PAGES for command in commands(page)
 ON_A_CLUSTER = [
     "snakemake --workflow-profile profiles/ours --configfile my.yaml",
     "snakemake teacher --workflow-profile profiles/ours --configfile my.yaml",
+    "stpp run my.yaml --slurm profiles/ours",
+    "stpp run my.yaml teacher --slurm profiles/ours",
     "scancel --name ID",
     "sinfo -o '%P %l %m %G %f'",
     "squeue --me",
