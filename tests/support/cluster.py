@@ -49,7 +49,7 @@ if "snakemake" in " ".join(sys.orig_argv):
 def main() -> int:
     """Run all checks; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--patience", type=float, default=10, help="minutes that a run may take; default: %(default)s")
+    parser.add_argument("--patience", type=float, default=20, help="minutes that a run may take; default: %(default)s")
     parser.add_argument("--keep", action="store_true", help="keep the folder of the runs")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that SLURM is stopped
