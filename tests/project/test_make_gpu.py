@@ -38,7 +38,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
 
 def run(*options: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(GPU), *map(str, options)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900)
 
 
 def options(out: Path, seconds: float = 60.0, **more: Any) -> argparse.Namespace:
