@@ -23,11 +23,8 @@ def jobs_text(plan: Plan, folders: Collection[str], runtime: Mapping[str, Any], 
     for kind, count in counts.items():
         for rule, jobs in _rules(kind, count, runtime["shards"]).items():
             if kind in NETWORKS and rule not in JOINS.values():
-                own = runtime["train" if kind in TRAININGS else "predict"]
-                workers = own["workers"] if kind in TRAININGS else 0
-                devices = min(1, own["gpu"]) if kind == "length" else own["gpu"]
-                cores = max(1, devices) * (own["threads"] + workers)
-                asked = [cores, devices, f"{own['memory']:,} MB", f"{own['minutes']:,} min"]
+                own = resources_of(kind, runtime)
+                asked = [cores_of(kind, own), own["gpu"], f"{own['memory']:,} MB", f"{own['minutes']:,} min"]
             elif kind in SMALL_JOBS or rule in JOINS.values():
                 asked = [1, 0, f"{SMALL.memory:,} MB", f"{SMALL.minutes:,} min"]
             else:
@@ -38,6 +35,21 @@ def jobs_text(plan: Plan, folders: Collection[str], runtime: Mapping[str, Any], 
     said = [*columns(rows, left=(0, 6)), ""] if len(rows) > 1 else []
     said += [f"In Snakemake's own process, without a job: {', '.join(here)}."] if here else []
     return "".join(f"{line}\n" for line in said)
+
+
+def resources_of(kind: str, runtime: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What that section of the configuration gives a job of a kind that runs a network: `gpu`, `memory` and so on.
+
+    The search for the length of trainings is one process, whatever number of GPUs a training takes.
+    """
+    own: Mapping[str, Any] = runtime["train" if kind in TRAININGS else "predict"]
+    return {**own, "gpu": min(1, own["gpu"])} if kind == "length" else own
+
+
+def cores_of(kind: str, own: Mapping[str, Any]) -> int:
+    """The cores of such a job, with these resources; only trainings have loader processes."""
+    cores: int = max(1, own["gpu"]) * (own["threads"] + (own["workers"] if kind in TRAININGS else 0))
+    return cores
 
 
 JOINS = {"predict": "join_shards", "encode": "join_encoded"}

@@ -14,7 +14,7 @@ from math import ceil
 from statistics import median
 
 from stpp.plan.computation import iterations, pixels_of_iteration, pixels_of_prediction, predicted
-from stpp.plan.counts import GROWTH, labeled_repeat
+from stpp.plan.counts import GROWTH, labeled_repeat, stored_views
 from stpp.plan.graph import Plan, Stage, flat, sources
 from stpp.plan.targets import NETWORKS
 
@@ -113,7 +113,7 @@ def _pixels_of_views(stage: Stage, plan: Plan) -> float:
     """The pixels of all views of an image that is encoded; of a whole image's, as `computation` takes it."""
     settings = stage.settings
     if "scales" not in settings:
-        return float(settings["views"] * len(settings.get("seen", [""])) * settings["crop"] ** 2)
+        return float(stored_views(settings) * settings["crop"] ** 2)
     sides = (other.settings["training"]["base_size"] for other in plan.stages.values() if other.kind == "train")
     side = settings["long_side"] or max(sides)
     return float(side**2 * sum(scale**2 for scale in settings["scales"]) * (1 + settings["flip"]))

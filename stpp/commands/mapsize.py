@@ -7,6 +7,7 @@ from typing import Any
 from stpp.common.errors import StppError
 from stpp.common.wording import counted, size
 from stpp.data.manifest import manifest_path, read_manifest
+from stpp.plan.counts import stored_views
 from stpp.plan.graph import Plan, Stage
 
 VALUE = 2
@@ -34,8 +35,8 @@ def bytes_of_maps(stage: Stage, plan: Plan, results: Path) -> int:
     kept = [maps[number] for number in settings["maps"]]
     (subset,) = stage.data
     if "scales" not in settings:
-        crop, views = settings["crop"], settings["views"] * len(settings.get("seen", [""]))
-        return plan.images.get(stage.data[subset], 0) * views * _bytes(kept, crop, crop)
+        crop = settings["crop"]
+        return plan.images.get(stage.data[subset], 0) * stored_views(settings) * _bytes(kept, crop, crop)
     total = 0
     for height, width, images in _sizes(stage, plan, results):
         factor = (settings["long_side"] or max(height, width)) / max(height, width)

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stpp.commands.asked import jobs_text
+from stpp.commands.asked import cores_of, jobs_text, resources_of
 from stpp.commands.forecast import Forecast, as_text, forecast
 from stpp.commands.launcher import Workflow
 from stpp.commands.needs import foreseen
@@ -18,7 +18,7 @@ from stpp.common.errors import StppError
 from stpp.common.terminal import Board
 from stpp.common.wording import counted, duration
 from stpp.plan.graph import Plan
-from stpp.plan.targets import NETWORKS, TARGETS, TRAININGS, Target, needed, wanted
+from stpp.plan.targets import NETWORKS, TARGETS, Target, needed, wanted
 from stpp.runtime.lease import visible_devices
 
 EVERY = 0.5
@@ -56,8 +56,8 @@ def wish(plan: Plan, results: Path, target: str) -> Wish:
 
 def takes(plan: Plan, runtime: Mapping[str, Any], cores: int | None) -> dict[str, int]:
     """The cores that the job of each stage takes of `cores`; of as many GPUs as jobs can have at once, its share."""
-    asked = {kind: runtime["train" if kind in TRAININGS else "predict"] for kind in NETWORKS}
-    wanted = {kind: max(1, own["gpu"]) * (own["threads"] + own["workers"]) for kind, own in asked.items()}
+    asked = {kind: resources_of(kind, runtime) for kind in NETWORKS}
+    wanted = {kind: cores_of(kind, own) for kind, own in asked.items()}
     if cores and any(own["gpu"] for own in asked.values()) and (devices := visible_devices()):
         wanted = {kind: max(wanted[kind], cores * asked[kind]["gpu"] // len(devices)) for kind in asked}
     return {folder: wanted.get(stage.kind, 1) for folder, stage in plan.stages.items()}

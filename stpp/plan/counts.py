@@ -1,6 +1,8 @@
 """The sizes that the method prescribes, known before anything is computed; standard library only."""
 
+from collections.abc import Mapping
 from fractions import Fraction
+from typing import Any
 
 GROWTH = 1.5
 """Where the length of trainings is sought, each one that is tried takes so many times as long as the one before."""
@@ -12,6 +14,14 @@ def reliable_count(total: int, share: float) -> int:
     In floating point 0.29 * 100 is 28.999999999999996.
     """
     return int(Fraction(share).limit_denominator(10**6) * total)
+
+
+def stored_views(settings: Mapping[str, Any]) -> int:
+    """How many views of each training image a stage `encode` with these settings keeps.
+
+    A method's own views of one draw, `seen`, are kept together.
+    """
+    return int(settings["views"]) * len(settings.get("seen", ("strong",)))
 
 
 def labeled_repeat(role: str, labeled: int, pseudo_labeled: int) -> int:
