@@ -3,8 +3,7 @@
 import csv
 import posixpath
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,28 +23,14 @@ from stpp.data.naming import stem_of
 from stpp.data.reading import image_of
 from stpp.plan.graph import Plan, Run, Stage
 from stpp.plan.parts import networks, of_kind, score
+from stpp.report.labeling import to_label_next
 from stpp.report.suggestions import Suggestion, page
 from stpp.runtime.job import verified
-from stpp.scoring.diversity import farthest_first
 from stpp.store.colours import class_colours
 from stpp.store.masks import write_palette_png
 from stpp.store.scores import read_score_table
 
-POOL = 10
-"""So many of the least stable images are candidates for each that is asked for."""
-MOST_LABELED = 1000
-"""So many labeled images, evenly spaced, are compared with."""
 LIST, PAGE, VAL = "next.csv", "next.html", "val.txt"
-
-
-@dataclass(frozen=True)
-class Unstable:
-    """An unlabeled image with its score of stability and its rank by it, 1 for the most stable of `ranked`."""
-
-    row: Row
-    score: float
-    rank: int
-    ranked: int
 
 
 def label_next(
@@ -53,22 +38,19 @@ def label_next(
 ) -> str:
     """Write what to label next below `out`, and return what to say of it.
 
-    Of the `POOL` times `count` images that are least stable by the first score of the plan, those that differ most from
-    the labeled images and from each other. `next.html` shows them, `next.csv` lists them; links to the images and
-    predicted masks lie as they would below the data root, the masks in the encoding of the data, whose settings are
-    `data`. Where the val images are drawn, `val.txt` lists them, because more labels draw others. Raises StppError
-    where there are no scores yet, and what `outputs` raises.
+    The images are those of `to_label_next` by the first score of the plan. `next.html` shows them, `next.csv` lists
+    them; links to the images and predicted masks lie as they would below the data root, the masks in the encoding of
+    the data, whose settings are `data`. Where the val images are drawn, `val.txt` lists them, because more labels draw
+    others. Raises StppError where there are no scores yet, and what `outputs` raises.
     """
     stages = results / disk.STAGES
     record, shown_in = scored_run(plan, stages).record(), plan.stages[plan.report].settings
     teacher, scored = plan.stages[networks(record)["teacher"]], plan.stages[score(record) or ""]
     masks = plan.stages[next(iter(of_kind(record, "masks").values()))]
     unlabeled, labeled = _rows(results, masks, "unlabeled"), _rows(results, teacher, "labeled")
-    candidates = least_stable(stages / scored.folder / disk.SCORES, unlabeled, POOL * count)
+    scores = read_score_table(verified(stages / scored.folder / disk.SCORES))
     model = load(verified(stages / teacher.folder / disk.LAST), device)
-    known = [model.features(row.image) for row in labeled[:: -(-len(labeled) // MOST_LABELED)]]
-    features = [model.features(each.row.image) for each in candidates]
-    chosen = [candidates[number] for number in farthest_first(np.array(features), np.array(known), count)]
+    chosen = to_label_next(scores, unlabeled, labeled, count, lambda row: model.features(row.image))
     files = [files_of(data, each.row, out) for each in chosen]
     outputs.spare(Path(each.row.image) for each in chosen)
     links = [image for each, (image, _) in zip(chosen, files) if not _leads_to(image, Path(each.row.image))]
@@ -85,9 +67,7 @@ def label_next(
                 path.symlink_to(Path(each.row.image).resolve())
         with outputs.writing(mask) as path:
             _write_mask(predicted, teacher.settings["encoding"], shown_in["palette"], path)
-        suggestions.append(
-            Suggestion(each.row.id, each.score, each.rank, each.ranked, shown(pixels, model.bands), predicted)
-        )
+        suggestions.append(Suggestion(each.row.id, each.note, shown(pixels, model.bands), predicted))
     with outputs.writing(out / LIST) as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "score", "rank", "image", "mask"])
@@ -114,14 +94,6 @@ def scored_run(plan: Plan, stages: Path) -> Run:
         f"the stability scores of {plan.name} do not exist yet; make them by `stpp run FILE scores`, or wait until the "
         "run ends"
     )
-
-
-def least_stable(table: Path, rows: Sequence[Row], count: int) -> list[Unstable]:
-    """The `count` images with the lowest scores of a score table, the least stable one first."""
-    by_id = {row.id: row for row in rows}
-    scores = read_score_table(verified(table)).sort_values("rank", ascending=False)
-    found = scores[["id", "score", "rank"]].head(count).itertuples(index=False)
-    return [Unstable(by_id[id], float(value), int(rank), len(scores)) for id, value, rank in found]
 
 
 def files_of(data: Mapping[str, Any], row: Row, out: Path) -> tuple[Path, Path]:

@@ -12,7 +12,7 @@ from stpp.common.registry import DECODERS, ENCODERS, METHODS, module_of
 from stpp.methods import method, step_of
 from stpp.plan.frozen import view_maps, whole_maps
 from stpp.plan.graph import CodeOf, Recipe, Stage
-from stpp.plan.parts import Part, RunRecord, networks, of_kind, result
+from stpp.plan.parts import Part, RunRecord, networks, of_kind, result, score
 from stpp.settings.config import Config
 from stpp.settings.training import Augmentation, Training
 
@@ -346,7 +346,7 @@ class StageGraph:
         """What the report needs to draw masks of a run: settings, and artifacts by name.
 
         `checkpoint` is the one of the last network that is evaluated, `masks` those of the K checkpoints, `labels` the
-        pseudo-labels.
+        pseudo-labels; `teacher` the network whose checkpoints were compared, where images to label next are wanted.
         """
         settings = {
             "classes": self.classes,
@@ -356,6 +356,8 @@ class StageGraph:
             "prediction": self.prediction(),
         }
         artifacts: dict[str, str | list[str]] = {"checkpoint": self.evaluated(networks(run)[result(run)])}
+        if score(run) and self.config.report.next:
+            artifacts["teacher"] = f"{networks(run)['teacher']}/{disk.LAST}"
         artifacts["masks"] = [f"{folder}/{disk.MASKS}" for folder in of_kind(run, "masks").values()]
         artifacts["labels"] = [f"{folder}/{disk.MASKS}" for folder in of_kind(run, "labels").values()]
         return settings, artifacts

@@ -4,24 +4,36 @@ It is a stage of its own, beside the table: the table needs neither images nor a
 """
 
 from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stpp.common import disk
-from stpp.common.bands import bands_in
+from stpp.common.bands import Bands, bands_in
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of
 from stpp.report.browser import browser
 from stpp.report.facts import Facts, load
 from stpp.report.gallery import Mask, Pictures, gallery
 from stpp.report.html import Html, document, element, together
+from stpp.report.labeling import Features, label_these_next
 from stpp.report.numbers import classes, curves, phases_compared, results, stability
 from stpp.report.provenance import costs, lead, reproduction, warnings, what_ran
 from stpp.report.script import SCRIPT
 from stpp.runtime.job import Job, Runtime
 from stpp.store.masks import MaskStore
 
+if TYPE_CHECKING:
+    import torch
+
+    from stpp.models.network import SegmentationNetwork
+
 CONTENTS = {
     "results": "Results",
     "images": "Images",
+    "next": "Label these next",
     "phases": "Phases",
     "classes": "Classes",
     "curves": "Learning curves",
@@ -35,26 +47,27 @@ CONTENTS = {
 
 def run(job: Job, runtime: Runtime) -> None:
     """Write `report.html` of `job`. StppError if an artifact or an image is missing or damaged."""
-    facts = load(job)
+    facts, limits, device = load(job), job.settings["report"], prepared(runtime)
     sources = Pictures(
         masks=[MaskStore(path) for path in job.inputs("masks")],
         labels=[MaskStore(path) for path in job.inputs("labels")],
-        predict=predictor(job, runtime),
+        predict=predictor(job, device),
         encoding=job.settings["encoding"],
         bands=bands_in(job.settings),
     )
+    images = browser(facts, sources, limits)
+    following = label_these_next(facts, sources, limits["next"], features_of(job, device))
     with job.writing(disk.REPORT) as path:
-        path.write_text(
-            page(facts, browser(facts, sources, job.settings["report"]), gallery(facts, sources)), encoding="utf-8"
-        )
+        path.write_text(page(facts, images, following, gallery(facts, sources)), encoding="utf-8")
     job.finish()
 
 
-def page(facts: Facts, images: Html, pictures: Html) -> str:
-    """The whole document, with the browser of overlays and the gallery."""
+def page(facts: Facts, images: Html, following: Html, pictures: Html) -> str:
+    """The whole document, with the browser of overlays, the images to label next, and the gallery."""
     parts = {
         "results": results(facts),
         "images": images,
+        "next": following,
         "phases": phases_compared(facts),
         "classes": classes(facts),
         "curves": curves(facts),
@@ -73,18 +86,26 @@ def page(facts: Facts, images: Html, pictures: Html) -> str:
     return document(f"{facts.name}: report of stpp", together(content), SCRIPT)
 
 
-def predictor(job: Job, runtime: Runtime) -> Callable[[Row], Mask]:
-    """What predicts the mask uint8 (H, W) of a row of a manifest with the last network of the run that is shown."""
-    # Here, because torch takes seconds to import, and the parts of the page are tested without.
-    from stpp.engine.inference import pick_device, predict_mask
-    from stpp.models.folding import for_prediction
-    from stpp.runtime.faults import explained, prediction_advice
+# Torch takes seconds to import, and the parts of the page are tested without: it is imported where it is used.
+
+
+def prepared(runtime: Runtime) -> "torch.device":
+    """The device of the networks."""
+    from stpp.engine.inference import pick_device
     from stpp.runtime.lease import lease
     from stpp.runtime.process import prepare_process
-    from stpp.store.checkpoint import load_checkpoint
 
     prepare_process(runtime.threads)
-    device = pick_device(lease(runtime.gpus, runtime.device))
+    return pick_device(lease(runtime.gpus, runtime.device))
+
+
+def predictor(job: Job, device: "torch.device") -> Callable[[Row], Mask]:
+    """What predicts the mask uint8 (H, W) of a row of a manifest with the last network of the run that is shown."""
+    from stpp.engine.inference import predict_mask
+    from stpp.models.folding import for_prediction
+    from stpp.runtime.faults import explained, prediction_advice
+    from stpp.store.checkpoint import load_checkpoint
+
     prediction = job.settings["prediction"]
     model = load_checkpoint(job.input("checkpoint"), device)
     network = for_prediction(model.network, prediction["precision"])
@@ -96,3 +117,23 @@ def predictor(job: Job, runtime: Runtime) -> Callable[[Row], Mask]:
             return predict_mask(network, image, device, prediction)
 
     return predict
+
+
+def features_of(job: Job, device: "torch.device") -> Features:
+    """What gives the features of a row by the teacher's encoder; the teacher is read when it is first asked for."""
+    from stpp.engine.features import image_features
+    from stpp.models.folding import for_prediction
+    from stpp.store.checkpoint import load_checkpoint
+
+    prediction = job.settings["prediction"]
+
+    @cache
+    def teacher() -> tuple["SegmentationNetwork", Bands | None]:
+        model = load_checkpoint(job.input("teacher"), device)
+        return for_prediction(model.network, prediction["precision"]), model.bands
+
+    def features(row: Row) -> NDArray[np.float32]:
+        network, bands = teacher()
+        return image_features(network, image_of(row, bands), device, prediction)
+
+    return features

@@ -12,6 +12,8 @@ from stpp.report.facts import Facts
 from stpp.report.html import Html, details, element, section, table, together
 from stpp.report.table import run_name
 
+ANSWER = 2
+"""So many sentences of the verdict are the answer; the others explain it."""
 MOST_SETTINGS = 30
 """Stages whose settings are written out."""
 
@@ -24,7 +26,9 @@ def lead(facts: Facts) -> Html:
     )
     seeds = len({run["seed"] for run in facts.runs})
     text = f"{counted(len(facts.experiments), 'experiment')} with {counted(seeds, 'seed')} on {data} images."
-    sentences = [element("p", sentence, class_="lead") for sentence in facts.table["verdict"]]
+    answer, reasons = facts.table["verdict"][:ANSWER], facts.table["verdict"][ANSWER:]
+    sentences = [element("p", sentence, class_="lead") for sentence in answer]
+    sentences += [element("p", sentence) for sentence in reasons]
     said = element("ul", *(element("li", sentence) for sentence in facts.outlook))
     beforehand = [details("The forecast from the labels alone", said)] if facts.outlook else []
     return together([element("h1", facts.name), *sentences, *beforehand, element("p", text, class_="soft")])

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from stpp.report.gallery import legend, mask_uri, photo_uri, shares, tile
 from stpp.report.html import Html, document, element, together
+from stpp.report.labeling import WHICH
 from stpp.scoring.mislabeled import Suspect
 from stpp.store.colours import class_colours
 
@@ -17,15 +18,13 @@ SIDE = 400
 
 
 class Suggestion(NamedTuple):
-    """An image, its `score` of stability and its `rank` of `ranked` by it, 1 for the most stable; the predicted mask.
+    """An image, what there is to say of its stability, and the predicted mask.
 
     `pixels` uint8 (H, W, 3), `mask` uint8 (H, W), class 0..C-1.
     """
 
     id: str
-    score: float
-    rank: int
-    ranked: int
+    note: str
     pixels: NDArray[np.uint8]
     mask: NDArray[np.uint8]
 
@@ -44,10 +43,7 @@ def page(name: str, images: Iterable[Suggestion], classes: Sequence[str], palett
     """The document: each image, the mask that is to be corrected, and both together."""
     colours = class_colours(palette)
     rows = [_suggested(number, image, classes, colours) for number, image in enumerate(images, 1)]
-    about = (
-        "Of the images on which the checkpoints of the teacher agree least, these differ most from the labeled ones "
-        "and from each other. The masks are predictions, to be corrected."
-    )
+    about = f"{WHICH} The masks are predictions, to be corrected."
     return _page(f"{name}: label these next", about, rows, classes, colours)
 
 
@@ -71,7 +67,6 @@ def _page(title: str, about: str, rows: Sequence[Html], classes: Sequence[str], 
 
 
 def _suggested(number: int, image: Suggestion, classes: Sequence[str], colours: NDArray[np.uint8]) -> Html:
-    note = f"  score {image.score:.3f}, rank {image.rank} of {image.ranked}"
     blended = ((image.pixels.astype(np.uint16) + colours[image.mask]) // 2).astype(np.uint8)
     tiles = [
         tile("image", f"The image {image.id}", photo_uri(image.pixels, SIDE)),
@@ -82,7 +77,7 @@ def _suggested(number: int, image: Suggestion, classes: Sequence[str], colours: 
         ),
         tile("both", f"The image {image.id} under its predicted mask", photo_uri(blended, SIDE)),
     ]
-    return _row(number, image.id, note, tiles)
+    return _row(number, image.id, f"  {image.note}", tiles)
 
 
 def _doubted(number: int, doubt: Doubt, classes: Sequence[str], colours: NDArray[np.uint8]) -> Html:

@@ -60,7 +60,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The network that is handed over, the number of its run, and what is said of it and of unlabeled images."""
+    """The network that is handed over, the number of its run, and what is said of it.
+
+    The first two sentences are the answer: the network, and whether unlabeled images paid. The others explain it.
+    """
 
     chosen: Candidate
     run: int
@@ -162,15 +165,17 @@ def verdict(candidates: Sequence[Candidate], val: Mapping[str, Any] | None) -> V
         if val["folds"]
         else counted(val["images"], "val image")
     )
+    reached = f"{100 * chosen.val.max():.1f} % mIoU on {measured_on}"
     sentences = [
-        f"model.pt is {chosen.name}, {_run_name(chosen, number)}: {100 * chosen.val.max():.1f} % mIoU on {measured_on}."
+        f"model.pt is {chosen.name}, {_run_name(chosen, number)}: {reached}.",
+        *whether_unlabeled_paid(judged, judges),
     ]
     if chosen is not best:
         sentences.append(
             f"On {judges}, {best.name} is {_points(_lead(best, chosen))} higher, which is within one standard error "
             f"({_points(standard_error(best, chosen))}), so the simpler network is preferred."
         )
-    return Verdict(chosen, number, [*sentences, *whether_unlabeled_paid(judged, judges), *doubts(val)])
+    return Verdict(chosen, number, [*sentences, *doubts(val)])
 
 
 def best_of(judged: Sequence[Candidate]) -> Candidate:

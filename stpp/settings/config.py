@@ -134,6 +134,12 @@ class ReportSettings(Section):
     )
     judged: int = setting(500, "Most images of the test or val set; those with the lowest mIoU come first.", ge=0)
     unlabeled: int = setting(60, "Most unlabeled images, evenly spread over the stability score.", ge=0)
+    next: int = setting(
+        8,
+        "Most images to label next, as `stpp next` chooses them; 0: none, and the labeled images are not looked at.",
+        ge=0,
+        le=100,
+    )
 
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from stpp.commands.cli import main
-from stpp.commands.label_next import files_of, least_stable
+from stpp.commands.label_next import files_of
 from stpp.commands.workflow import prepare
 from stpp.data.manifest import Row
+from stpp.report.labeling import least_stable
 from stpp.settings.configfile import read
 from stpp.store.scores import read_score_table
 
@@ -108,7 +109,7 @@ def test_the_least_stable_come_first(finished: Path) -> None:
     (stage,) = finished.glob("my results/stages/score/*")
     scores = read_score_table(stage / "scores.csv")
     rows = [Row(id, "unlabeled", id, None, 1, 1, 1) for id in scores["id"]]
-    found = least_stable(stage / "scores.csv", rows, 3)
+    found = least_stable(scores, rows, 3)
     assert [each.rank for each in found] == [6, 5, 4] and all(each.ranked == 6 for each in found)
     assert found[0].score == min(scores["score"])
 

@@ -310,7 +310,7 @@ def test_no_setting_of_a_method_touches_the_others() -> None:
 def test_the_limits_of_the_report_are_for_the_report_alone() -> None:
     before, after = plan_of(fabricate.tiny()), plan_of(fabricate.tiny(report={"size": 20, "unlabeled": 0}))
     assert set(before.stages) ^ set(after.stages) == {before.report, after.report}
-    assert after.stages[after.report].settings["report"] == {"size": 20.0, "judged": 500, "unlabeled": 0}
+    assert after.stages[after.report].settings["report"] == {"size": 20.0, "judged": 500, "unlabeled": 0, "next": 8}
 
 
 def test_what_the_look_at_the_data_warned_of_is_for_the_report_alone() -> None:

@@ -1,6 +1,7 @@
 """The report page: its numbers, pictures and charts, from a finished run and from values that are known."""
 
 import base64
+import contextlib
 import csv
 import hashlib
 import html
@@ -23,6 +24,7 @@ import yaml
 from conftest import Snakemake
 from PIL import Image
 
+from stpp.commands.cli import main
 from stpp.data.images import read_mask
 from stpp.data.manifest import Row
 from stpp.plan.parts import RunRecord, folders, networks, networks_in_order, result_evaluation
@@ -30,6 +32,7 @@ from stpp.report import charts
 from stpp.report.facts import Facts
 from stpp.report.gallery import Pictures, choose, gallery, legend, mask_uri, spread, tile
 from stpp.report.html import VOID, Html, element, table, together
+from stpp.report.labeling import label_these_next
 from stpp.report.numbers import confusion, curves, results
 from stpp.report.page import CONTENTS
 from stpp.report.page import page as whole
@@ -196,7 +199,7 @@ def test_names_in_the_page_are_text() -> None:
     )
     key = legend(nasty, class_colours(shown.palette), disagreement=True, confidence=True, errors=True)
     pictures = [key, *(tile(name, name, "data:image/png,") for name in nasty)]
-    document = Parsed(whole(shown, Html(""), together(pictures)))
+    document = Parsed(whole(shown, Html(""), Html(""), together(pictures)))
     assert all(document.text.count(name) > 3 for name in nasty)
     assert not {tag for tag, _ in document.elements} & {"b", "u", "s", "i"}
     assert document.all("script") == [{}]
@@ -305,6 +308,29 @@ def test_what_the_look_at_the_data_warned_of_stands_with_the_data() -> None:
     assert "2 images are &lt;alike&gt;." in what_ran(given)
     assert "1 warning about the data" in warnings(given) and 'href="#setup"' in warnings(given)
     assert "look at the data" not in what_ran(without) and "on the data" not in warnings(without)
+
+
+def test_the_verdict_is_two_sentences_and_its_reasons(page: Parsed) -> None:
+    assert len([a for a in page.all("p") if a.get("class") == "lead"]) == 2
+
+
+def test_images_to_label_next_are_those_of_the_command(folder: Path, finished: Path, tmp_path: Path) -> None:
+    with contextlib.chdir(finished):
+        assert main(["next", "config.yaml", "-n", "8", "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
+    with (tmp_path / "out/next.csv").open() as file:
+        wanted = [row["id"] for row in csv.DictReader(file)]
+    (part,) = re.findall(r'<section id="next".*?</section>', (folder / "report.html").read_text(), re.DOTALL)
+    assert re.findall(r"<h4>(.*?)<span>", part) == wanted and len(wanted) > 1
+
+
+def test_nothing_is_to_be_labeled_next_without_scores() -> None:
+    def features(row: Row) -> Any:
+        raise AssertionError(row)
+
+    nothing = Pictures([], [], lambda row: np.zeros((4, 4), np.uint8), {})
+    without = {"experiment": "st", "seed": 0, "method": "st", "stages": fabricate.parts(teacher="train/t")}
+    assert label_these_next(facts(shown=without), nothing, 8, features) == ""
+    assert label_these_next(facts(), nothing, 0, features) == ""
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------

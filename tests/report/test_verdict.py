@@ -50,7 +50,7 @@ def test_a_student_within_the_noise_is_not_worth_another_training() -> None:
     student = candidate("st", [[0.60, 0.50, 0.50, 0.44]], trainings=2)
     found = verdict([teacher, student], VAL)
     assert found.chosen is teacher
-    assert "so the simpler network is preferred" in found.sentences[1]
+    assert "so the simpler network is preferred" in found.sentences[2]
 
 
 def test_a_student_below_its_teacher_is_never_taken() -> None:
@@ -112,8 +112,8 @@ def test_folds_stand_for_val_and_are_named() -> None:
         "50.0 % mIoU on the 40 labeled images, each predicted by a network of the same kind that had not seen it "
         "(4 folds)."
     )
-    assert said[1].startswith("On the folds, the final student of st is 1.0 points higher")
-    assert "on the folds, which chose both" in said[2]
+    assert said[2].startswith("On the folds, the final student of st is 1.0 points higher")
+    assert "on the folds, which chose both" in said[1]
 
 
 def test_folds_are_judged_together(tmp_path: Path) -> None:
