@@ -7,7 +7,7 @@ from pathlib import Path
 
 from snakemake.utils import update_config
 
-# The code beside the Snakefile goes before an installed one, also where another folder's Snakefile takes this one as a
+# The code next to the Snakefile goes before an installed one, also where another folder's Snakefile takes this one as a
 # module; of one from the internet there is no code here, but the installed one.
 PROJECT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
 sys.path.insert(0, str(PROJECT))

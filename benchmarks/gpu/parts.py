@@ -318,7 +318,7 @@ PARTS = {
         },
         "speed.md",
     ),
-    "reference": part("Beside other code, batch 16", "work", OF_PEERS, AUTHORS | SMP, "speed.md"),
+    "reference": part("Comparison with other code, batch 16", "work", OF_PEERS, AUTHORS | SMP, "speed.md"),
     "encoders": part(
         "Encoders at 518 px, random weights",
         "encoder",

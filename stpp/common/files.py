@@ -42,7 +42,7 @@ class Sink(io.FileIO):
     """A file for a library that crashes when it cannot write, as HDF5 does on a full disk.
 
     The first error of writing is kept as `error`, and that write and all later ones are passed over, so that the
-    library can close the file in peace. Whoever closes it raises the error.
+    library can close the file without an error. Whoever closes it raises the error.
     """
 
     def __init__(self, path: Path) -> None:

@@ -70,7 +70,7 @@ def discriminator(settings: Settings, network: Any, classes: int) -> Any:
 
 METHOD = Method(
     "advsemiseg",
-    "one training: a discriminator that tells true maps from predicted ones teaches what true ones look like",
+    "one training: a discriminator that tells true masks from predictions teaches the student what true ones look like",
     teacher=False,
     settings=Settings,
     online=Step(

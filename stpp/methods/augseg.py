@@ -64,7 +64,7 @@ def after_step(nets: Mapping[str, Any], settings: Settings, at: Any) -> None:
 
 METHOD = Method(
     "augseg",
-    "one training: sure labels of a moving average are those of strong views with boxes of other and labeled images",
+    "one training: confident labels of a moving average teach strong views with boxes of other and of labeled images",
     teacher=False,
     settings=Settings,
     online=Step(

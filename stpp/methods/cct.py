@@ -82,7 +82,7 @@ def decoders(settings: Settings, network: Any, classes: int) -> Any:
 
 METHOD = Method(
     "cct",
-    "one training: further decoders of perturbed features agree with the main one on unlabeled images",
+    "one training: further decoders of perturbed features learn to agree with the main one on unlabeled images",
     teacher=False,
     settings=Settings,
     online=Step(

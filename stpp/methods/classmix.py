@@ -60,7 +60,7 @@ def after_step(nets: Mapping[str, Any], settings: Settings, at: Any) -> None:
 
 METHOD = Method(
     "classmix",
-    "one training: the student learns its moving average's labels of images with half of another one's classes",
+    "one training: labels of a moving average teach the student on images with half of the classes of another image",
     teacher=False,
     settings=Settings,
     online=Step(

@@ -52,7 +52,7 @@ def after_step(nets: Mapping[str, Any], settings: Settings, at: Any) -> None:
 
 METHOD = Method(
     "consistency",
-    "one training: hard labels of a moving average are those of strong views with a box of another image",
+    "one training: hard labels of a moving average teach strong views with a box of another image",
     teacher=False,
     settings=Settings,
     online=Step(

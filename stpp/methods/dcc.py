@@ -86,8 +86,7 @@ def bank(network: Any, classes: int) -> Any:
 
 METHOD = Method(
     "dcc",
-    "one training: places of unlabeled images have like features in two overlapping crops, and unlike those of other "
-    "labels",
+    "one training: each place has similar features in two overlapping crops, unlike those of places with other labels",
     teacher=False,
     settings=Settings,
     online=Step(

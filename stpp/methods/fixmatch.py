@@ -47,7 +47,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
 
 METHOD = Method(
     "fixmatch",
-    "one training: sure labels of weak views are those of strong views with a box of another image",
+    "one training: confident labels of weak views teach strong views with a box of another image",
     teacher=False,
     settings=Settings,
     online=Step(step, lambda settings: ("weak", "strong"), mixes=True, of_maps=True, unlabeled_passes=2 * TRAINED),

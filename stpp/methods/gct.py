@@ -77,7 +77,7 @@ def detector(settings: Settings, network: Any, classes: int) -> Any:
 
 METHOD = Method(
     "gct",
-    "one training of two networks: each learns from the other where a flaw detector finds it more wrong",
+    "one training of two networks: each learns from the other where a flaw detector finds the other less wrong",
     teacher=False,
     settings=Settings,
     online=Step(

@@ -69,7 +69,7 @@ def projection(network: Any, classes: int) -> Any:
 
 METHOD = Method(
     "pc2seg",
-    "one training: the strong view has the probabilities and the features of the weak one, place by place",
+    "one training: strong views learn the probabilities and the features of weak views, place by place",
     teacher=False,
     settings=Settings,
     online=Step(

@@ -86,7 +86,7 @@ def activation(settings: Settings, network: Any, classes: int) -> Any:
 
 METHOD = Method(
     "pseudoseg",
-    "one training: strong views learn a mean of the network's prediction and of refined class-activation maps",
+    "one training: the mean of the prediction and of refined class-activation maps teaches strong views",
     teacher=False,
     settings=Settings,
     online=Step(

@@ -87,8 +87,8 @@ def discriminator(settings: Settings, network: Any, classes: int) -> Any:
 
 METHOD = Method(
     "s4gan",
-    "one training: a discriminator chooses the images whose predictions are labels, and pulls its features of them to "
-    "those of true masks",
+    "one training: a discriminator chooses the images whose predictions become labels, and makes predictions more like "
+    "true masks",
     teacher=False,
     settings=Settings,
     online=Step(

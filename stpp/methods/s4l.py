@@ -51,7 +51,7 @@ def head(network: Any, classes: int) -> Any:
 
 METHOD = Method(
     "s4l",
-    "one training: the network also tells by how many quarter turns labeled and unlabeled images are turned",
+    "one training: the network also predicts by how many quarter turns each image is turned",
     teacher=False,
     settings=Settings,
     online=Step(

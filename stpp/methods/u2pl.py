@@ -166,7 +166,7 @@ def after_step(nets: Mapping[str, Any], settings: Settings, at: Any) -> None:
 
 METHOD = Method(
     "u2pl",
-    "one training: labels of a moving average count where it is not uncertain",
+    "one training with the labels of a moving average, which count where it is certain",
     teacher=False,
     settings=Settings,
     online=Step(

@@ -61,7 +61,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
 
 METHOD = Method(
     "unimatch",
-    "one training: sure labels of weak views are those of two strong views and of perturbed features",
+    "one training: confident labels of weak views teach two strong views and perturbed features",
     teacher=False,
     settings=Settings,
     online=Step(

@@ -59,7 +59,7 @@ def after_step(nets: Mapping[str, Any], settings: Settings, at: Any) -> None:
 
 METHOD = Method(
     "unimatch_v2",
-    "one training: sure labels of a moving average are those of two strong views with complementary halves of features",
+    "one training: confident labels of a moving average teach two strong views with complementary halves of features",
     teacher=False,
     settings=Settings,
     online=Step(

@@ -21,8 +21,8 @@ def with_controls(config: Config, runs: Iterable[tuple[RunRecord, int]], stages:
     """`config` with the controls as its first experiments, and one of them as the baseline where it names none.
 
     `runs` are those of its experiments, each with its number of unlabeled images. The controls have the longest
-    training of any run whose result learned from unlabeled images, and the computation of the dearest one. Those of
-    methods that read true masks of unlabeled images, an upper bound, do not count. Where both controls have the same
+    training of any run whose result learned from unlabeled images, and the computation of the most expensive one. Those
+    of methods that read true masks of unlabeled images, an upper bound, do not count. Where both controls have the same
     length, there is one, `suponly-compute`.
     """
     teacher = config.training.teacher

@@ -1,4 +1,4 @@
-"""Published numbers beside ours."""
+"""Published numbers next to ours."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from stpp.common.errors import StppError
 
 COLUMNS = ["config", "experiment", "role", "network", "labels", "method", "miou", "source"]
 """Of a file of published numbers. `miou` is in percent; `experiment` and `role` (the network of a run: teacher, phase1,
-student, ...) say which of our numbers stands beside it, and are empty for methods that are not ours."""
+student, ...) say which of our numbers stands next to it, and are empty for methods that are not ours."""
 
 
 def read_published(path: Path, config: str) -> pd.DataFrame:

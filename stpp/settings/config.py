@@ -282,7 +282,7 @@ class Config(Section):
         "none",
         "Experiments that are added. `fair`: `suponly-iterations` and `suponly-compute`, the labels alone for as many "
         "iterations as the longest training of an experiment with unlabeled images, and for as much computation as the "
-        "dearest one; the latter is the default of `baseline`. All lengths must be in iterations.",
+        "most expensive one; the latter is the default of `baseline`. All lengths must be in iterations.",
     )
     folds: int = setting(
         0,
@@ -299,7 +299,7 @@ class Config(Section):
     )
     published: WorkflowPath | None = setting(
         None,
-        "CSV file of published numbers that the table shows beside ours, with the columns of "
+        "CSV file of published numbers that the table shows next to ours, with the columns of "
         "`experiments/paper/published.csv`; of its rows, those whose `config` is this `name`.",
     )
     data: Data = setting(..., "The data set.")

@@ -1,4 +1,4 @@
-"""What the table says of several runs: intervals, what numbers cost, and published numbers beside ours."""
+"""What the table says of several runs: intervals, what numbers cost, and published numbers next to ours."""
 
 import math
 import statistics

@@ -2,9 +2,9 @@
 
     python tests/support/kills.py --kills 10
 
-Each training of a method, on tiny scenes, is run once in peace. Then its process gets SIGKILL, as many times as asked
-for, at a random moment after it has saved new work; a training that ends before is begun anew. Exits with 1 on any
-difference.
+Each training of a method, on tiny scenes, is run once without a disturbance. Then its process gets SIGKILL, as many
+times as asked for, at a random moment after it has saved new work; a training that ends before is begun anew. Exits
+with 1 on any difference.
 """
 
 import argparse

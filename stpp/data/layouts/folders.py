@@ -51,7 +51,7 @@ def scan(place: Place) -> tuple[list[Entry], list[Entry]]:
         place.problems.append(
             f"images: {images} and masks: {masks} must be two sub-folders of the data root {place.root}, and the "
             "masks not among the images; or one folder for both, with a mask_name that tells the masks apart, such as "
-            "'{stem}_mask', or '{stem}.png' beside image_name: '{stem}.jpg'. "
+            "'{stem}_mask', or '{stem}.png' with image_name: '{stem}.jpg'. "
             f"{annotations.advice_beside(place.root)}".rstrip()
         )
         return [], []
