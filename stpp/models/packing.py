@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from stpp.models.blocks import replace_modules
+from stpp.models.depthwise import DepthwiseConv2d
 from stpp.models.dilated import DilatedConv2d
 from stpp.models.network import SegmentationNetwork
 
@@ -18,7 +19,7 @@ def packed(network: SegmentationNetwork) -> SegmentationNetwork:
     return network
 
 
-COMPUTED_ALIKE = (nn.Conv2d.forward, DilatedConv2d.forward)
+COMPUTED_ALIKE = (nn.Conv2d.forward, DilatedConv2d.forward, DepthwiseConv2d.forward)
 """Other convolutions, some of timm's, pad their input or change their weights first, and stay as they are."""
 
 

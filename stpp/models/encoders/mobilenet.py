@@ -6,6 +6,7 @@ Written out rather than taken from torchvision because importing that costs ever
 from torch import Tensor, nn
 
 from stpp.models.blocks import init_convolutions, limit_stride
+from stpp.models.depthwise import DepthwiseConv2d
 from stpp.models.network import Backbone
 
 NAMES = ("mobilenet_v2",)
@@ -30,7 +31,7 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and inputs == outputs
         self.conv = nn.Sequential(
             *([_conv_bn_relu6(inputs, width, 1)] if expansion != 1 else []),
-            _conv_bn_relu6(width, width, 3, stride, groups=width),
+            _bn_relu6(DepthwiseConv2d(width, stride)),
             nn.Conv2d(width, outputs, 1, bias=False),
             nn.BatchNorm2d(outputs),
         )
@@ -74,9 +75,9 @@ def encoder(name: str, output_stride: int, bands: int = 3) -> MobileNetV2:
     return MobileNetV2(output_stride, bands)
 
 
-def _conv_bn_relu6(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU6(inplace=True),
-    )
+def _conv_bn_relu6(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    return _bn_relu6(nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False))
+
+
+def _bn_relu6(convolution: nn.Conv2d) -> nn.Sequential:
+    return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU6(inplace=True))
