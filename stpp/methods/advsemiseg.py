@@ -37,6 +37,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     import torch.nn.functional as F
 
     from stpp.common.labels import IGNORE
+    from stpp.engine.labelers import note_labels
     from stpp.engine.losses import average, judged, pixel_cross_entropy
 
     known, valid = batch.masks != IGNORE, batch.valid["weak"]
@@ -51,7 +52,9 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     if settings.self_training:
         begun = at.iteration >= settings.self_training_from * at.total
         kept = valid & (scores_unlabeled.detach().sigmoid() >= settings.threshold) & begun
-        learned = pixel_cross_entropy(unlabeled, unlabeled.argmax(dim=1)) * kept
+        labels = unlabeled.argmax(dim=1)
+        note_labels(batch, labels, at)
+        learned = pixel_cross_entropy(unlabeled, labels) * kept
         at.notes["counted"] = average(kept, valid, at.team)
         losses["self_training"] = settings.self_training * average(learned, kept, at.team)
     true = F.one_hot(batch.masks.long() * known, labeled.shape[1]).movedim(3, 1) * known[:, None]

@@ -50,7 +50,14 @@ def test_where_nothing_is_taken_for_true_the_adversarial_loss_remains() -> None:
 def test_self_training_begins_later_and_is_none_of_the_defaults() -> None:
     assert losses(0.0, Settings(self_training=0.1), iteration=9)[0]["self_training"] == 0
     assert losses(0.0, Settings(self_training=0.1), iteration=10)[0]["self_training"] > 0
-    assert "self_training" not in losses(0.0, Settings())[0]
+    found, _, at = losses(0.0, Settings())
+    assert "self_training" not in found and not at.notes
+
+
+def test_labels_of_self_training_are_noted() -> None:
+    _, _, at = losses(0.0, Settings(self_training=0.1))
+    assert float(at.notes["largest_class"]) == 0.5, "two of the four pixels are of class 0, two of class 1"
+    assert float(at.notes["largest_true"]) == 1
 
 
 def test_the_discriminator_sees_probabilities_and_labels_as_0_and_1() -> None:
