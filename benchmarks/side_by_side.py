@@ -139,8 +139,8 @@ def measured(results: Results) -> list[str]:
         *markdown(head, rows),
         "",
         f"A control, whose name ends in `{CONTROL}`, is the same training without its loss of unlabeled images. Time "
-        "and memory are those of the trainings of one run: processor time, or that of its GPUs, as the mean over runs, "
-        "and the largest peak.",
+        "and memory are those of the trainings of one run: processor time (longer where other programs use the "
+        "machine), or that of its GPUs, as the mean over runs, and the largest peak.",
         "",
         " ".join(notes(known)),
     ]
@@ -183,7 +183,7 @@ def size(results: Results, runs: pd.DataFrame) -> list[str]:
     return [
         f"`{results.config['name']}`:",
         "",
-        f"- Images: {scenes}mIoU is that of {images} images of {subset}.",
+        f"- Images: {scenes}mIoU is measured on {images} {subset} images.",
         f"- Network: `{network['architecture']}` with `{network['backbone']}`, output stride "
         f"{network['output_stride']}, initial weights: {network['weights'] or 'ImageNet'}.",
         f"- Training: {student['batch_size']} images a step, crops of {student['crop']} pixels, and as many iterations "

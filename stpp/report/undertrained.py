@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from stpp.common import disk
+from stpp.common.wording import network_name
 from stpp.plan.parts import RunRecord, networks
 from stpp.runtime.job import verified
 
@@ -27,7 +28,7 @@ def last_gain(history: pd.DataFrame) -> float:
 
 
 def warnings(runs: Sequence[RunRecord], stages: Path) -> list[str]:
-    """A sentence for each network whose trainings, in the mean over its runs, were still gaining when they ended.
+    """At most one sentence: on the networks whose trainings, in the mean over runs, were still gaining when they ended.
 
     Of experiments that share trainings, the first one is named. `stages` is the folder of all stages.
     """
@@ -40,9 +41,19 @@ def warnings(runs: Sequence[RunRecord], stages: Path) -> list[str]:
                 gain = last_gain(pd.read_csv(verified(stages / folder / disk.HISTORY)))
                 gains.setdefault((run["experiment"], run["stages"][name]["title"]), []).append(gain)
     means = {owner: float(np.mean(values)) for owner, values in gains.items()}
-    return [
-        f"{experiment}: the training of the {network} may be too short: its last tenth brought {100 * mean:.1f} points "
-        "of mIoU on val; raise its epochs or iterations"
-        for (experiment, network), mean in means.items()
+    short = {
+        f"the {network_name(title)} of {experiment}": f"{100 * mean:.1f} points"
+        for (experiment, title), mean in means.items()
         if mean > GAIN
+    }
+    if len(short) < 2:
+        return [
+            f"the training of {network} may be too short: its last tenth brought {gain} of mIoU on val; raise its "
+            "epochs or iterations"
+            for network, gain in short.items()
+        ]
+    gained = ", ".join(f"{network} ({gain})" for network, gain in short.items())
+    return [
+        f"{len(short)} trainings may be too short: their last tenth brought points of mIoU on val; raise their epochs "
+        f"or iterations: {gained}"
     ]

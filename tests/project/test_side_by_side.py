@@ -89,7 +89,7 @@ def test_what_was_not_measured_is_said() -> None:
 
 def test_it_says_at_which_size() -> None:
     text = side_by_side.page([results("cuda:0")], side_by_side.published())
-    assert "4 labeled and 24 unlabeled scenes" in text and "8 images of test" in text
+    assert "4 labeled and 24 unlabeled scenes" in text and "8 test images" in text
     assert "`deeplabv3plus` with `tiny`, output stride 8" in text
     assert "cuda:0, 1 process of 1 thread, torch 2.0" in text
     assert "0.1 GPU-min" in text, "the time of its GPUs where it has some"

@@ -44,4 +44,19 @@ def test_the_mean_over_runs_decides_and_shared_trainings_are_named_once(
 
     runs = [run("suponly", seed, "teacher") for seed in (0, 1)] + [run("st", s, "teacher", "student") for s in (0, 1)]
     (said,) = undertrained.warnings(runs, tmp_path)
-    assert said.startswith("suponly: the training of the teacher may be too short: its last tenth brought 3.0 points")
+    assert said.startswith("the training of the teacher of suponly may be too short: its last tenth brought 3.0 points")
+
+
+def test_several_short_trainings_are_one_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(undertrained, "verified", lambda path: path)
+    for name, gain in {"teacher": 0.05, "phase1": 0.02, "student": 0.0}.items():
+        (tmp_path / "train" / name).mkdir(parents=True)
+        history(*[0.5] * 9, 0.5 + gain).to_csv(tmp_path / "train" / name / "metrics.csv", index=False)
+    titles = {"teacher": "teacher", "phase1": "phase 1", "student": "final student"}
+    parts = {
+        name: {"kind": "network", "folder": f"train/{name}", "title": title, "phase": number}
+        for number, (name, title) in enumerate(titles.items())
+    }
+    (said,) = undertrained.warnings([{"experiment": "st++", "partition": 0, "seed": 0, "stages": parts}], tmp_path)
+    assert said.startswith("2 trainings may be too short")
+    assert said.endswith("the teacher of st++ (5.0 points), the student of phase 1 of st++ (2.0 points)")
