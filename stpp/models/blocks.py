@@ -9,22 +9,14 @@ from stpp.common.errors import StppError
 from stpp.models.dilated import DilatedConv2d
 
 
-def conv_bn_relu(
-    inputs: int, outputs: int, kernel: int, dilation: int = 1, *, separable: bool = False
-) -> nn.Sequential:
-    """A convolution of stride 1 that keeps the size (odd kernel, 3 if dilated, no bias), batch norm, ReLU.
-
-    A `separable` one is of each channel alone, and then 1x1, with nothing between.
-    """
-    if separable:
-        around = dilation * (kernel // 2)
-        alone = nn.Conv2d(inputs, inputs, kernel, padding=around, dilation=dilation, groups=inputs, bias=False)
-        convs = [alone, nn.Conv2d(inputs, outputs, 1, bias=False)]
-    elif dilation == 1:
-        convs = [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)]
-    else:
-        convs = [DilatedConv2d(inputs, outputs, dilation, bias=False)]
-    return nn.Sequential(*convs, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+def conv_bn_relu(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Sequential:
+    """A convolution of stride 1 that keeps the size (odd kernel, 3 if dilated, no bias), batch norm, ReLU."""
+    conv = (
+        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+        if dilation == 1
+        else DilatedConv2d(inputs, outputs, dilation, bias=False)
+    )
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 def resize(x: Tensor, like: Tensor) -> Tensor:

@@ -1,17 +1,24 @@
-"""Depthwise convolutions whose gradients in bfloat16 take a fraction of the time on a CPU."""
+"""Depthwise 3x3 convolutions that take a fraction of PyTorch's time on a CPU.
 
+A dilated one is a sum over its taps, each a product of the weights with the part of the map that the tap meets. With a
+dilation as wide as the map, all but one of them meet nothing.
+"""
+
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stpp.models.dilated import meeting
+
 
 class DepthwiseConv2d(nn.Conv2d):
     """A 3x3 convolution of each channel alone, without bias; `dilation` is its padding as well.
 
     In bfloat16 on a CPU, PyTorch's own gradients are slow where it is strided or dilated. With a stride they are
-    computed in float32 (at the sizes of MobileNetV2 in a seventh to a fortieth of the time), with a dilation in parts.
+    computed in float32 (at the sizes of MobileNetV2 in a seventh to a fortieth of the time), with a dilation by taps.
     """
 
     def __init__(self, channels: int, stride: int = 1, dilation: int = 1) -> None:
@@ -19,22 +26,33 @@ class DepthwiseConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         fast = max(self.stride) == max(self.dilation) == 1
-        if fast or not torch.is_grad_enabled() or not _in_bfloat16(input):
+        if fast or not torch.is_grad_enabled() or not input.is_cpu or _computed_in(input) != torch.bfloat16:
             return super().forward(input)
         outputs: Tensor = _WithGradients.apply(input.bfloat16(), self.weight, self.stride[0], self.dilation[0])
         return outputs
 
 
-def _in_bfloat16(input: Tensor) -> bool:
-    """Whether a convolution of this input is computed in bfloat16 on a CPU."""
-    if not input.is_cpu:
-        return False
-    cast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    return cast or input.dtype == torch.bfloat16
+class DilatedDepthwiseConv2d(DepthwiseConv2d):
+    """One of stride 1 whose outputs, too, are computed by taps on a CPU, in float32 and rounded where bfloat16 is asked
+    for."""
+
+    def __init__(self, channels: int, dilation: int) -> None:
+        super().__init__(channels, 1, dilation)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not input.is_cpu or torch.compiler.is_compiling():
+            return super().forward(input)
+        outputs: Tensor = _ByTaps.apply(input.to(_computed_in(input)), self.weight, self.dilation[0])
+        return outputs
+
+
+def _computed_in(input: Tensor) -> torch.dtype:
+    """The precision in which a convolution of this input is computed on a CPU."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else input.dtype
 
 
 class _WithGradients(torch.autograd.Function):
-    """The outputs (N, C, h, w) of such a convolution of `inputs` (N, C, H, W), by a `weight` (C, 1, 3, 3)."""
+    """PyTorch's outputs (N, C, h, w) of such a convolution of `inputs` (N, C, H, W), by a `weight` (C, 1, 3, 3)."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
@@ -45,40 +63,64 @@ class _WithGradients(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weight = ctx.saved_tensors
-        wanted: list[bool] = [*ctx.needs_input_grad[:2], False]
         if ctx.stride == 1:
-            outer, within = (_grids(each, ctx.dilation) for each in (gradients[0], inputs))
-            found = _gradients(outer, within, weight.to(inputs.dtype), 1, 1, wanted)
-            of_inputs = None if found[0] is None else _together(found[0], ctx.dilation, inputs.shape)
-        else:
-            outer, within, used = (each.float() for each in (gradients[0], inputs, weight.to(inputs.dtype)))
-            found = _gradients(outer, within, used, ctx.stride, ctx.dilation, wanted)
-            of_inputs = None if found[0] is None else found[0].to(inputs.dtype)
-        return of_inputs, None if found[1] is None else found[1].to(weight.dtype), None, None
+            return *_gradients_by_taps(gradients[0], inputs, weight, ctx.dilation), None, None
+        wanted: list[bool] = [*ctx.needs_input_grad[:2], False]
+        outer, within, used = (each.float() for each in (gradients[0], inputs, weight.to(inputs.dtype)))
+        how = ((ctx.stride, ctx.stride), (1, 1), (1, 1), False, (0, 0), len(weight), wanted)
+        of_inputs, of_weight, _ = torch.ops.aten.convolution_backward(outer, within, used, None, *how)
+        of_inputs = None if of_inputs is None else of_inputs.to(inputs.dtype)
+        return of_inputs, None if of_weight is None else of_weight.to(weight.dtype), None, None
 
 
-def _gradients(
-    outer: Tensor, inputs: Tensor, weight: Tensor, stride: int, dilation: int, wanted: list[bool]
-) -> tuple[Tensor | None, Tensor | None]:
-    """PyTorch's own gradients of the inputs and of the weight, from those of the outputs, `outer`; None if unwanted."""
-    how = ((stride, stride), (dilation, dilation), (dilation, dilation), False, (0, 0), len(weight))
-    of_inputs, of_weight, _ = torch.ops.aten.convolution_backward(outer, inputs, weight, None, *how, wanted)
-    return of_inputs, of_weight
+class _ByTaps(torch.autograd.Function):
+    """The outputs of such a convolution of stride 1 by taps."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, dilation: int) -> Tensor:
+        ctx.save_for_backward(inputs, weight)
+        ctx.dilation = dilation
+        pixels, factors = _pixels(inputs), _factors(weight, inputs)
+        outputs = torch.zeros_like(pixels)
+        for row, column, outer, inner in _taps(inputs, dilation):
+            outputs[outer].addcmul_(pixels[inner], factors[:, row, column])
+        return outputs.permute(0, 3, 1, 2).to(inputs.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, weight = ctx.saved_tensors
+        return *_gradients_by_taps(gradients[0], inputs, weight, ctx.dilation), None
 
 
-def _grids(maps: Tensor, rate: int) -> Tensor:
-    """The `rate` ** 2 grids of every `rate`-th row and column, as images of their own: (N, C, H, W) becomes (rate ** 2
-    N, C, h, w), with zeros below and on the right where a side is no multiple. A dilation of `rate` is none on them."""
-    height, width = (-side % rate for side in maps.shape[2:])
-    padded = F.pad(maps, (0, width, 0, height)) if height or width else maps
-    return torch.cat([padded[..., top::rate, left::rate] for top in range(rate) for left in range(rate)])
+def _gradients_by_taps(outer: Tensor, inputs: Tensor, weight: Tensor, dilation: int) -> tuple[Tensor, Tensor]:
+    """The gradients of the inputs and of the weight, from those of the outputs, `outer`."""
+    at_output, at_input, factors = _pixels(outer), _pixels(inputs), _factors(weight, inputs)
+    of_inputs, of_weight = torch.zeros_like(at_input), torch.zeros_like(factors)
+    for row, column, outer_part, inner_part in _taps(inputs, dilation):
+        of_inputs[inner_part].addcmul_(at_output[outer_part], factors[:, row, column])
+        of_weight[:, row, column] = (at_output[outer_part] * at_input[inner_part]).sum(dim=(0, 1, 2))
+    return of_inputs.permute(0, 3, 1, 2).to(inputs.dtype), of_weight[:, None].to(weight.dtype)
 
 
-def _together(grids: Tensor, rate: int, shape: torch.Size) -> Tensor:
-    """Maps of this shape from their grids."""
-    count, channels, height, width = shape
-    like = (count, channels, height - height % -rate, width - width % -rate)
-    maps = torch.empty(like, dtype=grids.dtype, memory_format=torch.channels_last)
-    for number, grid in enumerate(torch.split(grids, count)):
-        maps[..., number // rate :: rate, number % rate :: rate] = grid
-    return maps[..., :height, :width]
+def _pixels(maps: Tensor) -> Tensor:
+    """Maps (N, C, H, W) as (N, H, W, C), in float32 at least."""
+    return maps.permute(0, 2, 3, 1).to(torch.promote_types(maps.dtype, torch.float32))
+
+
+def _factors(weight: Tensor, inputs: Tensor) -> Tensor:
+    """The weights (C, 3, 3) as they are in the precision of the inputs, in float32 at least."""
+    return weight.to(inputs.dtype).to(torch.promote_types(inputs.dtype, torch.float32))[:, 0]
+
+
+Part = tuple[slice, slice, slice]
+
+
+def _taps(maps: Tensor, dilation: int) -> Iterator[tuple[int, int, Part, Part]]:
+    """Row and column of each tap that meets maps (N, C, H, W), and which pixels (N, H, W, C): of outputs, of inputs."""
+    all_images = slice(None)
+    for row in range(3):
+        rows = meeting(maps.shape[2], (row - 1) * dilation)
+        for column in range(3):
+            columns = meeting(maps.shape[3], (column - 1) * dilation)
+            if rows and columns:
+                yield row, column, (all_images, rows[0], columns[0]), (all_images, rows[1], columns[1])

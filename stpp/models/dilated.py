@@ -43,9 +43,9 @@ class _WithWeights(torch.autograd.Function):
         at_output, at_input = (x.permute(0, 2, 3, 1) for x in (gradient, inputs.to(gradient.dtype)))
         weights = gradient.new_zeros(shape)
         for row in range(3):
-            rows = _meeting(gradient.shape[2], (row - 1) * ctx.rate)
+            rows = meeting(gradient.shape[2], (row - 1) * ctx.rate)
             for column in range(3):
-                columns = _meeting(gradient.shape[3], (column - 1) * ctx.rate)
+                columns = meeting(gradient.shape[3], (column - 1) * ctx.rate)
                 if rows and columns:
                     left = at_output[:, rows[0], columns[0]].reshape(-1, shape[0])
                     right = at_input[:, rows[1], columns[1]].reshape(-1, shape[1])
@@ -53,7 +53,7 @@ class _WithWeights(torch.autograd.Function):
         return gradient, None, weights.to(dtype), None
 
 
-def _meeting(length: int, offset: int) -> tuple[slice, slice] | None:
+def meeting(length: int, offset: int) -> tuple[slice, slice] | None:
     """The outputs along a side that read inside of it at `offset`, and the inputs that they read."""
     if abs(offset) >= length:
         return None

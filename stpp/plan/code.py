@@ -18,7 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stpp.common.registry import DECODERS, ENCODERS, METHODS, PACKAGE, READERS, modules
+from stpp.common.description import NetworkDescription
+from stpp.common.registry import DECODERS, ENCODERS, METHODS, PACKAGE, READERS, module_of, modules
 
 LOCK = Path(__file__).with_name("stages.lock")
 
@@ -40,6 +41,8 @@ MODULES = {
 """The module that runs each stage."""
 FOLDERS = (ENCODERS, DECODERS, METHODS, READERS)
 """Where the components are that a recipe names."""
+SEPARABLE = "stpp.models.separable"
+"""The component of networks with separable convolutions."""
 OUTSIDE = frozenset(
     {
         "stpp.common.errors",  # messages
@@ -65,6 +68,12 @@ OUTSIDE = frozenset(
 """Modules that cannot change the bytes of a result: they stop a stage, or do not touch it."""
 
 
+def network_modules(network: NetworkDescription) -> tuple[str, ...]:
+    """The components of a network: the modules of its encoder, its decoder, and its separable convolutions if any."""
+    parts = module_of(ENCODERS, network.backbone), module_of(DECODERS, network.architecture)
+    return (*parts, SEPARABLE) if network.separable else parts
+
+
 def code_identity(stage: str, components: Iterable[str] = ()) -> str:
     """The code of `stage` and of the `components` that it uses, which are modules: `v1 resnet:v2`.
 
@@ -87,7 +96,8 @@ def changed() -> list[str]:
 
 def parts() -> list[str]:
     """All that has a version: the stages and the components."""
-    return [*MODULES, *dict.fromkeys(module for folder in FOLDERS for module in modules(folder).values())]
+    components = dict.fromkeys(module for folder in FOLDERS for module in modules(folder).values())
+    return [*MODULES, *components, SEPARABLE]
 
 
 @cache

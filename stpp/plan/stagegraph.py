@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from stpp.common import disk
 from stpp.common.labels import encoding_of
-from stpp.common.registry import DECODERS, ENCODERS, METHODS, module_of
+from stpp.common.registry import METHODS, module_of
 from stpp.methods import method, step_of
+from stpp.plan.code import network_modules
 from stpp.plan.frozen import view_maps, whole_maps
 from stpp.plan.graph import CodeOf, Recipe, Stage
 from stpp.plan.parts import Part, RunRecord, networks, of_kind, result, score
@@ -51,8 +52,7 @@ class StageGraph:
         self.stages = stages
         self.length = length
         self.maps: dict[str, str] = {}
-        names = {ENCODERS: config.network.backbone, DECODERS: config.network.architecture}
-        self.network = tuple(module_of(folder, name) for folder, name in names.items())
+        self.network = network_modules(config.network)
         self.bands = {"bands": index["bands"]} if "bands" in index else {}
         self.encoding = encoding_of(config.data.model_dump(), len(self.classes))
 

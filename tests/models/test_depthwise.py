@@ -1,4 +1,4 @@
-"""Depthwise convolutions: their gradients in bfloat16 against PyTorch's."""
+"""Depthwise convolutions: their outputs and gradients against PyTorch's."""
 
 import fabricate
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from stpp.models import build
-from stpp.models.depthwise import DepthwiseConv2d, _grids, _together
+from stpp.models.depthwise import DepthwiseConv2d, DilatedDepthwiseConv2d
 from stpp.settings.training import Network
 
 CHANNELS = 5
@@ -60,13 +60,40 @@ def test_in_float32_it_has_the_bits_of_pytorchs(how: tuple[int, int]) -> None:
         assert torch.equal(ours.bfloat16()(x.bfloat16()), plain.bfloat16()(x.bfloat16()))
 
 
-@given(sides=st.tuples(st.integers(1, 9), st.integers(1, 9)), rate=st.integers(1, 4))
-def test_grids_are_put_together_again(sides: tuple[int, int], rate: int) -> None:
-    maps = torch.arange(2.0 * 3 * sides[0] * sides[1]).view(2, 3, *sides)
-    grids = _grids(maps, rate)
-    assert grids.shape[0] == 2 * rate**2
-    assert torch.equal(_together(grids, rate, maps.shape), maps)
-    assert torch.equal(grids[:2, :, 0, 0], maps[..., 0, 0])
+@settings(max_examples=60)
+@given(
+    size=st.tuples(st.integers(1, 3), st.integers(1, 13), st.integers(1, 13)),
+    rate=st.integers(2, 14),
+    kind=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_by_taps_it_has_pytorchs_outputs_and_gradients(
+    size: tuple[int, int, int], rate: int, kind: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    plain = nn.Conv2d(CHANNELS, CHANNELS, 3, 1, rate, rate, CHANNELS, bias=False).to(kind)
+    ours = DilatedDepthwiseConv2d(CHANNELS, rate).to(kind)
+    ours.load_state_dict(plain.state_dict())
+    x = torch.randn(size[0], CHANNELS, *size[1:], dtype=kind)
+    found = []
+    for conv in (ours, plain):
+        inputs = x.clone().requires_grad_()
+        outputs = conv(inputs)
+        outputs.backward(torch.linspace(-3, 2, outputs.numel()).cos().view_as(outputs).to(kind))
+        found.append((outputs.detach(), inputs.grad, conv.weight.grad))
+    close = {torch.float32: {"rtol": 1e-4, "atol": 1e-5}, torch.float64: {"rtol": 1e-10, "atol": 1e-12}}[kind]
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other, **close)
+
+
+def test_by_taps_in_bfloat16_it_is_nearer_to_float32_than_pytorchs() -> None:
+    torch.manual_seed(0)
+    plain = nn.Conv2d(CHANNELS, CHANNELS, 3, 1, 3, 3, CHANNELS, bias=False)
+    ours = DilatedDepthwiseConv2d(CHANNELS, 3)
+    ours.load_state_dict(plain.state_dict())
+    x = torch.randn(3, CHANNELS, 12, 10)
+    exact, found, theirs = (learned(c, x, cast=cast) for c, cast in ((plain, False), (ours, True), (plain, True)))
+    for one, other, true in zip(found, theirs, exact):
+        assert (one - true).norm() <= 1.05 * (other - true).norm() + 1e-6
 
 
 def test_those_of_mobilenet_are_its_depthwise_ones() -> None:

@@ -1,6 +1,7 @@
 """DeepLabv3+ (Chen et al., ECCV 2018) in the ST++ authors' form: spatial pyramid of dilations, stride-4 decoder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,11 +10,14 @@ from stpp.common.description import NetworkDescription
 from stpp.common.errors import StppError
 from stpp.models.blocks import conv_bn_relu, resize
 from stpp.models.network import Backbone, Decoder
+from stpp.models.separable import separable_bn_relu
 
 NAMES = ("deeplabv3plus",)
 RATES = 3
 READS = (0, -1)
 PAPER_RATES = (12, 24, 36)
+Around = Callable[..., nn.Sequential]
+"""Makes a 3x3 convolution with batch norm and ReLU, from the channels before and behind it and a `dilation`."""
 
 
 class DeepLabV3PlusHead(Decoder):
@@ -40,11 +44,12 @@ class DeepLabV3PlusHead(Decoder):
     ) -> None:
         super().__init__()
         aspp_channels = channels // 8 if aspp_channels is None else aspp_channels
-        self.aspp = ASPP(channels, aspp_channels, PAPER_RATES if rates is None else rates, dropout, separable)
+        around = separable_bn_relu if separable else partial(conv_bn_relu, kernel=3)
+        self.aspp = ASPP(channels, aspp_channels, PAPER_RATES if rates is None else rates, dropout, around)
         self.reduce = conv_bn_relu(low_channels, reduced_channels, 1)
         self.fuse = nn.Sequential(
-            conv_bn_relu(aspp_channels + reduced_channels, decoder_channels, 3, separable=separable),
-            conv_bn_relu(decoder_channels, decoder_channels, 3, separable=separable),
+            around(aspp_channels + reduced_channels, decoder_channels),
+            around(decoder_channels, decoder_channels),
             nn.Dropout(0.1 * dropout),
         )
         self.score = nn.Conv2d(decoder_channels, classes, 1)
@@ -57,12 +62,12 @@ class DeepLabV3PlusHead(Decoder):
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling: a 1x1 convolution, a 3x3 one per rate and global pooling, each to `outputs`
-    channels, joined and projected to `outputs` channels."""
+    """Atrous spatial pyramid pooling: a 1x1 convolution, one of 3x3 per rate, made by `around`, and global pooling,
+    each to `outputs` channels, joined and projected to `outputs` channels."""
 
-    def __init__(self, inputs: int, outputs: int, rates: Sequence[int], dropout: float, separable: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, rates: Sequence[int], dropout: float, around: Around) -> None:
         super().__init__()
-        dilated = (conv_bn_relu(inputs, outputs, 3, dilation=rate, separable=separable) for rate in rates)
+        dilated = (around(inputs, outputs, dilation=rate) for rate in rates)
         self.branches = nn.ModuleList([conv_bn_relu(inputs, outputs, 1), *dilated])
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), conv_bn_relu(inputs, outputs, 1))
         self.project = nn.Sequential(
