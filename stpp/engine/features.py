@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from stpp.engine.inference import network_input, reduced
+from stpp.models.folding import PRECISIONS
 from stpp.models.network import SegmentationNetwork
 
 LONGEST = 512
@@ -25,6 +26,7 @@ def image_features(
     """
     side = min(prediction["long_side"] or max(image.shape[:2]), LONGEST)
     pixels = torch.from_numpy(np.stack([reduced(image, side)]))
-    coarsest = network.backbone(network_input(pixels, device, network.normalisation))[-1]
+    x = network_input(pixels, device, network.normalisation).to(PRECISIONS[prediction["precision"]])
+    coarsest = network.encoded(x).maps[-1]
     row: NDArray[np.float32] = F.normalize(coarsest.float().mean(dim=(2, 3)), dim=1)[0].cpu().numpy()
     return row
