@@ -240,3 +240,8 @@ class Data(Section):
             raise ValueError(f"scale has {len(each)} ranges for {len(numbers)} bands; give one for all, or one each")
         if self.rgb is not None and (len({*self.rgb}) != 3 or len(self.rgb) != 3 or not {*self.rgb} <= {*numbers}):
             raise ValueError(f"rgb: {self.rgb} are not three of the bands {numbers}; expected red, green, blue")
+        if self.rgb is not None and len(numbers) == 3 and self.rgb != numbers:
+            raise ValueError(
+                f"bands: {numbers} has another order than rgb: {self.rgb}, but an encoder takes three bands as red, "
+                f"green and blue; write bands: {self.rgb}"
+            )

@@ -78,6 +78,7 @@ def test_a_band_that_is_a_colour_takes_its_weights() -> None:
         ({"bands": 2, "percentiles": [-1, 2]}, "greater than or equal to 0"),
         ({"bands": 2, "percentiles": [2, 98], "scale": [0, 1]}, "keep one of them"),
         ({"bands": [4, 3], "rgb": [4, 3, 2]}, "are not three of the bands"),
+        ({"bands": [2, 3, 4], "rgb": [4, 3, 2]}, "write bands: [4, 3, 2]"),
         ({"bands": 4, "rgb": [1, 2]}, "are not three of the bands"),
     ],
 )
