@@ -51,7 +51,12 @@ from stpp.stages import train
 
 PROJECT = Path(__file__).parents[2]
 EPOCHS = (2, 4)
-ONLINE = [method.name for method in methods() if method.online]
+ONLINE = [
+    method.name
+    for method in methods()
+    if method.online and method.settings and not method.online.companions(method.settings())
+]
+"""The methods whose step is made of passes through networks alone: further small networks have no bare step here."""
 REPEATS = {"cpu": 1, "cuda": 20}
 """Steps that are timed together: a GPU would wait for orders where each is waited for."""
 AT_ONCE = {"cpu": 1, "cuda": 12}
