@@ -62,11 +62,12 @@ camvid: setup  ## the whole pipeline on CamVid, 1/8 of the labels, on a CPU
 	@echo; cat results/camvid-cpu/table.txt; echo; echo "Look at results/camvid-cpu/report.html; all of it is in results/camvid-cpu/"
 
 camvid-frozen: SEEDS = 3
+camvid-frozen: NAME = camvid-frozen-$(notdir $(BACKBONE))
 camvid-frozen: setup  ## CamVid at full size with a frozen encoder, 3 seeds: minutes on two CPU cores
 	$(CHECK) experiments/camvid-frozen.yaml
-	$(SNAKEMAKE) --configfile experiments/camvid-frozen.yaml --config 'seeds=$(SEED_LIST)' name=camvid-frozen-$(notdir $(BACKBONE)) \
+	$(SNAKEMAKE) --configfile experiments/camvid-frozen.yaml --config 'name=$(NAME)' 'seeds=$(SEED_LIST)' \
 	    'data={"root": "$(CAMVID)"}' 'network={"backbone": "$(BACKBONE)", "weights": "$(WEIGHTS)"}'
-	@echo; cat results/camvid-frozen-$(notdir $(BACKBONE))/table.txt
+	@echo; cat results/$(NAME)/table.txt
 
 real: SEEDS = 3
 real: $(BED:%=bed-%)  ## whether unlabeled images pay on real photographs: all beds, 3 seeds; takes hours on two CPU cores

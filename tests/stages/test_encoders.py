@@ -86,11 +86,12 @@ CASES = {
     "cnn": (CNN, MODERN, "unimatch"),
     "frozen": (CNN | {"architecture": "linear", "linear_maps": 4}, FROZEN, "fixmatch"),
 }
+SGD = {"cnn-sgd": (CNN, MODERN | {"optimizer": "sgd"}, "unimatch")}
 
 
 @pytest.fixture(scope="module", params=CASES)
 def finished_training(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder, stage = planned(tmp_path_factory.mktemp(request.param), *CASES[request.param])
+    folder, stage = planned(tmp_path_factory.mktemp(request.param), *(CASES | SGD)[request.param])
     assert train(folder, stage) == 0
     return folder, stage
 
@@ -124,8 +125,13 @@ def test_a_training_stopped_anywhere_ends_in_the_same_bytes(
     assert artifacts(folder / stage) == artifacts(before / stage)
 
 
-@pytest.mark.parametrize("finished_training", ["vit", "cnn"], indirect=True)
-def test_two_processes_end_in_what_one_ends_in(finished_training: tuple[Path, Path], tmp_path: Path) -> None:
+# AdamW divides a gradient by its own size, so what is rounding alone, before a batch norm, becomes a whole step.
+@pytest.mark.parametrize(
+    ("finished_training", "apart"), [("vit", 1e-3), ("cnn-sgd", 1e-6)], indirect=["finished_training"]
+)
+def test_two_processes_end_in_what_one_ends_in(
+    finished_training: tuple[Path, Path], apart: float, tmp_path: Path
+) -> None:
     before, stage = finished_training
     folder = anew(before, stage, tmp_path / "again")
     command = [sys.executable, "-m", "stpp", "train", str(stage), "--device", "cpu", "--gpus", "2"]
@@ -135,7 +141,7 @@ def test_two_processes_end_in_what_one_ends_in(finished_training: tuple[Path, Pa
     assert (found["loss"] - expected["loss"]).abs().max() < 1e-3
     states = [torch.load(path / stage / "last.pt")["state_dict"] for path in (folder, before)]
     for name, tensor in states[0].items():
-        assert torch.allclose(tensor, states[1][name], rtol=1e-2, atol=1e-3), name
+        assert torch.allclose(tensor, states[1][name], rtol=10 * apart, atol=apart), name
 
 
 def test_what_is_frozen_is_as_it_was_made(finished_training: tuple[Path, Path]) -> None:

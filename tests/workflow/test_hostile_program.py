@@ -41,7 +41,7 @@ def test_make_refuses_it_before_snakemake_reads_it(clone: Path) -> None:
 def test_make_checks_each_configuration_that_it_gives_to_snakemake() -> None:
     text = (ROOT / "Makefile").read_text()
     given = re.findall(r"--configfile (\S+)", text)
-    assert len(given) == 4
+    assert len(given) == 5
     assert all(f"\t$(CHECK) {name}\n\t$(SNAKEMAKE) --configfile {name}" in text for name in given)
 
 
