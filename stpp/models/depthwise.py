@@ -4,14 +4,13 @@ A dilated one is a sum over its taps, each a product of the weights with the par
 dilation as wide as the map, all but one of them meet nothing.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stpp.models.dilated import meeting
+from stpp.models.dilated import taps
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -82,7 +81,7 @@ class _ByTaps(torch.autograd.Function):
         ctx.dilation = dilation
         pixels, factors = _pixels(inputs), _factors(weight, inputs)
         outputs = torch.zeros_like(pixels)
-        for row, column, outer, inner in _taps(inputs, dilation):
+        for row, column, outer, inner in taps(inputs, dilation):
             outputs[outer].addcmul_(pixels[inner], factors[:, row, column])
         return outputs.permute(0, 3, 1, 2).to(inputs.dtype)
 
@@ -96,7 +95,7 @@ def _gradients_by_taps(outer: Tensor, inputs: Tensor, weight: Tensor, dilation: 
     """The gradients of the inputs and of the weight, from those of the outputs, `outer`."""
     at_output, at_input, factors = _pixels(outer), _pixels(inputs), _factors(weight, inputs)
     of_inputs, of_weight = torch.zeros_like(at_input), torch.zeros_like(factors)
-    for row, column, outer_part, inner_part in _taps(inputs, dilation):
+    for row, column, outer_part, inner_part in taps(inputs, dilation):
         of_inputs[inner_part].addcmul_(at_output[outer_part], factors[:, row, column])
         of_weight[:, row, column] = (at_output[outer_part] * at_input[inner_part]).sum(dim=(0, 1, 2))
     return of_inputs.permute(0, 3, 1, 2).to(inputs.dtype), of_weight[:, None].to(weight.dtype)
@@ -110,17 +109,3 @@ def _pixels(maps: Tensor) -> Tensor:
 def _factors(weight: Tensor, inputs: Tensor) -> Tensor:
     """The weights (C, 3, 3) as they are in the precision of the inputs, in float32 at least."""
     return weight.to(inputs.dtype).to(torch.promote_types(inputs.dtype, torch.float32))[:, 0]
-
-
-Part = tuple[slice, slice, slice]
-
-
-def _taps(maps: Tensor, dilation: int) -> Iterator[tuple[int, int, Part, Part]]:
-    """Row and column of each tap that meets maps (N, C, H, W), and which pixels (N, H, W, C): of outputs, of inputs."""
-    all_images = slice(None)
-    for row in range(3):
-        rows = meeting(maps.shape[2], (row - 1) * dilation)
-        for column in range(3):
-            columns = meeting(maps.shape[3], (column - 1) * dilation)
-            if rows and columns:
-                yield row, column, (all_images, rows[0], columns[0]), (all_images, rows[1], columns[1])

@@ -1,5 +1,6 @@
 """Convolutions with dilations as wide as the feature map, whose weights learn at a fraction of the cost on a CPU."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -42,18 +43,27 @@ class _WithWeights(torch.autograd.Function):
         shape, dtype = ctx.like
         at_output, at_input = (x.permute(0, 2, 3, 1) for x in (gradient, inputs.to(gradient.dtype)))
         weights = gradient.new_zeros(shape)
-        for row in range(3):
-            rows = meeting(gradient.shape[2], (row - 1) * ctx.rate)
-            for column in range(3):
-                columns = meeting(gradient.shape[3], (column - 1) * ctx.rate)
-                if rows and columns:
-                    left = at_output[:, rows[0], columns[0]].reshape(-1, shape[0])
-                    right = at_input[:, rows[1], columns[1]].reshape(-1, shape[1])
-                    weights[:, :, row, column] = left.t() @ right
+        for row, column, outer, inner in taps(inputs, ctx.rate):
+            left, right = at_output[outer].reshape(-1, shape[0]), at_input[inner].reshape(-1, shape[1])
+            weights[:, :, row, column] = left.t() @ right
         return gradient, None, weights.to(dtype), None
 
 
-def meeting(length: int, offset: int) -> tuple[slice, slice] | None:
+Part = tuple[slice, slice, slice]
+
+
+def taps(maps: Tensor, rate: int) -> Iterator[tuple[int, int, Part, Part]]:
+    """Row and column of each tap that meets maps (N, C, H, W), and which pixels (N, H, W, C): of outputs, of inputs."""
+    all_images = slice(None)
+    for row in range(3):
+        rows = _meeting(maps.shape[2], (row - 1) * rate)
+        for column in range(3):
+            columns = _meeting(maps.shape[3], (column - 1) * rate)
+            if rows and columns:
+                yield row, column, (all_images, rows[0], columns[0]), (all_images, rows[1], columns[1])
+
+
+def _meeting(length: int, offset: int) -> tuple[slice, slice] | None:
     """The outputs along a side that read inside of it at `offset`, and the inputs that they read."""
     if abs(offset) >= length:
         return None
