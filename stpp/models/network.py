@@ -120,6 +120,10 @@ class Decoder(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         return self.classify(self.features(maps))
 
+    def enlarged(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        """The logits, float (N, classes, h, w), bilinearly resized to `size` (H, W)."""
+        return resize_to(logits, size)
+
     @property
     def width(self) -> int:
         """The channels of its features."""
@@ -199,8 +203,8 @@ class SegmentationNetwork(nn.Module):
         # In float32 before they grow: resized in bfloat16, neighbouring classes would tie.
         if with_features:
             features = self.classifier.features(maps)
-            return resize_to(self.classifier.classify(features).float(), size), list(maps), features
-        return resize_to(self.classifier(maps).float(), size)
+            return self.classifier.enlarged(self.classifier.classify(features).float(), size), list(maps), features
+        return self.classifier.enlarged(self.classifier(maps).float(), size)
 
     @property
     def normalisation(self) -> Normalisation:

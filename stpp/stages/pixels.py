@@ -45,7 +45,7 @@ def run(job: Job, runtime: Runtime) -> None:
         kept = keep_reliable(labels, reliable, job.recipe["identity"], path, job.settings.get("keep_confidence", False))
     left = MaskStore(job.folder / disk.MASKS).class_pixels
     if lost := [name for name, before, after in zip(labels.classes, labels.class_pixels, left) if before > after == 0]:
-        job.warn(f"{job.folder.name}: no pixel of the class {', '.join(lost)} is reliable")
+        job.warn(f"{job.folder.name}: no pixel of {', '.join(lost)} is reliable")
     job.finish(images=len(labels), reliable_pixels=kept, pixels=sum(labels.class_pixels))
 
 

@@ -66,7 +66,7 @@ def finish(job: Job, **facts: Any) -> None:
     if images and left == 1:
         job.warn(f"{job.folder.name}: the network predicts one and the same class in all {images} images")
     elif images and absent and job.settings["tta"]:
-        job.warn(f"{job.folder.name}: the pseudo-labels of {images} images lost the class {', '.join(absent)}")
+        job.warn(f"{job.folder.name}: the pseudo-labels of {images} images have no pixel of {', '.join(absent)}")
     job.finish(**facts)
 
 

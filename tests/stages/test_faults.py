@@ -292,7 +292,7 @@ def test_too_little_memory_says_which_setting_to_lower_and_by_how_much(
 
 def test_masks_of_one_class_and_labels_that_lost_a_class_are_warned_of(copy: Path, capsys: Capture) -> None:
     for pattern, label, text in (
-        ("predict/labels-teacher*", None, "lost the class right"),  # first: other masks make stale what they rest on
+        ("predict/labels-teacher*", None, "have no pixel of right"),  # first: other masks make stale what they rest on
         ("predict/masks-checkpoint1*", 1, "the network predicts one and the same class in all 6 images"),
     ):
         stage = fabricate.only(copy, pattern)

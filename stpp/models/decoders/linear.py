@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from stpp.common.description import NetworkDescription
 from stpp.common.errors import StppError
 from stpp.models.blocks import resize
+from stpp.models.enlarging import enlarged
 from stpp.models.network import Backbone, Decoder
 
 NAMES = ("linear",)
@@ -36,6 +37,9 @@ class LinearHead(Decoder):
         joined = torch.cat([finest, *(resize(each, finest) for each in others)], dim=1)
         normalised: Tensor = self.norm(joined)
         return normalised
+
+    def enlarged(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        return enlarged(logits, size)
 
 
 def decoder(network: NetworkDescription, encoder: Backbone, classes: int) -> LinearHead:
