@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,13 @@ def _segment(options: argparse.Namespace) -> None:
     from stpp.runtime.process import prepare_process
 
     prepare_process(options.threads)
-    outputs = Outputs([options.model], options.overwrite or options.resume)
+    outputs = Outputs([options.model], options.overwrite or options.resume, "continue with --resume")
     kinds = {"probabilities": options.probabilities, "resume": options.resume}
-    count = segment(_loaded(options), options.images, options.out, outputs, **kinds)
+    try:
+        count = segment(_loaded(options), options.images, options.out, outputs, **kinds)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command with --resume continues", file=sys.stderr)
+        raise
     print(f"{counted(count, 'image')} in {options.out}")
 
 

@@ -18,12 +18,14 @@ from stpp.common.files import replacing
 class Outputs:
     """What one call of a command writes.
 
-    `inputs` are files that it reads, and `overwrite` says whether files that are there may be replaced. A command
-    claims its files before it computes anything, and writes each of them by `writing`.
+    `inputs` are files that it reads, and `overwrite` says whether files that are there may be replaced; else the
+    message names `remedy` as well. A command claims its files before it computes anything, and writes each of them by
+    `writing`.
     """
 
-    def __init__(self, inputs: Iterable[Path] = (), overwrite: bool = False) -> None:
+    def __init__(self, inputs: Iterable[Path] = (), overwrite: bool = False, remedy: str = "") -> None:
         self._overwrite = overwrite
+        self._remedy = f"{remedy}, " if remedy else ""
         self._files: list[Path] = []
         self._inputs: set[tuple[int, int]] = set()
         self.spare(inputs)
@@ -64,7 +66,9 @@ class Outputs:
             found = (
                 f"{there[0]} is" if len(there) == 1 else f"{len(there)} files to be written, such as {there[0]}, are"
             )
-            raise StppError(f"{found} there already; choose another place, or replace what is there with --overwrite")
+            raise StppError(
+                f"{found} there already; choose another place, {self._remedy}or replace what is there with --overwrite"
+            )
         for folder in dict.fromkeys(file.parent for file in files):
             nearest = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
             if not nearest.is_dir():

@@ -289,7 +289,8 @@ def test_what_is_there_is_refused_and_stays(call: Call, capsys: pytest.CaptureFi
         put(file)
         before = content(file.parent)
         assert main(call.words) == 1
-        assert "is there already; choose another place, or replace what is there with --over" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "is there already; choose another place" in said and "or replace what is there with --overwrite" in said
         assert content(file.parent) == before
         file.unlink()
 

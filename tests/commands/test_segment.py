@@ -2,6 +2,7 @@
 
 import csv
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -329,6 +330,22 @@ def test_a_call_that_stopped_goes_on(model: Path, photos: Path, tmp_path: Path) 
     assert run(model, photos, "--out", out, "--resume") == 0
     assert (out / "areas.csv").read_bytes() == areas and (out / "masks/more/d.png").read_bytes() == whole
     assert (out / "masks/a.png").stat().st_mtime_ns == kept and (out / "overlays/b.jpg").is_file()
+
+
+def test_a_call_that_is_interrupted_says_how_to_continue(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    assert run(model, photos / "a.png", "--out", out) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("stpp.commands.segment._segment", interrupted)
+        assert run(model, photos, "--out", out, "--resume") == 128 + signal.SIGINT
+    assert "stopped; the same command with --resume continues" in capsys.readouterr().err
+    assert run(model, photos, "--out", out) == 1
+    assert "choose another place, continue with --resume, or replace what is there with" in capsys.readouterr().err
 
 
 def test_masks_of_other_classes_are_not_gone_on_with(
