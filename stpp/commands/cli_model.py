@@ -67,7 +67,7 @@ def _segment(options: argparse.Namespace) -> None:
     from stpp.runtime.process import prepare_process
 
     prepare_process(options.threads)
-    outputs = Outputs([options.model], options.overwrite or options.resume, "continue with --resume")
+    outputs = Outputs([options.model], options.overwrite or options.resume, "or continue with --resume")
     kinds = {"probabilities": options.probabilities, "resume": options.resume}
     try:
         count = segment(_loaded(options), options.images, options.out, outputs, **kinds)

@@ -25,7 +25,7 @@ class Outputs:
 
     def __init__(self, inputs: Iterable[Path] = (), overwrite: bool = False, remedy: str = "") -> None:
         self._overwrite = overwrite
-        self._remedy = f"{remedy}, " if remedy else ""
+        self._remedy = f", {remedy}" if remedy else ""
         self._files: list[Path] = []
         self._inputs: set[tuple[int, int]] = set()
         self.spare(inputs)
@@ -67,7 +67,7 @@ class Outputs:
                 f"{there[0]} is" if len(there) == 1 else f"{len(there)} files to be written, such as {there[0]}, are"
             )
             raise StppError(
-                f"{found} there already; choose another place, {self._remedy}or replace what is there with --overwrite"
+                f"{found} there already; choose another place, or replace what is there with --overwrite{self._remedy}"
             )
         for folder in dict.fromkeys(file.parent for file in files):
             nearest = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)

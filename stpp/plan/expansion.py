@@ -16,7 +16,7 @@ from stpp.plan.halves import outlook
 from stpp.plan.lengths import find_length
 from stpp.plan.methodgraph import MethodGraph
 from stpp.plan.mirror import doubted_flips
-from stpp.plan.parts import Part, RunRecord, folders, of_kind, result_evaluation, score, score_quality, selection
+from stpp.plan.parts import Part, RunRecord, folders, of_kind, score, score_quality, selection
 from stpp.settings.config import Config
 from stpp.settings.data import Fold
 
@@ -85,7 +85,7 @@ def expand(
     verdict = _verdict(config.name, compared_by_val, code_of("verdict", ()))
     table = _table(config.name, described, compared, verdict.folder, published, code_of("table", ()))
     drawn = _charts(config.name, described, stages, table.folder, code_of)
-    report = _report(config, described, graphs, table, ahead, code_of)
+    report = _report(config, described, graphs, table, verdict, ahead, code_of)
     return Plan(
         config.name,
         stages
@@ -146,11 +146,13 @@ def _charts(
     return found
 
 
-def _read_by_image(runs: Sequence[RunRecord], shown: int) -> set[str]:
-    """The stages of whose images the page tells; of the others, the table has gathered what it says."""
+def _read_by_image(runs: Sequence[RunRecord]) -> set[str]:
+    """The stages of whose images the page tells, whatever the verdict.
+
+    Of the others, the table has gathered what it says.
+    """
     told = {folder for run in runs for folder in of_kind(run, "score").values()}
-    told |= {folder for run in runs if score(run) for folder in (score_quality(run), selection(run)) if folder}
-    return told | ({folder} if (folder := result_evaluation(runs[shown])) else set())
+    return told | {folder for run in runs if score(run) for folder in (score_quality(run), selection(run)) if folder}
 
 
 def _report(
@@ -158,10 +160,15 @@ def _report(
     runs: Sequence[RunRecord],
     graphs: Sequence[MethodGraph],
     table: Stage,
+    verdict: Stage,
     ahead: Stage | None,
     code_of: CodeOf,
 ) -> Stage:
-    """The page; its pictures are of one run: the first one with scores, else that of the last experiment."""
+    """The page.
+
+    Its pseudo-labels and scores are of one run: the first one with scores, else that of the last experiment. Its
+    predictions are those of the network that is handed over.
+    """
     shown = next((i for i, run in enumerate(runs) if score(run)), len(runs) - len(config.seeds))
     pictures, artifacts = graphs[shown].pictures(runs[shown])
     changed = config.model_dump(mode="json", exclude={"results", "runtime"}, exclude_defaults=True)
@@ -172,7 +179,9 @@ def _report(
     inputs: dict[str, str | list[str]] = {
         "table": f"{table.folder}/{disk.METRICS}",
         "gathered": f"{table.folder}/{disk.GATHERED}",
-        "stages": [f"{folder}/{disk.RECORD}" for folder in sorted(_read_by_image(runs, shown))],
+        "verdict": f"{verdict.folder}/{disk.VERDICT}",
+        "model": f"{verdict.folder}/{disk.MODEL}",
+        "stages": [f"{folder}/{disk.RECORD}" for folder in sorted(_read_by_image(runs))],
         **artifacts,
     }
     if lengths := list(dict.fromkeys(graph.length for graph in graphs if graph.length)):

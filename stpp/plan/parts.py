@@ -52,10 +52,15 @@ def evaluations(run: RunRecord, subset: str) -> dict[str, str]:
     return {part["of"]: part["folder"] for part in parts}
 
 
-def result_evaluation(run: RunRecord) -> str | None:
-    """The folder of the evaluation of the result on test, or on val without a test set; None without both."""
-    measured = (evaluations(run, subset).get(result(run)) for subset in ("test", "val"))
+def evaluation_of(run: RunRecord, network: str) -> str | None:
+    """The folder of the evaluation of a network, by its name: on test, or on val without a test set, or None."""
+    measured = (evaluations(run, subset).get(network) for subset in ("test", "val"))
     return next((folder for folder in measured if folder is not None), None)
+
+
+def result_evaluation(run: RunRecord) -> str | None:
+    """That of the result."""
+    return evaluation_of(run, result(run))
 
 
 def score(run: RunRecord) -> str | None:

@@ -13,7 +13,7 @@ from stpp.methods import method, step_of
 from stpp.plan.code import network_modules
 from stpp.plan.frozen import view_maps, whole_maps
 from stpp.plan.graph import CodeOf, Recipe, Stage
-from stpp.plan.parts import Part, RunRecord, networks, of_kind, result, score
+from stpp.plan.parts import Part, RunRecord, networks, of_kind, score
 from stpp.settings.config import Config
 from stpp.settings.training import Augmentation, Training
 
@@ -345,8 +345,8 @@ class StageGraph:
     def pictures(self, run: RunRecord) -> tuple[Recipe, dict[str, str | list[str]]]:
         """What the report needs to draw masks of a run: settings, and artifacts by name.
 
-        `checkpoint` is the one of the last network that is evaluated, `masks` those of the K checkpoints, `labels` the
-        pseudo-labels; `teacher` the network whose checkpoints were compared, where images to label next are wanted.
+        `masks` are those of the K checkpoints, `labels` the pseudo-labels; `teacher` is the network whose checkpoints
+        were compared, where images to label next are wanted.
         """
         settings = {
             "classes": self.classes,
@@ -355,7 +355,7 @@ class StageGraph:
             **self.bands,
             "prediction": self.prediction(),
         }
-        artifacts: dict[str, str | list[str]] = {"checkpoint": self.evaluated(networks(run)[result(run)])}
+        artifacts: dict[str, str | list[str]] = {}
         if score(run) and self.config.report.next:
             artifacts["teacher"] = f"{networks(run)['teacher']}/{disk.LAST}"
         artifacts["masks"] = [f"{folder}/{disk.MASKS}" for folder in of_kind(run, "masks").values()]

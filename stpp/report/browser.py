@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stpp.common.labels import IGNORE
-from stpp.common.wording import counted, size
+from stpp.common.wording import counted, network_name, size
 from stpp.data.manifest import Row
 from stpp.data.multiband import shown
 from stpp.data.reading import image_of, mask_of
-from stpp.plan.parts import result_evaluation, score
+from stpp.plan.parts import score
 from stpp.report.facts import Facts
 from stpp.report.gallery import (
     Mask,
@@ -93,7 +93,7 @@ def browser(facts: Facts, sources: Pictures, limits: Mapping[str, Any]) -> Html:
     """
     colours = class_colours(facts.palette)
     most_bytes = round(1_000_000 * limits["size"])
-    wanted = {"unlabeled": unlabeled(facts, limits["unlabeled"]), "judged": judged(facts, limits["judged"])}
+    wanted = {"unlabeled": unlabeled(facts, limits["unlabeled"]), "judged": list(facts.judged)[: limits["judged"]]}
     side = side_of(sum(map(len, wanted.values())), most_bytes)
     shots: dict[str, list[Shot]] = {}
     for kind, share in (("unlabeled", SHARE_OF_UNLABELED), ("judged", 1.0)):
@@ -103,18 +103,18 @@ def browser(facts: Facts, sources: Pictures, limits: Mapping[str, Any]) -> Html:
     shown = [*shots["judged"], *shots["unlabeled"]]
     if not shown:
         return Html("")
-    result = result_evaluation(facts.shown)
-    subset = facts.evaluations[result]["subset"] if result else ""
+    subset = facts.evaluations[facts.judge]["subset"] if facts.judge else ""
     said = []
-    if result:
+    if facts.judge:
         said.append(part_of(len(shots["judged"]), len(facts.subsets[subset]), subset, "those with the lowest mIoU"))
     if wanted["unlabeled"]:
         how = "evenly spread over the list" if not score(facts.shown) else "evenly spread over the stability score"
         said.append(part_of(len(shots["unlabeled"]), len(facts.subsets["unlabeled"]), "unlabeled", how))
     about = (
-        f"Images of {run_name(facts.shown)}: {' and '.join(said)}. They are reduced to {side} px where they are "
-        f"larger, and take at most {size(most_bytes)} of the page. The prediction of an unlabeled image is its "
-        "pseudo-label where it has one."
+        f"Predictions by model.pt, the {network_name(facts.model['title'])} of {run_name(facts.model)}: "
+        f"{' and '.join(said)}. The images are reduced to {side} px where they are larger, and take at most "
+        f"{size(most_bytes)} of the page. Where an unlabeled image has a pseudo-label in {run_name(facts.shown)}, that "
+        "is shown as its prediction."
     )
     layers = [name for name in LAYERS if any(name in shot.layers for shot in shown)]
     subsets = list(dict.fromkeys(shot.subset for shot in shown))
@@ -129,16 +129,6 @@ def browser(facts: Facts, sources: Pictures, limits: Mapping[str, Any]) -> Html:
         hard_examples(shown, facts.classes),
         areas(shown, facts.classes),
     )
-
-
-def judged(facts: Facts, most: int) -> list[Row]:
-    """The images that the result was measured on, `most` of them, those with the lowest mIoU first."""
-    result = result_evaluation(facts.shown)
-    if result is None:
-        return []
-    rows = {row.id: row for row in facts.subsets[facts.evaluations[result]["subset"]]}
-    order = facts.image_scores[result].sort_values("miou", kind="stable")["id"]
-    return [rows[id] for id in order][:most]
 
 
 def unlabeled(facts: Facts, most: int) -> list[Row]:

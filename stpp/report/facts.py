@@ -10,7 +10,9 @@ import pandas as pd
 
 from stpp.common import disk
 from stpp.data.manifest import Row
-from stpp.plan.parts import RunRecord, of_kind, result_evaluation, score, score_quality, selection
+from stpp.plan.parts import RunRecord, evaluation_of, of_kind, score, score_quality, selection
+from stpp.plan.recipe import read_recipe
+from stpp.report.statistics import PAIRED_BY
 from stpp.runtime.job import Job, verified
 from stpp.store.evaluations import read_by_image, read_metrics
 from stpp.store.idlist import read_list
@@ -21,9 +23,12 @@ from stpp.store.scores import read_score_table
 class Facts:
     """All that the page says, but for the pixels of the gallery.
 
-    `shown` is the run whose pictures are shown. By folder of the stage: `records` (the content of `stage.json`, in the
+    `shown` is the run whose pseudo-labels and scores are shown, and `model` the network that is handed over, which
+    predicts: its `experiment`, `partition`, `seed`, `network` and `title`, and its `checkpoint`. `judge` is the folder
+    of its evaluation on test, or on val without a test set; None without both; `prediction` says how it
+    reads images. By folder of the stage: `records` (the content of `stage.json`, in the
     order of the runs), `histories` (epoch, iterations, loss, val mIoU of trainings), `evaluations` (`metrics.json`),
-    `image_scores` (id and mIoU in [0, 1] of each image: of the masks that were scored, and of the result shown),
+    `image_scores` (id and mIoU in [0, 1] of each image: of the masks that were scored, and of `judge`),
     `scores` (the score tables) and `reliable` (the ids of the images that were selected by score). `table` is the
     `metrics.json` of the table. Sentences are what was said beforehand (`outlook`) and what the look at the data of all
     runs warned of (`data_warnings`). `length` is the `length.json` of the trainings, empty where none was sought.
@@ -35,6 +40,9 @@ class Facts:
     config: Mapping[str, Any]
     runs: Sequence[RunRecord]
     shown: RunRecord
+    model: Mapping[str, Any]
+    judge: str | None
+    prediction: Mapping[str, Any]
     records: Mapping[str, Mapping[str, Any]]
     table: Mapping[str, Any]
     outlook: Sequence[str]
@@ -51,6 +59,18 @@ class Facts:
     palette: Sequence[Sequence[int]]
 
     @property
+    def judged(self) -> dict[Row, float]:
+        """The images that the network handed over was measured on, those that the shown run has as well.
+
+        Each with its mIoU in [0, 1]: the lowest first, NaN last.
+        """
+        if self.judge is None:
+            return {}
+        rows = {row.id: row for row in self.subsets[self.evaluations[self.judge]["subset"]]}
+        found = self.image_scores[self.judge].sort_values("miou", kind="stable")
+        return {rows[id]: miou for id, miou in zip(found["id"], found["miou"]) if id in rows}
+
+    @property
     def experiments(self) -> dict[str, list[RunRecord]]:
         """The runs of each experiment, in the order of the configuration."""
         found: dict[str, list[RunRecord]] = {}
@@ -64,18 +84,23 @@ def load(job: Job) -> Facts:
     settings = job.settings
     stages = job.folder.parent.parent
     runs: list[RunRecord] = settings["runs"]
-    shown = runs[settings["shown"]]
     job.inputs("stages")
     gathered = json.loads(job.input("gathered").read_text())
     known = list(gathered["records"])
     scores = dict.fromkeys(folder for run in runs for folder in of_kind(run, "score").values())
     selections = dict.fromkeys(folder for run in runs if score(run) and (folder := selection(run)))
-    rated = {score_quality(run) for run in runs} | {result_evaluation(shown)}
+    model = read_metrics(job.input("verdict"))["model"]
+    of_model = next(run for run in runs if all(run[key] == model[key] for key in ("experiment", *PAIRED_BY)))
+    judge = evaluation_of(of_model, model["network"])
+    rated = {*map(score_quality, runs), judge}
     return Facts(
         name=settings["name"],
         config=settings["config"],
         runs=runs,
-        shown=shown,
+        shown=runs[settings["shown"]],
+        model=model,
+        judge=judge,
+        prediction=(read_recipe(stages / judge / disk.RECIPE)["settings"] if judge else settings)["prediction"],
         records=gathered["records"],
         table=read_metrics(job.input("table")),
         outlook=read_metrics(job.input("outlook"))["sentences"] if "outlook" in job.recipe["inputs"] else [],

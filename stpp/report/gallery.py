@@ -1,11 +1,12 @@
-"""The gallery: what the checkpoints, the pseudo-labels and the last network make of some images.
+"""The gallery: what the checkpoints, the pseudo-labels and `model.pt` make of some images.
 
-Shown are the most and the least reliable images of one run, and those of its val or test set that its last network
-gets most wrong. Each is a row of thumbnails inside the page, so their number and size bound the size of the page.
+Shown are the most and the least reliable images of one run, and those of its val or test set that `model.pt` gets
+most wrong. Each is a row of thumbnails inside the page, so their number and size bound the size of the page.
 """
 
 import base64
 import io
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from stpp.common.labels import IGNORE
 from stpp.data.manifest import Row
 from stpp.data.multiband import shown
 from stpp.data.reading import image_of, mask_of
-from stpp.plan.parts import of_kind, result_evaluation, score, score_quality
+from stpp.plan.parts import of_kind, score, score_quality
 from stpp.report.facts import Facts
 from stpp.report.html import Html, element, section, together
 from stpp.report.numbers import number
@@ -52,7 +53,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Where masks come from: the stores of the K checkpoints and of the pseudo-labels, and the last network.
+    """Where masks come from: the stores of the K checkpoints and of the pseudo-labels, and the network handed over.
 
     `bands` are those of the images, where they are not RGB.
     """
@@ -92,12 +93,10 @@ def choose(facts: Facts) -> list[Group]:
         rows = list(unlabeled.values())
         some = [rows[i * len(rows) // MOST_IMAGES] for i in range(min(MOST_IMAGES, len(rows)))]
         groups.append(Group("Unlabeled images", "Evenly spaced in the list.", dict.fromkeys(some, "")))
-    if result := result_evaluation(facts.shown):
-        subset = facts.evaluations[result]["subset"]
-        by_id = {row.id: row for row in facts.subsets[subset]}
-        worst = facts.image_scores[result].dropna(subset=["miou"]).sort_values("miou", kind="stable").head(MOST_IMAGES)
-        notes = {by_id[r["id"]]: f"mIoU of this image {number(r['miou'])} %" for r in worst.to_dict("records")}
-        about = f"On these images of {subset}, the mIoU of the last network is lowest."
+    worst = [(row, miou) for row, miou in facts.judged.items() if not math.isnan(miou)][:MOST_IMAGES]
+    if worst:
+        about = f"On these images of {worst[0][0].subset}, the mIoU of model.pt is lowest."
+        notes = {row: f"mIoU of this image {number(miou)} %" for row, miou in worst}
         groups.append(Group("Worst predictions", about, notes))
     return [group for group in groups if group.rows]
 
@@ -116,7 +115,11 @@ def gallery(facts: Facts, sources: Pictures) -> Html:
         )
         for group in chosen
     ]
-    about = element("p", f"Images and masks of {run_name(facts.shown)}, reduced to {SIDE} px where they are larger.")
+    about = element(
+        "p",
+        f"Images and masks of {run_name(facts.shown)}, reduced to {SIDE} px where they are larger. The final "
+        "predictions are by model.pt.",
+    )
     judged = any(judged_by(row, facts) for group in chosen for row in group.rows)
     key = legend(facts.classes, colours, disagreement=len(sources.masks) > 1, errors=judged)
     return section("gallery", "Gallery", about, key, *groups) if groups else Html("")

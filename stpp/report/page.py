@@ -3,9 +3,9 @@
 It is a stage of its own, beside the table: the table needs neither images nor a network and is there within a second.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ def run(job: Job, runtime: Runtime) -> None:
     sources = Pictures(
         masks=[MaskStore(path) for path in job.inputs("masks")],
         labels=[MaskStore(path) for path in job.inputs("labels")],
-        predict=predictor(job, device),
+        predict=predictor(job, facts.prediction, device),
         encoding=job.settings["encoding"],
         bands=bands_in(job.settings),
     )
@@ -99,15 +99,14 @@ def prepared(runtime: Runtime) -> "torch.device":
     return pick_device(lease(runtime.gpus, runtime.device))
 
 
-def predictor(job: Job, device: "torch.device") -> Callable[[Row], Mask]:
-    """What predicts the mask uint8 (H, W) of a row of a manifest with the last network of the run that is shown."""
+def predictor(job: Job, prediction: Mapping[str, Any], device: "torch.device") -> Callable[[Row], Mask]:
+    """What predicts the mask uint8 (H, W) of a row of a manifest with the network that is handed over."""
     from stpp.engine.inference import predict_mask
     from stpp.models.folding import for_prediction
     from stpp.runtime.faults import explained, prediction_advice
     from stpp.store.checkpoint import load_checkpoint
 
-    prediction = job.settings["prediction"]
-    model = load_checkpoint(job.input("checkpoint"), device)
+    model = load_checkpoint(job.input("model"), device)
     network = for_prediction(model.network, prediction["precision"])
 
     def predict(row: Row) -> Mask:

@@ -289,8 +289,7 @@ def test_what_is_there_is_refused_and_stays(call: Call, capsys: pytest.CaptureFi
         put(file)
         before = content(file.parent)
         assert main(call.words) == 1
-        said = capsys.readouterr().err
-        assert "is there already; choose another place" in said and "or replace what is there with --overwrite" in said
+        assert "is there already; choose another place, or replace what is there with --over" in capsys.readouterr().err
         assert content(file.parent) == before
         file.unlink()
 

@@ -345,7 +345,7 @@ def test_a_call_that_is_interrupted_says_how_to_continue(
         assert run(model, photos, "--out", out, "--resume") == 128 + signal.SIGINT
     assert "stopped; the same command with --resume continues" in capsys.readouterr().err
     assert run(model, photos, "--out", out) == 1
-    assert "choose another place, continue with --resume, or replace what is there with" in capsys.readouterr().err
+    assert "or replace what is there with --overwrite, or continue with --resume" in capsys.readouterr().err
 
 
 def test_masks_of_other_classes_are_not_gone_on_with(

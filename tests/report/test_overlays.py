@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from stpp.data.manifest import Row
-from stpp.report.browser import LAYERS, browser, hard_examples, judged, side_of, unlabeled
+from stpp.report.browser import LAYERS, browser, hard_examples, side_of, unlabeled
 from stpp.report.facts import Facts
 from stpp.report.gallery import Pictures
 from stpp.store.masks import MaskStore, MaskWriter
@@ -50,6 +50,9 @@ def page(tmp_path: Path) -> Callable[..., str]:
             name="x",
             runs=[run],
             shown=run,
+            model=run | {"title": "student"},
+            judge="evaluate/v",
+            prediction={},
             outlook=[],
             length={},
             data_warnings=[],
@@ -126,8 +129,8 @@ def test_stored_confidence_is_a_layer(page: Callable[..., str], tmp_path: Path) 
 def test_the_worst_and_the_least_stable_come_first(page: Callable[..., str]) -> None:
     assert [known["id"] for known, _ in shots(page())] == ["c", "a", "b", "u2", "u1", "u0"]
     facts = page.facts  # type: ignore[attr-defined]
-    assert [row.id for row in judged(facts, 3)] == ["c", "a", "b"]
-    assert [row.id for row in judged(facts, 2)] == ["c", "a"]
+    assert [row.id for row in facts.judged] == ["c", "a", "b"]
+    assert [known["id"] for known, _ in shots(page(judged=2))] == ["c", "a", "u2", "u1", "u0"]
     page(200)
     some = [row.id for row in unlabeled(page.facts, 60)]  # type: ignore[attr-defined]
     assert len(some) == 60

@@ -25,6 +25,7 @@ from conftest import Snakemake
 from PIL import Image
 
 from stpp.commands.cli import main
+from stpp.common.wording import network_name
 from stpp.data.images import read_mask
 from stpp.data.manifest import Row
 from stpp.plan.parts import RunRecord, folders, networks, networks_in_order, result_evaluation
@@ -109,6 +110,9 @@ def facts(**changes: Any) -> Facts:
         "config": {"experiments": {"st++": {"method": "st++"}}},
         "runs": [run],
         "shown": run,
+        "model": run | {"title": "final student"},
+        "judge": "evaluate/student-val",
+        "prediction": {},
         "records": {},
         "table": {"experiments": [], "runs": [], "verdict": [], "warnings": []},
         "outlook": [],
@@ -314,6 +318,22 @@ def test_the_verdict_is_two_sentences_and_its_reasons(page: Parsed) -> None:
     assert len([a for a in page.all("p") if a.get("class") == "lead"]) == 2
 
 
+def test_predictions_are_by_the_network_that_is_handed_over(folder: Path, page: Parsed) -> None:
+    model = json.loads((folder / "verdict.json").read_text())["model"]
+    stages = folder.parent / "stages"
+    recipes = {path.parent: json.loads(path.read_text()) for path in stages.glob("evaluate/*/recipe.json")}
+    (judge,) = (
+        stage
+        for stage, recipe in recipes.items()
+        if recipe["inputs"].get("checkpoint") == model["checkpoint"] and "test" in recipe["data"]
+    )
+    with (judge / "images.csv").open() as file:
+        expected = {row["id"]: round(float(row["miou"]), 4) for row in csv.DictReader(file) if row["miou"]}
+    known = [json.loads(shot["data-facts"] or "") for shot in page.all("a") if shot.get("class") == "shot"]
+    assert {each["id"]: each["miou"] for each in known if each["subset"] == "test" and "miou" in each} == expected
+    assert f"Predictions by model.pt, the {network_name(model['title'])} of {model['experiment']}, " in page.text
+
+
 def test_images_to_label_next_are_those_of_the_command(folder: Path, finished: Path, tmp_path: Path) -> None:
     with contextlib.chdir(finished):
         assert main(["next", "config.yaml", "-n", "8", "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
@@ -386,7 +406,7 @@ def test_the_legend_explains_the_maps_that_there_are(known: bool, tmp_path: Path
     run = {"experiment": "st", "partition": 0, "seed": 0, "method": "st", "stages": stages}
     encoding = {"classes": 2, "ignore_value": 255, "label_map": None, "palette_map": None}
     sources = Pictures(masks=[], labels=[], predict=lambda row: np.zeros((4, 4), np.uint8), encoding=encoding)
-    text = Parsed(gallery(facts(runs=[run], shown=run, subsets=subsets), sources)).text
+    text = Parsed(gallery(facts(runs=[run], shown=run, judge=None, subsets=subsets), sources)).text
     assert "final prediction" in text
     assert ("wrong" in text) == ("ground truth" in text) == known
     assert "all checkpoints agree" not in text
