@@ -77,7 +77,15 @@ def label_next(
     if val:
         with outputs.writing(out / VAL) as path:
             path.write_text("".join(f"{_line(row, data['root'])}\n" for row in val), encoding="utf-8")
-    return _summary(len(chosen), len(unlabeled), data, out, bool(val))
+    said = _summary(len(chosen), len(unlabeled), data, out, bool(val))
+    now, then = (results / name / "experiments" / record["experiment"] for name in (plan.name, f"{plan.name}-more"))
+    return "\n".join(
+        [
+            *said,
+            f"to see what the labels bring, set `name: {plan.name}-more` before that run, and after it type:",
+            f"  stpp diff {shlex.quote(str(now))} {shlex.quote(str(then))}",
+        ]
+    )
 
 
 def scored_run(plan: Plan, stages: Path) -> Run:
@@ -136,7 +144,7 @@ def _line(row: Row, root: str) -> str:
     return " ".join(f'"{posixpath.relpath(path, root)}"' for path in (row.image, row.true_mask))
 
 
-def _summary(chosen: int, unlabeled: int, data: Mapping[str, Any], out: Path, val: bool) -> str:
+def _summary(chosen: int, unlabeled: int, data: Mapping[str, Any], out: Path, val: bool) -> list[str]:
     lines = [
         f"{chosen} of {unlabeled:,} unlabeled images to label next: {out / PAGE} shows them, {out / LIST} lists them"
     ]
@@ -157,4 +165,4 @@ def _summary(chosen: int, unlabeled: int, data: Mapping[str, Any], out: Path, va
             "  val_split: null",
         ]
         lines += [f"and remove the lines of these images from {data['labeled']}"] if data["labeled"] else []
-    return "\n".join(lines)
+    return lines

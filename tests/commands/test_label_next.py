@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,9 @@ def test_nothing_is_overwritten_unasked(asked: Path, finished: Path, capsys: pyt
     assert "there already" in capsys.readouterr().err
     assert ask(finished, "-n", "2", "--out", str(asked), "--overwrite") == 0
     assert (asked / "next.csv").read_bytes() == before  # and the same answer
+    (command,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("  stpp diff "))
+    *_, now, then = shlex.split(command)
+    assert (finished / now / "seed0").is_dir() and then == now.replace("/tiny/", "/tiny-more/")
 
 
 def test_val_images_that_are_drawn_can_be_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
