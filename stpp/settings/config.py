@@ -160,7 +160,7 @@ else:
     )
 
 
-# --- how it runs; nothing here changes a result -----------------------------------------------------------------------
+# --- how it runs; results differ by rounding at most ------------------------------------------------------------------
 
 
 class Resources(Section):
@@ -210,7 +210,7 @@ class TrainingResources(Resources):
 
 
 class RuntimeSettings(Section):
-    """Speed settings: no result depends on them, so changing them runs nothing again."""
+    """Speed settings: results depend on them by rounding at most, and changing them runs nothing again."""
 
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where networks run; auto: a GPU where there is one.")
     shards: int = setting(1, "Jobs over which the prediction of unlabeled images is spread.", ge=1, le=1000)
