@@ -1,5 +1,5 @@
 # make demo | make ablations | make methods | make side-by-side | make camvid | make camvid-frozen | make real | make test | make manual | make golden | make browser | make durability | make kills | make cluster | make bench | make gpu
-# make demo SEEDS=3, make camvid CAMVID=path, make camvid-frozen [BACKBONE=timm/NAME WEIGHTS=path], make real BEDS=path [BED=cars] [SEEDS=1], make golden BASE=origin/main, make durability KILLS=10 POINTS=all, make kills KILLS=10, make bench REFERENCE=path [MODEL=checkpoint] [AT_ONCE=2]
+# make demo SEEDS=3, make camvid CAMVID=path, make camvid-frozen [BACKBONE=timm/NAME WEIGHTS=path], make real BEDS=path [BED=cars] [SEEDS=1], make golden BASE=origin/main, make browser [REPORT=path], make durability KILLS=10 POINTS=all, make kills KILLS=10, make bench REFERENCE=path [MODEL=checkpoint] [AT_ONCE=2]
 # make gpu [PART="tests floor reference encoders camvid beds"] [REFERENCE=path] [CAMVID=path] [BEDS=path]
 # make check | make docs | make site | make lock
 
@@ -95,10 +95,13 @@ manual: setup  ## each command of the documentation as it stands there, and othe
 golden: setup  ## whether the code as it is computes the same bytes as that of BASE: twice 12 minutes of processor time
 	$(BIN)/python tests/support/golden.py --base $(BASE) --cores $(CORES)
 
-browser: setup  ## open the demo's report in Chromium, check it, and take pictures of it
+REPORT ?= results/demo/report.html
+browser: setup  ## open a report in Chromium, check it, and take pictures of it: that of the demo, or REPORT=path
+ifeq ($(REPORT),results/demo/report.html)
 	$(BIN)/snakemake report --cores $(CORES) --config 'seeds=$(SEED_LIST)'
-	$(BIN)/python -m pytest -rs tests/report/test_browser.py --report results/demo/report.html --screenshots results/demo/screenshots
-	@echo "Pictures of results/demo/report.html are in results/demo/screenshots/"
+endif
+	$(BIN)/python -m pytest -rs tests/report/test_browser.py --report $(REPORT) --screenshots $(dir $(REPORT))screenshots
+	@echo "Pictures of $(REPORT) are in $(dir $(REPORT))screenshots/"
 
 durability: setup  ## kill the workflow at random moments, stop its commands at operations on files, and compare
 	$(BIN)/python tests/support/durability.py --kills $(KILLS)

@@ -63,7 +63,7 @@ def _add_run(commands: Any) -> None:
         "Check a configuration, run the workflow, and show which stages run, how fast, and the time left; without a "
         "terminal, print a line for each event. Ctrl-C stops it, and the same command continues. TARGET "
         f"is {', '.join(name for name, target in TARGETS.items() if target.method is None)}, or a method. "
-        "All words after -- go to Snakemake.",
+        "Everything after -- goes to Snakemake.",
         "stpp run my.yaml",
         _run,
     )

@@ -30,12 +30,13 @@ class KnownEvaluation:
 
 @dataclass(frozen=True)
 class Provenance:
-    """The name of the stage that trained a model and its `stage.json`, None where there is none; and the model's
-    evaluations on val and test."""
+    """The name of the stage that trained a model and its `stage.json`, None where there is none; the model's
+    evaluations on val and test; and where a verdict chose it, the colours [r, g, b] of its classes in the data set."""
 
     name: str | None
     training: Mapping[str, Any] | None
     evaluations: list[KnownEvaluation]
+    palette: list[list[int]] | None = None
 
     @property
     def prediction(self) -> Mapping[str, Any] | None:
@@ -53,7 +54,8 @@ class Provenance:
         """Raises StppError where the records are of other classes than those of the model."""
         counted = len(classes) if self.encoding is None else self.encoding["classes"]
         measured = [list(evaluation.metrics["iou"]) for evaluation in self.evaluations]
-        if counted != len(classes) or any(names != list(classes) for names in measured):
+        coloured = len(classes) if self.palette is None else len(self.palette)
+        if not counted == coloured == len(classes) or any(names != list(classes) for names in measured):
             raise StppError(
                 f"{model} has {len(classes)} classes, and the records of its training or evaluation have others; "
                 f"{APART}"
@@ -67,7 +69,7 @@ def provenance(model: Path) -> Provenance:
 
     Raises StppError for a damaged record, and for one that no stage of stpp wrote.
     """
-    model = _chosen(model.resolve())
+    model, palette = _chosen(model.resolve())
     record, evaluated = model.parent / disk.RECORD, model.parent.parent.parent / "evaluate"
     if not record.is_file():
         return Provenance(None, None, [])
@@ -84,18 +86,23 @@ def provenance(model: Path) -> Provenance:
             metrics = _json(found)
             _refuse(found, metrics, METRICS)
             evaluations.append(KnownEvaluation(recipe, metrics))
-    return Provenance(model.parent.name, training, evaluations)
+    return Provenance(model.parent.name, training, evaluations, palette)
 
 
-def _chosen(model: Path) -> Path:
-    """The checkpoint that `model` is, where a verdict has chosen it."""
+def _chosen(model: Path) -> tuple[Path, list[list[int]] | None]:
+    """The checkpoint that `model` is and the colours of its classes, where a verdict has chosen it.
+
+    Verdicts of earlier versions have no colours.
+    """
     told = model.parent / disk.VERDICT
     if model.name != disk.MODEL or not told.is_file():
-        return model
+        return model, None
     content = _json(told)
     _refuse(told, content, CHOICE)
     assert isinstance(content, dict)
-    return model.parent.parent.parent / str(content["model"]["checkpoint"])
+    if "palette" in content:
+        _refuse(told, content, COLOURS)
+    return model.parent.parent.parent / str(content["model"]["checkpoint"]), content.get("palette")
 
 
 # --- what is believed -------------------------------------------------------------------------------------------------
@@ -182,6 +189,13 @@ METRICS: Expected = {
 CHOICE: Expected = {
     ("model", "checkpoint"): lambda value: (
         isinstance(value, str) and bool(re.fullmatch(r"train/[^/]+/[^/.]+\.pt", value))
+    )
+}
+COLOURS: Expected = {
+    ("palette",): lambda value: (
+        isinstance(value, list)
+        and all(isinstance(colour, list) and len(colour) == 3 for colour in value)
+        and all(is_count(part, 0, 255) for colour in value for part in colour)
     )
 }
 """What the records hold that is used here, and what each must be."""

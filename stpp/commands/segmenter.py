@@ -76,9 +76,13 @@ class Segmenter:
 
     @property
     def palette(self) -> list[list[int]]:
-        """[r, g, b] of 0..255 for each class: Cityscapes' for its classes, else those of the report of a data set
-        without colours of its own."""
-        own = list(CITYSCAPES.values()) if list(self.classes) == list(CITYSCAPES) else voc_palette(len(self.classes))
+        """[r, g, b] of 0..255 for each class: those of the report.
+
+        Of a model that lies elsewhere than its verdict, those of Cityscapes for its classes, else those of a data set
+        without colours of its own.
+        """
+        known = list(CITYSCAPES.values()) if list(self.classes) == list(CITYSCAPES) else voc_palette(len(self.classes))
+        own = self.provenance.palette or known
         colours: list[list[int]] = class_colours(own)[: len(own)].tolist()
         return colours
 

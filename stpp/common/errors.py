@@ -37,7 +37,7 @@ SHARED_MEMORY = (
 )
 MEMORY = "the main memory is too small; "
 PROCESSES = (
-    "the system lets this user start no more threads or processes; lower runtime.train.workers and the number of jobs "
+    "this user may start no more threads or processes; lower runtime.train.workers and the number of jobs "
     "at once, or raise the limit (`ulimit -u`, or `--pids-limit` of a container)"
 )
 

@@ -82,7 +82,7 @@ def expand(
     held_out = [planned(config, config.experiments, Fold(of=config.folds, number=number)) for number in numbers]
     folds = list(zip(*([run.record() for run, _ in each] for each in held_out)))
     compared_by_val = candidates(described, folds, stages, alike(settings))
-    verdict = _verdict(config.name, compared_by_val, code_of("verdict", ()))
+    verdict = _verdict(config.name, graphs[0].palette, compared_by_val, code_of("verdict", ()))
     table = _table(config.name, described, compared, verdict.folder, published, code_of("table", ()))
     drawn = _charts(config.name, described, stages, table.folder, code_of)
     report = _report(config, described, graphs, table, verdict, ahead, code_of)
@@ -99,13 +99,13 @@ def expand(
     )
 
 
-def _verdict(name: str, candidates: Sequence[Mapping[str, Any]], code: str) -> Stage:
+def _verdict(name: str, palette: Sequence[Sequence[int]], candidates: Sequence[Mapping[str, Any]], code: str) -> Stage:
     """Which network to use; it waits for the evaluations of all candidates, or the trainings of those without one."""
     runs = [run for candidate in candidates for run in candidate["runs"]]
     measured = [[*run.get("folds", []), *(run[each] for each in ("val", "test") if run[each])] for run in runs]
     trained = [run["checkpoint"].rpartition("/")[0] for run in runs]
     folders = {folder for found, training in zip(measured, trained) for folder in found or [training]}
-    settings = {"name": name, "candidates": candidates}
+    settings = {"name": name, "palette": palette, "candidates": candidates}
     ended = sorted(f"{folder}/{disk.RECORD}" for folder in folders)
     return Stage("verdict", name, settings, {}, {"stages": ended}, tuple(disk.outputs("verdict").values()), code)
 

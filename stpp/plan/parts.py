@@ -52,15 +52,15 @@ def evaluations(run: RunRecord, subset: str) -> dict[str, str]:
     return {part["of"]: part["folder"] for part in parts}
 
 
-def evaluation_of(run: RunRecord, network: str) -> str | None:
-    """The folder of the evaluation of a network, by its name: on test, or on val without a test set, or None."""
-    measured = (evaluations(run, subset).get(network) for subset in ("test", "val"))
-    return next((folder for folder in measured if folder is not None), None)
+def measured_on(run: RunRecord, network: str) -> dict[str, str]:
+    """The folders of the evaluations of a network, by its name, on test and val, by the subset."""
+    found = {subset: evaluations(run, subset).get(network) for subset in ("test", "val")}
+    return {subset: folder for subset, folder in found.items() if folder}
 
 
 def result_evaluation(run: RunRecord) -> str | None:
-    """That of the result."""
-    return evaluation_of(run, result(run))
+    """The folder of the evaluation of the result on test, or on val without a test set; None without both."""
+    return next(iter(measured_on(run, result(run)).values()), None)
 
 
 def score(run: RunRecord) -> str | None:

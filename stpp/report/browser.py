@@ -93,7 +93,8 @@ def browser(facts: Facts, sources: Pictures, limits: Mapping[str, Any]) -> Html:
     """
     colours = class_colours(facts.palette)
     most_bytes = round(1_000_000 * limits["size"])
-    wanted = {"unlabeled": unlabeled(facts, limits["unlabeled"]), "judged": list(facts.judged)[: limits["judged"]]}
+    of_subsets = [row for subset in sorted(facts.judges, reverse=True) for row in facts.judged(subset)]  # val first
+    wanted = {"unlabeled": unlabeled(facts, limits["unlabeled"]), "judged": of_subsets[: limits["judged"]]}
     side = side_of(sum(map(len, wanted.values())), most_bytes)
     shots: dict[str, list[Shot]] = {}
     for kind, share in (("unlabeled", SHARE_OF_UNLABELED), ("judged", 1.0)):
@@ -103,10 +104,10 @@ def browser(facts: Facts, sources: Pictures, limits: Mapping[str, Any]) -> Html:
     shown = [*shots["judged"], *shots["unlabeled"]]
     if not shown:
         return Html("")
-    subset = facts.evaluations[facts.judge]["subset"] if facts.judge else ""
     said = []
-    if facts.judge:
-        said.append(part_of(len(shots["judged"]), len(facts.subsets[subset]), subset, "those with the lowest mIoU"))
+    for subset in sorted(facts.judges, reverse=True):
+        count = sum(shot.subset == subset for shot in shots["judged"])
+        said.append(part_of(count, len(facts.subsets[subset]), subset, "those with the lowest mIoU"))
     if wanted["unlabeled"]:
         how = "evenly spread over the list" if not score(facts.shown) else "evenly spread over the stability score"
         said.append(part_of(len(shots["unlabeled"]), len(facts.subsets["unlabeled"]), "unlabeled", how))
@@ -166,7 +167,11 @@ def taken_of(row: Row, facts: Facts, sources: Pictures, colours: NDArray[np.uint
     """An image, `side` px at most, with all that is known of it."""
     count = len(facts.classes)
     labels = next((store for store in reversed(sources.labels) if row.id in store), None)
-    mask = sources.predict(row) if labels is None else labels[row.id]
+    if labels is None:
+        mask, probabilities = sources.predict(row)
+        confidence: NDArray[np.uint8] | None = np.rint(255 * probabilities).astype(np.uint8)
+    else:
+        mask, confidence = labels[row.id], labels.confidence_steps(row.id) if labels.has_confidence else None
     layers = {"prediction": mask_uri(mask, colours, side)}
     known: dict[str, Any] = {}
     if (judge := judged_by(row, facts)) is not None:
@@ -180,8 +185,8 @@ def taken_of(row: Row, facts: Facts, sources: Pictures, colours: NDArray[np.uint
     votes = [store[row.id] for store in sources.masks if row.id in store]
     if len(votes) > 1:
         layers["disagreement"] = mask_uri(instability(votes), heat_colours(), side)
-    if labels is not None and labels.has_confidence:
-        layers["confidence"] = mask_uri(labels.confidence_steps(row.id), heat_colours(), side)
+    if confidence is not None:
+        layers["confidence"] = mask_uri(confidence, heat_colours(), side)
     if (scored := score(facts.shown)) and row.subset == "unlabeled":
         scores = facts.scores[scored]
         known["score"] = float(scores.loc[scores["id"] == row.id, "score"].iloc[0])

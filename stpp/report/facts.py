@@ -10,7 +10,7 @@ import pandas as pd
 
 from stpp.common import disk
 from stpp.data.manifest import Row
-from stpp.plan.parts import RunRecord, evaluation_of, of_kind, score, score_quality, selection
+from stpp.plan.parts import RunRecord, measured_on, of_kind, score, score_quality, selection
 from stpp.plan.recipe import read_recipe
 from stpp.report.statistics import PAIRED_BY
 from stpp.runtime.job import Job, verified
@@ -24,16 +24,15 @@ class Facts:
     """All that the page says, but for the pixels of the gallery.
 
     `shown` is the run whose pseudo-labels and scores are shown, and `model` the network that is handed over, which
-    predicts: its `experiment`, `partition`, `seed`, `network` and `title`, and its `checkpoint`. `judge` is the folder
-    of its evaluation on test, or on val without a test set; None without both; `prediction` says how it
-    reads images. By folder of the stage: `records` (the content of `stage.json`, in the
-    order of the runs), `histories` (epoch, iterations, loss, val mIoU of trainings), `evaluations` (`metrics.json`),
-    `image_scores` (id and mIoU in [0, 1] of each image: of the masks that were scored, and of `judge`),
-    `scores` (the score tables) and `reliable` (the ids of the images that were selected by score). `table` is the
-    `metrics.json` of the table. Sentences are what was said beforehand (`outlook`) and what the look at the data of all
-    runs warned of (`data_warnings`). `length` is the `length.json` of the trainings, empty where none was sought.
-    `subsets` are the manifests of the shown run with their `fingerprints`; `palette`
-    has [r, g, b] of 0..255 for each of its `classes`.
+    predicts: its `experiment`, `partition`, `seed`, `network` and `title`, and its `checkpoint`. `judges` are the
+    folders of its evaluations on test and val, by the subset, and `prediction` says how it reads images. By folder of
+    the stage: `records` (the content of `stage.json`, in the order of the runs), `histories` (epoch, iterations, loss,
+    val mIoU of trainings), `evaluations` (`metrics.json`), `image_scores` (id and mIoU in [0, 1] of each image: of the
+    masks that were scored, and of the `judges`), `scores` (the score tables) and `reliable` (the ids of the images that
+    were selected by score). `table` is the `metrics.json` of the table. Sentences are what was said beforehand
+    (`outlook`) and what the look at the data of all runs warned of (`data_warnings`). `length` is the `length.json` of
+    the trainings, empty where none was sought. `subsets` are the manifests of the shown run with their `fingerprints`;
+    `palette` has [r, g, b] of 0..255 for each of its `classes`.
     """
 
     name: str
@@ -41,7 +40,7 @@ class Facts:
     runs: Sequence[RunRecord]
     shown: RunRecord
     model: Mapping[str, Any]
-    judge: str | None
+    judges: Mapping[str, str]
     prediction: Mapping[str, Any]
     records: Mapping[str, Mapping[str, Any]]
     table: Mapping[str, Any]
@@ -58,16 +57,13 @@ class Facts:
     classes: Sequence[str]
     palette: Sequence[Sequence[int]]
 
-    @property
-    def judged(self) -> dict[Row, float]:
-        """The images that the network handed over was measured on, those that the shown run has as well.
+    def judged(self, subset: str) -> dict[Row, float]:
+        """The images of `subset` that the network handed over was measured on, those that the shown run has as well.
 
         Each with its mIoU in [0, 1]: the lowest first, NaN last.
         """
-        if self.judge is None:
-            return {}
-        rows = {row.id: row for row in self.subsets[self.evaluations[self.judge]["subset"]]}
-        found = self.image_scores[self.judge].sort_values("miou", kind="stable")
+        rows = {row.id: row for row in self.subsets[subset]}
+        found = self.image_scores[self.judges[subset]].sort_values("miou", kind="stable")
         return {rows[id]: miou for id, miou in zip(found["id"], found["miou"]) if id in rows}
 
     @property
@@ -91,16 +87,17 @@ def load(job: Job) -> Facts:
     selections = dict.fromkeys(folder for run in runs if score(run) and (folder := selection(run)))
     model = read_metrics(job.input("verdict"))["model"]
     of_model = next(run for run in runs if all(run[key] == model[key] for key in ("experiment", *PAIRED_BY)))
-    judge = evaluation_of(of_model, model["network"])
-    rated = {*map(score_quality, runs), judge}
+    judges = measured_on(of_model, model["network"])
+    read = (read_recipe(stages / folder / disk.RECIPE)["settings"] for folder in judges.values())
+    rated = {*map(score_quality, runs), *judges.values()}
     return Facts(
         name=settings["name"],
         config=settings["config"],
         runs=runs,
         shown=runs[settings["shown"]],
         model=model,
-        judge=judge,
-        prediction=(read_recipe(stages / judge / disk.RECIPE)["settings"] if judge else settings)["prediction"],
+        judges=judges,
+        prediction=next(read, settings)["prediction"],
         records=gathered["records"],
         table=read_metrics(job.input("table")),
         outlook=read_metrics(job.input("outlook"))["sentences"] if "outlook" in job.recipe["inputs"] else [],

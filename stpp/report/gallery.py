@@ -30,6 +30,10 @@ from stpp.store.colours import class_colours
 from stpp.store.masks import IGNORE_COLOUR, MaskStore
 
 Mask = NDArray[np.uint8]
+Confidence = NDArray[np.float32]
+"""(H, W), in [0, 1]."""
+Predict = Callable[[Row], tuple[Mask, Confidence]]
+"""From a row of a manifest to what a network makes of its image."""
 
 MOST_IMAGES = 4
 """Images of each group."""
@@ -55,12 +59,14 @@ class Group:
 class Pictures:
     """Where masks come from: the stores of the K checkpoints and of the pseudo-labels, and the network handed over.
 
+    `predict` gives the mask of an image and the confidence of its pixels.
+
     `bands` are those of the images, where they are not RGB.
     """
 
     masks: Sequence[MaskStore]
     labels: Sequence[MaskStore]
-    predict: Callable[[Row], Mask]
+    predict: Predict
     encoding: Mapping[str, Any]
     bands: Bands | None = None
 
@@ -93,9 +99,9 @@ def choose(facts: Facts) -> list[Group]:
         rows = list(unlabeled.values())
         some = [rows[i * len(rows) // MOST_IMAGES] for i in range(min(MOST_IMAGES, len(rows)))]
         groups.append(Group("Unlabeled images", "Evenly spaced in the list.", dict.fromkeys(some, "")))
-    worst = [(row, miou) for row, miou in facts.judged.items() if not math.isnan(miou)][:MOST_IMAGES]
-    if worst:
-        about = f"On these images of {worst[0][0].subset}, the mIoU of model.pt is lowest."
+    for subset in list(facts.judges)[:1]:
+        worst = [(row, miou) for row, miou in facts.judged(subset).items() if not math.isnan(miou)][:MOST_IMAGES]
+        about = f"On these images of {subset}, the mIoU of model.pt is lowest."
         notes = {row: f"mIoU of this image {number(miou)} %" for row, miou in worst}
         groups.append(Group("Worst predictions", about, notes))
     return [group for group in groups if group.rows]
@@ -191,7 +197,7 @@ def pictures(row: Row, facts: Facts, sources: Pictures, colours: NDArray[np.uint
     for store in sources.labels:
         if row.id in store:
             yield of_mask("pseudo-label", store[row.id])
-    final = sources.predict(row)
+    final, _ = sources.predict(row)
     if (judge := judged_by(row, facts)) is not None:
         true = mask_of(judge, sources.encoding)
         yield of_mask("ground truth", true)

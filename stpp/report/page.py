@@ -3,7 +3,7 @@
 It is a stage of its own, beside the table: the table needs neither images nor a network and is there within a second.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from stpp.data.manifest import Row
 from stpp.data.reading import image_of
 from stpp.report.browser import browser
 from stpp.report.facts import Facts, load
-from stpp.report.gallery import Mask, Pictures, gallery
+from stpp.report.gallery import Confidence, Mask, Pictures, Predict, gallery
 from stpp.report.html import Html, document, element, together
 from stpp.report.labeling import Features, label_these_next
 from stpp.report.numbers import classes, curves, phases_compared, results, stability
@@ -99,9 +99,9 @@ def prepared(runtime: Runtime) -> "torch.device":
     return pick_device(lease(runtime.gpus, runtime.device))
 
 
-def predictor(job: Job, prediction: Mapping[str, Any], device: "torch.device") -> Callable[[Row], Mask]:
-    """What predicts the mask uint8 (H, W) of a row of a manifest with the network that is handed over."""
-    from stpp.engine.inference import predict_mask
+def predictor(job: Job, prediction: Mapping[str, Any], device: "torch.device") -> Predict:
+    """What `Pictures.predict` is, with the network that is handed over."""
+    from stpp.engine.inference import predict_masks
     from stpp.models.folding import for_prediction
     from stpp.runtime.faults import explained, prediction_advice
     from stpp.store.checkpoint import load_checkpoint
@@ -109,11 +109,13 @@ def predictor(job: Job, prediction: Mapping[str, Any], device: "torch.device") -
     model = load_checkpoint(job.input("model"), device)
     network = for_prediction(model.network, prediction["precision"])
 
-    def predict(row: Row) -> Mask:
+    def predict(row: Row) -> tuple[Mask, Confidence]:
         image = image_of(row, model.bands)
         height, width, _ = image.shape
         with explained(prediction_advice(height, width, len(model.classes), prediction)):
-            return predict_mask(network, image, device, prediction)
+            ((mask, confidence),) = predict_masks(network, [image], device, prediction, confident=True)
+        assert confidence is not None
+        return mask, confidence
 
     return predict
 

@@ -164,8 +164,8 @@ def reproduction(facts: Facts) -> Html:
             " leads to the images:",
         ),
         element("pre", as_yaml(config_with_numbers(facts.config))),
-        element("p", "and run, in a checkout of stpp:"),
-        element("pre", f"snakemake --cores all --configfile {file}"),
+        element("p", "and run:"),
+        element("pre", f"stpp run {file}"),
         table(["", ""], rows, "What made these results", text_columns=2),
         element(
             "p",

@@ -87,6 +87,7 @@ def run(job: Job, runtime: Runtime) -> None:
                 **{key: decision.chosen.recipe[key] for key in ("experiment", "network", "title")},
                 **{key: chosen[key] for key in (*PAIRED_BY, "checkpoint")},
             },
+            "palette": job.settings["palette"],
             "sentences": decision.sentences,
             "candidates": [
                 {key: value for key, value in each.recipe.items() if key != "runs"} | summary(each) for each in found

@@ -20,13 +20,17 @@ from PIL import Image
 from stpp.data.manifest import Row
 from stpp.report.browser import LAYERS, browser, hard_examples, side_of, unlabeled
 from stpp.report.facts import Facts
-from stpp.report.gallery import Pictures
+from stpp.report.gallery import Confidence, Mask, Pictures
 from stpp.store.masks import MaskStore, MaskWriter
 
 TRUE = np.array([[0, 0, 1, 1], [0, 0, 1, 255]], np.uint8)
 PREDICTED = np.array([[0, 1, 1, 1], [0, 0, 0, 0]], np.uint8)
 LIMITS = {"size": 6.0, "judged": 500, "unlabeled": 60}
 ENCODING = {"classes": 3, "ignore_value": 255, "label_map": None, "palette_map": None}
+
+
+def predict(row: Row) -> tuple[Mask, Confidence]:
+    return PREDICTED, np.full((2, 4), 0.4, np.float32)
 
 
 @pytest.fixture
@@ -51,7 +55,7 @@ def page(tmp_path: Path) -> Callable[..., str]:
             runs=[run],
             shown=run,
             model=run | {"title": "student"},
-            judge="evaluate/v",
+            judges={"val": "evaluate/v"},
             prediction={},
             outlook=[],
             length={},
@@ -65,7 +69,12 @@ def page(tmp_path: Path) -> Callable[..., str]:
         )
         votes = [dict.fromkeys(names, np.full((2, 4), k, np.uint8)) for k in (0, 1)]
         stores = [MaskStore(fabricate.write_store(tmp_path / f"{k}.h5", vote)) for k, vote in enumerate(votes)]
-        sources = Pictures(masks=stores, labels=stores[:1], predict=lambda row: PREDICTED, encoding=ENCODING)
+        sources = Pictures(
+            masks=stores,
+            labels=stores[:1],
+            predict=predict,
+            encoding=ENCODING,
+        )
         make.facts = facts  # type: ignore[attr-defined]
         return browser(facts, sources, LIMITS | limits)
 
@@ -103,7 +112,8 @@ def test_the_numbers_of_an_image_are_those_of_its_masks(page: Callable[..., str]
 def test_the_layers_are_the_masks(page: Callable[..., str]) -> None:
     found = list(shots(page()))
     pictures = {layer: pixels(uri) for layer, uri in found[0][1].items()}
-    assert pictures.keys() == {"truth", "prediction", "errors"}
+    assert pictures.keys() == {"truth", "prediction", "errors", "confidence"}
+    assert (pictures["confidence"] == 102).all()
     assert np.array_equal(pictures["truth"], TRUE)
     assert np.array_equal(pictures["prediction"], PREDICTED)
     assert pictures["errors"].tolist() == [[0, 1, 0, 0], [0, 0, 1, 2]]
@@ -112,7 +122,7 @@ def test_the_layers_are_the_masks(page: Callable[..., str]) -> None:
     of_votes = {layer: pixels(uri) for layer, uri in votes.items()}
     assert of_votes.keys() == {"prediction", "disagreement"}
     assert (of_votes["disagreement"] == 255).all(), "both checkpoints differ everywhere"
-    assert {*pictures, *of_votes} < set(LAYERS)
+    assert {*pictures, *of_votes} == set(LAYERS)
 
 
 def test_stored_confidence_is_a_layer(page: Callable[..., str], tmp_path: Path) -> None:
@@ -120,7 +130,7 @@ def test_stored_confidence_is_a_layer(page: Callable[..., str], tmp_path: Path) 
     labels = tmp_path / "labels.h5"
     with MaskWriter(labels, classes=["a", "b", "c"], palette=[[0] * 3] * 3, producer="x", confidence=True) as writer:
         writer.add("u0", PREDICTED, np.full((2, 4), 0.6, np.float32))
-    sources = Pictures([], [MaskStore(labels)], lambda row: PREDICTED, ENCODING)
+    sources = Pictures([], [MaskStore(labels)], predict, ENCODING)
     *_, (known, layers) = shots(browser(page.facts, sources, LIMITS))  # type: ignore[attr-defined]
     assert known["id"] == "u0" and known["areas"] == [5 / 8, 3 / 8, 0.0]
     assert (pixels(layers["confidence"]) == 153).all()
@@ -129,7 +139,7 @@ def test_stored_confidence_is_a_layer(page: Callable[..., str], tmp_path: Path) 
 def test_the_worst_and_the_least_stable_come_first(page: Callable[..., str]) -> None:
     assert [known["id"] for known, _ in shots(page())] == ["c", "a", "b", "u2", "u1", "u0"]
     facts = page.facts  # type: ignore[attr-defined]
-    assert [row.id for row in facts.judged] == ["c", "a", "b"]
+    assert [row.id for row in facts.judged("val")] == ["c", "a", "b"]
     assert [known["id"] for known, _ in shots(page(judged=2))] == ["c", "a", "u2", "u1", "u0"]
     page(200)
     some = [row.id for row in unlabeled(page.facts, 60)]  # type: ignore[attr-defined]

@@ -31,7 +31,7 @@ from stpp.data.manifest import Row
 from stpp.plan.parts import RunRecord, folders, networks, networks_in_order, result_evaluation
 from stpp.report import charts
 from stpp.report.facts import Facts
-from stpp.report.gallery import Pictures, choose, gallery, legend, mask_uri, spread, tile
+from stpp.report.gallery import Confidence, Mask, Pictures, choose, gallery, legend, mask_uri, spread, tile
 from stpp.report.html import VOID, Html, element, table, together
 from stpp.report.labeling import label_these_next
 from stpp.report.numbers import confusion, curves, results
@@ -95,6 +95,10 @@ def test_what_ran_names_seeds_as_such(page: Parsed) -> None:
     assert "\nseed 0\n" in page.text
 
 
+def nothing_predicted(row: Row) -> tuple[Mask, Confidence]:
+    return np.zeros((4, 4), np.uint8), np.ones((4, 4), np.float32)
+
+
 def facts(**changes: Any) -> Facts:
     """Facts of one run of ST++ on ten unlabeled and five val images; the stages' folders are called by their role."""
     networks = {name: f"train/{name}" for name in ("teacher", "phase1", "student")}
@@ -111,7 +115,7 @@ def facts(**changes: Any) -> Facts:
         "runs": [run],
         "shown": run,
         "model": run | {"title": "final student"},
-        "judge": "evaluate/student-val",
+        "judges": {"val": "evaluate/student-val"},
         "prediction": {},
         "records": {},
         "table": {"experiments": [], "runs": [], "verdict": [], "warnings": []},
@@ -320,17 +324,15 @@ def test_the_verdict_is_two_sentences_and_its_reasons(page: Parsed) -> None:
 
 def test_predictions_are_by_the_network_that_is_handed_over(folder: Path, page: Parsed) -> None:
     model = json.loads((folder / "verdict.json").read_text())["model"]
-    stages = folder.parent / "stages"
-    recipes = {path.parent: json.loads(path.read_text()) for path in stages.glob("evaluate/*/recipe.json")}
-    (judge,) = (
-        stage
-        for stage, recipe in recipes.items()
-        if recipe["inputs"].get("checkpoint") == model["checkpoint"] and "test" in recipe["data"]
-    )
-    with (judge / "images.csv").open() as file:
-        expected = {row["id"]: round(float(row["miou"]), 4) for row in csv.DictReader(file) if row["miou"]}
+    recipes = {path.parent: json.loads(path.read_text()) for path in (folder.parent / "stages/evaluate").glob("*/rec*")}
+    expected = {}
+    for stage, recipe in recipes.items():
+        if recipe["inputs"].get("checkpoint") == model["checkpoint"] and {*recipe["data"]} <= {"val", "test"}:
+            with (stage / "images.csv").open() as file:
+                expected |= {row["id"]: round(float(row["miou"]), 4) for row in csv.DictReader(file) if row["miou"]}
     known = [json.loads(shot["data-facts"] or "") for shot in page.all("a") if shot.get("class") == "shot"]
-    assert {each["id"]: each["miou"] for each in known if each["subset"] == "test" and "miou" in each} == expected
+    assert {each["subset"] for each in known} == {"val", "test", "unlabeled"}
+    assert {each["id"]: each["miou"] for each in known if each["subset"] != "unlabeled" and "miou" in each} == expected
     assert f"Predictions by model.pt, the {network_name(model['title'])} of {model['experiment']}, " in page.text
 
 
@@ -347,7 +349,7 @@ def test_nothing_is_to_be_labeled_next_without_scores() -> None:
     def features(row: Row) -> Any:
         raise AssertionError(row)
 
-    nothing = Pictures([], [], lambda row: np.zeros((4, 4), np.uint8), {})
+    nothing = Pictures([], [], nothing_predicted, {})
     without = {"experiment": "st", "seed": 0, "method": "st", "stages": fabricate.parts(teacher="train/t")}
     assert label_these_next(facts(shown=without), nothing, 8, features) == ""
     assert label_these_next(facts(), nothing, 0, features) == ""
@@ -405,8 +407,13 @@ def test_the_legend_explains_the_maps_that_there_are(known: bool, tmp_path: Path
     stages = fabricate.parts(student="train/s", labels="predict/l")
     run = {"experiment": "st", "partition": 0, "seed": 0, "method": "st", "stages": stages}
     encoding = {"classes": 2, "ignore_value": 255, "label_map": None, "palette_map": None}
-    sources = Pictures(masks=[], labels=[], predict=lambda row: np.zeros((4, 4), np.uint8), encoding=encoding)
-    text = Parsed(gallery(facts(runs=[run], shown=run, judge=None, subsets=subsets), sources)).text
+    sources = Pictures(
+        masks=[],
+        labels=[],
+        predict=nothing_predicted,
+        encoding=encoding,
+    )
+    text = Parsed(gallery(facts(runs=[run], shown=run, judges={}, subsets=subsets), sources)).text
     assert "final prediction" in text
     assert ("wrong" in text) == ("ground truth" in text) == known
     assert "all checkpoints agree" not in text

@@ -3,6 +3,7 @@
 import json
 import math
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import fabricate
 import pandas as pd
 import pytest
 
+import stpp
 from stpp.commands.origin import provenance
 from stpp.common.errors import Problems, StppError
 from stpp.report.verdict import Candidate, doubts, measured, share, standard_error, verdict
@@ -186,8 +188,24 @@ def test_the_model_has_the_past_of_the_chosen_checkpoint(finished: Path) -> None
     told = json.loads((finished / "my results/tiny/verdict.json").read_text())
     checkpoint = finished / "my results/stages" / told["model"]["checkpoint"]
     found = provenance(finished / "my results/tiny/model.pt")
-    assert found == provenance(checkpoint)
+    assert found == replace(provenance(checkpoint), palette=told["palette"])
     assert found.training is not None and found.evaluations
+
+
+def test_the_model_has_the_colours_of_the_data(tmp_path: Path) -> None:
+    colours = ["#102030", "#405060", "#708090"]
+    changes = {"data": fabricate.TINY["data"] | {"colors": colours}, "experiments": {"suponly": {"method": "suponly"}}}
+    folder = fabricate.computed(tmp_path / "run", "table", "chart", "report", **changes)
+    (model,) = folder.glob("my results/stages/verdict/*/model.pt")
+    assert stpp.load(model, "cpu").palette == [list(bytes.fromhex(colour[1:])) for colour in colours]
+
+
+@pytest.mark.parametrize("palette", [7, [[0, 0]], [[0, 0, 256]], [["0", 0, 0]], None])
+def test_a_verdict_with_other_things_than_colours_is_refused(palette: object, tmp_path: Path) -> None:
+    content = {"model": {"checkpoint": "train/a/last.pt"}, "palette": palette}
+    (tmp_path / "verdict.json").write_text(json.dumps(content))
+    with pytest.raises(StppError, match="was not written by stpp, or was edited: palette is "):
+        provenance(tmp_path / "model.pt")
 
 
 @pytest.mark.parametrize("checkpoint", ["train/../../x.pt", "/x/y.pt", "evaluate/a/b.pt", 7, None])

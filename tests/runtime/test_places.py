@@ -30,8 +30,8 @@ from stpp.runtime.progress import SIGNALS, Progress, answered
         (MemoryError(), "the main memory is too small"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "the main memory is too small"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "the main memory is too small"),
-        (RuntimeError("can't start new thread"), "lets this user start no more threads or processes"),
-        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "lets this user start no more threads"),
+        (RuntimeError("can't start new thread"), "this user may start no more threads or processes"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "this user may start no more threads"),
         (RuntimeError("unable to allocate shared memory(shm) for file </torch_8_9>"), "no space is left in /dev/shm"),
     ],
 )
