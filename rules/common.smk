@@ -70,6 +70,7 @@ onstart:
             stages.claim(Path(SETTINGS.results))
             check_networks(SETTINGS, PLAN)
             stages.write(SETTINGS, PLAN)
+            after_a_run(workflow, lambda: stages.write_view(SETTINGS, PLAN))  # by then there is more to show
 
 
 if IS_MODULE:

@@ -238,7 +238,37 @@ def write(config: Config, plan: Plan) -> None:
     for folder in (results / disk.DATA, results / disk.WEIGHTS, results / plan.name):
         remove_leftovers(folder)
     write_recipes(config, plan)
-    _write_view(config, plan)
+    write_view(config, plan)
+
+
+def write_view(config: Config, plan: Plan) -> None:
+    """`<results>/<name>`: the configuration, and links to the stages of each experiment, table, charts and report.
+
+    There are links to what exists, and to nothing else.
+    """
+    results = Path(config.results)
+    view = results / plan.name
+    links = {
+        view / "experiments" / run.experiment / run.name / name: part.folder
+        for run in plan.runs
+        for name, part in run.stages.items()
+    }
+    for folder in (*([plan.outlook] if plan.outlook else []), plan.verdict, plan.table, plan.report):
+        outputs = [output for output in plan.stages[folder].outputs if output != disk.RECORD]
+        links |= {view / output: f"{folder}/{output}" for output in outputs}
+    for chart, folder in plan.charts.items():
+        files = [Path(output) for output in plan.stages[folder].outputs if output != disk.RECORD]
+        links |= {view / "charts" / f"{chart}{file.suffix}": f"{folder}/{file}" for file in files}
+    links = {path: target for path, target in links.items() if (results / disk.STAGES / target).exists()}
+    for path in [path for path in view.rglob("*") if path not in links and target_of(path)]:
+        path.unlink()  # of experiments and seeds that the configuration no longer has, and of what is not there yet
+        for above in path.parents:
+            if above == view or any(above.iterdir()):
+                break
+            above.rmdir()
+    for path, target in links.items():
+        link(path, results / disk.STAGES / target)
+    write_text(view / disk.CONFIG, config.model_dump_json(indent=2) + "\n")
 
 
 def write_recipes(config: Config, plan: Plan) -> None:
@@ -289,7 +319,7 @@ def refresh_view(config: Config, plan: Plan, log: Callable[[str], None]) -> None
     Then outlook and verdict are said.
     """
     if _is_finished(config, plan):
-        _write_view(config, plan)
+        write_view(config, plan)
     for line in findings(config, plan):
         log(line)
 
@@ -317,32 +347,6 @@ def looked_ahead(plan: Plan, stages: Path) -> list[str]:
         return []
     sentences: list[str] = json.loads(path.read_text())["sentences"]
     return sentences
-
-
-def _write_view(config: Config, plan: Plan) -> None:
-    """`<results>/<name>`: the configuration, and links to the stages of each experiment, table, charts and report."""
-    results = Path(config.results)
-    view = results / plan.name
-    links = {
-        view / "experiments" / run.experiment / run.name / name: part.folder
-        for run in plan.runs
-        for name, part in run.stages.items()
-    }
-    for folder in (*([plan.outlook] if plan.outlook else []), plan.verdict, plan.table, plan.report):
-        outputs = [output for output in plan.stages[folder].outputs if output != disk.RECORD]
-        links |= {view / output: f"{folder}/{output}" for output in outputs}
-    for chart, folder in plan.charts.items():
-        files = [Path(output) for output in plan.stages[folder].outputs if output != disk.RECORD]
-        links |= {view / "charts" / f"{chart}{file.suffix}": f"{folder}/{file}" for file in files}
-    for path in [path for path in view.rglob("*") if path not in links and target_of(path)]:
-        path.unlink()  # of experiments and seeds that the configuration no longer has
-        for above in path.parents:
-            if above == view or any(above.iterdir()):
-                break
-            above.rmdir()
-    for path, target in links.items():
-        link(path, results / disk.STAGES / target)
-    write_text(view / disk.CONFIG, config.model_dump_json(indent=2) + "\n")
 
 
 def _write_recipe(folder: Path, stage: Stage) -> None:
