@@ -80,8 +80,13 @@ def scrolling(content: Html, caption: str, cells: Sequence[Sequence[str]]) -> Ht
     keyboard."""
     inside = element("div", content, class_="scroll", tabindex="0", role="region", aria_label=caption)
     header, *rows = cells
+    return figure(inside, with_numbers(caption, header, rows))
+
+
+def with_numbers(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Html:
+    """A caption with the numbers below it as a file, which has the first words of it as its name."""
     name = "-".join(re.findall(r"\w+", re.split("[:;,]", caption)[0].lower())[:6])
-    return figure(inside, together([caption, " ", csv_link(header, rows, name or "table", "CSV", f"{caption} as CSV")]))
+    return together([caption, " ", csv_link(header, rows, name or "table", "CSV", f"{caption} as CSV")])
 
 
 def csv_link(

@@ -19,12 +19,14 @@ from stpp.report.charts import (
     step_columns,
 )
 from stpp.report.facts import Facts
-from stpp.report.html import Html, details, element, figure, grid, scrolling, section, table
+from stpp.report.html import Html, details, element, figure, grid, scrolling, section, table, with_numbers
 from stpp.report.statistics import WORTH, notes
 from stpp.report.table import percent, run_name
 
 MOST_CHARTS = 24
 """Charts of one kind; what is left out is said."""
+MOST_ROWS = 2000
+"""Rows of a file with the numbers of a chart."""
 
 MEANINGS = {
     "counted": "Counted is the share of pixels that count: of all pixels of unlabeled images, those whose label is "
@@ -86,17 +88,12 @@ def phases_compared(facts: Facts) -> Html:
     columns = [column for column in titles if column in runs]
     several = runs[runs[columns].notna().sum(axis=1) > 1] if columns else runs.iloc[:0]
     groups = parts_of(several["experiment"].unique().tolist(), 6)
-    parts = [
-        figure(
-            phases(
-                ", ".join(some),
-                several[several["experiment"].isin(some)].set_index("experiment")[columns],
-                [titles[column] for column in columns],
-            ),
-            f"mIoU on {subset}: a line is the mean of an experiment, a mark is a run",
-        )
-        for some in groups[:MOST_CHARTS]
-    ]
+    parts = []
+    for some in groups[:MOST_CHARTS]:
+        data = several[several["experiment"].isin(some)].set_index("experiment")[columns]
+        chart = phases(", ".join(some), data, [titles[column] for column in columns])
+        caption = f"mIoU on {subset}: a line is the mean of an experiment, a mark is a run"
+        parts.append(charted(chart, caption, data.reset_index()))
     parts_by_name = {name: part for run in facts.runs for name, part in run["stages"].items()}
     labels = [name for name in map(str, runs) if name in parts_by_name]
     labels.sort(key=lambda name: (parts_by_name[name]["phase"], name))
@@ -121,10 +118,11 @@ def classes(facts: Facts) -> Html:
     mean = pd.DataFrame({name: frame.mean() for name, frame in found.items()})
     spread = pd.DataFrame({name: frame.std() for name, frame in found.items()})
     groups = parts_of(list(mean.columns), 4)
-    charts = [
-        figure(class_bars(", ".join(some), mean[some], spread[some]), "IoU by class; whiskers: sd over runs")
-        for some in groups[:MOST_CHARTS]
-    ]
+    charts = []
+    for some in groups[:MOST_CHARTS]:
+        data = mean[some].join(spread[some].add_suffix(" sd")).rename_axis("class").reset_index()
+        chart = class_bars(", ".join(some), mean[some], spread[some])
+        charts.append(charted(chart, "IoU by class; whiskers: sd over runs", data))
     rows = [[str(name), *(number(value) for value in row)] for name, row in mean.iterrows()]
     numbers = table(["class", *map(str, mean.columns)], rows, "IoU (%) by class, mean over runs")
     shown = result_evaluation(facts.shown)
@@ -177,7 +175,9 @@ def curves(facts: Facts) -> Html:
         name: {run: facts.histories[folder] for run, folder in folders.items()}
         for name, folders in list(groups.items())[:MOST_CHARTS]
     }
-    charts = [figure(learning_curves(name, histories, *limits), name) for name, histories in shown.items()]
+    charts = [
+        charted(learning_curves(name, histories, *limits), name, by_run(histories)) for name, histories in shown.items()
+    ]
     return section("curves", "Learning curves", left_out(len(groups)), grid(charts), *steps(shown), *over_time(facts))
 
 
@@ -195,7 +195,7 @@ def steps(shown: Mapping[str, Mapping[str, pd.DataFrame]]) -> list[Html]:
         "Where every step sees unlabeled images, the loss is a sum. These are its parts, with their weights, each on a "
         "scale of its own."
     )
-    charts = [figure(online_curves(name, histories), name) for name, histories in online.items()]
+    charts = [charted(online_curves(name, histories), name, by_run(histories)) for name, histories in online.items()]
     return [element("h3", "Losses and labels"), element("p", " ".join([about, *meanings])), grid(charts, 2)]
 
 
@@ -211,7 +211,8 @@ def over_time(facts: Facts) -> list[Html]:
         "These are the labels that checkpoints of the training give to unlabeled images, compared with true masks, "
         "which are used for nothing else."
     )
-    charts = [figure(label_quality(name, seeds), name) for name, seeds in list(quality.items())[:MOST_CHARTS]]
+    first = list(quality.items())[:MOST_CHARTS]
+    charts = [charted(label_quality(name, seeds), name, pd.DataFrame(seeds)) for name, seeds in first]
     return [element("h3", "Labels over time"), element("p", about), grid(charts, 2)]
 
 
@@ -225,12 +226,13 @@ def stability(facts: Facts) -> Html:
         scores = facts.scores[folder]
         reliable = scores["id"].isin(facts.reliable[select])
         name = run_name(run)
-        charts.append(figure(score_histogram(name, scores["score"], reliable), f"Scores of {name}"))
+        data = scores.assign(reliable=reliable)
+        charts.append(charted(score_histogram(name, scores["score"], reliable), f"Scores of {name}", data))
         rated = score_quality(run)
         if rated is not None:
-            both = scores.assign(reliable=reliable).merge(facts.image_scores[rated], on="id").dropna(subset=["miou"])
+            both = data.merge(facts.image_scores[rated], on="id").dropna(subset=["miou"])
             chart = score_against_truth(name, both["score"], both["miou"], both["reliable"])
-            charts.append(figure(chart, f"Scores of {name} against the truth"))
+            charts.append(charted(chart, f"Scores of {name} against the truth", both))
     if not charts:
         return Html("")
     about = element(
@@ -255,6 +257,18 @@ def stability(facts: Facts) -> Html:
         grid(charts, 2),
         table(header, rows, caption) if rows else None,
     )
+
+
+def charted(chart: Html, caption: str, data: pd.DataFrame) -> Html:
+    """A chart with its `data` as a file, unless that has so many rows that the page would grow by it."""
+    if len(data) > MOST_ROWS:
+        return figure(chart, caption)
+    return figure(chart, with_numbers(caption, [*map(str, data.columns)], data.astype(str).to_numpy().tolist()))
+
+
+def by_run(histories: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The histories of several runs below each other."""
+    return pd.concat(histories, names=["run"]).reset_index(level="run")
 
 
 def highlighted(text: str, best: bool) -> str:

@@ -167,7 +167,8 @@ SCRIPT = r"""
   for (const chart of document.querySelectorAll("svg.chart")) {
     const link = document.createElement("a");
     Object.assign(link, { className: "download", textContent: "SVG", download: "chart.svg", href: "data:," });
-    link.setAttribute("aria-label", `${chart.closest("figure").querySelector("figcaption").textContent} as SVG`);
+    const caption = chart.closest("figure").querySelector("figcaption");
+    link.setAttribute("aria-label", `${caption.firstChild.textContent.trim()} as SVG`);
     link.addEventListener("click", () => {
       const copy = chart.cloneNode(true), style = getComputedStyle(document.documentElement);
       copy.setAttribute("style", "background: var(--page); font-family: sans-serif");
@@ -175,7 +176,7 @@ SCRIPT = r"""
       const whole = text.replace(/var\((--[\w-]+)\)/g, (_, name) => style.getPropertyValue(name).trim());
       link.href = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(whole)}`;
     });
-    chart.closest("figure").querySelector("figcaption").append(" ", link);
+    caption.append(" ", link);
   }
 }
 """

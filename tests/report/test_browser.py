@@ -285,7 +285,7 @@ def test_a_link_opens_its_image(page: Page) -> None:
 
 def test_charts_and_tables_are_files(page: Page, tmp_path: Path) -> None:
     with page.expect_download() as waiting:
-        page.locator("#curves .download").first.click()
+        page.locator("#curves .download", has_text="SVG").first.click()
     waiting.value.save_as(tmp_path / "chart.svg")
     svg = (tmp_path / "chart.svg").read_text()
     assert ET.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"

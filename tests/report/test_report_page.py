@@ -8,6 +8,7 @@ import html
 import io
 import json
 import re
+import urllib.parse
 import xml.etree.ElementTree as ET
 import zipfile
 from collections.abc import Callable, Mapping
@@ -297,9 +298,10 @@ def test_a_table_is_a_file_too() -> None:
     assert list(csv.reader(io.StringIO(unquote(content)))) == [["a", NASTY], [NASTY, '1,5 "x"']]
 
 
-def test_every_table_of_the_page_is_a_file_too(page: Parsed) -> None:
+def test_every_table_and_chart_of_the_page_is_a_file_too(page: Parsed) -> None:
     files = [a for a in page.all("a") if a.get("download")]
-    assert len(files) == len(page.all("table")) + 1
+    charts = [svg for svg in page.all("svg") if svg.get("class") == "chart"]
+    assert len(files) == len(page.all("table")) + len(charts) + 1
 
 
 def test_warnings_come_first(folder: Path) -> None:
@@ -334,6 +336,22 @@ def test_predictions_are_by_the_network_that_is_handed_over(folder: Path, page: 
     assert {each["subset"] for each in known} == {"val", "test", "unlabeled"}
     assert {each["id"]: each["miou"] for each in known if each["subset"] != "unlabeled" and "miou" in each} == expected
     assert f"Predictions by model.pt, the {network_name(model['title'])} of {model['experiment']}, " in page.text
+
+
+def test_every_chart_of_the_page_has_its_numbers(folder: Path, page: Parsed) -> None:
+    figures = re.findall(r"<figure>.*?</figure>", (folder / "report.html").read_text(encoding="utf-8"), re.DOTALL)
+    charts = [figure for figure in figures if 'class="chart"' in figure]
+    files = [re.search(r'href="data:text/csv;charset=utf-8,([^"]*)"', chart) for chart in charts]
+    assert charts and all(files)
+    (curve,) = (
+        urllib.parse.unquote(file[1])
+        for chart, file in zip(charts, files)
+        if file and "<figcaption>final student of st++ " in chart and "val_miou" in urllib.parse.unquote(file[1])
+    )
+    found = pd.read_csv(io.StringIO(curve))
+    history = pd.read_csv(folder / "experiments/st++/seed0/student/metrics.csv")
+    assert found["run"].tolist() == ["seed 0"] * len(history)
+    assert np.allclose(found["loss"], history["loss"]) and found["epoch"].tolist() == history["epoch"].tolist()
 
 
 def test_images_to_label_next_are_those_of_the_command(folder: Path, finished: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stpp.commands.cli import main
-from stpp.commands.workflow import prepare, write
+from stpp.commands.workflow import prepare, write, write_view
 from stpp.plan.expansion import expand
 from stpp.plan.graph import Plan, Stage, flat
 from stpp.plan.parts import Part, PartKind
@@ -120,9 +120,12 @@ def computed(folder: Path, *left_out: str, **changes: Any) -> Path:
     """The same with its stages computed in this process, but for the kinds that are `left_out`."""
     planned(folder, **changes)
     with contextlib.chdir(folder):
-        for stage in prepare(read(Path("config.yaml")), print).stages:
+        config = read(Path("config.yaml"))
+        plan = prepare(config, print)
+        for stage in plan.stages:
             kind = stage.partition("/")[0]
             assert kind in left_out or main([kind, f"my results/stages/{stage}"]) == 0
+        write_view(config, plan)
     return folder
 
 
@@ -227,4 +230,5 @@ def pretend(
             **facts,
         }
         (results / "stages" / folder / "stage.json").write_text(json.dumps(records[folder]))
+    write_view(config, plan)
     return results
