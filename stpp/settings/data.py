@@ -180,7 +180,11 @@ class Data(Section):
         ge=0,
         le=255,
     )
-    colors: list[str] | None = setting(None, "Colours `#rrggbb` of the classes in pictures; default: VOC's.")
+    colors: list[str] | None = setting(
+        None,
+        "Colours `#rrggbb` of the classes in pictures; default: up to 24 that people with any colour vision can tell "
+        "apart, and VOC's for more classes.",
+    )
     demo: DemoScenes = setting(DemoScenes(), "Layout `demo`: how many scenes are generated under `root`.")
 
     @model_validator(mode="after")
