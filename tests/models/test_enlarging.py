@@ -28,7 +28,8 @@ def test_it_has_pytorchs_bits_and_gradients(
     exact = learned(
         lambda maps: F.interpolate(maps, size, mode="bilinear", align_corners=True), x.double(), of_pixels.double()
     )
-    torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-5)
+    # Each is a sum of hundreds of numbers near 1 of either sign, so it may be near 0 by chance.
+    assert (found.double() - exact).norm() <= 1e-5 * exact.norm()
     with torch.no_grad():
         assert torch.equal(enlarged(x, size), resize_to(x, size))
     assert torch.equal(enlarged(x.requires_grad_(), size), resize_to(x, size))
