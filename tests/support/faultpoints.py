@@ -222,7 +222,7 @@ def all_commands(folder: Path, only: str) -> Iterator[Command]:
         (folder / base).mkdir()
         fabricate.write_config(folder / base, config)
     fabricate.write_scenes(folder / "bare" / "my scenes")
-    # The next start of the workflow removes what a killed one left.
+    # The next start of the workflow removes what a killed one left, and links to what has come to be.
     yield Command("index of the demo", "demo", stpp("index", "config.yaml"), rest=(begin,))
     yield Command("index", "bare", stpp("index", "config.yaml"), rest=(begin,))
     yield Command("plan --recipes", "bare", stpp("plan", "config.yaml", "--recipes"), rest=(begin,))
@@ -249,13 +249,13 @@ def all_commands(folder: Path, only: str) -> Iterator[Command]:
             continue
         left.remove(name)
         outputs = tuple(f"{path}/{output}" for output in stage.outputs)
-        yield Command(name, "finished", call(), path, outputs)
+        yield Command(name, "finished", call(), path, outputs, rest=(begin,))
         if name == SHARDED[0]:
             first, second = (call("--shard", str(shard), "--shards", "2") for shard in range(2))
             join, tidy = call("--join", "--shards", "2"), partial(prune, path)
             part = (f"{path}/parts/0-of-2.h5",)
-            yield Command(SHARDED[1], "finished", first, path, part, rest=(second, join, tidy))
-            yield Command(SHARDED[2], "finished", join, path, outputs, before=(first, second), rest=(tidy,))
+            yield Command(SHARDED[1], "finished", first, path, part, rest=(second, join, tidy, begin))
+            yield Command(SHARDED[2], "finished", join, path, outputs, before=(first, second), rest=(tidy, begin))
     if left:
         raise SystemExit(f"no stage is called {', '.join(left)}")
 
