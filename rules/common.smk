@@ -16,6 +16,7 @@ from stpp.common import disk
 from stpp.commands import workflow as stages
 from stpp.commands.fitting import check_networks
 from stpp.commands.needs import warn_of_crops
+from stpp.commands.view import refresh_view, write_view
 from stpp.settings.configfile import load
 from stpp.plan.rules import (
     Graph,
@@ -58,7 +59,7 @@ with refusing():
         PLAN = stages.prepare(SETTINGS, say)
         stages.warn_of_stale(SETTINGS, PLAN, say)
         warn_of_crops(PLAN, Path(SETTINGS.results) / disk.STAGES, say)
-        after_a_run(workflow, lambda: stages.refresh_view(SETTINGS, PLAN, say))
+        after_a_run(workflow, lambda: refresh_view(SETTINGS, PLAN, say))
 keep_objects()
 look_once_a_second()
 
@@ -70,7 +71,7 @@ onstart:
             stages.claim(Path(SETTINGS.results))
             check_networks(SETTINGS, PLAN)
             stages.write(SETTINGS, PLAN)
-            after_a_run(workflow, lambda: stages.write_view(SETTINGS, PLAN))  # by then there is more to show
+            after_a_run(workflow, lambda: write_view(SETTINGS, PLAN))  # by then there is more to show
 
 
 if IS_MODULE:

@@ -50,7 +50,8 @@ def _plan(options: argparse.Namespace) -> None:
     from stpp.commands import needs
     from stpp.commands.forecast import as_list, as_text, forecast
     from stpp.commands.mapsize import said_of_maps
-    from stpp.commands.workflow import looked_ahead, prepare, write_recipes
+    from stpp.commands.view import looked_ahead
+    from stpp.commands.workflow import prepare, write_recipes
     from stpp.plan.staleness import as_text as stale_text
     from stpp.settings.configfile import read
 

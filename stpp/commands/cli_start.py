@@ -81,6 +81,7 @@ def _add_run(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from stpp.commands import launcher, needs, run, workflow
+    from stpp.commands.view import findings
     from stpp.settings.configfile import read
 
     config = read(options.config)
@@ -106,6 +107,6 @@ def _run(options: argparse.Namespace) -> int:
     cores = None if options.slurm else options.cores or len(os.sched_getaffinity(0))
     code = run.follow(plan, results, asked, words, run.takes(plan, config.runtime.model_dump(), cores), cores)
     if code == 0 and options.target == run.ALL:
-        print("\n".join(workflow.findings(config, plan)))
+        print("\n".join(findings(config, plan)))
         print(f"Look at {results / plan.name / disk.REPORT}")
     return code

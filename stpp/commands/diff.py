@@ -51,8 +51,8 @@ def side_of(folder: Path) -> Side:
     path = folder.resolve()  # "." has no name
     alone = re.fullmatch(r"seed\d+(-partition\d+)?", path.name)
     experiment = path.parent if alone else path
-    shown = experiment.parent.parent / disk.TABLE_TEXT
-    table = (target_of(shown) or shown).parent
+    shown = experiment.parent.parent / disk.COMPARISON / "table"
+    table = target_of(shown) or shown
     try:
         planned = read_recipe(table / disk.RECIPE)["settings"]["runs"]
         # Runs of earlier versions have no parts, so no folders.

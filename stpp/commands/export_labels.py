@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stpp.commands.import_data import CLASSES, classes_text
+from stpp.commands.origin import palette_beside
 from stpp.commands.output import Outputs
 from stpp.common import disk
 from stpp.common.errors import Problems, StppError
@@ -107,7 +108,8 @@ def _stored(source: Path, opened: ExitStack, out: Path) -> tuple[Labels, list[Pa
     def mask(id: str) -> NDArray[np.uint8]:
         return of[id][id]
 
-    return Labels(store.classes, store.palette, images, mask, places), paths
+    palette = palette_beside(store.path, store.classes) or store.palette
+    return Labels(store.classes, palette, images, mask, places), paths
 
 
 def _stores_in(source: Path) -> list[Path]:

@@ -63,10 +63,7 @@ def garbage(results: Path, plans: Iterable[Plan]) -> list[Garbage]:
 
 
 def shown_stages(results: Path, stages: Path) -> set[str]:
-    """The stages in `stages`, a path without links, that the folders show that people look at.
-
-    These have links to them: `results/NAME/experiments` and the table.
-    """
+    """The stages in `stages`, a path without links, that the folders show that people look at, which link to them."""
     views = [path.parent for path in results.glob(f"*/{disk.CONFIG}")]
     targets = [target for view in views for path in view.rglob("*") if (target := target_of(path))]
     below = [path.relative_to(stages).parts for path in targets if path.is_relative_to(stages)]

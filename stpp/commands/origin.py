@@ -11,13 +11,9 @@ from stpp.common import disk
 from stpp.common.errors import StppError, shortened
 from stpp.common.terminal import is_line
 from stpp.plan.recipe import read_recipe
-from stpp.runtime.faults import LEAST_SIDE, LEAST_TILE
 from stpp.runtime.job import verified
 from stpp.store.tensorfile import is_count
-
-PRECISIONS = ("fp32", "bf16")
-LARGEST = 1 << 20
-"""Pixels of `long_side` and `tile`."""
+from stpp.store.usage import is_palette, is_prediction
 
 
 @dataclass(frozen=True)
@@ -31,7 +27,7 @@ class KnownEvaluation:
 @dataclass(frozen=True)
 class Provenance:
     """The name of the stage that trained a model and its `stage.json`, None where there is none; the model's
-    evaluations on val and test; and where a verdict chose it, the colours [r, g, b] of its classes in the data set."""
+    evaluations on val and test; and the colours of its classes in the data set, [r, g, b] of each."""
 
     name: str | None
     training: Mapping[str, Any] | None
@@ -69,7 +65,7 @@ def provenance(model: Path) -> Provenance:
 
     Raises StppError for a damaged record, and for one that no stage of stpp wrote.
     """
-    model, palette = _chosen(model.resolve())
+    model = _chosen(model.resolve())
     record, evaluated = model.parent / disk.RECORD, model.parent.parent.parent / "evaluate"
     if not record.is_file():
         return Provenance(None, None, [])
@@ -86,23 +82,35 @@ def provenance(model: Path) -> Provenance:
             metrics = _json(found)
             _refuse(found, metrics, METRICS)
             evaluations.append(KnownEvaluation(recipe, metrics))
-    return Provenance(model.parent.name, training, evaluations, palette)
+    return Provenance(model.parent.name, training, evaluations, palette_beside(model, training["settings"]["classes"]))
 
 
-def _chosen(model: Path) -> tuple[Path, list[list[int]] | None]:
-    """The checkpoint that `model` is and the colours of its classes, where a verdict has chosen it.
+def palette_beside(artifact: Path, classes: Sequence[str]) -> list[list[int]] | None:
+    """The colours [r, g, b] that the data set has for these classes, as the recipe in the artifact's folder has them.
 
-    Verdicts of earlier versions have no colours.
+    None in a folder without one, and where a version wrote it that did not note colours. Raises StppError for a
+    recipe that stpp did not write.
     """
+    path = artifact.resolve().parent / disk.RECIPE
+    palette: list[list[int]] | None = read_recipe(path).get("palette") if path.is_file() else None
+    if not is_palette(palette or None, len(classes)):
+        found = shortened(repr(palette))
+        raise StppError(f"{path} was not written by stpp, or was edited: palette is {found}; {APART}")
+    return palette or None
+
+
+def _chosen(model: Path) -> Path:
+    """The checkpoint that `model` is, where a verdict has chosen it."""
     told = model.parent / disk.VERDICT
     if model.name != disk.MODEL or not told.is_file():
-        return model, None
+        return model
     content = _json(told)
     _refuse(told, content, CHOICE)
     assert isinstance(content, dict)
-    if "palette" in content:
-        _refuse(told, content, COLOURS)
-    return model.parent.parent.parent / str(content["model"]["checkpoint"]), content.get("palette")
+    above = model.parent.parent
+    places = (above.parent, above / disk.STAGES)  # in the stage, and in `results/NAME`
+    known = (place / str(content["model"]["checkpoint"]) for place in places)
+    return next((path for path in known if path.is_file()), model)
 
 
 # --- what is believed -------------------------------------------------------------------------------------------------
@@ -124,21 +132,6 @@ def _is_share(value: object) -> bool:
 
 def _are_texts(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
-
-
-def _is_prediction(value: object) -> bool:
-    """The settings `prediction` of a configuration, or none."""
-    if value is None:
-        return True
-    if not isinstance(value, dict) or set(value) != {"precision", "long_side", "tile", "overlap"}:
-        return False
-    long_side, tile, overlap = value["long_side"], value["tile"], value["overlap"]
-    return (
-        value["precision"] in PRECISIONS
-        and (long_side is None or is_count(long_side, LEAST_SIDE, LARGEST))
-        and (tile is None or is_count(tile, LEAST_TILE, LARGEST))
-        and ((overlap is None and tile is None) or is_count(overlap, 0, LARGEST if tile is None else tile - 1))
-    )
 
 
 def _is_encoding(value: object) -> bool:
@@ -167,7 +160,7 @@ def _maps_text(fits: Callable[[object], bool]) -> Callable[[object], bool]:
 
 Expected = Mapping[tuple[str, ...], Callable[[object], bool]]
 TRAINING: Expected = {
-    ("settings", "prediction"): _is_prediction,
+    ("settings", "prediction"): is_prediction,
     ("settings", "encoding"): _is_encoding,
     ("settings", "role"): _is_text,
     ("versions",): _maps_text(_is_text),
@@ -178,7 +171,7 @@ TRAINING: Expected = {
     ("data",): _maps_text(_is_text),
     ("warnings",): _are_texts,
 }
-EVALUATION: Expected = {("settings", "prediction"): _is_prediction}
+EVALUATION: Expected = {("settings", "prediction"): is_prediction}
 METRICS: Expected = {
     ("subset",): _is_text,
     ("images",): lambda value: is_count(value, 0, 1 << 53),
@@ -189,13 +182,6 @@ METRICS: Expected = {
 CHOICE: Expected = {
     ("model", "checkpoint"): lambda value: (
         isinstance(value, str) and bool(re.fullmatch(r"train/[^/]+/[^/.]+\.pt", value))
-    )
-}
-COLOURS: Expected = {
-    ("palette",): lambda value: (
-        isinstance(value, list)
-        and all(isinstance(colour, list) and len(colour) == 3 for colour in value)
-        and all(is_count(part, 0, 255) for colour in value for part in colour)
     )
 }
 """What the records hold that is used here, and what each must be."""

@@ -78,11 +78,11 @@ class Segmenter:
     def palette(self) -> list[list[int]]:
         """[r, g, b] of 0..255 for each class: those of the report.
 
-        Of a model that lies elsewhere than its verdict, those of Cityscapes for its classes, else those of a data set
-        without colours of its own.
+        Of a model that does not say them and lies outside its stage, those of Cityscapes for its classes, else those
+        of a data set without colours of its own.
         """
         known = list(CITYSCAPES.values()) if list(self.classes) == list(CITYSCAPES) else voc_palette(len(self.classes))
-        own = self.provenance.palette or known
+        own = self.model.palette or self.provenance.palette or known
         colours: list[list[int]] = class_colours(own)[: len(own)].tolist()
         return colours
 
@@ -153,9 +153,9 @@ def load(path: str | Path, device: str = "auto", *, long_side: int | None = None
     """Read a model: a checkpoint of stpp, or a state dict that the ST++ authors' code saved.
 
     `device` is "cpu", "cuda" or "auto", a GPU where there is one. Images are read as when the model was evaluated,
-    where its stage tells, else whole and as they are; `long_side` and `tile` (px) are used instead where given. The
-    classes of the authors' models are PASCAL VOC's (21) or Cityscapes' (19), or numbered. Raises StppError for a file
-    that is no model.
+    where the file or its stage tells, else whole and as they are; `long_side` and `tile` (px) are used instead where
+    given. The classes of the authors' models are PASCAL VOC's (21) or Cityscapes' (19), or numbered. Raises StppError
+    for a file that is no model.
     """
     path = Path(path)
     where = pick_device(device)
@@ -166,7 +166,7 @@ def load(path: str | Path, device: str = "auto", *, long_side: int | None = None
         )
     model, past = _model(path, where), provenance(path)
     past.refuse_other_classes(path, model.classes)
-    prediction = {**PLAIN, **(past.prediction or {})}
+    prediction = {**PLAIN, **(model.prediction or past.prediction or {})}
     if long_side is not None:
         prediction["long_side"] = long_side
     if tile is not None:

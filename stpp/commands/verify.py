@@ -270,13 +270,11 @@ def leftovers(results: Path, folders: Sequence[str]) -> Iterator[Fault]:
 
 
 def broken_links(results: Path) -> Iterator[Fault]:
-    """Links in the folders that people look at to what a finished stage does not have, or to no stage at all."""
+    """Links to no stage in the folders that people look at."""
     for view in (path.parent for path in sorted(results.glob(f"*/{disk.CONFIG}"))):
         links = [(path, target) for path in sorted(view.rglob("*")) if (target := target_of(path)) is not None]
-        for link, target in [(link, target) for link, target in links if not target.exists()]:
-            stage = target if "experiments" in link.relative_to(view).parts else target.parent
-            if not stage.exists() or (stage / disk.RECORD).exists():
-                yield Fault(f"{link} points to nothing", remove(link))
+        for link in [link for link, target in links if not target.exists()]:
+            yield Fault(f"{link} points to nothing", remove(link))
 
 
 def remove(path: Path) -> str:

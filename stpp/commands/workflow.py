@@ -15,6 +15,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stpp.commands.view import write_view
 from stpp.common import disk
 from stpp.common.errors import Problems, StppError
 from stpp.common.files import remove_leftovers, sha256, write_text
@@ -28,7 +29,6 @@ from stpp.plan.staleness import as_text, record_in, stale
 from stpp.runtime.lock import Hold, Holder, InUse, hold, holders
 from stpp.settings.config import Config
 from stpp.settings.configfile import resolved
-from stpp.store.links import link, target_of
 
 if TYPE_CHECKING:
     from stpp.data.index import Index
@@ -241,36 +241,6 @@ def write(config: Config, plan: Plan) -> None:
     write_view(config, plan)
 
 
-def write_view(config: Config, plan: Plan) -> None:
-    """`<results>/<name>`: the configuration, and links to the stages of each experiment, table, charts and report.
-
-    There are links to what exists, and to nothing else.
-    """
-    results = Path(config.results)
-    view = results / plan.name
-    links = {
-        view / "experiments" / run.experiment / run.name / name: part.folder
-        for run in plan.runs
-        for name, part in run.stages.items()
-    }
-    for folder in (*([plan.outlook] if plan.outlook else []), plan.verdict, plan.table, plan.report):
-        outputs = [output for output in plan.stages[folder].outputs if output != disk.RECORD]
-        links |= {view / output: f"{folder}/{output}" for output in outputs}
-    for chart, folder in plan.charts.items():
-        files = [Path(output) for output in plan.stages[folder].outputs if output != disk.RECORD]
-        links |= {view / "charts" / f"{chart}{file.suffix}": f"{folder}/{file}" for file in files}
-    links = {path: target for path, target in links.items() if (results / disk.STAGES / target).exists()}
-    for path in [path for path in view.rglob("*") if path not in links and target_of(path)]:
-        path.unlink()  # of experiments and seeds that the configuration no longer has, and of what is not there yet
-        for above in path.parents:
-            if above == view or any(above.iterdir()):
-                break
-            above.rmdir()
-    for path, target in links.items():
-        link(path, results / disk.STAGES / target)
-    write_text(view / disk.CONFIG, config.model_dump_json(indent=2) + "\n")
-
-
 def write_recipes(config: Config, plan: Plan) -> None:
     """Write the manifests of the data and the recipe of every stage, so that its command can run.
 
@@ -311,42 +281,6 @@ def _sign(stages: Path, results: Path) -> None:
 def users(stages: Path) -> dict[Path, Path]:
     """The folders of results that reach `stages` by a link, and the files that say so."""
     return {Path(path.read_text().removesuffix("\n")): path for path in sorted((stages / USERS).glob("*"))}
-
-
-def refresh_view(config: Config, plan: Plan, log: Callable[[str], None]) -> None:
-    """Let the view show this plan if all of it is there, so that going back to earlier settings takes no job.
-
-    Then outlook and verdict are said.
-    """
-    if _is_finished(config, plan):
-        write_view(config, plan)
-    for line in findings(config, plan):
-        log(line)
-
-
-def _is_finished(config: Config, plan: Plan) -> bool:
-    stages = Path(config.results) / disk.STAGES
-    last = (plan.verdict, plan.table, plan.report, *plan.charts.values())
-    return all((stages / folder / disk.RECORD).exists() for folder in last)
-
-
-def findings(config: Config, plan: Plan) -> list[str]:
-    """What the outlook says, and of a finished plan the verdict, as lines."""
-    stages = Path(config.results) / disk.STAGES
-    lines = [f"- {sentence}" for sentence in looked_ahead(plan, stages)]
-    if _is_finished(config, plan):
-        verdict = json.loads((stages / plan.verdict / disk.VERDICT).read_text())
-        lines += [f"{Path(config.results) / plan.name}:", *(f"- {sentence}" for sentence in verdict["sentences"])]
-    return lines
-
-
-def looked_ahead(plan: Plan, stages: Path) -> list[str]:
-    """What the outlook says, as sentences; none where it is not asked for, or not there yet."""
-    path = stages / plan.outlook / disk.OUTLOOK
-    if not plan.outlook or not (path.parent / disk.RECORD).exists():
-        return []
-    sentences: list[str] = json.loads(path.read_text())["sentences"]
-    return sentences
 
 
 def _write_recipe(folder: Path, stage: Stage) -> None:

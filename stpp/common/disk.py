@@ -8,7 +8,7 @@ bytes of a result, so this module is no part of a stage's code.
     RESULTS/logs/                 what jobs say
     RESULTS/weights/              initial weights of encoders
     RESULTS/stages/KIND/NAME/     one stage: its recipe, its artifacts, and its record once they are whole
-    RESULTS/NAME/                 what people look at: links to the stages of one configuration
+    RESULTS/NAME/                 what people look at: files of one configuration, and links to its stages
 """
 
 STAGES, DATA, LOGS, WEIGHTS = "stages", "data", "logs", "weights"
@@ -22,6 +22,8 @@ INSPECTED, CHECKED = "cache.json", "checked.json"
 """What is known of images, in the data, and of files with weights, beside these."""
 CONFIG = "config.json"
 """The configuration whose links these are."""
+COMPARISON = "comparison"
+"""In the folder that people look at: links to the stages that compare all runs."""
 
 # Every stage.
 RECIPE, RECORD = "recipe.json", "stage.json"

@@ -15,7 +15,7 @@ from stpp.common.errors import StppError
 from stpp.common.files import replacing
 from stpp.engine.distributed import Team
 from stpp.models.network import SegmentationNetwork
-from stpp.store.checkpoint import write_tensors
+from stpp.store.tensorfile import write_tensors
 
 
 @dataclass

@@ -4,7 +4,7 @@ Pure, like the plan that uses it: all is told from the settings of experiments a
 """
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from stpp.common import disk
@@ -53,20 +53,23 @@ def alike(settings: Mapping[str, Config]) -> list[str]:
 
 
 def candidates(
-    runs: Sequence[RunRecord], folds: Sequence[Sequence[RunRecord]], stages: Mapping[str, Stage], alike: Collection[str]
+    runs: Sequence[RunRecord],
+    folds: Sequence[Sequence[RunRecord]],
+    stages: Mapping[str, Stage],
+    predictions: Mapping[str, Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """The networks that may be handed over, those that took the fewest trainings first, each once.
 
-    They are all networks of the `alike` experiments, teachers and students of earlier phases among them, but for those
-    of methods that read true masks of unlabeled images, unless there are no others.
+    They are all networks of the experiments that `predictions` has, teachers and students of earlier phases among them,
+    but for those of methods that read true masks of unlabeled images, unless there are no others.
 
     Of each: its `experiment`, its `network` and the `title` of that, the number of `trainings` that it took, whether it
-    learned from `unlabeled` images, and its `runs`: `partition`, `seed`, the `checkpoint` that is evaluated, and the
-    folders of the evaluations on `val` and on `test`, or None; where there are folds, also those of the evaluations of
-    the same network in the runs of all `folds`, each on the images that it held out. `folds` has for each of `runs` the
-    same run without one fold after the other, or nothing.
+    learned from `unlabeled` images, the settings of its `prediction`, and its `runs`: `partition`, `seed`, the
+    `checkpoint` that is evaluated, and the folders of the evaluations on `val` and on `test`, or None; where there are
+    folds, also those of the evaluations of the same network in the runs of all `folds`, each on the images that it held
+    out. `folds` has for each of `runs` the same run without one fold after the other, or nothing.
     """
-    known = [run for run in runs if run["experiment"] in alike]
+    known = [run for run in runs if run["experiment"] in predictions]
     without = {id(run): each for run, each in zip(runs, folds)}
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for run in [run for run in known if not method(run["method"]).truth] or known:
@@ -81,6 +84,7 @@ def candidates(
                 "title": run["stages"][name]["title"],
                 "trainings": trainings,
                 "unlabeled": "unlabeled" in stages[folder].data,
+                "prediction": predictions[run["experiment"]],
                 "runs": [],
             }
             repeat = {"partition": run["partition"], "seed": run["seed"], "checkpoint": checkpoint}

@@ -81,7 +81,8 @@ def expand(
     numbers = range(1, config.folds + 1)
     held_out = [planned(config, config.experiments, Fold(of=config.folds, number=number)) for number in numbers]
     folds = list(zip(*([run.record() for run, _ in each] for each in held_out)))
-    compared_by_val = candidates(described, folds, stages, alike(settings))
+    predictions = {run.experiment: graph.prediction() for run, graph in pairs}
+    compared_by_val = candidates(described, folds, stages, {name: predictions[name] for name in alike(settings)})
     verdict = _verdict(config.name, graphs[0].palette, compared_by_val, code_of("verdict", ()))
     table = _table(config.name, described, compared, verdict.folder, published, code_of("table", ()))
     drawn = _charts(config.name, described, stages, table.folder, code_of)

@@ -26,7 +26,8 @@ class Stage:
     `data` maps subsets to fingerprints. `inputs` maps names to artifacts of other stages, as paths below
     `<results>/stages` (one, or a list). `files` are paths of files that are no artifacts, whose content `settings`
     already identifies. `role` is its part in the method, such as `student-phase1`; a stage that gathers many runs has
-    neither that nor a `seed`. `labeler` says for pseudo-labels whether a teacher or a student makes them. `manifests`
+    neither that nor a `seed`. `labeler` says for pseudo-labels whether a teacher or a student makes them. `palette`
+    has [r, g, b] for each class, the colours of the data set; a stage that gathers many runs has none. `manifests`
     maps the same subsets to the SHA-256 of their manifests, which say where the files lie; that is no part of the
     identity. `outputs` are file names within the folder. `components` are the modules whose code counts beside that
     of the stage itself.
@@ -45,6 +46,7 @@ class Stage:
     role: str = ""
     seed: int | None = None
     labeler: str = ""
+    palette: Sequence[Sequence[int]] = ()
 
     @cached_property
     def identity(self) -> str:
@@ -58,7 +60,7 @@ class Stage:
 
     def recipe(self) -> Recipe:
         """What the stage's command needs to know, as JSON."""
-        told = {"role": self.role, "seed": self.seed, "labeler": self.labeler}
+        told = {"role": self.role, "seed": self.seed, "labeler": self.labeler, "palette": self.palette}
         return {"stage": self.kind, "identity": self.identity, **self._content(), **told}
 
     def _content(self) -> Recipe:

@@ -394,7 +394,7 @@ class StageGraph:
         name = "-".join(part for part in (role, variant, f"seed{self.seed}" * of_seed) if part)
         writes = tuple((outputs or disk.outputs(kind)).values())
         components = (*components, *dict.fromkeys(reader for subset in subsets for reader in self.readers[subset]))
-        told: dict[str, Any] = {"role": role, "seed": self.seed if of_seed else None, "labeler": labeler}
+        told = (role, self.seed if of_seed else None, labeler, self.palette)
         code = self.code_of(kind, components)
-        stage = Stage(kind, name, settings, data, inputs, writes, code, files or {}, manifests, components, **told)
+        stage = Stage(kind, name, settings, data, inputs, writes, code, files or {}, manifests, components, *told)
         return self.stages.setdefault(stage.folder, stage).folder

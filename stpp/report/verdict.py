@@ -17,10 +17,7 @@ the difference is measured on test where there is a test set, because the val se
 
 import json
 import math
-import os
-import shutil
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +68,12 @@ class Verdict:
 
 
 def run(job: Job, runtime: Runtime) -> None:
-    """Choose among the candidates of `job`; writes `verdict.json`, and the network as `model.pt`."""
+    """Choose among the candidates of `job`; writes `verdict.json`, and the network as `model.pt`.
+
+    That is the checkpoint with two more entries, which say how it is used: `prediction` and `palette`.
+    """
+    from stpp.store.tensorfile import read_tensors, write_tensors
+
     stages = job.folder.parent.parent
     job.inputs("stages")
     found = [measured(candidate, stages) for candidate in job.settings["candidates"]]
@@ -80,17 +82,18 @@ def run(job: Job, runtime: Runtime) -> None:
     chosen = decision.chosen.recipe["runs"][decision.run]
     checkpoint = verified(stages / chosen["checkpoint"])
     with job.writing(disk.MODEL) as path:
-        share(checkpoint, path)
+        usage = {"prediction": decision.chosen.recipe["prediction"], "palette": job.settings["palette"]}
+        write_tensors({**read_tensors(checkpoint), **usage}, path)
     with job.writing(disk.VERDICT) as path:
         content = {
             "model": {
                 **{key: decision.chosen.recipe[key] for key in ("experiment", "network", "title")},
                 **{key: chosen[key] for key in (*PAIRED_BY, "checkpoint")},
             },
-            "palette": job.settings["palette"],
             "sentences": decision.sentences,
             "candidates": [
-                {key: value for key, value in each.recipe.items() if key != "runs"} | summary(each) for each in found
+                {key: value for key, value in each.recipe.items() if key not in ("prediction", "runs")} | summary(each)
+                for each in found
             ],
         }
         path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
@@ -252,14 +255,6 @@ def summary(candidate: Candidate) -> dict[str, Any]:
     """The number of runs that were measured on val, and the means there and on test; None where there is none."""
     means = {subset: getattr(candidate, subset).mean() for subset in ("val", "test")}
     return {"n": len(candidate.val)} | {subset: None if pd.isna(mean) else mean for subset, mean in means.items()}
-
-
-def share(source: Path, target: Path) -> None:
-    """Put the bytes of `source` at `target`, which does not exist: by a hard link where that can be, else by a copy."""
-    with suppress(OSError):
-        os.link(source, target)
-        return
-    shutil.copyfile(source, target)
 
 
 def _lead(best: Candidate, other: Candidate) -> float:

@@ -1,6 +1,5 @@
 """Checkpoints: everything that is needed to use a network again, as tensors and plain values."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,18 +17,25 @@ from stpp.common.terminal import is_line
 from stpp.models import build
 from stpp.models.network import Normalisation, SegmentationNetwork
 from stpp.runtime.faults import explained
-from stpp.store.tensorfile import read_tensors
+from stpp.store.tensorfile import read_tensors, write_tensors
+from stpp.store.usage import is_palette, is_prediction
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network with the names of its classes in label order, and the `bands` of its images where they are not RGB."""
+    """A network with the names of its classes in label order, and the `bands` of its images where they are not RGB.
+
+    Where the file says how the model is used: the settings `prediction` with which it reads images, and the `palette`
+    of the data set, [r, g, b] of 0..255 for each class.
+    """
 
     network: SegmentationNetwork
     classes: Sequence[str]
     bands: Bands | None = None
+    prediction: Mapping[str, Any] | None = None
+    palette: Sequence[Sequence[int]] | None = None
 
 
 def save_checkpoint(
@@ -56,16 +62,6 @@ def save_checkpoint(
         write_tensors(content, temporary)
 
 
-def write_tensors(content: Mapping[str, Any], path: Path) -> None:
-    """Write tensors and plain values as `torch.save` does.
-
-    By way of memory: a path would enter the bytes, and of a full disk torch's own writer says nothing useful.
-    """
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    path.write_bytes(buffer.getbuffer())
-
-
 def load_checkpoint(path: Path, device: torch.device) -> Model:
     """Read a checkpoint; the network is in evaluation mode, on `device`, in channels_last memory.
 
@@ -84,7 +80,7 @@ def load_checkpoint(path: Path, device: torch.device) -> Model:
         ) from None
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.eval()
-    return Model(network, content["classes"], bands)
+    return Model(network, content["classes"], bands, content.get("prediction"), content.get("palette"))
 
 
 def _read(path: Path) -> tuple[SegmentationNetwork, Mapping[str, Any], Bands | None]:
@@ -101,6 +97,10 @@ def _read(path: Path) -> tuple[SegmentationNetwork, Mapping[str, Any], Bands | N
     if not 0 < len(classes) <= MOST_CLASSES:
         raise ValueError(f"it has {len(classes)} classes, expected 1 to {MOST_CLASSES}")
     bands = Bands.said(content.get("bands"))
+    if not is_prediction(content.get("prediction")):
+        raise ValueError("its prediction is not the settings of that name")
+    if not is_palette(content.get("palette"), len(classes)):
+        raise ValueError("its palette is not a colour for each class")
     try:
         with torch.device("meta"):
             network = build(description, len(classes), bands)

@@ -1,9 +1,10 @@
-"""Links of a folder that people look at to the stages, on file systems with symbolic links and without."""
+"""What a folder that people look at has of the stages: links to them, and files of theirs, on every file system."""
 
 import os
+import shutil
 from pathlib import Path
 
-from stpp.common.files import write_text
+from stpp.common.files import replacing, write_text
 from stpp.common.terminal import say_once
 
 HEADER = "This file system has no symbolic links. What belongs here is at\n"
@@ -27,6 +28,22 @@ def link(path: Path, target: Path) -> None:
     except OSError:  # the error differs from one file system to another; one that concerns files as well is raised here
         write_text(path, f"{HEADER}{text}\n")
         say_once("no symbolic links can be made in the folder for results: text files there say where the stages are")
+
+
+def share(path: Path, source: Path) -> None:
+    """Make `path` the file `source`: by a hard link, so that it takes no room, else as a copy with its time stamp.
+
+    What is `source` already stays as it is.
+    """
+    if not path.is_symlink() and path.exists():
+        here, there = path.stat(), source.stat()
+        if path.samefile(source) or (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns):
+            return
+    with replacing(path) as temporary:
+        try:
+            temporary.hardlink_to(source)
+        except OSError:  # another file system, or one without hard links
+            shutil.copy2(source, temporary)
 
 
 def target_of(path: Path) -> Path | None:

@@ -1,5 +1,6 @@
-"""Files of tensors that others wrote: read only if they take no more memory than they have bytes."""
+"""Files of tensors: those that others wrote are read only if they take no more memory than they have bytes."""
 
+import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +36,16 @@ def read_tensors(path: Path) -> Any:
     if (claimed := sum(tensor.numel() * tensor.element_size() for tensor in tensors)) > size:
         raise ValueError(f"its tensors claim {claimed:,} bytes, but the file has {size:,}")
     return content
+
+
+def write_tensors(content: Mapping[str, Any], path: Path) -> None:
+    """Write tensors and plain values as `torch.save` does.
+
+    By way of memory: a path would enter the bytes, and of a full disk torch's own writer says nothing useful.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def is_count(value: object, least: int, most: int) -> bool:

@@ -14,7 +14,7 @@ from stpp.engine.optimisation import learning_rate, make_adam, make_optimizer, s
 from stpp.engine.resume import TrainingState, random_state
 from stpp.methods import Companion
 from stpp.settings.training import Training
-from stpp.store.checkpoint import write_tensors
+from stpp.store.tensorfile import write_tensors
 
 TEAM = Team(torch.device("cpu"))
 

@@ -10,7 +10,7 @@ from toy import batch, moment
 
 from stpp.engine.contrast import Bank, Places, chosen, contrast, of_team, places, pooled
 from stpp.engine.distributed import Team
-from stpp.store.checkpoint import write_tensors
+from stpp.store.tensorfile import write_tensors
 
 
 def one(anchor: list[float], negatives: list[list[float]], labels: list[int], temperature: float = 1.0) -> float:

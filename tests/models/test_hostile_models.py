@@ -23,6 +23,7 @@ from stpp.common.files import sha256
 # --- checkpoints ------------------------------------------------------------------------------------------------------
 
 WEIGHT = "classifier.score.weight"
+PLAIN = {"precision": "fp32", "long_side": None, "tile": None, "overlap": None}
 
 
 def with_part(**parts: Any) -> Callable[[dict[str, Any]], Any]:
@@ -66,6 +67,14 @@ CHECKPOINTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "an output stride of 0": (with_part(output_stride=0), "output_stride is 0; expected 8, 16 or 32"),
     "an architecture that is a list": (with_part(architecture=[1]), "architecture is [1]"),
     "a network that is a number": (lambda content: content | {"network": 7}, "no checkpoint of stpp"),
+    "a prediction at 0 px": (
+        lambda content: content | {"prediction": {**PLAIN, "long_side": 0}},
+        "its prediction is not the settings of that name",
+    ),
+    "a colour for too few classes": (
+        lambda content: content | {"palette": [[0, 0, 0]]},
+        "its palette is not a colour for each class",
+    ),
     "a state dict that is a list": (lambda content: content | {"state_dict": []}, "no checkpoint of stpp"),
 }
 
@@ -102,7 +111,6 @@ def test_weights_of_the_authors_with_odd_classes_are_refused(shape: tuple[int, .
 
 # --- records ----------------------------------------------------------------------------------------------------------
 
-PLAIN = {"precision": "fp32", "long_side": None, "tile": None, "overlap": None}
 PREDICTIONS: dict[str, Any] = {
     "tile 0": PLAIN | {"tile": 0, "overlap": 0},
     "a negative tile": PLAIN | {"tile": -32, "overlap": 0},

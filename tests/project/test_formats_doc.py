@@ -106,8 +106,10 @@ def test_records_of_stages(results: Path) -> None:
 
 
 def test_checkpoints_and_learning_curves(run: Path) -> None:
+    keys, told = named("Checkpoint")[:-2], ["prediction", "palette"]
+    assert list(torch.load(run.parents[2] / "model.pt", weights_only=True)) == named("Checkpoint") == keys + told
     for name in ("teacher/checkpoint-1.pt", "student/last.pt", "student/best.pt"):
-        assert list(torch.load(run / name, weights_only=True)) == named("Checkpoint"), name
+        assert list(torch.load(run / name, weights_only=True)) == keys, name
     assert list(Bands((1,)).plain()) == named("Checkpoint", 1)
     assert header(run / "student/metrics.csv") == named("Learning curve")
 

@@ -81,6 +81,7 @@ NEIGHBOURS = {
     ("store.checkpoint", "models"),  # a checkpoint gives the network that it holds
     ("store.checkpoint", "models.network"),
     ("store.checkpoint", "runtime.faults"),  # and says what to do where it does not fit into memory
+    ("store.usage", "runtime.faults"),  # the smallest sizes at which images are read
 }
 """What modules of one floor import of each other; no two modules import each other, directly or not."""
 ENTRANCES = {("", "commands.segmenter"), ("__main__", "commands.cli")}
@@ -197,6 +198,7 @@ def test_only_the_entrances_know_the_settings() -> None:
         "commands.cli_results",
         "commands.cli_start",
         "commands.fitting",
+        "commands.view",
         "commands.workflow",
     }
 

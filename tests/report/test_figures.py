@@ -45,11 +45,12 @@ def test_each_chart_is_there_as_png_svg_and_csv(charts: Path) -> None:
 def test_the_same_numbers_give_the_same_bytes(charts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(charts.parent.parent.parent)
     for name in CHARTS:
-        files = [charts / f"{name}.{end}" for end in ("png", "svg", "csv")]
+        folder = (charts.parent / "comparison" / f"chart-{name}").resolve()
+        files = [folder / file for file in ("chart.png", "chart.svg", "data.csv")]
         before = [sha256(path) for path in files]
-        folder = (charts / f"{name}.png").resolve().parent
+        assert before == [sha256(charts / f"{name}.{end}") for end in ("png", "svg", "csv")]
         for path in files:
-            path.resolve().unlink()
+            path.unlink()
         assert main(["chart", str(folder.relative_to(Path.cwd().resolve()))]) == 0
         assert [sha256(path) for path in files] == before
         assert "<dc:date>" not in files[1].read_text()

@@ -2,20 +2,25 @@
 
 import json
 import math
+import shutil
 import statistics
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import fabricate
 import pandas as pd
 import pytest
+import torch
+from PIL import Image
 
 import stpp
-from stpp.commands.origin import provenance
+from stpp.commands.cli import main
+from stpp.commands.origin import palette_beside, provenance
 from stpp.common.errors import Problems, StppError
-from stpp.report.verdict import Candidate, doubts, measured, share, standard_error, verdict
+from stpp.report.verdict import Candidate, doubts, measured, standard_error, verdict
+from stpp.store.masks import voc_palette
 
+PREDICTION = {"precision": "fp32", "long_side": None, "tile": None, "overlap": None}
 VAL = {"folds": 0, "images": 40, "names": ["a", "b"], "confusion": [[3, 1], [2, 2]], "miou": 0.5}
 
 
@@ -34,6 +39,7 @@ def candidate(
         "title": "final student" if trainings > 1 else "teacher",
         "trainings": trainings,
         "unlabeled": trainings > 1,
+        "prediction": PREDICTION,
         "runs": runs,
     }
     return Candidate(recipe, val, pd.Series(test or [], index if test else None, dtype=float), images)
@@ -180,7 +186,13 @@ def test_the_model_is_the_chosen_checkpoint(finished: Path) -> None:
     told = json.loads((folder / "verdict.json").read_text())
     model = told["model"]
     run = folder / "experiments" / model["experiment"] / f"seed{model['seed']}" / model["network"]
-    assert (folder / "model.pt").read_bytes() == (run / Path(model["checkpoint"]).name).read_bytes()
+    ours, chosen = (
+        torch.load(path, weights_only=True) for path in (folder / "model.pt", run / Path(model["checkpoint"]).name)
+    )
+    state, same = ours.pop("state_dict"), chosen.pop("state_dict")
+    assert all(torch.equal(value, same[name]) for name, value in state.items()) and state.keys() == same.keys()
+    usage = {"prediction": PREDICTION, "palette": voc_palette(3)}
+    assert ours == chosen | usage
     assert (folder / "table.txt").read_text().startswith("\n".join(told["sentences"]))
 
 
@@ -188,24 +200,52 @@ def test_the_model_has_the_past_of_the_chosen_checkpoint(finished: Path) -> None
     told = json.loads((finished / "my results/tiny/verdict.json").read_text())
     checkpoint = finished / "my results/stages" / told["model"]["checkpoint"]
     found = provenance(finished / "my results/tiny/model.pt")
-    assert found == replace(provenance(checkpoint), palette=told["palette"])
+    (of_stage,) = (finished / "my results/stages/verdict").glob("*/model.pt")
+    assert found == provenance(checkpoint) == provenance(of_stage)
     assert found.training is not None and found.evaluations
 
 
-def test_the_model_has_the_colours_of_the_data(tmp_path: Path) -> None:
-    colours = ["#102030", "#405060", "#708090"]
-    changes = {"data": fabricate.TINY["data"] | {"colors": colours}, "experiments": {"suponly": {"method": "suponly"}}}
-    folder = fabricate.computed(tmp_path / "run", "table", "chart", "report", **changes)
-    (model,) = folder.glob("my results/stages/verdict/*/model.pt")
-    assert stpp.load(model, "cpu").palette == [list(bytes.fromhex(colour[1:])) for colour in colours]
+COLOURS = ["#102030", "#405060", "#708090"]
 
 
-@pytest.mark.parametrize("palette", [7, [[0, 0]], [[0, 0, 256]], [["0", 0, 0]], None])
-def test_a_verdict_with_other_things_than_colours_is_refused(palette: object, tmp_path: Path) -> None:
-    content = {"model": {"checkpoint": "train/a/last.pt"}, "palette": palette}
-    (tmp_path / "verdict.json").write_text(json.dumps(content))
+@pytest.fixture(scope="module")
+def coloured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of a data set with colours of its own, whose images are resized to 24 px before they are read."""
+    changes = {
+        "data": fabricate.TINY["data"] | {"colors": COLOURS},
+        "prediction": {"long_side": 24},
+        "experiments": {"st": {"method": "st"}},
+    }
+    return fabricate.computed(tmp_path_factory.mktemp("coloured"), "table", "chart", "report", **changes)
+
+
+def test_a_model_says_how_it_is_used_wherever_it_lies(coloured: Path, tmp_path: Path) -> None:
+    shutil.copy(coloured / "my results/tiny/model.pt", tmp_path / "mine.pt")
+    alone = stpp.load(tmp_path / "mine.pt", "cpu")
+    assert alone.palette == [list(bytes.fromhex(colour[1:])) for colour in COLOURS]
+    assert alone.prediction["long_side"] == 24
+    assert alone.provenance.training is None
+
+
+def test_every_checkpoint_and_every_mask_has_the_colours_of_the_data(coloured: Path, tmp_path: Path) -> None:
+    run = coloured / "my results/tiny/experiments/st/seed0"
+    own = [list(bytes.fromhex(colour[1:])) for colour in COLOURS]
+    for network in ("teacher", "student"):
+        assert stpp.load(run / network / "last.pt", "cpu").palette == own
+    assert main(["masks", str(run / "labels/masks.h5"), "--out", str(tmp_path / "pngs")]) == 0
+    for path in (tmp_path / "pngs").rglob("*.png"):
+        assert Image.open(path).getpalette()[:9] == [part for colour in own for part in colour]  # type: ignore[index]
+    assert main(["export-labels", str(run), "--format", "voc", "--out", str(tmp_path / "voc")]) == 0
+    assert all(colour in (tmp_path / "voc/classes.txt").read_text() for colour in COLOURS)
+
+
+@pytest.mark.parametrize("palette", [7, [[0, 0]], [[0, 0, 256]], [["0", 0, 0]], [[0, 0, 0]] * 4])
+def test_a_recipe_with_other_things_than_colours_is_refused(palette: object, coloured: Path, tmp_path: Path) -> None:
+    (stage,) = (coloured / "my results/stages/train").glob("teacher*")
+    recipe = json.loads((stage / "recipe.json").read_text())
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe | {"palette": palette}))
     with pytest.raises(StppError, match="was not written by stpp, or was edited: palette is "):
-        provenance(tmp_path / "model.pt")
+        palette_beside(tmp_path / "last.pt", ["a", "b", "c"])
 
 
 @pytest.mark.parametrize("checkpoint", ["train/../../x.pt", "/x/y.pt", "evaluate/a/b.pt", 7, None])
@@ -213,16 +253,3 @@ def test_a_verdict_that_names_no_checkpoint_of_a_training_is_refused(checkpoint:
     (tmp_path / "verdict.json").write_text(json.dumps({"model": {"checkpoint": checkpoint}}))
     with pytest.raises(StppError, match=r"was not written by stpp, or was edited: model\.checkpoint is "):
         provenance(tmp_path / "model.pt")
-
-
-def test_where_files_cannot_be_linked_they_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a").write_bytes(b"x")
-    share(tmp_path / "a", tmp_path / "b")
-    assert (tmp_path / "a").stat().st_ino == (tmp_path / "b").stat().st_ino
-
-    def refused(source: Path, target: Path) -> None:
-        raise OSError("no links")
-
-    monkeypatch.setattr("os.link", refused)
-    share(tmp_path / "a", tmp_path / "c")
-    assert (tmp_path / "c").read_bytes() == b"x"

@@ -1,5 +1,6 @@
-"""The folder that people look at, on file systems without symbolic links."""
+"""The folder that people look at: what can be taken elsewhere, and file systems without links."""
 
+import shutil
 from pathlib import Path
 
 import fabricate
@@ -7,7 +8,7 @@ import pytest
 
 from stpp.commands.diff import side_of
 from stpp.commands.gc import garbage, shown_stages
-from stpp.store.links import link, target_of
+from stpp.store.links import link, share, target_of
 
 OLD = fabricate.tiny(selection={"share": 0.34}, experiments={"st++": {"method": "st++"}})
 NEW = fabricate.tiny(experiments={"st": {"method": "st"}})
@@ -62,3 +63,45 @@ def test_links_come_where_they_were_not_possible_before(without_links: Path, mon
     link(path, without_links / "stages/other.txt")
     assert path.is_symlink()
     assert target_of(path) == without_links / "stages/other.txt"
+
+
+def test_what_people_look_at_can_be_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    results = fabricate.pretend(NEW, fabricate.plan_of(NEW))
+    shutil.copytree(results / "tiny", tmp_path / "elsewhere/tiny", symlinks=True)  # as `cp -r` does
+    names = ["table.txt", "table.csv", "runs.csv", "metrics.json", "report.html", "model.pt", "verdict.json"]
+    for name in [*names, "charts/phases.svg"] if (results / "tiny/charts/phases.svg").exists() else names:
+        assert (tmp_path / "elsewhere/tiny" / name).read_bytes() == (results / "tiny" / name).read_bytes()
+
+
+def test_files_of_the_stages_go_with_them_and_those_of_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    charted = OLD | {"experiments": {"st++": {"method": "st++"}}}
+    view = fabricate.pretend(charted, fabricate.plan_of(charted)) / "tiny"
+    charts = {path.name for path in (view / "charts").iterdir()}
+    (view / "charts/mine.svg").write_text("x")
+    (view / "notes.txt").write_text("x")
+    fabricate.pretend(NEW, fabricate.plan_of(NEW))
+    left = {path.name for path in (view / "charts").iterdir()}
+    assert "mine.svg" in left and charts - left and (view / "notes.txt").exists()
+
+
+def test_a_file_is_shared_by_a_hard_link_or_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    share(tmp_path / "view/a", tmp_path / "a")
+    assert (tmp_path / "view/a").samefile(tmp_path / "a")
+
+    def refused(self: Path, target: Path) -> None:
+        raise OSError("no links")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    share(tmp_path / "view/b", tmp_path / "a")
+    copied = (tmp_path / "view/b").stat()
+    assert (tmp_path / "view/b").read_bytes() == b"x" and copied.st_nlink == 1
+    share(tmp_path / "view/b", tmp_path / "a")
+    assert (tmp_path / "view/b").stat().st_ino == copied.st_ino, "a copy that is still true is not written again"
+    (tmp_path / "a").write_bytes(b"yy")
+    share(tmp_path / "view/b", tmp_path / "a")
+    assert (tmp_path / "view/b").read_bytes() == b"yy"

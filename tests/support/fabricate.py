@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stpp.commands.cli import main
-from stpp.commands.workflow import prepare, write, write_view
+from stpp.commands.view import write_view
+from stpp.commands.workflow import prepare, write
 from stpp.plan.expansion import expand
 from stpp.plan.graph import Plan, Stage, flat
 from stpp.plan.parts import Part, PartKind
