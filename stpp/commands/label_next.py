@@ -77,15 +77,8 @@ def label_next(
     if val:
         with outputs.writing(out / VAL) as path:
             path.write_text("".join(f"{_line(row, data['root'])}\n" for row in val), encoding="utf-8")
-    said = _summary(len(chosen), len(unlabeled), data, out, bool(val))
-    now, then = (results / name / "experiments" / record["experiment"] for name in (plan.name, f"{plan.name}-more"))
-    return "\n".join(
-        [
-            *said,
-            f"to see what the labels bring, set `name: {plan.name}-more` before that run, and after it type:",
-            f"  stpp diff {shlex.quote(str(now))} {shlex.quote(str(then))}",
-        ]
-    )
+    found = f"{len(chosen)} of {len(unlabeled):,}"
+    return "\n".join([*_summary(found, data, out, bool(val)), *_to_compare(results, plan.name, record["experiment"])])
 
 
 def scored_run(plan: Plan, stages: Path) -> Run:
@@ -144,10 +137,8 @@ def _line(row: Row, root: str) -> str:
     return " ".join(f'"{posixpath.relpath(path, root)}"' for path in (row.image, row.true_mask))
 
 
-def _summary(chosen: int, unlabeled: int, data: Mapping[str, Any], out: Path, val: bool) -> list[str]:
-    lines = [
-        f"{chosen} of {unlabeled:,} unlabeled images to label next: {out / PAGE} shows them, {out / LIST} lists them"
-    ]
+def _summary(found: str, data: Mapping[str, Any], out: Path, val: bool) -> list[str]:
+    lines = [f"{found} unlabeled images to label next: {out / PAGE} shows them, {out / LIST} lists them"]
     if data["layout"] == "folder":
         lines += [
             f"correct the masks in {out}, which are predictions; then put them into the data set, and run it again:",
@@ -166,3 +157,11 @@ def _summary(chosen: int, unlabeled: int, data: Mapping[str, Any], out: Path, va
         ]
         lines += [f"and remove the lines of these images from {data['labeled']}"] if data["labeled"] else []
     return lines
+
+
+def _to_compare(results: Path, name: str, experiment: str) -> list[str]:
+    now, then = (results / each / "experiments" / experiment for each in (name, f"{name}-more"))
+    return [
+        f"to see what the labels bring, set `name: {name}-more` before that run, and after it type:",
+        f"  stpp diff {shlex.quote(str(now))} {shlex.quote(str(then))}",
+    ]

@@ -93,8 +93,9 @@ def browser(facts: Facts, sources: Pictures, limits: Mapping[str, Any]) -> Html:
     """
     colours = class_colours(facts.palette)
     most_bytes = round(1_000_000 * limits["size"])
-    of_subsets = [row for subset in sorted(facts.judges, reverse=True) for row in facts.judged(subset)]  # val first
-    wanted = {"unlabeled": unlabeled(facts, limits["unlabeled"]), "judged": of_subsets[: limits["judged"]]}
+    val_first = list(facts.judges)[::-1]
+    judged = [row for subset in val_first for row in facts.judged(subset)]
+    wanted = {"unlabeled": unlabeled(facts, limits["unlabeled"]), "judged": judged[: limits["judged"]]}
     side = side_of(sum(map(len, wanted.values())), most_bytes)
     shots: dict[str, list[Shot]] = {}
     for kind, share in (("unlabeled", SHARE_OF_UNLABELED), ("judged", 1.0)):
@@ -105,7 +106,7 @@ def browser(facts: Facts, sources: Pictures, limits: Mapping[str, Any]) -> Html:
     if not shown:
         return Html("")
     said = []
-    for subset in sorted(facts.judges, reverse=True):
+    for subset in val_first:
         count = sum(shot.subset == subset for shot in shots["judged"])
         said.append(part_of(count, len(facts.subsets[subset]), subset, "those with the lowest mIoU"))
     if wanted["unlabeled"]:
@@ -113,7 +114,7 @@ def browser(facts: Facts, sources: Pictures, limits: Mapping[str, Any]) -> Html:
         said.append(part_of(len(shots["unlabeled"]), len(facts.subsets["unlabeled"]), "unlabeled", how))
     about = (
         f"Predictions by model.pt, the {network_name(facts.model['title'])} of {run_name(facts.model)}: "
-        f"{' and '.join(said)}. The images are reduced to {side} px where they are larger, and take at most "
+        f"{'; '.join(said)}. The images are reduced to {side} px where they are larger, and take at most "
         f"{size(most_bytes)} of the page. Where an unlabeled image has a pseudo-label in {run_name(facts.shown)}, that "
         "is shown as its prediction."
     )

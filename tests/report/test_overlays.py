@@ -149,7 +149,7 @@ def test_the_worst_and_the_least_stable_come_first(page: Callable[..., str]) -> 
 
 def test_the_pictures_keep_to_their_size_and_the_page_says_how_many_are_left_out(page: Callable[..., str]) -> None:
     whole = page()
-    assert "all 3 val images and all 3 unlabeled images" in whole
+    assert "all 3 val images; all 3 unlabeled images" in whole
     sizes = [len(uri) for uri in re.findall(r'src="([^"]*)"', whole)]
     most = int(0.7 * sum(sizes))
     less = page(size=most / 1e6)
