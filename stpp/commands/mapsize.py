@@ -1,6 +1,7 @@
 """How much disk the maps of a frozen encoder take, from its channels and strides; told before they are computed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +30,26 @@ def bytes_of_maps(stage: Stage, plan: Plan, results: Path) -> int:
     A whole image is taken for a square with the longest side of a training where its own size is not known yet.
     """
     from stpp.engine.initial import maps_of_encoder
+    from stpp.models.blocks import nearest_multiple
 
     settings = stage.settings
-    maps = maps_of_encoder(settings["network"])
+    maps, multiple = maps_of_encoder(settings["network"])
     kept = [maps[number] for number in settings["maps"]]
+
+    def taken(height: float, width: float) -> int:
+        sides = [nearest_multiple(int(side), multiple) for side in (height, width)]
+        return sum(VALUE * channels * math.prod(-(-side // stride) for side in sides) for channels, stride in kept)
+
     (subset,) = stage.data
     if "scales" not in settings:
         crop = settings["crop"]
-        return plan.images.get(stage.data[subset], 0) * stored_views(settings) * _bytes(kept, crop, crop)
+        return plan.images.get(stage.data[subset], 0) * stored_views(settings) * taken(crop, crop)
     total = 0
     for height, width, images in _sizes(stage, plan, results):
         factor = (settings["long_side"] or max(height, width)) / max(height, width)
         sides = [(scale * factor * height, scale * factor * width) for scale in settings["scales"]]
-        total += images * (1 + settings["flip"]) * sum(_bytes(kept, *side) for side in sides)
+        total += images * (1 + settings["flip"]) * sum(taken(*side) for side in sides)
     return total
-
-
-def _bytes(kept: Sequence[tuple[int, int]], height: float, width: float) -> int:
-    return sum(VALUE * channels * -(-int(height) // stride) * -(-int(width) // stride) for channels, stride in kept)
 
 
 def _sizes(stage: Stage, plan: Plan, results: Path) -> list[tuple[int, int, int]]:

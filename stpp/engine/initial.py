@@ -30,11 +30,14 @@ def initial_network(settings: Mapping[str, Any], weights: str | None) -> tuple[S
     return network, load_weights(network, _content(weights), weights)
 
 
-def maps_of_encoder(network: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """Channels and stride (px/px) of each map of the encoder that is described; it is built without values."""
+def maps_of_encoder(network: Mapping[str, Any]) -> tuple[list[tuple[int, int]], int]:
+    """Channels and stride (px/px) of each map of the encoder that is described, and what sides it sees multiples of.
+
+    It is built without values.
+    """
     with torch.device("meta"):
         encoder = build({**network, "architecture": "linear"}, 2).backbone
-    return list(zip(encoder.channels, encoder.strides))
+    return list(zip(encoder.channels, encoder.strides)), encoder.multiple_of
 
 
 def take_weights(network: SegmentationNetwork, checkpoint: Path, *, head: bool) -> str:

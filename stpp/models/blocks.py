@@ -29,12 +29,17 @@ def resize_to(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
+def nearest_multiple(side: int, multiple: int) -> int:
+    """The multiple of a whole number that is nearest to `side`, but not 0."""
+    # As torch can tell of the symbols that sides are while a network is exported: it divides by `multiple` again.
+    return multiple * max(1, (side + multiple // 2) // multiple)
+
+
 def to_multiple(images: Tensor, multiple: int) -> Tensor:
     """`images` (N, C, H, W), resized as `resize` does so that H and W are the nearest multiples of it, but not 0."""
     if multiple == 1:
         return images
-    # As torch can tell of the symbols that sides are while a network is exported: it divides by `multiple` again.
-    height, width = (multiple * max(1, (side + multiple // 2) // multiple) for side in images.shape[-2:])
+    height, width = (nearest_multiple(side, multiple) for side in images.shape[-2:])
     return F.interpolate(images, size=(height, width), mode="bilinear", align_corners=True)
 
 

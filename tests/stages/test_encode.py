@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +48,18 @@ STORED: dict[str, Any] = {
 }
 
 
-def write_weights(folder: Path) -> None:
-    """Weights of an encoder in `folder`, which is created."""
+VIT: dict[str, Any] = {"backbone": "timm/test_vit", "architecture": "linear", "weights": "vit.pth"}
+
+
+def write_weights(folder: Path, network: Mapping[str, Any]) -> None:
+    """The weights that a network begins with, in `folder`, which is created."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(3)
-    torch.save(build(SMALL, 2).backbone.state_dict(), folder / "encoder.pth")
+    torch.save(build(network, 2).backbone.state_dict(), folder / network["weights"])
 
 
 def planned(folder: Path, **changes: Any) -> Path:
-    write_weights(folder)
+    write_weights(folder, changes.get("network", STORED["network"]))
     return fabricate.planned(folder, **{**STORED, **changes})
 
 
@@ -71,10 +74,11 @@ def run(folder: Path, pattern: str, *options: str) -> Path:
     return folder / last
 
 
-@pytest.fixture(scope="module")
-def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=[STORED["network"], VIT], ids=["cnn", "vit"])
+def encoded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A planned workflow whose maps are there, and its networks and labels."""
-    folder = planned(tmp_path_factory.mktemp("encoded") / "run", experiments={"st": {"method": "st"}})
+    place, experiments = tmp_path_factory.mktemp("encoded") / "run", {"st": {"method": "st"}}
+    folder = planned(place, network=request.param, experiments=experiments)
     for pattern in ("encode/*", "train/teacher*", "predict/labels-teacher*", "train/student*"):
         run(folder, pattern)
     return folder
@@ -382,7 +386,7 @@ def test_values_that_are_not_finite_are_refused_with_the_image(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
-    write_weights(folder)
+    write_weights(folder, STORED["network"])
     state = torch.load(folder / "encoder.pth")
     name = [name for name in state if name.endswith("weight") and state[name].ndim == 4][-1]
     state[name] *= 1e30
@@ -400,7 +404,7 @@ def test_values_that_are_not_finite_are_refused_with_the_image(
 def test_all_of_stpp_from_stored_maps_and_a_second_seed_and_decoder_reuse_them(
     tmp_path: Path, snakemake: Snakemake
 ) -> None:
-    write_weights(tmp_path)
+    write_weights(tmp_path, STORED["network"])
     fabricate.write_scenes(tmp_path / "my scenes")
     raw = fabricate.tiny(**STORED, experiments={"suponly": {"method": "suponly"}, "st++": {"method": "st++"}})
     fabricate.write_config(tmp_path, raw)

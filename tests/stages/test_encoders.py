@@ -29,6 +29,7 @@ from stpp.commands.fitting import check_networks
 from stpp.commands.workflow import prepare
 from stpp.common.description import described
 from stpp.common.errors import StppError
+from stpp.methods import methods
 from stpp.models import build
 from stpp.settings.configfile import load
 from stpp.stages.train import EMA
@@ -196,6 +197,34 @@ def test_all_of_stpp_runs(network: dict[str, Any], tmp_path: Path) -> None:
     )
     evaluations = list(folder.glob("my results/stages/evaluate/student*/metrics.json"))
     assert evaluations and all(0 <= json.loads(path.read_text())["miou"] <= 1 for path in evaluations)
+
+
+@pytest.mark.parametrize("network", [VIT, CNN], ids=["vit", "cnn"])
+def test_every_method_trains_every_encoder(network: dict[str, Any], tmp_path: Path) -> None:
+    names = [method.name for method in methods()]
+    data = {key: value for key, value in fabricate.TINY["data"].items() if key not in ("val", "test")}
+    thresholds = {
+        method.name: {"threshold": 0.0}
+        for method in methods()
+        if method.settings and hasattr(method.settings(), "threshold")
+    }
+    folder = fabricate.computed(
+        tmp_path / "run",
+        *("evaluate", "verdict", "table", "chart", "report"),
+        network=network,
+        training=dict.fromkeys(("teacher", "student"), PLAIN | {"epochs": 3, "batch_size": 4}),
+        data=data,
+        methods=thresholds,
+        experiments={name: {"method": name} for name in names},
+    )
+    for name in names:
+        run = folder / "my results/tiny/experiments" / name / "seed0"
+        trained = next(run / part for part in ("supervised", "student", "teacher") if (run / part).exists())
+        assert (pd.read_csv(trained / "metrics.csv")["loss"] > 0).all(), name
+        settings = json.loads((trained / "recipe.json").read_text())["settings"]
+        first = build(settings["network"], 3).state_dict()
+        last = torch.load(trained / "last.pt", weights_only=True)["state_dict"]
+        assert first.keys() == last.keys() and all(value.isfinite().all() for value in last.values()), name
 
 
 @pytest.mark.parametrize("network", [VIT, CNN], ids=["vit", "cnn"])
