@@ -18,6 +18,8 @@ import yaml
 from record import Table, Values
 from running import Clock, Unmeasured, finish
 
+from stpp.commands.cli import PREDICTING, TRAINING
+
 PROJECT = Path(__file__).absolute().parents[2]
 SPEED = PROJECT / "benchmarks/speed"
 STPP = [sys.executable, "-m", "stpp"]
@@ -256,10 +258,9 @@ def one_by_one(where: Path, run: Run) -> None:
         kind = Path(stage).parent.name
         if kind in ("report", "chart"):
             continue
-        more = run.device if kind in ("train", "predict", "evaluate") else []
-        more += ["--workers", str(workers())] if kind == "train" and run.options.device == "cuda" else []
-        if run.options.device == "cpu" and kind in ("train", "predict", "evaluate"):
-            more += ["--gpus", "0"]
+        more = run.device if kind in (*TRAINING, *PREDICTING) else []
+        more += ["--workers", str(workers())] if kind in TRAINING and run.options.device == "cuda" else []
+        more += ["--gpus", "0"] if more and run.options.device == "cpu" else []
         run.finish(*STPP, kind, stage, *more, folder=where)
 
 

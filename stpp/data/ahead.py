@@ -1,5 +1,6 @@
 """Files that are read while the network works on those before them."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -8,8 +9,8 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Content = TypeVar("Content")
 
-READERS = 4
-"""Threads. Decoding leaves Python's lock to others."""
+READERS = max(4, min(16, len(os.sched_getaffinity(0))))
+"""Threads: one for each core that the process may use, within limits. Decoding leaves Python's lock to others."""
 
 
 def windows(items: Iterable[Item], read: Callable[[Item], Content], size: int) -> Iterator[list[tuple[Item, Content]]]:

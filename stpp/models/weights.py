@@ -10,8 +10,11 @@ from stpp.common.errors import Problems, StppError
 from stpp.common.registry import ENCODERS, component, modules
 from stpp.models.network import SegmentationNetwork
 
-WRAPPERS = ("state_dict", "model", "teacher")
-"""Keys under which other projects keep a state dict, beside what they say about the training."""
+WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "teacher", "student")
+"""Keys under which other projects keep a state dict, beside what they say about the training: averages first, as in
+timm, and in a checkpoint of self-distillation the teacher, which is what its authors evaluate."""
+PREFIXES = ("module.", "_orig_mod.")
+"""What DataParallel and torch.compile put before all names."""
 
 
 def load_weights(net: SegmentationNetwork, content: Any, source: str) -> str:
@@ -28,7 +31,7 @@ def matched(net: SegmentationNetwork, content: Any, source: str) -> tuple[nn.Mod
     """The part of `net` that the weights in `content` are for, what of them goes there, and a sentence that says so.
 
     `content` is a state dict, or a mapping with one as one of its `WRAPPERS`. Its kind is recognised by its names,
-    after a `module.` (DataParallel's) before all of them is dropped:
+    after one of `PREFIXES` before all of them is dropped:
 
     - `backbone.*` and `classifier.*`: a whole network's, every entry of which must fit
     - else, some are `backbone.*`, or some are `encoder.*`: a backbone's, without that prefix; all others are left out
@@ -39,7 +42,9 @@ def matched(net: SegmentationNetwork, content: Any, source: str) -> tuple[nn.Mod
     `source` names the weights in messages. Raises StppError listing every name that is missing, unexpected or of
     another shape (as `name: shape -> expected shape`). The tensors of `net` may be on the meta device.
     """
-    state = without_prefix(_state_of(content, source))
+    state = _state_of(content, source)
+    for prefix in PREFIXES:
+        state = without_prefix(state, prefix)
     kinds = {name.partition(".")[0] for name in state}
     whole = {"backbone", "classifier"} <= kinds
     target: nn.Module = net if whole else net.backbone
@@ -138,8 +143,8 @@ def _state_of(content: Any, source: str) -> Mapping[str, Tensor]:
     else:
         return content
     raise StppError(
-        f"weights {source} are no state dict: {found}; expected only named tensors, or these as "
-        "`state_dict`, `model` or `teacher`"
+        f"weights {source} are no state dict: {found}; expected named tensors alone, or these as one of "
+        f"{', '.join(WRAPPERS)}"
     )
 
 

@@ -8,7 +8,7 @@ import torch
 
 from stpp.common.errors import Problems, StppError
 from stpp.models import build
-from stpp.models.weights import load_weights, torchvision_weights
+from stpp.models.weights import WRAPPERS, load_weights, torchvision_weights
 
 
 def network(architecture="deeplabv3plus", backbone="tiny", classes=4):
@@ -102,7 +102,7 @@ def test_an_imagenet_file_without_its_classifier_loads():
     assert load_weights(network(backbone="mobilenet_v2"), body, "f.pth").endswith(f"{len(body)} tensors, from f.pth.")
 
 
-@pytest.mark.parametrize("wrapper", ["state_dict", "model"])
+@pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_weights_that_are_wrapped_once_load_as_they_do_without(wrapper):
     source, target = network(), network()
     state = snapshot(source)
@@ -111,7 +111,17 @@ def test_weights_that_are_wrapped_once_load_as_they_do_without(wrapper):
     assert message == f"Loaded the whole network, {len(state)} tensors, from nested.pth."
 
 
-@pytest.mark.parametrize("prefix", ["backbone.", "encoder.", "module.backbone.", "module.encoder."])
+def test_of_a_training_and_its_average_the_average_is_loaded():
+    source, target = network(), network()
+    state = snapshot(source)
+    other = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+    load_weights(target, {"state_dict": other, "state_dict_ema": state}, "timm.pth")
+    assert equal(state, snapshot(target))
+
+
+@pytest.mark.parametrize(
+    "prefix", ["backbone.", "encoder.", "module.backbone.", "module.encoder.", "_orig_mod.", "module._orig_mod."]
+)
 def test_a_backbone_under_its_prefix_without_a_head_loads_into_the_backbone_alone(prefix):
     import torchvision
 

@@ -185,6 +185,31 @@ def test_a_page_gets_the_tables_of_what_was_measured_alone(module: Callable[[str
 
 
 @pytest.mark.manual
+@pytest.mark.parametrize("with_snakemake", [True, False])
+def test_a_bed_runs_with_snakemake_and_without(
+    with_snakemake: bool, tmp_path: Path, module: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+    import yaml
+    from PIL import Image
+
+    parts, rng = module("parts"), np.random.default_rng(0)
+    for folder, shape, suffix in (("images", (48, 56, 3), "jpg"), ("masks", (48, 56), "png")):
+        (tmp_path / "nuclei" / folder).mkdir(parents=True)
+        for number in range(24):
+            pixels = rng.integers(2 if shape[2:] == () else 256, size=shape, dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "nuclei" / folder / f"{number}.{suffix}")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: with_snakemake or None)
+    given = options(tmp_path, camvid=tmp_path, beds=tmp_path, weights=tmp_path / "none.pth")
+    counts = {"test_split": {"count": 4}, "val_split": {"count": 4}, "partition": {"count": 8}}
+    raw = parts.configuration("nuclei", given)
+    raw["data"] |= counts
+    monkeypatch.setattr(parts, "configuration", lambda name, options: yaml.safe_load(yaml.safe_dump(raw)))
+    found = parts.bed("nuclei", parts.Run(given, tmp_path / "out", module("running").Clock(900)))
+    assert set(found) == {"suponly", "st++", "best", "hours"} and all(0 <= value <= 100 for value in found.values())
+
+
+@pytest.mark.manual
 def test_parts_run_on_a_processor_at_tiny_sizes(tmp_path: Path) -> None:
     import numpy as np
     from PIL import Image

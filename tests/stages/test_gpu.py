@@ -15,9 +15,11 @@ from typing import Any
 import fabricate
 import pandas as pd
 import pytest
+import torch
 
 from stpp.commands.cli import main
 from stpp.methods import methods
+from stpp.models import build
 from stpp.runtime import lease
 
 pytestmark = pytest.mark.cuda
@@ -74,22 +76,42 @@ def anew(finished: Path, stage: Path, folder: Path) -> Path:
     return folder
 
 
+VIT = {"backbone": "timm/test_vit", "architecture": "linear", "weights": "vit.pth"}
+TIMM = {"backbone": "timm/test_efficientnet", "weights": "none", "output_stride": 16, "separable": True}
+KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "st++": ({}, {}, "predict"),
+    "pixel": ({}, {}, "pixels"),
+    "dmt": ({}, {}, "train"),
+    "st++ on a ViT": ({"network": VIT | {"weights": "none"}}, {"optimizer": "adamw"}, "select"),
+    "st++ on a CNN of timm": ({"network": TIMM}, {}, "select"),
+    "st++ on stored maps": ({"network": VIT, "features": {"views": 2}}, {"tune": "none"}, "encode"),
+    "suponly of the right length": ({"length": "auto"}, {}, "length"),
+}
+"""By what it is: settings, those of both trainings, and the kind of stage that it is about."""
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("method", ["st++", "pixel", "dmt"])
-def test_each_kind_of_stage_runs(method: str, precision: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", KINDS)
+def test_each_kind_of_stage_runs(case: str, precision: str, tmp_path: Path) -> None:
     """And on the GPU, as the records of those with networks say."""
-    training = fabricate.TINY["training"]["teacher"] | {"precision": precision}
+    changes, own, kind = KINDS[case]
+    training = fabricate.TINY["training"]["teacher"] | {"precision": precision} | own
+    length = {"length": changes["length"]} if "length" in changes else {}
+    torch.manual_seed(3)
+    (tmp_path / "run").mkdir()
+    torch.save(build(VIT | {"weights": "none"}, 2).backbone.state_dict(), tmp_path / "run/vit.pth")
     folder = fabricate.computed(
         tmp_path / "run",
         *("table", "chart", "report", "verdict"),
-        experiments={"e": {"method": method}},
-        training={"teacher": training, "student": training},
+        experiments={"e": {"method": case.split()[0]}},
+        training={"teacher": training, "student": training, **length},
         prediction={"precision": precision},
         runtime=GPU,
+        **{name: value for name, value in changes.items() if name != "length"},
     )
     records = {path.parent: json.loads(path.read_text()) for path in folder.glob("my results/stages/*/*/stage.json")}
-    assert {"train", "evaluate", "predict"} <= {stage.parent.name for stage in records}
-    devices = {record["device"] for stage, record in records.items() if stage.parent.name == "train"}
+    assert {"train", "evaluate", kind} <= {stage.parent.name for stage in records}
+    devices = {record["device"] for stage, record in records.items() if stage.parent.name in ("train", "encode")}
     assert all(device.startswith("cuda") for device in devices), devices
 
 
