@@ -141,7 +141,8 @@ def read_mask(path: str | Path, encoding: Mapping[str, Any], content: bytes | No
     if colours:
         place = _places(raw, known, encoding.get("palette_tolerance") or 0)
     elif raw.dtype.itemsize > 1:
-        place = np.where((raw >= 0) & (raw < 65536), raw, 65536)
+        wide = raw.astype(np.int64)
+        place = np.where((wide >= 0) & (wide < 65536), wide, 65536)
     else:
         place = raw
     decoded = classes[place]
