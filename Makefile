@@ -127,7 +127,8 @@ endif
 # Not after `setup`: there may be no network. Without an environment of the project, the machine's own Python runs it.
 gpu:  ## on a machine with one GPU: tests, rates and whole trainings, each part in ten minutes; goes on where it stopped
 	PYTHONPATH=$(CURDIR) $(if $(wildcard $(VENV)/bin/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu $(PART) \
-	    --camvid $(CAMVID) --beds $(BEDS) --weights $(WEIGHTS) $(if $(REFERENCE),--reference $(REFERENCE))
+	    --camvid $(CAMVID) --beds $(BEDS) --weights $(WEIGHTS) $(if $(REFERENCE),--reference $(REFERENCE)) $(if $(OUT),--out $(OUT)) \
+	    $(if $(LIMIT),--seconds $(LIMIT))
 
 check: setup  ## formatting, lint and types
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ Snakemake, the stages of whole trainings run one by one.
 """
 
 import argparse
+import importlib.util
 import platform
 import sys
 from collections.abc import Callable, Mapping
@@ -24,8 +25,10 @@ from running import Clock, Unmeasured
 
 from stpp.common.files import write_text
 
-LIMIT = 540.0
-"""Seconds of a part: it ends in ten minutes, with the time to save."""
+LIMIT = 450.0
+"""Seconds of a part: it ends in ten minutes, also where a command takes all the time that it has to save its work."""
+NEEDED = ("pydantic", "h5py", "hdf5plugin", "pandas", "yaml", "tqdm")
+"""Packages without which nothing can be measured, beside PyTorch."""
 ADOPTED = PROJECT / "docs/gpu.json"
 """What the tables of the documentation are made from."""
 
@@ -53,6 +56,8 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := [name for name in options.parts if name not in PARTS]:
         parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        parser.error(f"not installed here: {', '.join(missing)}; install them, from wheels where there is no network")
     records = read(options.out / "gpu.json")
     if options.docs:
         return to_docs(records[-1:])

@@ -72,9 +72,11 @@ def workers() -> int:
 # --- tests ------------------------------------------------------------------------------------------------------------
 
 TESTS = {
-    "every kind of stage": ["tests/stages/test_gpu.py", "-k", "kind_of_stage"],
+    "every kind of stage, fp32": ["tests/stages/test_gpu.py", "-k", "kind_of_stage and fp32"],
+    "every kind of stage, bf16": ["tests/stages/test_gpu.py", "-k", "kind_of_stage and bf16"],
     "a method's training": ["tests/stages/test_gpu.py", "-k", "each_method"],
     "the same bytes each time": ["tests/stages/test_gpu.py", "-k", "same_bytes"],
+    "a compiled network": ["tests/stages/test_gpu.py", "-k", "compiled"],
     "stopped and gone on": ["tests/stages/test_gpu.py", "-k", "stopped_training"],
     "several processes on one GPU": ["tests/stages/test_gpu.py", "-k", "lease"],
     "no step waits": ["tests/engine/test_waiting.py"],
@@ -227,7 +229,7 @@ def configuration(bed: str, options: argparse.Namespace) -> dict[str, Any]:
         },
         "experiments": EXPERIMENTS,
     }
-    del raw["outlook"]
+    del raw["outlook"], raw["controls"]
     return raw
 
 

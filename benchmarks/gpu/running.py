@@ -42,7 +42,9 @@ def finish(command: Sequence[str], folder: Path, log: Path, clock: Clock) -> Non
             code = started.wait(timeout=max(0.0, clock.left))
         except subprocess.TimeoutExpired:
             stop(started)
-            raise Unmeasured("stopped at the end of its time; the next run goes on") from None
+            raise Unmeasured(
+                "stopped at the end of its time; the next run measures it, and trainings go on where they were"
+            ) from None
         except BaseException:  # Ctrl-C: nothing stays on the GPU
             stop(started)
             raise

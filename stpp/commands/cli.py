@@ -123,7 +123,7 @@ STAGES = {
     "pixels": "keep the reliable pixels of pseudo-labels",
     "evaluate": "measure mIoU of a model or of pseudo-labels",
     "outlook": "predict whether unlabeled images will help",
-    "verdict": "choose the network to use, by the val set",
+    "verdict": "choose the best network on the val set",
     "table": "gather the numbers of all experiments in a table",
     "chart": "draw a chart of several experiments, as in the paper",
     "report": "write the page that shows a run and its results",

@@ -107,9 +107,8 @@ def _add_next(commands: Any) -> None:
         "next",
         "choose the unlabeled images to label next",
         "Of the unlabeled images on which the checkpoints of the teacher agree least, choose those that differ most "
-        "from the labeled ones and from each other. OUT/next.html shows them and OUT/next.csv lists them; OUT has "
-        "links to the images, and masks that the teacher predicts, to be corrected. It needs the stability scores of a "
-        "run.",
+        "from the labeled ones and from each other. OUT/next.html shows them and OUT/next.csv lists them; OUT "
+        "contains links to the images and predicted masks for you to correct. It needs the stability scores of a run.",
         "stpp next my.yaml -n 20",
         _next,
     )

@@ -61,9 +61,9 @@ def _add_run(commands: Any) -> None:
         "run",
         "run the workflow, and show its progress",
         "Check a configuration, run the workflow, and show which stages run, how fast, and the time left; without a "
-        "terminal, print a line for each event. Ctrl-C stops it, and the same command continues. TARGET "
+        "terminal, print a line for each event. Ctrl-C stops it; run it again to resume. TARGET "
         f"is {', '.join(name for name, target in TARGETS.items() if target.method is None)}, or a method. "
-        "Everything after -- goes to Snakemake.",
+        "Arguments after -- are passed to Snakemake.",
         "stpp run my.yaml",
         _run,
     )

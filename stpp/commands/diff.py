@@ -20,6 +20,7 @@ from stpp.plan.parts import folders, networks, result, result_evaluation
 from stpp.plan.recipe import read_recipe
 from stpp.report.table import run_row
 from stpp.runtime.job import verified
+from stpp.store.evaluations import read_metrics
 from stpp.store.inventory import ABSENT, DATA, changed_settings, code_shown, settings_by_name, shown
 from stpp.store.links import target_of
 
@@ -99,7 +100,18 @@ def compare(a: Side, b: Side) -> dict[str, Any]:
 
 def _head(side: Side) -> dict[str, Any]:
     unfinished = {name: list(lacking) for name, lacking in side.unfinished.items()}
-    return {"folder": str(side.folder), "method": side.method, "runs": list(side.runs), "unfinished": unfinished}
+    head = {"folder": str(side.folder), "method": side.method, "runs": list(side.runs), "unfinished": unfinished}
+    return head | {"model": _handed_over(side)}
+
+
+def _handed_over(side: Side) -> str | None:
+    """What the verdict says of `model.pt` in the results of an experiment; None where there is no verdict yet."""
+    folder = side.folder.resolve()
+    view = next(above for above in folder.parents if above.name == "experiments").parent
+    told = (target_of(view / disk.COMPARISON / "verdict") or view) / disk.VERDICT
+    if not told.is_file():
+        return None
+    return str(read_metrics(verified(told))["sentences"][0])
 
 
 # --- settings, data, code ---------------------------------------------------------------------------------------------
@@ -271,6 +283,15 @@ def _lines(
         if entries:
             yield from title(what)
             yield from table([["", "A", "B", "B - A"], *map(_metric_row, entries)])
+    if others := [entry["name"] for entry in found["iou"] if entry["a"] is None or entry["b"] is None]:
+        yield from (
+            "",
+            f"The mIoU of A and of B are not means over the same classes: one of them lacks {listed(others)}.",
+        )
+    models = {found[key]["model"] for key in "ab"}
+    if len(models) == 2 and None not in models:
+        yield from title("The models of both results")
+        yield from (f"{key.upper()}: {found[key]['model']}" for key in "ab")
 
     yield from title("Pseudo-labels that the final students learned from")
     yield from _label_lines(found["labels"], table)

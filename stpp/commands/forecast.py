@@ -3,7 +3,7 @@
 import platform
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -92,7 +92,8 @@ def forecast(plan: Plan, stages: Path, trial: Speeds | None = None) -> Forecast:
             reasons = (f"{', '.join(lacking)} is no longer there",)
         elif nearest := nearest_of(wanted, candidates):
             reasons, sources = tuple(differences(nearest, wanted)), other_sources(nearest, wanted, plan)
-            timed = nearest_of(wanted, [record for record in candidates if is_of(record, here)])
+            alike = [record for record in candidates if is_of(record, here) and same_network(stage, record)]
+            timed = nearest_of(wanted, alike)
         factor = times_as_much(stage, timed, plan) if timed and is_of(timed, here) else None
         took = factor * timed.facts["seconds"] if timed and factor is not None else _computed(stage, plan, speeds)
         if untimed := took is None:
@@ -119,6 +120,20 @@ def is_of(record: KnownStage, host: str | None) -> bool:
     return host is None or bool(record.facts.get("host", host) == host)
 
 
+PRECISE = ("training", "prediction")
+"""The settings of a stage that say in which precision its network computes."""
+
+
+def same_network(stage: Stage, record: KnownStage) -> bool:
+    """Whether another stage of its role runs the same network, initial weights aside, in the same precision."""
+
+    def run_by(components: Iterable[str], settings: Mapping[str, Any]) -> list[Any]:
+        network = {key: value for key, value in settings.get("network", {}).items() if key != "weights"}
+        return [[*components], network, *((settings.get(part) or {}).get("precision") for part in PRECISE)]
+
+    return run_by(stage.components, stage.settings) == run_by(record.recipe["components"], record.recipe["settings"])
+
+
 def _computed(stage: Stage, plan: Plan, speeds: Speeds) -> float | None:
     """The seconds of a stage that runs a network, by the speeds of others; None where they are not known."""
     work = work_of(stage, plan)
@@ -138,7 +153,8 @@ def nearest_of(wanted: KnownStage, candidates: Sequence[KnownStage]) -> KnownSta
 
 def times_as_much(stage: Stage, known: KnownStage, plan: Plan) -> float:
     """How much more a stage computes than another one of its role: trainings by their iterations, the images of a batch
-    and the pixels of a crop; others by their images. 1 where that is not known.
+    and the pixels of a crop; others by their images, and the pixels that a network sees of each. 1 where that is not
+    known.
     """
     settings, before = stage.settings, known.recipe["settings"]
     if stage.kind == "train":
@@ -152,9 +168,21 @@ def times_as_much(stage: Stage, known: KnownStage, plan: Plan) -> float:
         return pixels if new.get("iterations") or old.get("iterations") else pixels * new["epochs"] / old["epochs"]
     images = known.facts.get("images")
     now = sum(plan.images.get(fingerprint, 0) for fingerprint in stage.data.values())
+    larger = seen_of_each(settings, before)
     if stage.kind == "predict" and images and now:
-        return predicted(stage, plan.stages, now) / float(images)
-    return now / float(images) if stage.kind in ("score", "pixels") and images and now else 1.0
+        return larger * predicted(stage, plan.stages, now) / float(images)
+    return larger * now / float(images) if stage.kind in ("score", "pixels", "evaluate") and images and now else larger
+
+
+def seen_of_each(settings: Mapping[str, Any], before: Mapping[str, Any]) -> float:
+    """How many times as many pixels of an image a network sees as `before`, in all views of test-time augmentation."""
+
+    def views(given: Mapping[str, Any]) -> float:
+        tta = given.get("tta")
+        return sum(scale**2 for scale in tta["scales"]) * (1 + tta["flip"]) if tta else 1.0
+
+    side, other = ((given.get("prediction") or {}).get("long_side") for given in (settings, before))
+    return views(settings) / views(before) * ((side / other) ** 2 if side and other else 1.0)
 
 
 def differences(before: KnownStage, after: KnownStage) -> Iterator[str]:

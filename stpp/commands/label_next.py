@@ -78,7 +78,10 @@ def label_next(
         with outputs.writing(out / VAL) as path:
             path.write_text("".join(f"{_line(row, data['root'])}\n" for row in val), encoding="utf-8")
     found = f"{len(chosen)} of {len(unlabeled):,}"
-    return "\n".join([*_summary(found, data, out, bool(val)), *_to_compare(results, plan.name, record["experiment"])])
+    for_tools = _for_tools(stages / teacher.folder / disk.LAST, data, out)
+    return "\n".join(
+        [*_summary(found, data, out, bool(val)), *for_tools, *_to_compare(results, plan.name, record["experiment"])]
+    )
 
 
 def scored_run(plan: Plan, stages: Path) -> Run:
@@ -159,9 +162,20 @@ def _summary(found: str, data: Mapping[str, Any], out: Path, val: bool) -> list[
     return lines
 
 
+def _for_tools(model: Path, data: Mapping[str, Any], out: Path) -> list[str]:
+    images = out / data["images"] if data["layout"] == "folder" else out
+    segmented = out.with_name(f"{out.name}-segmented")
+    segment = ["stpp", "segment", "--model", model, images, "--out", segmented]
+    export = ["stpp", "export-labels", segmented, "--format", "coco", "--out", out.with_name(f"{out.name}-coco")]
+    return [
+        "to correct them in an annotation tool, export them in its format, such as COCO's:",
+        *(f"  {shlex.join(map(str, command))}" for command in (segment, export)),
+    ]
+
+
 def _to_compare(results: Path, name: str, experiment: str) -> list[str]:
     now, then = (results / each / "experiments" / experiment for each in (name, f"{name}-more"))
     return [
-        f"to see what the labels bring, set `name: {name}-more` before that run, and after it type:",
+        f"to see what the labels bring, set `name: {name}-more` before that run, then run:",
         f"  stpp diff {shlex.quote(str(now))} {shlex.quote(str(then))}",
     ]

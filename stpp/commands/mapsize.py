@@ -30,15 +30,13 @@ def bytes_of_maps(stage: Stage, plan: Plan, results: Path) -> int:
     A whole image is taken for a square with the longest side of a training where its own size is not known yet.
     """
     from stpp.engine.initial import maps_of_encoder
-    from stpp.models.blocks import nearest_multiple
 
     settings = stage.settings
-    maps, multiple = maps_of_encoder(settings["network"])
-    kept = [maps[number] for number in settings["maps"]]
+    shapes = maps_of_encoder(settings["network"])
 
     def taken(height: float, width: float) -> int:
-        sides = [nearest_multiple(int(side), multiple) for side in (height, width)]
-        return sum(VALUE * channels * math.prod(-(-side // stride) for side in sides) for channels, stride in kept)
+        of_maps = shapes(int(height), int(width))
+        return sum(VALUE * math.prod(of_maps[number]) for number in settings["maps"])
 
     (subset,) = stage.data
     if "scales" not in settings:

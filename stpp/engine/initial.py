@@ -1,6 +1,6 @@
 """The network that a training starts from, and whether the weights of a file fit it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from stpp.common.bands import Bands, bands_in
 from stpp.common.errors import StppError
 from stpp.common.files import sha256
 from stpp.models import build
+from stpp.models.blocks import nearest_multiple
 from stpp.models.network import SegmentationNetwork
 from stpp.models.weights import load_weights, matched
 from stpp.store.checkpoint import load_checkpoint
@@ -30,14 +31,20 @@ def initial_network(settings: Mapping[str, Any], weights: str | None) -> tuple[S
     return network, load_weights(network, _content(weights), weights)
 
 
-def maps_of_encoder(network: Mapping[str, Any]) -> tuple[list[tuple[int, int]], int]:
-    """Channels and stride (px/px) of each map of the encoder that is described, and what sides it sees multiples of.
+def maps_of_encoder(network: Mapping[str, Any]) -> Callable[[int, int], list[tuple[int, int, int]]]:
+    """From the height and width of an image to (h, w, channels) of each map that the encoder makes of it.
 
-    It is built without values.
+    The encoder that is described is built without values.
     """
     with torch.device("meta"):
         encoder = build({**network, "architecture": "linear"}, 2).backbone
-    return list(zip(encoder.channels, encoder.strides)), encoder.multiple_of
+
+    def shapes(*sides: int) -> list[tuple[int, int, int]]:
+        seen = [nearest_multiple(side, encoder.multiple_of) for side in sides]
+        of_maps = ([-(-side // stride) for side in seen] for stride in encoder.strides)
+        return [(height, width, channels) for (height, width), channels in zip(of_maps, encoder.channels)]
+
+    return shapes
 
 
 def take_weights(network: SegmentationNetwork, checkpoint: Path, *, head: bool) -> str:

@@ -1,7 +1,7 @@
 """From losses to new weights: forward pass, optimizer and learning rate."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,9 +23,7 @@ def make_optimizer(
     groups = [group for network in networks for group in parameter_groups(network, training)]
     for head in heads:
         groups += groups_of([(training["head_multiplier"], list(head.parameters()))], training)
-    on_gpu = any(parameter.is_cuda for group in groups for parameter in group["params"])
-    # On a GPU one kernel does the arithmetic of many parameters; each is still computed alone, so bytes repeat.
-    common = {"lr": 0.0, "weight_decay": training["weight_decay"], "fused": True if on_gpu else None}
+    common = {"lr": 0.0, "weight_decay": training["weight_decay"], "fused": _fused(groups)}
     if training["optimizer"] == "adamw":
         return AdamW(groups, **common)
     return SGD(groups, momentum=training["momentum"], **common)
@@ -36,9 +34,13 @@ def make_adam(module: nn.Module, rate: float, training: Mapping[str, Any]) -> Op
 
     At the learning rate `rate`, whatever the batch, times the schedule of the training: by `set_learning_rate`, too.
     """
-    return Adam(
-        [{"params": list(module.parameters()), "factor": rate / base_rate(training)}], lr=0.0, betas=(0.9, 0.99)
-    )
+    groups = [{"params": list(module.parameters()), "factor": rate / base_rate(training)}]
+    return Adam(groups, lr=0.0, betas=(0.9, 0.99), fused=_fused(groups))
+
+
+def _fused(groups: Sequence[Mapping[str, Any]]) -> bool | None:
+    """Whether one kernel computes many parameters, as on a GPU; each is computed alone, so the bytes repeat."""
+    return any(parameter.is_cuda for group in groups for parameter in group["params"]) or None
 
 
 def parameter_groups(network: SegmentationNetwork, training: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

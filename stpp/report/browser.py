@@ -45,7 +45,7 @@ SHARE_OF_UNLABELED = 0.25
 """The part of the bytes that unlabeled images may take."""
 MOST_HARD = 4
 """Hard examples of a class."""
-LAYERS = ("truth", "prediction", "errors", "disagreement", "confidence")
+LAYERS = ("truth", "prediction", "errors", "confidence", "pseudo-label", "disagreement")
 """What may lie over an image."""
 ORDERS = {
     "": "as listed",
@@ -89,7 +89,7 @@ def browser(facts: Facts, sources: Pictures, limits: Mapping[str, Any]) -> Html:
     """The part of the page; nothing where there are no images to show.
 
     `limits` are the settings `report`: the `size` in MB that all images and layers take in the page, and how many
-    `judged` and `unlabeled` images there are at most, whatever they take: each is predicted or read.
+    `judged` and `unlabeled` images there are at most, whatever they take: each is predicted.
     """
     colours = class_colours(facts.palette)
     most_bytes = round(1_000_000 * limits["size"])
@@ -115,8 +115,8 @@ def browser(facts: Facts, sources: Pictures, limits: Mapping[str, Any]) -> Html:
     about = (
         f"Predictions by model.pt, the {network_name(facts.model['title'])} of {run_name(facts.model)}: "
         f"{'; '.join(said)}. The images are reduced to {side} px where they are larger, and take at most "
-        f"{size(most_bytes)} of the page. Where an unlabeled image has a pseudo-label in {run_name(facts.shown)}, that "
-        "is shown as its prediction."
+        f"{size(most_bytes)} of the page. Pseudo-labels, and where checkpoints disagree, are those of "
+        f"{run_name(facts.shown)}."
     )
     layers = [name for name in LAYERS if any(name in shot.layers for shot in shown)]
     subsets = list(dict.fromkeys(shot.subset for shot in shown))
@@ -167,13 +167,11 @@ def side_of(count: int, most_bytes: int) -> int:
 def taken_of(row: Row, facts: Facts, sources: Pictures, colours: NDArray[np.uint8], side: int) -> Shot:
     """An image, `side` px at most, with all that is known of it."""
     count = len(facts.classes)
-    labels = next((store for store in reversed(sources.labels) if row.id in store), None)
-    if labels is None:
-        mask, probabilities = sources.predict(row)
-        confidence: NDArray[np.uint8] | None = np.rint(255 * probabilities).astype(np.uint8)
-    else:
-        mask, confidence = labels[row.id], labels.confidence_steps(row.id) if labels.has_confidence else None
-    layers = {"prediction": mask_uri(mask, colours, side)}
+    mask, probabilities = sources.predict(row)
+    confidence = np.rint(255 * probabilities).astype(np.uint8)
+    layers = {"prediction": mask_uri(mask, colours, side), "confidence": mask_uri(confidence, heat_colours(), side)}
+    if labels := next((store for store in reversed(sources.labels) if row.id in store), None):
+        layers["pseudo-label"] = mask_uri(labels[row.id], colours, side)
     known: dict[str, Any] = {}
     if (judge := judged_by(row, facts)) is not None:
         true = mask_of(judge, sources.encoding)
@@ -186,8 +184,6 @@ def taken_of(row: Row, facts: Facts, sources: Pictures, colours: NDArray[np.uint
     votes = [store[row.id] for store in sources.masks if row.id in store]
     if len(votes) > 1:
         layers["disagreement"] = mask_uri(instability(votes), heat_colours(), side)
-    if confidence is not None:
-        layers["confidence"] = mask_uri(confidence, heat_colours(), side)
     if (scored := score(facts.shown)) and row.subset == "unlabeled":
         scores = facts.scores[scored]
         known["score"] = float(scores.loc[scores["id"] == row.id, "score"].iloc[0])

@@ -42,8 +42,8 @@ MOST_CHECKPOINTS = 4
 SIDE = 224
 """Longest side of a thumbnail in px."""
 
-WRONG = [(190, 196, 204), (213, 94, 0), (255, 255, 255)]
-"""Colours of a map of errors: right, wrong, without a true class."""
+WRONG = [(190, 196, 204), (220, 38, 127), (255, 255, 255)]
+"""Colours of a map of errors: right, wrong, without a true class; none is the colour of a class."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def legend(
     parts = [
         ("masks", swatches([*zip(colours[: len(classes)].tolist(), classes), (IGNORE_COLOUR, "left out")])),
         (
-            "stability",
+            "disagreement",
             [element("span", "all checkpoints agree", scale, "none agrees with the last")] if disagreement else [],
         ),
         ("confidence", [element("span", "none", scale, "full")] if confidence else []),
@@ -192,8 +192,8 @@ def pictures(row: Row, facts: Facts, sources: Pictures, colours: NDArray[np.uint
         yield of_mask(f"checkpoint {k + 1}", masks[k])
     if len(masks) > 1:
         unstable = instability(masks)
-        alt = f"stability map of {row.id}: checkpoints differ in {100 * (unstable > 0).mean():.0f} % of the pixels"
-        yield "stability", alt, mask_uri(unstable, heat_colours())
+        alt = f"disagreement in {row.id}: checkpoints differ in {100 * (unstable > 0).mean():.0f} % of the pixels"
+        yield "disagreement", alt, mask_uri(unstable, heat_colours())
     for store in sources.labels:
         if row.id in store:
             yield of_mask("pseudo-label", store[row.id])

@@ -207,7 +207,8 @@ def standard_error(one: Candidate, other: Candidate) -> float:
 
 
 def whether_unlabeled_paid(judged: Sequence[Candidate], judges: str) -> list[str]:
-    """A sentence on the best network that learned from unlabeled images, against the best one that did not.
+    """The answer, and what it rests on: the best network that learned from unlabeled images against the best one that
+    did not, in the runs that both have.
 
     `judges` is what `val` of the candidates was measured on.
     """
@@ -233,8 +234,14 @@ def whether_unlabeled_paid(judged: Sequence[Candidate], judges: str) -> list[str
     else:
         answer = "Unlabeled images may have paid"
     where = "test" if tested else f"{judges}, which chose both"
-    gained = f"{_points(gain, sign=True)} of mIoU on {where}"
-    return [f"{answer}: {gained}, {one.name} against {other.name}, the best from labels alone ({interval})."]
+    of_both = [each.test if tested else each.val for each in (one, other)]
+    shared = of_both[0].index.intersection(of_both[1].index)
+    reached = [f"{100 * values[shared].mean():.1f} %" for values in of_both]
+    return [
+        f"{answer}: {reached[0]} mIoU with them, {reached[1]} with labels alone.",
+        f"This is {one.name} against {other.name}, the best from labels alone, on {where}: "
+        f"{_points(gain, sign=True)} ({interval}).",
+    ]
 
 
 def doubts(val: Mapping[str, Any]) -> list[str]:

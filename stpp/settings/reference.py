@@ -39,7 +39,7 @@ def methods() -> str:
         if method.unlabeled == "none":
             used = "no"
         elif method.online:
-            used = "in every step: half of each batch, an epoch is one pass over them"
+            used = "in every step, as half of each batch; an epoch is one pass over them"
         else:
             which = "a part of them, then all" if method.unlabeled == "reliable" else "all"
             used = f"{which}, with {'their true masks' if method.truth else 'pseudo-labels'}"

@@ -50,7 +50,7 @@ def evaluate_checkpoint(job: Job, runtime: Runtime) -> None:
     if subset == "val" and job.recipe["inputs"]["checkpoint"].endswith(f"/{disk.BEST}"):
         job.warn("the mIoU on val is too high, because val chose the checkpoint; only a test set tells")
     write(job, {"subset": subset, **summary(confusion, model.classes, len(images))}, images, {})
-    job.finish(device=str(device), threads=runtime.threads)
+    job.finish(device=str(device), threads=runtime.threads, images=len(images))
 
 
 def evaluate_labels(job: Job) -> None:
@@ -73,7 +73,7 @@ def evaluate_labels(job: Job) -> None:
     if job.settings.get("confidence"):
         report["confidence"] = by_confidence(stores, rows, job.settings["encoding"])
     write(job, report, images, groups)
-    job.finish()
+    job.finish(images=len(images))
 
 
 def write(job: Job, report: Mapping[str, Any], images: Mapping[str, Confusion], groups: Mapping[str, str]) -> None:

@@ -40,7 +40,7 @@ def test_each_kind_of_job_has_its_line() -> None:
     assert found["predict_shard"][1:] == found["evaluate"][1:] == ["4", "1", "500 MB", "20 min"]
     assert found["join_shards"][1:] == found["score"][1:] == ["1", "0", "2,000 MB", "60 min"]
     assert int(found["predict_shard"][0]) == 2 * int(found["join_shards"][0])
-    (here,) = re.findall(r"^In Snakemake's own process, without a job: (.*)\.$", said(), re.MULTILINE)
+    (here,) = re.findall(r"^Run inside Snakemake, not as jobs: (.*)\.$", said(), re.MULTILINE)
     assert sorted(here.split(", ")) == ["chart", "select", "table", "verdict"]
 
 

@@ -55,11 +55,17 @@ def experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             return {"masks.h5": fabricate.write_store(tmp_path / "store.h5", masks).read_bytes()}
         if stage.kind == "train":
             return {"metrics.csv": b"epoch,val_miou\n1,0.5\n2,0.25\n"}
-        return {}
+        return verdict_of(stage, "x")
 
     unfinished = {folder for folder, (experiment, seed, role) in roles.items() if (experiment, seed) == ("st++", 1)}
     unfinished = {folder for folder in unfinished if "phase2" in folder}
     return fabricate.pretend(RAW, plan, set(plan.stages) - unfinished, content) / "tiny/experiments"
+
+
+def verdict_of(stage: Stage, model: str) -> dict[str, bytes]:
+    """What a verdict says in favour of this model."""
+    told = {"sentences": [f"model.pt is {model}.", "No more."]}
+    return {"verdict.json": json.dumps(told).encode()} if stage.kind == "verdict" else {}
 
 
 def found(experiments: Path, a: str, b: str) -> dict[str, Any]:
@@ -116,6 +122,7 @@ def test_each_partition_has_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     raw["data"] = RAW["data"] | {"unlabeled": None, "partition": {"count": 4}}
     numbers = {"metrics.json": b'{"miou": 0.5, "images": 2, "iou": {}}', "images.csv": b"id,miou\n"}
     numbers |= {"metrics.csv": b"epoch,val_miou\n1,0.5\n"}
+    numbers |= {"verdict.json": b'{"sentences": ["x"]}'}
     numbers |= {"masks.h5": fabricate.write_store(tmp_path / "store.h5", {"a": MASK}).read_bytes()}
     experiments = fabricate.pretend(raw, fabricate.plan_of(raw), content=lambda stage: numbers) / "tiny/experiments"
 
@@ -125,6 +132,24 @@ def test_each_partition_has_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert {each["difference"]["n"] for each in result["metrics"]} == {4}
     assert result["labels"]["masks"] == {"both": 4, "a": 0, "b": 0}
     assert found(experiments, "st/seed1-partition2", "longer")["a"]["runs"] == ["seed1-partition2"]
+
+
+def test_the_models_of_two_results_are_named_where_they_differ(experiments: Path) -> None:
+    raw = RAW | {"name": "other"}
+    plan = fabricate.plan_of(raw)
+    results = fabricate.pretend(raw, plan, {plan.verdict}, lambda stage: verdict_of(stage, "y"))
+    result = compare(side_of(experiments / "st"), side_of(results / "other/experiments/st"))
+    assert (result["a"]["model"], result["b"]["model"]) == ("model.pt is x.", "model.pt is y.")
+    assert "The models of both results\n\nA: model.pt is x.\nB: model.pt is y.\n" in as_text(result)
+    assert "The models of both results" not in as_text(found(experiments, "st", "longer"))
+
+
+def test_classes_that_one_side_alone_has_are_named(experiments: Path) -> None:
+    result = found(experiments, "st", "longer")
+    assert "are not means over the same classes" not in as_text(result)
+    result["iou"].append({"name": "right", "a": {"mean": 0.0, "sd": None, "n": 1}, "b": None, "difference": None})
+    expected = "The mIoU of A and of B are not means over the same classes: one of them lacks right."
+    assert expected in as_text(result)
 
 
 def test_what_one_side_alone_has_gets_no_difference() -> None:
@@ -155,6 +180,7 @@ def test_data_and_code_that_differ_are_named(experiments: Path) -> None:
     raw = RAW | {"name": "later", "experiments": {"suponly": {"method": "suponly"}}}
     numbers = {"metrics.json": b'{"miou": 0.5, "images": 2, "iou": {}}', "images.csv": b"id,miou\n"}
     numbers["metrics.csv"] = b"epoch,val_miou\n1,0.5\n"
+    numbers["verdict.json"] = b'{"sentences": ["x"]}'
     fabricate.pretend(raw, fabricate.plan_of(raw, {"labeled": "f" * 64}, "0123456789ab"), content=lambda stage: numbers)
     result = compare(side_of(experiments / "suponly"), side_of(Path("my results/later/experiments/suponly")))
     assert result["data"] == ["labeled"]

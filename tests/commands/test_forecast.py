@@ -173,6 +173,30 @@ def test_a_time_grows_with_images_and_iterations(prepared: Plan) -> None:
     assert labels.seconds == pytest.approx(5.0 * 3 / 3)  # half of the six images
 
 
+def test_a_time_grows_with_the_pixels_that_a_network_sees(prepared: Plan) -> None:
+    """Twice as long a side has four times the pixels; with four scales instead of one, and flips, there are more."""
+    raw = changed("prediction", to={"long_side": 16}) | {"labeling": {"scales": [1.0], "flip": False}}
+    small = prepare(load(raw), lambda line: None)
+    results = fabricate.pretend(raw, small, seconds=5.0, images=1)
+    raw = changed("prediction", to={"long_side": 32}) | {"labeling": {"scales": [1.0, 0.5], "flip": True}}
+    tasks = forecast(prepare(load(raw), lambda line: None), results / "stages").tasks
+    seconds = {task.role: task.seconds for task in reversed(tasks)}
+    assert seconds["evaluate teacher-val"] == pytest.approx(4 * 2 * 5.0)  # and 2 images instead of 1
+    assert seconds["predict masks-checkpoint1"] == pytest.approx(4 * 6 * 5.0)
+    assert seconds["predict labels-teacher-reliable"] == pytest.approx(4 * (1 + 0.25) * 2 * 3 * 5.0)
+
+
+def test_times_of_another_network_or_precision_are_no_measure(prepared: Plan) -> None:
+    results = fabricate.pretend(fabricate.TINY, prepared, seconds=5.0)
+    wider = prepare(load(changed("network", "decoder_channels", to=12)), lambda line: None)
+    precise = prepare(load(changed("prediction", to={"precision": "bf16"})), lambda line: None)
+    assert task_of(wider, "train/teacher", results).untimed
+    assert task_of(precise, "predict/masks-checkpoint1", results).untimed
+    assert not task_of(
+        prepare(load(changed("training", "student", "epochs", to=4)), lambda line: None), "train/student-val", results
+    ).untimed
+
+
 def test_times_of_another_machine_give_way_to_a_trial(prepared: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     results = fabricate.pretend(changed("seeds", to=[7]), fabricate.plan_of(changed("seeds", to=[7])), host="elsewhere")
     task = task_of(prepared, "train/student-val", results)

@@ -20,7 +20,7 @@ from stpp.engine.distributed import Team
 from stpp.engine.inference import _in_rows
 from stpp.engine.losses import supervised_loss
 from stpp.engine.networks import Net
-from stpp.engine.optimisation import make_optimizer, set_learning_rate, shorten_gradients
+from stpp.engine.optimisation import make_adam, make_optimizer, set_learning_rate, shorten_gradients
 from stpp.engine.resume import TrainingState
 from stpp.methods import Average, Method, Step, methods
 from stpp.models import build
@@ -176,6 +176,8 @@ def test_only_a_gpu_has_the_fused_optimizer(optimizer: str, monkeypatch: pytest.
     assert make_optimizer([build(SMALL, CLASSES)], training).defaults["fused"] is None  # as a saved state has it
     with pretended(monkeypatch), GPU:
         assert make_optimizer([build(SMALL, CLASSES)], training).defaults["fused"] is True
+        assert make_adam(torch.nn.Linear(1, 1), 0.1, training).defaults["fused"] is True
+    assert make_adam(torch.nn.Linear(1, 1), 0.1, training).defaults["fused"] is None
 
 
 WAITS = {

@@ -21,7 +21,7 @@ from stpp.data.manifest import Row
 from stpp.report.browser import LAYERS, browser, hard_examples, side_of, unlabeled
 from stpp.report.facts import Facts
 from stpp.report.gallery import Confidence, Mask, Pictures
-from stpp.store.masks import MaskStore, MaskWriter
+from stpp.store.masks import MaskStore
 
 TRUE = np.array([[0, 0, 1, 1], [0, 0, 1, 255]], np.uint8)
 PREDICTED = np.array([[0, 1, 1, 1], [0, 0, 0, 0]], np.uint8)
@@ -86,7 +86,7 @@ def shots(page: str) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
     for inside in re.findall(r'<a id="image-\d+".*?</a>', page, re.DOTALL):
         known = re.search(r'data-facts="([^"]*)"', inside)
         assert known
-        pictures = re.findall(r'<img src="([^"]*)"[^>]*data-layer="(\w+)"', inside)
+        pictures = re.findall(r'<img src="([^"]*)"[^>]*data-layer="([\w-]+)"', inside)
         yield json.loads(html.unescape(known[1])), {layer: uri for uri, layer in pictures}
 
 
@@ -118,22 +118,12 @@ def test_the_layers_are_the_masks(page: Callable[..., str]) -> None:
     assert np.array_equal(pictures["prediction"], PREDICTED)
     assert pictures["errors"].tolist() == [[0, 1, 0, 0], [0, 0, 1, 2]]
     known, votes = found[-1]
-    assert known == {"id": "u0", "subset": "unlabeled", "areas": [1.0, 0.0, 0.0], "score": 0.9}
+    assert known == {"id": "u0", "subset": "unlabeled", "areas": [5 / 8, 3 / 8, 0.0], "score": 0.9}
     of_votes = {layer: pixels(uri) for layer, uri in votes.items()}
-    assert of_votes.keys() == {"prediction", "disagreement"}
+    assert of_votes.keys() == {"prediction", "confidence", "pseudo-label", "disagreement"}
+    assert np.array_equal(of_votes["prediction"], PREDICTED) and (of_votes["pseudo-label"] == 0).all()
     assert (of_votes["disagreement"] == 255).all(), "both checkpoints differ everywhere"
     assert {*pictures, *of_votes} == set(LAYERS)
-
-
-def test_stored_confidence_is_a_layer(page: Callable[..., str], tmp_path: Path) -> None:
-    page(1)
-    labels = tmp_path / "labels.h5"
-    with MaskWriter(labels, classes=["a", "b", "c"], palette=[[0] * 3] * 3, producer="x", confidence=True) as writer:
-        writer.add("u0", PREDICTED, np.full((2, 4), 0.6, np.float32))
-    sources = Pictures([], [MaskStore(labels)], predict, ENCODING)
-    *_, (known, layers) = shots(browser(page.facts, sources, LIMITS))  # type: ignore[attr-defined]
-    assert known["id"] == "u0" and known["areas"] == [5 / 8, 3 / 8, 0.0]
-    assert (pixels(layers["confidence"]) == 153).all()
 
 
 def test_the_worst_and_the_least_stable_come_first(page: Callable[..., str]) -> None:

@@ -395,7 +395,7 @@ def test_pictures_show_the_masks_of_the_stages(page: Parsed, folder: Path, finis
     for caption, mask in masks.items():
         (shown,) = [picture for alt, picture in pictures.items() if alt.startswith(f"{caption} of {most}:")]
         assert np.array_equal(np.asarray(shown), mask), caption
-    (unstable,) = [picture for alt, picture in pictures.items() if alt.startswith(f"stability map of {most}:")]
+    (unstable,) = [picture for alt, picture in pictures.items() if alt.startswith(f"disagreement in {most}:")]
     differing = np.mean([masks[f"checkpoint {k}"] != masks["checkpoint 3"] for k in (1, 2)], axis=0)
     assert np.array_equal(np.asarray(unstable), np.rint(255 * differing))
 

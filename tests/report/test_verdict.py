@@ -58,7 +58,7 @@ def test_a_student_within_the_noise_is_not_worth_another_training() -> None:
     student = candidate("st", [[0.60, 0.50, 0.50, 0.44]], trainings=2)
     found = verdict([teacher, student], VAL)
     assert found.chosen is teacher
-    assert "so the simpler network is preferred" in found.sentences[2]
+    assert "so the simpler network is preferred" in found.sentences[3]
 
 
 def test_a_student_below_its_teacher_is_never_taken() -> None:
@@ -81,18 +81,24 @@ def test_the_standard_error_adds_images_and_runs_in_squares() -> None:
 @pytest.mark.parametrize(
     ("test", "said"),
     [
-        ([[0.50, 0.51, 0.52], [0.60, 0.611, 0.621]], "Unlabeled images paid: +10.1 points of mIoU on test"),
-        ([[0.50, 0.51, 0.52], [0.60, 0.30, 0.70]], "Unlabeled images may have paid: +2.3 points"),
-        ([[0.50, 0.51, 0.52], [0.40, 0.41, 0.42]], "Unlabeled images did not pay: -10.0 points"),
+        ([[0.50, 0.51, 0.52], [0.60, 0.611, 0.621]], "Unlabeled images paid: 61.1 % mIoU with them +10.1"),
+        (
+            [[0.50, 0.51, 0.52], [0.60, 0.30, 0.70]],
+            "Unlabeled images may have paid: 53.3 % mIoU with them +2.3",
+        ),
+        ([[0.50, 0.51, 0.52], [0.40, 0.41, 0.42]], "Unlabeled images did not pay: 41.0 % mIoU with them -10.0"),
     ],
 )
 def test_whether_unlabeled_images_paid_is_measured_on_test(test: list[list[float]], said: str) -> None:
     rows = [[0.5, 0.5], [0.5, 0.5], [0.5, 0.5]]
     teacher, student = candidate("suponly", rows, 1, test[0]), candidate("st", rows, 2, test[1])
-    (sentence,) = [text for text in verdict([teacher, student], VAL).sentences if "Unlabeled" in text]
-    assert sentence.startswith(said)
-    assert "the final student of st against the teacher of suponly" in sentence
-    assert "95 % interval" in sentence
+    _, answer, reason, *_ = verdict([teacher, student], VAL).sentences
+    begins, _, gain = said.rpartition(" ")
+    assert answer == f"{begins}, 51.0 % with labels alone."
+    assert reason.startswith(
+        "This is the final student of st against the teacher of suponly, the best from labels alone, on test: "
+        f"{gain} points (95 % interval ["
+    )
 
 
 def test_without_val_the_fewest_trainings_are_taken_and_the_reason_is_said() -> None:
@@ -120,8 +126,9 @@ def test_folds_stand_for_val_and_are_named() -> None:
         "50.0 % mIoU on the 40 labeled images, each predicted by a network of the same kind that had not seen it "
         "(4 folds)."
     )
-    assert said[2].startswith("On the folds, the final student of st is 1.0 points higher")
-    assert "on the folds, which chose both" in said[1]
+    assert said[1] == "Unlabeled images may have paid: 51.0 % mIoU with them, 50.0 % with labels alone."
+    assert "on the folds, which chose both: +1.0 points" in said[2]
+    assert said[3].startswith("On the folds, the final student of st is 1.0 points higher")
 
 
 def test_folds_are_judged_together(tmp_path: Path) -> None:

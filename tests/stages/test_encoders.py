@@ -87,7 +87,7 @@ CASES = {
     "cnn": (CNN, MODERN, "unimatch"),
     "frozen": (CNN | {"architecture": "linear", "linear_maps": 4}, FROZEN, "fixmatch"),
 }
-SGD = {"cnn-sgd": (CNN, MODERN | {"optimizer": "sgd"}, "unimatch")}
+SGD = {"cnn-sgd": (CNN, MODERN | {"optimizer": "sgd"}, "unimatch"), "frozen-sgd": CASES["frozen"]}
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -128,7 +128,9 @@ def test_a_training_stopped_anywhere_ends_in_the_same_bytes(
 
 # AdamW divides a gradient by its own size, so what is rounding alone, before a batch norm, becomes a whole step.
 @pytest.mark.parametrize(
-    ("finished_training", "apart"), [("vit", 1e-3), ("cnn-sgd", 1e-6)], indirect=["finished_training"]
+    ("finished_training", "apart"),
+    [("vit", 1e-3), ("cnn-sgd", 1e-6), ("frozen-sgd", 1e-6)],
+    indirect=["finished_training"],
 )
 def test_two_processes_end_in_what_one_ends_in(
     finished_training: tuple[Path, Path], apart: float, tmp_path: Path
@@ -189,12 +191,15 @@ def test_the_average_is_what_is_validated_and_kept(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("network", [VIT, CNN], ids=["vit", "cnn"])
 def test_all_of_stpp_runs(network: dict[str, Any], tmp_path: Path) -> None:
+    """Every kind of stage that runs a network, those that look ahead and that find the length included."""
     folder = fabricate.computed(
         tmp_path / "run",
-        *("table", "chart", "report", "verdict"),
+        "chart",
         network=network,
-        training=dict.fromkeys(("teacher", "student"), PLAIN | {"batch_size": 4}),
+        training={**dict.fromkeys(("teacher", "student"), PLAIN | {"batch_size": 4}), "length": "auto"},
+        outlook=True,
     )
+    assert {"length", "outlook", "report"} <= {path.name for path in (folder / "my results/stages").iterdir()}
     evaluations = list(folder.glob("my results/stages/evaluate/student*/metrics.json"))
     assert evaluations and all(0 <= json.loads(path.read_text())["miou"] <= 1 for path in evaluations)
 
