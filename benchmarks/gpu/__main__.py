@@ -28,7 +28,7 @@ from stpp.common.files import write_text
 LIMIT = 450.0
 """Seconds of a part: it ends in ten minutes, also where a command takes all the time that it has to save its work."""
 NEEDED = ("pydantic", "h5py", "hdf5plugin", "pandas", "yaml", "tqdm")
-"""Packages without which nothing can be measured, beside PyTorch."""
+"""Packages without which nothing can be measured, in addition to PyTorch."""
 ADOPTED = PROJECT / "docs/gpu.json"
 """What the tables of the documentation are made from."""
 
