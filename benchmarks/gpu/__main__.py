@@ -27,7 +27,7 @@ from stpp.common.files import write_text
 
 LIMIT = 450.0
 """Seconds of a part: it ends in ten minutes, also where a command takes all the time that it has to save its work."""
-NEEDED = ("pydantic", "h5py", "hdf5plugin", "pandas", "yaml", "tqdm")
+NEEDED = ("pydantic", "h5py", "hdf5plugin", "pandas", "tqdm")
 """Packages without which nothing can be measured, in addition to PyTorch."""
 ADOPTED = PROJECT / "docs/gpu.json"
 """What the tables of the documentation are made from."""
@@ -56,8 +56,6 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := [name for name in options.parts if name not in PARTS]:
         parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        parser.error(f"not installed here: {', '.join(missing)}; install them, from wheels where there is no network")
     records = read(options.out / "gpu.json")
     if options.docs:
         return to_docs(records[-1:])
@@ -65,6 +63,8 @@ def main() -> int:
     if options.device == "cuda" and not torch.cuda.is_available():
         print("No GPU here, so nothing is measured.\n")
     else:
+        if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+            parser.error(f"not installed here: {', '.join(missing)}; install them, from wheels if there is no network")
         gpu = options.device == "cuda"
         device = torch.cuda.get_device_name(0) if gpu else f"CPU{', tiny sizes' if options.tiny else ''}"
         software = f"torch {torch.__version__}, Python {platform.python_version()}"

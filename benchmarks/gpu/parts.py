@@ -18,8 +18,6 @@ import yaml
 from record import Table, Values
 from running import Clock, Unmeasured, finish
 
-from stpp.commands.cli import PREDICTING, TRAINING
-
 PROJECT = Path(__file__).absolute().parents[2]
 SPEED = PROJECT / "benchmarks/speed"
 STPP = [sys.executable, "-m", "stpp"]
@@ -252,6 +250,8 @@ def bed(name: str, run: Run) -> Values:
 
 def one_by_one(where: Path, run: Run) -> None:
     """The stages up to the table, in the order of the plan, without Snakemake; what is done stays done."""
+    from stpp.commands.cli import PREDICTING, TRAINING  # which need what this machine may lack
+
     run.finish(*STPP, "index", "config.yaml", folder=where)
     listing = run.folder / "plan.txt"
     script = f"{' '.join(STPP)} plan --recipes config.yaml > '{listing.resolve()}'"

@@ -33,9 +33,8 @@ def jobs_text(plan: Plan, folders: Collection[str], runtime: Mapping[str, Any], 
             rows.append([rule, str(jobs), *map(str, asked), *partition])
     here = [kind for kind in counts if kind not in (*NETWORKS, *SMALL_JOBS)]
     said = [*columns(rows, left=(0, 6)), ""] if len(rows) > 1 else []
-    said += ["Cores, GPUs, memory and time are those of `runtime`; resources in the profile may change them."] * (
-        profile is not None and len(rows) > 1
-    )
+    if profile and len(rows) > 1:
+        said.append("Cores, GPUs, memory and time are those of `runtime`; resources in the profile may change them.")
     said += [f"Run inside Snakemake, not as jobs: {', '.join(here)}."] if here else []
     return "".join(f"{line}\n" for line in said)
 

@@ -65,6 +65,18 @@ def test_without_a_gpu_all_tables_say_that_nothing_is_measured(tmp_path: Path) -
     assert len(rows) - len(body) == 2 * len(NAMES)  # a head and a rule each
 
 
+def test_what_is_not_installed_is_said_before_anything_is_measured(tmp_path: Path) -> None:
+    script = f"""
+import runpy, sys
+sys.modules["pydantic"] = None
+sys.argv = ["gpu", "--device", "cpu", "--tiny", "--out", {str(tmp_path)!r}]
+sys.path.insert(0, {str(GPU)!r})
+runpy.run_path({str(GPU / "__main__.py")!r}, run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and "not installed here: pydantic; install them" in done.stderr, done.stderr
+
+
 def test_an_unknown_part_is_refused_with_those_that_there_are() -> None:
     done = run("flor")
     assert done.returncode == 2 and f"no such part: flor; there are {', '.join(NAMES)}" in done.stderr
