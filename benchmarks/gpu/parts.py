@@ -193,8 +193,12 @@ BEST = {"method": "consistency", "training": {"student": {"unlabeled_from": 0.33
 EXPERIMENTS = {"suponly": {"method": "suponly"}, "st++": {"method": "st++"}, "best": BEST}
 
 
-def configuration(bed: str, options: argparse.Namespace) -> dict[str, Any]:
-    """The bed of `make real` at the size of its images, with the paper's head, for one GPU and one seed."""
+def configuration(bed: str, options: argparse.Namespace, frozen: bool = False) -> dict[str, Any]:
+    """The bed of `make real` at the size of its images, with the paper's head, for one GPU and one seed.
+
+    A `frozen` encoder is not trained, and its maps of all images are computed once. Raises Unmeasured without images,
+    or without the weights that it needs.
+    """
     folder, side, crop = BEDS[bed]
     raw: dict[str, Any] = yaml.safe_load((PROJECT / f"experiments/beds/{bed}.yaml").read_text())
     root = options.camvid if bed == "camvid" else options.beds / folder
@@ -204,13 +208,8 @@ def configuration(bed: str, options: argparse.Namespace) -> dict[str, Any]:
     network = {"architecture": "deeplabv3plus", "backbone": "mobilenet_v2", "output_stride": 16, "weights": weights}
     training = {"iterations": 4000, "batch_size": 16, "crop": crop, "base_size": side, "learning_rate": 0.02}
     if options.tiny:
-        network |= {
-            "backbone": "tiny",
-            "weights": "none",
-            "rates": [1, 2, 3],
-            "head_channels": 8,
-            "decoder_channels": 8,
-        }
+        small = {} if frozen else {"backbone": "tiny", "weights": "none"}
+        network |= {**small, "rates": [1, 2, 3], "head_channels": 8, "decoder_channels": 8}
         training |= {"iterations": 20, "batch_size": 4, "crop": 32, "base_size": 48}
     training |= {"precision": "bf16", "validate_every": 5}
     gpu = int(options.device == "cuda")
@@ -227,15 +226,20 @@ def configuration(bed: str, options: argparse.Namespace) -> dict[str, Any]:
         },
         "experiments": EXPERIMENTS,
     }
+    if frozen:
+        if weights == "none":
+            raise Unmeasured(f"no file {options.weights} (WEIGHTS); a frozen encoder needs weights")
+        raw["features"] = {"views": 2 if options.tiny else 8}
+        raw["training"] = {role: {**training, "tune": "none"} for role in raw["training"]}
     del raw["outlook"], raw["controls"]
     return raw
 
 
-def bed(name: str, run: Run) -> Values:
-    """mIoU on test of each experiment, and the hours on the GPU of all stages that one run of it reads."""
+def bed(name: str, run: Run, frozen: bool = False) -> Values:
+    """mIoU on test of each experiment, the hours on the GPU of all stages, and how fast a frozen encoder encodes."""
     where = (run.folder / "run").resolve()
     where.mkdir(parents=True, exist_ok=True)
-    (where / "config.yaml").write_text(yaml.safe_dump(configuration(name, run.options), sort_keys=False))
+    (where / "config.yaml").write_text(yaml.safe_dump(configuration(name, run.options, frozen), sort_keys=False))
     if importlib.util.find_spec("snakemake"):
         how = ["--snakefile", PROJECT / "Snakefile", "--configfile", "config.yaml", "--cores", "all"]
         run.finish(sys.executable, "-m", "snakemake", "table", *how, folder=where)
@@ -245,7 +249,21 @@ def bed(name: str, run: Run) -> Values:
     with tables[-1].open() as file:
         rows = {row["experiment"]: row for row in csv.DictReader(file)}
     found = {experiment: 100 * float(rows[experiment]["miou_mean"]) for experiment in EXPERIMENTS}
-    return {**found, "hours": sum(float(rows[experiment]["gpu_hours"]) for experiment in EXPERIMENTS)}
+    return {**found, **costs(json.loads(tables[-1].with_name("stages.json").read_text())["records"])}
+
+
+def costs(records: Mapping[str, Mapping[str, Any]]) -> Values:
+    """The hours on the GPU of these stages, each of them once, and the images that `encode` read a second.
+
+    `records` are by folder of the stage. Each view of an image counts as an image.
+    """
+    from stpp.report.costs import stage_hours
+    from stpp.stages.encode import view_names
+
+    encoded = [record for record in records.values() if record["stage"] == "encode"]
+    views = sum(record["images"] * len(view_names(record["settings"])) for record in encoded)
+    rate = {"encoded": views / sum(record["seconds"] for record in encoded)} if encoded else {}
+    return {"hours": sum(stage_hours(record)["gpu_hours"] for record in records.values()), **rate}
 
 
 def one_by_one(where: Path, run: Run) -> None:
@@ -298,6 +316,7 @@ OF_BEDS = {
     "st++": ("st++", ".2f"),
     "best": ("consistency", ".2f"),
     "hours": ("GPU-h", ".2f"),
+    "encoded": ("encoded, images/s", ".0f"),
 }
 AUTHORS = {f"authors, {work} (aim {aim:g})": partial(beside, "authors", work, "") for work, aim in WORK.items()}
 SMP = {
@@ -333,7 +352,7 @@ PARTS = {
         "CamVid at 480 x 360: mIoU on test in %, one seed",
         "bed",
         OF_BEDS,
-        {"camvid": partial(bed, "camvid")},
+        {"camvid": partial(bed, "camvid"), "camvid, frozen encoder": partial(bed, "camvid", frozen=True)},
         "experiments.md",
     ),
     "beds": part(

@@ -34,6 +34,9 @@ def network(scratch: Path) -> torch.nn.Module:
         )
     except KeyError:
         sys.exit(f"segmentation_models.pytorch has no encoder {encoder}; choose another --backbone")
+    # In theirs, the second convolution comes before the upsampling; in DeepLabv3+ and in stpp, it comes after it.
+    pooling, *second = model.decoder.aspp
+    model.decoder.aspp, model.decoder.block2 = pooling, torch.nn.Sequential(model.decoder.block2, *second)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     if message := unlike(parameters, parameters_in(weights)):
         sys.exit(message)

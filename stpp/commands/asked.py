@@ -3,38 +3,38 @@
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from stpp.common.wording import columns
-from stpp.plan.graph import Plan
+from stpp.plan.graph import Plan, Stage
 from stpp.plan.targets import NETWORKS, SMALL, SMALL_JOBS, TRAININGS
 
 
 def jobs_text(plan: Plan, folders: Collection[str], runtime: Mapping[str, Any], profile: Path | None) -> str:
     """A line for each kind of job of the stages in `folders`, and the kinds that are no jobs; empty if there is none.
 
-    `runtime` is that section of the configuration, `profile` the folder of a profile for a cluster.
+    `runtime` is that section of the configuration, `profile` the folder of a profile for a cluster. Trainings are one
+    kind, unless the profile has their rules ask for different things.
     """
-    counts = Counter(plan.stages[folder].kind for folder in plan.stages if folder in folders)
-    partitions = _partitions(profile) if profile else {}
+    site = _site(profile)
+    jobs: dict[str, Counter[str]] = {}
+    for stage in (plan.stages[folder] for folder in plan.stages if folder in folders):
+        jobs.setdefault(stage.kind, Counter()).update(_rules(stage, runtime["shards"]))
     rows = [["job", "jobs", "cores", "GPUs", "memory", "time", *(["partition"] if profile else [])]]
-    for kind, count in counts.items():
-        for rule, jobs in _rules(kind, count, runtime["shards"]).items():
-            if kind in NETWORKS and rule not in JOINS.values():
-                own = resources_of(kind, runtime)
-                asked = [cores_of(kind, own), own["gpu"], f"{own['memory']:,} MB", f"{own['minutes']:,} min"]
-            elif kind in SMALL_JOBS or rule in JOINS.values():
-                asked = [1, 0, f"{SMALL.memory:,} MB", f"{SMALL.minutes:,} min"]
-            else:
-                continue
-            partition = [partitions.get(rule, partitions.get("", "-"))] if profile else []
-            rows.append([rule, str(jobs), *map(str, asked), *partition])
-    here = [kind for kind in counts if kind not in (*NETWORKS, *SMALL_JOBS)]
+    for kind in (kind for kind in jobs if kind in (*NETWORKS, *SMALL_JOBS)):
+        asked = {rule: _asked(kind, rule, runtime, site) for rule in jobs[kind]}
+        if kind == "train" and len(set(asked.values())) == 1:
+            asked, jobs[kind] = {kind: asked.popitem()[1]}, Counter({kind: jobs[kind].total()})
+        rows += [[rule, str(jobs[kind][rule]), *cells][: len(rows[0])] for rule, cells in asked.items()]
+    here = [kind for kind in jobs if kind not in (*NETWORKS, *SMALL_JOBS)]
     said = [*columns(rows, left=(0, 6)), ""] if len(rows) > 1 else []
     if profile and len(rows) > 1:
-        said.append("Cores, GPUs, memory and time are those of `runtime`; resources in the profile may change them.")
+        said.append(
+            "Cores are those of `runtime`. The table leaves out `set-threads`, `cpus_per_task` and `mem_mb_per_cpu` "
+            "of the profile."
+        )
     said += [f"Run inside Snakemake, not as jobs: {', '.join(here)}."] if here else []
     return "".join(f"{line}\n" for line in said)
 
@@ -56,31 +56,62 @@ def cores_of(kind: str, own: Mapping[str, Any]) -> int:
 
 JOINS = {"predict": "join_shards", "encode": "join_encoded"}
 """The rules that join the shards of a kind of stage."""
+NAMES = {"length": "find_length", "report": "write_report"}
+"""The rules that are not called as the kinds of their stages."""
 
 
-def _rules(kind: str, count: int, shards: int) -> dict[str, int]:
-    """The rules that make stages of a kind, and how many jobs each has."""
-    if kind in JOINS and shards > 1:
-        return {f"{kind}_shard": count * shards, JOINS[kind]: count}
-    return {kind: count}
+def _rules(stage: Stage, shards: int) -> dict[str, int]:
+    """The rules that make a stage, and how many jobs each has."""
+    if stage.kind in JOINS and shards > 1:
+        return {f"{stage.kind}_shard": shards, JOINS[stage.kind]: 1}
+    if stage.kind == "train":  # one for each set of files: `Graph.trainings` of `plan/rules.py`
+        return {stage.folder.partition("val-")[0].replace("/", "_").replace("-", "_") + "val": 1}
+    return {NAMES.get(stage.kind, stage.kind): 1}
 
 
-def _partitions(profile: Path) -> dict[str, str]:
-    """Rule -> partition of its jobs, by a profile; "" is that of all others. Trainings are called `train`."""
-    content = yaml.safe_load((profile / "config.yaml").read_text(encoding="utf-8")) or {}
-    found = {"": _partition(content.get("default-resources"))}
-    for rule, resources in _pairs(content.get("set-resources"), ":").items():
-        name = "train" if rule.startswith("train_") else rule
-        found[name] = _partition(resources if isinstance(resources, Mapping) else [resources])
-    return {rule: partition for rule, partition in found.items() if partition}
+class _Site(NamedTuple):
+    """What a profile says of resources, by name: of all rules, of single ones, and the most that a job gets."""
+
+    default: Mapping[str, Any]
+    own: Mapping[str, Mapping[str, Any]]
+    limits: Mapping[str, Any]
 
 
-def _partition(resources: Any) -> str:
-    return str(_pairs(resources, "=").get("slurm_partition", ""))
+def _asked(kind: str, rule: str, runtime: Mapping[str, Any], site: _Site) -> tuple[str, ...]:
+    """The columns from cores to partition, of a first attempt.
+
+    As in Snakemake, what a rule asks for goes before the `default-resources` of a profile, and its `set-resources`
+    before both.
+    """
+    cores, asked = 1, {"mem_mb": SMALL.memory, "runtime": SMALL.minutes}
+    if kind in NETWORKS and rule not in JOINS.values():
+        own = resources_of(kind, runtime)
+        cores, asked = cores_of(kind, own), {"mem_mb": own["memory"], "runtime": own["minutes"]}
+        asked |= {"gpu": own["gpu"]} if own["gpu"] else {}
+    laid = {"gpu": 0, **site.default, **asked, **site.own.get(rule, {})}
+
+    def cell(name: str, unit: str = "") -> str:
+        value, limit = laid.get(name), site.limits.get(name)
+        if not isinstance(value, int):
+            return value or "-"  # as it stands in the profile: `16GB`, `2h`, `attempt * 8000`
+        return f"{min(value, limit) if isinstance(limit, int) else value:,}{unit}"
+
+    partition = str(laid.get("slurm_partition") or "-")
+    return str(cores), cell("gpu"), cell("mem_mb", " MB"), cell("runtime", " min"), partition
 
 
-def _pairs(given: Any, sign: str) -> dict[str, Any]:
-    """A mapping of a profile, which may also be a list of texts with a sign between key and value."""
-    if isinstance(given, Mapping):
-        return dict(given)
-    return {key: value for key, _, value in (str(text).partition(sign) for text in given or [])}
+def _site(profile: Path | None) -> _Site:
+    content = (yaml.safe_load((profile / "config.yaml").read_text(encoding="utf-8")) if profile else None) or {}
+    own = content.get("set-resources") or {}
+    if not isinstance(own, Mapping):  # `rule:name=value`
+        texts = [str(text).partition(":") for text in own]
+        own = {rule: [pair for other, _, pair in texts if other == rule] for rule, _, _ in texts}
+    default, limits = _resources(content.get("default-resources")), _resources(content.get("resources"))
+    return _Site(default, {rule: _resources(given) for rule, given in own.items()}, limits)
+
+
+def _resources(given: Any) -> dict[str, Any]:
+    """Resources of a profile, a mapping or a list of `name=value`: a whole number, None, or text."""
+    pairs = given if isinstance(given, Mapping) else dict(str(text).partition("=")[::2] for text in given or [])
+    texts = {"mem_mb" if name == "mem" else name: str(value).strip("'\"") for name, value in pairs.items()}
+    return {name: int(text) if text.isdecimal() else None if text == "None" else text for name, text in texts.items()}

@@ -292,7 +292,7 @@ def _add_masks(commands: Any) -> None:
 
 def _masks(options: argparse.Namespace) -> None:
     from stpp.commands.export_labels import ids_below
-    from stpp.commands.origin import palette_beside
+    from stpp.commands.origin import palette_of
     from stpp.commands.output import Outputs
     from stpp.store.colours import class_colours
     from stpp.store.masks import MaskStore, write_palette_png
@@ -300,7 +300,7 @@ def _masks(options: argparse.Namespace) -> None:
     with MaskStore(options.store) as store:
         outputs = Outputs([options.store], options.overwrite)
         outputs.claim(options.out / f"{id}.png" for id in ids_below(store, options.out))
-        colours = class_colours(palette_beside(options.store, store.classes) or store.palette).tolist()
+        colours = class_colours(palette_of(store)).tolist()
         for id, mask in store:
             with outputs.writing(options.out / f"{id}.png") as path:
                 write_palette_png(mask, colours, path)

@@ -90,7 +90,7 @@ def _add_export_labels(commands: Any) -> None:
         "--polygons",
         type=float,
         metavar="PX",
-        help="write polygons instead of masks, with fewer corners: borders move by at most so many pixels",
+        help="write polygons instead of masks, with fewer corners: borders move by at most PX pixels",
     )
 
 

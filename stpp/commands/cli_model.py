@@ -113,7 +113,7 @@ def add_list_options(command: argparse.ArgumentParser) -> None:
     """Add the options with which `stpp evaluate` takes a model and a list instead of a stage."""
     add_example(command, "stpp evaluate results/demo/model.pt --list val.txt --root my-images")
     command.add_argument("--list", type=Path, metavar="LIST", help="lines `image mask` to evaluate a model on")
-    what = "folder that its paths start from; default: here, or of absolute paths the folder that holds all of them"
+    what = "folder that its paths are relative to; default: here, or for absolute paths the folder that holds them all"
     command.add_argument("--root", type=Path, help=what)
     add_output(command, "--out", metavar="DIR", help="folder for metrics.json and images.csv; default: none")
     add_prediction_options(command)

@@ -178,7 +178,7 @@ def _add_diff(commands: Any) -> None:
         "diff",
         "compare two experiments",
         "Compare two experiments, of one configuration or of two: which settings, data and code differ; by how much "
-        "each metric differs, with its spread over the seeds, paired by seed; and what share of the pixels has another "
+        "each metric differs, with its spread over the seeds, paired by seed; and what share of pixels has a different "
         "pseudo-label, also by class. Runs that are not finished are left out.",
         "stpp diff results/demo/experiments/st results/demo/experiments/st++",
         _diff,
@@ -207,7 +207,7 @@ def _add_verify(commands: Any) -> None:
     command = subcommand(
         commands,
         "verify",
-        "check all artifacts by their checksums and sources",
+        "verify the checksums of all artifacts and of their inputs",
         "Read every artifact of every finished stage, and all that it was made from: manifests, labeled, val and test "
         "files, artifacts of other stages. Print a line for each fault, with the command that repairs it. "
         "Nothing is changed. Exit code 1 if there is a fault.",
@@ -233,8 +233,8 @@ def _add_gc(commands: Any) -> None:
         "list and remove stages that nothing uses",
         "List the stages that no given configuration uses and no folder results/NAME shows, with their logs and bytes, "
         "such as those of earlier settings. To give up the stages of a configuration, do not give "
-        "it, and remove its results/NAME first. Nothing is removed without --remove, nor while a workflow or a "
-        "job is at work.",
+        "it, and remove its results/NAME first. Nothing is removed without --remove, or while a workflow or a "
+        "job is running.",
         "stpp gc config.yaml experiments/camvid-cpu.yaml --remove",
         _gc,
     )

@@ -63,7 +63,8 @@ def _add_run(commands: Any) -> None:
         "Check a configuration, run the workflow, and show which stages run, how fast, and the time left; without a "
         "terminal, print a line for each event. Ctrl-C stops it; run it again to resume. TARGET "
         f"is {', '.join(name for name, target in TARGETS.items() if target.method is None)}, or a method. "
-        "Arguments after -- are passed to Snakemake.",
+        "Arguments after -- are passed to Snakemake, but options that would change the workflow, the configuration or "
+        "the folder are refused.",
         "stpp run my.yaml",
         _run,
     )

@@ -262,7 +262,7 @@ def _lines(
     if lacking:
         yield ""
     for side, name, roles in lacking:
-        yield f"Left out is {name} of {side}: {listed(roles)} still to do."
+        yield f"{name} of {side} is left out: {listed(roles)} still to do."
 
     yield from title("What differs")
     settings = found["settings"]
@@ -330,7 +330,7 @@ def _label_lines(labels: Mapping[str, Any] | None, table: Callable[..., list[str
         return
     masks = labels["masks"]
     alone = [f"{masks[key]} more in {key.upper()} alone" for key in ("a", "b") if masks[key]]
-    yield f"{_mean(labels['different'])} % of the pixels of {masks['both']} masks have another label in B than in A."
+    yield f"{_mean(labels['different'])} % of the pixels of {masks['both']} masks have different labels in A and B."
     if alone:
         yield f"Not compared: {', '.join(alone)}."
     yield ""

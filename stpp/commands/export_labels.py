@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stpp.commands.import_data import CLASSES, classes_text
-from stpp.commands.origin import palette_beside
+from stpp.commands.origin import palette_of
 from stpp.commands.output import Outputs
 from stpp.common import disk
 from stpp.common.errors import Problems, StppError
@@ -22,6 +22,7 @@ from stpp.data.manifest import SUBSETS, manifest_path, read_manifest
 from stpp.data.record import listing
 from stpp.importers import Labels
 from stpp.plan.recipe import read_recipe
+from stpp.store.colours import class_colours
 from stpp.store.masks import MaskStore, voc_palette
 
 GUESSED = "\nthe images are named .jpg, since nothing says otherwise; --images DIR finds their names"
@@ -87,7 +88,7 @@ def _segmented(source: Path) -> tuple[Labels, list[Path]]:
     def mask(id: str) -> NDArray[np.uint8]:
         return read_mask(masks[id], encoding)
 
-    palette = colours if len(colours) == len(names) else voc_palette(len(names))
+    palette = shown_in(colours if len(colours) == len(names) else voc_palette(len(names)))
     places = {id: path for id, path in masks.items() if path.suffix == ".tif"}
     return Labels(names, palette, dict.fromkeys(masks, ""), mask, places), [source / CLASSES, *masks.values()]
 
@@ -108,8 +109,14 @@ def _stored(source: Path, opened: ExitStack, out: Path) -> tuple[Labels, list[Pa
     def mask(id: str) -> NDArray[np.uint8]:
         return of[id][id]
 
-    palette = palette_beside(store.path, store.classes) or store.palette
+    palette = shown_in(palette_of(store))
     return Labels(store.classes, palette, images, mask, places), paths
+
+
+def shown_in(palette: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The colours [r, g, b] in which classes of this palette are shown everywhere."""
+    colours: list[list[int]] = class_colours(palette)[: len(palette)].tolist()
+    return colours
 
 
 def _stores_in(source: Path) -> list[Path]:

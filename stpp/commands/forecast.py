@@ -9,12 +9,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from stpp.commands.estimate import Speeds, Work, steps, work_of
+from stpp.commands.estimate import Speeds, Work, pixels_of_report, steps, work_of
 from stpp.common.wording import columns, counted, duration, listed, repeat_name
 from stpp.plan.computation import pixels_of_iteration, predicted
 from stpp.plan.graph import Plan, Stage, flat
 from stpp.plan.staleness import stale
-from stpp.plan.targets import NETWORKS
+from stpp.plan.targets import NETWORKS, SMALL_JOBS
 from stpp.store.inventory import (
     DATA,
     KnownStage,
@@ -153,8 +153,8 @@ def nearest_of(wanted: KnownStage, candidates: Sequence[KnownStage]) -> KnownSta
 
 def times_as_much(stage: Stage, known: KnownStage, plan: Plan) -> float:
     """How much more a stage computes than another one of its role: trainings by their iterations, the images of a batch
-    and the pixels of a crop; others by their images, and the pixels that a network sees of each. 1 where that is not
-    known.
+    and the pixels of a crop; a report by what passes through its networks; others by their images, and the pixels that
+    a network sees of each. 1 where that is not known.
     """
     settings, before = stage.settings, known.recipe["settings"]
     if stage.kind == "train":
@@ -169,9 +169,29 @@ def times_as_much(stage: Stage, known: KnownStage, plan: Plan) -> float:
     images = known.facts.get("images")
     now = sum(plan.images.get(fingerprint, 0) for fingerprint in stage.data.values())
     larger = seen_of_each(settings, before)
+    if stage.kind == "report":
+        pixels, passed = work_of(stage, plan).predicted, _pixels_of_record(known, stage, plan)
+        return pixels / passed if pixels and passed else larger
+    if stage.kind in SMALL_JOBS:
+        now = int(work_of(stage, plan).masks)
     if stage.kind == "predict" and images and now:
         return larger * predicted(stage, plan.stages, now) / float(images)
-    return larger * now / float(images) if stage.kind in ("score", "pixels", "evaluate") and images and now else larger
+    return larger * now / float(images) if stage.kind in (*SMALL_JOBS, "evaluate") and images and now else larger
+
+
+def _pixels_of_record(known: KnownStage, stage: Stage, plan: Plan) -> float:
+    """The pixels that passed through networks for a report, `known`, which is to be made anew as `stage`.
+
+    What its record does not say is that of `stage`: settings that came later, and the number of images of a subset that
+    has changed since.
+    """
+    before, settings = known.recipe["settings"], stage.settings
+    limits = {**settings["report"], **before.get("report", {})}
+    images = {
+        subset: plan.images.get(fingerprint, plan.images.get(stage.data.get(subset, ""), 0))
+        for subset, fingerprint in known.recipe["data"].items()
+    }
+    return pixels_of_report({**settings, **before, "report": limits}, known.recipe["inputs"], images, plan)
 
 
 def seen_of_each(settings: Mapping[str, Any], before: Mapping[str, Any]) -> float:

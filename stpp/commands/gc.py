@@ -98,7 +98,7 @@ def alone(results: Path) -> Hold:
             what = f"the workflow runs in {who.path}"
         else:
             what = f"a job runs for {who.folder(stages)}" if who.path else f"`stpp gc` already runs in {results}"
-        raise StppError(f"{what} ({who}); nothing is removed, wait until it ends") from None
+        raise StppError(f"{what} ({who}), so nothing is removed; wait until it ends") from None
 
 
 def belongings(results: Path, folder: str) -> list[Path]:

@@ -15,6 +15,7 @@ from stpp.common.terminal import is_line
 from stpp.common.wording import counted
 from stpp.data.classes import read_classes
 from stpp.importers import Export
+from stpp.store.colours import class_colours
 from stpp.store.masks import voc_palette, write_palette_png
 
 CLASSES = "classes.txt"
@@ -43,12 +44,13 @@ def import_data(
     mask_files = [out / "masks" / f"{item.name}.png" if item.draw else None for item in export.images]
     outputs.claim([out / CLASSES, *image_files, *filter(None, mask_files)])
     palette = colours or export.palette
+    shown = class_colours(palette or voc_palette(len(export.classes))).tolist()
     for item, image, mask in zip(export.images, image_files, mask_files):
         with outputs.writing(image) as path:
             _place(item.image, path, link)
         if item.draw is not None and mask is not None:
             with outputs.writing(mask) as path:
-                write_palette_png(item.draw(), palette or voc_palette(len(export.classes)), path)
+                write_palette_png(item.draw(), shown, path)
     with outputs.writing(out / CLASSES) as path:
         path.write_text(classes_text(export.classes, palette), encoding="utf-8")
     return _summary(export, out)

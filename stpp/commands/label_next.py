@@ -44,13 +44,16 @@ def label_next(
     others. Raises StppError where there are no scores yet, and what `outputs` raises.
     """
     stages = results / disk.STAGES
-    record, shown_in = scored_run(plan, stages).record(), plan.stages[plan.report].settings
+    record, report = scored_run(plan, stages).record(), plan.stages[plan.report]
     teacher, scored = plan.stages[networks(record)["teacher"]], plan.stages[score(record) or ""]
     masks = plan.stages[next(iter(of_kind(record, "masks").values()))]
     unlabeled, labeled = _rows(results, masks, "unlabeled"), _rows(results, teacher, "labeled")
     scores = read_score_table(verified(stages / scored.folder / disk.SCORES))
     model = load(verified(stages / teacher.folder / disk.LAST), device)
-    chosen = to_label_next(scores, unlabeled, labeled, count, lambda row: model.features(row.image))
+    measured = [
+        row for subset in ("val", "test") if subset in report.manifests for row in _rows(results, report, subset)
+    ]
+    chosen = to_label_next(scores, unlabeled, labeled, measured, count, lambda row: model.features(row.image))
     files = [files_of(data, each.row, out) for each in chosen]
     outputs.spare(Path(each.row.image) for each in chosen)
     links = [image for each, (image, _) in zip(chosen, files) if not _leads_to(image, Path(each.row.image))]
@@ -66,14 +69,14 @@ def label_next(
                 path.unlink(missing_ok=True)
                 path.symlink_to(Path(each.row.image).resolve())
         with outputs.writing(mask) as path:
-            _write_mask(predicted, teacher.settings["encoding"], shown_in["palette"], path)
+            _write_mask(predicted, teacher.settings["encoding"], report.settings["palette"], path)
         suggestions.append(Suggestion(each.row.id, each.note, shown(pixels, model.bands), predicted))
     with outputs.writing(out / LIST) as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "score", "rank", "image", "mask"])
         writer.writerows([e.row.id, repr(e.score), e.rank, e.row.image, mask] for e, (_, mask) in zip(chosen, files))
     with outputs.writing(out / PAGE) as path:
-        path.write_text(page(plan.name, suggestions, model.classes, shown_in["palette"]), encoding="utf-8")
+        path.write_text(page(plan.name, suggestions, model.classes, report.settings["palette"]), encoding="utf-8")
     if val:
         with outputs.writing(out / VAL) as path:
             path.write_text("".join(f"{_line(row, data['root'])}\n" for row in val), encoding="utf-8")

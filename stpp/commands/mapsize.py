@@ -21,7 +21,7 @@ def said_of_maps(plan: Plan, folders: Iterable[str], results: Path) -> list[str]
     if not stages:
         return []
     total = sum(bytes_of_maps(stage, plan, results) for stage in stages)
-    return [f"The maps of features, from {counted(len(stages), 'stage')}, will take about {size(total)} of the disk."]
+    return [f"The feature maps, from {counted(len(stages), 'stage')}, will take about {size(total)} of the disk."]
 
 
 def bytes_of_maps(stage: Stage, plan: Plan, results: Path) -> int:

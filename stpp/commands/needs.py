@@ -84,6 +84,8 @@ def needs(
     if memory := max([*peaks, trial.memory if trial else 0]):
         asked = f"runtime.train.memory asks for {size(runtime['train']['memory'] * 10**6)}"
         said.append(f"Memory: about {size(round(memory))} for a training; {asked}.")
+    if trial and trial.gpu_memory:
+        said.append(f"Memory: about {size(trial.gpu_memory)} of GPU memory for a training.")
     if any(plan.stages[task.folder].kind == "length" for task in tasks):
         said.append("With training.length: auto, trainings take longer than this says, if they need to.")
     return said + crops_warning(plan, [task.folder for task in tasks])

@@ -12,6 +12,7 @@ from stpp.common.errors import StppError, shortened
 from stpp.common.terminal import is_line
 from stpp.plan.recipe import read_recipe
 from stpp.runtime.job import verified
+from stpp.store.masks import MaskStore
 from stpp.store.tensorfile import is_count
 from stpp.store.usage import is_palette, is_prediction
 
@@ -97,6 +98,14 @@ def palette_beside(artifact: Path, classes: Sequence[str]) -> list[list[int]] | 
         found = shortened(repr(palette))
         raise StppError(f"{path} was not written by stpp, or was edited: palette is {found}; {APART}")
     return palette or None
+
+
+def palette_of(store: MaskStore) -> list[list[int]]:
+    """The colours [r, g, b] of a store's classes: those of the data set where they are known, else its own.
+
+    Raises StppError as `palette_beside` does.
+    """
+    return palette_beside(store.path, store.classes) or store.palette
 
 
 def _chosen(model: Path) -> Path:

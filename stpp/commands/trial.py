@@ -30,7 +30,8 @@ DATA = 1.1
 class Trial(NamedTuple):
     """The `threads` of a trial, seconds of a `step` of the training, the `speeds`, and the network's `parameters`.
 
-    `memory` are the bytes that a training takes, about: of the GPU where there is one, else of the main memory.
+    `memory` and `gpu_memory` are the bytes that a training takes, about, of the main memory and of that of the GPU; one
+    of them is 0, as nothing tells what a trial on a GPU takes of the main memory.
     """
 
     threads: int
@@ -38,6 +39,7 @@ class Trial(NamedTuple):
     speeds: Speeds
     parameters: int
     memory: int = 0
+    gpu_memory: int = 0
 
 
 def tried(settings: Mapping[str, Any], threads: int, gpu: bool, most: int | None = None) -> Trial:
@@ -63,7 +65,7 @@ def tried(settings: Mapping[str, Any], threads: int, gpu: bool, most: int | None
 
     speeds, before = Speeds(), _held(gpu)
     duration = DATA * float(part) * _seconds(step, gpu)
-    memory = before + part * max(0, _most(gpu) - before)
+    memory = int(before + part * max(0, _most(gpu) - before))
     speeds.add("train", Work(trained=float(pixels_of_iteration(settings))), duration)
     how = settings["prediction"] or {"precision": "fp32", "long_side": None, "tile": None, "overlap": None}
     side = how["long_side"] or training["base_size"]
@@ -74,7 +76,7 @@ def tried(settings: Mapping[str, Any], threads: int, gpu: bool, most: int | None
     seconds = _seconds(lambda: predict_mask(ready, image, device, {**how, "long_side": None}), gpu)
     speeds.add("predict", Work(predicted=float(side**2)), DATA * seconds)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return Trial(threads, duration, speeds, parameters, int(memory))
+    return Trial(threads, duration, speeds, parameters, 0 if gpu else memory, memory if gpu else 0)
 
 
 def _held(gpu: bool) -> int:

@@ -160,7 +160,7 @@ def manifests(results: Path, records: Mapping[str, Record], found: Faults) -> di
                 gone.add(path)
             elif prints[path] != record["data"].get(subset):
                 record_path = results / disk.STAGES / folder / disk.RECORD
-                what = f"{record_path} names {path}, but the fingerprint of the {subset} images is another one"
+                what = f"{record_path} names {path}, but the fingerprint of the {subset} images differs"
                 found.faults.append(Fault(what, remove(record_path)))
     if missing := sorted(str(path) for path in gone if not path.exists()):
         found.notes.append(f"no longer there, so the data that it lists were not compared: {', '.join(missing)}")

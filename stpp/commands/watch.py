@@ -149,7 +149,7 @@ class Watch:
             for job in told:
                 if job["done"] > job["first"] and job["total"]:
                     share, work = (job["done"] - job["first"]) / job["total"], self._work[folder]
-                    part = Work(share * work.trained, share * work.predicted)
+                    part = Work(share * work.trained, share * work.predicted, share * work.masks)
                     speeds.add(self._plan.stages[folder].kind, part, job["time"] - job["since"])
         seconds: dict[str, float] = {}
         never: set[str] = set(self.failed)

@@ -59,7 +59,7 @@ class NetworkDescription(Section):
     separable: bool = setting(
         False, "DeepLabv3+: 3x3 convolutions are depthwise and then 1x1, as in segmentation_models.pytorch."
     )
-    linear_maps: int = setting(1, "Linear: of how many maps of features, the last ones.", ge=1, le=4)
+    linear_maps: int = setting(1, "Linear: of how many feature maps, the last ones.", ge=1, le=4)
     dropout: float = setting(1.0, "Factor on the paper's dropout rates; 0 switches dropout off.", ge=0, le=1.9)
 
 

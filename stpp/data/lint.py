@@ -130,7 +130,7 @@ def _other_bands(entries: Iterable[Entry], images: Mapping[str, Look]) -> Iterab
             groups[count].append(path)
     if len(groups) > 1:
         each = "; ".join(f"{count} in {counted(files, 'image')}, {some(files, 2)}" for count, files in groups.items())
-        yield f"The images have different numbers of bands: {each}. The same numbers are taken of each by `data.bands`."
+        yield f"The images have different numbers of bands: {each}. `data.bands` takes the same numbers from each."
 
 
 def _sizes(entries: Iterable[Entry], images: Mapping[str, Look], masks: Mapping[str, Look]) -> Iterable[str]:

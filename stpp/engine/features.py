@@ -20,7 +20,7 @@ LONGEST = 512
 def image_features(
     network: SegmentationNetwork, image: NDArray[np.uint8], device: torch.device, prediction: Mapping[str, Any]
 ) -> NDArray[np.float32]:
-    """The mean of the coarsest map of features of an image, uint8 (H, W, bands): float32 (D,), of length 1.
+    """The mean of the coarsest feature map of an image, uint8 (H, W, bands): float32 (D,), of length 1.
 
     The image has the size that it has in a prediction, `LONGEST` at most. `network` comes from `for_prediction`.
     """

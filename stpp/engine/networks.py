@@ -42,7 +42,7 @@ class Net:
     def perturbed(self, images: Tensor, dropped: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The logits of `images`, and those from features of which channels are dropped.
 
-        `dropped` has a factor for each image and channel, (N, channels), of each map of features.
+        `dropped` has a factor for each image and channel, (N, channels), of each feature map.
         """
         logits = forward(lambda x: self._call(x, dropped), images, self._precision)
         return logits[: len(images)], logits[len(images) :]

@@ -14,7 +14,7 @@ from stpp.models.network import Maps
 
 
 def dropped_channels(batch: Batch, net: Net, p: float) -> list[Tensor]:
-    """Factors for the channels of each map of features, float32 (B + U, channels).
+    """Factors for the channels of each feature map, float32 (B + U, channels).
 
     0 with probability `p`, else 1 / (1 - p), for the labeled images and then for the unlabeled ones.
     """
@@ -30,7 +30,7 @@ def dropped_channels(batch: Batch, net: Net, p: float) -> list[Tensor]:
 
 
 def complementary_channels(batch: Batch, net: Net) -> list[Tensor]:
-    """Factors for the channels of each map of features of two views, float32 (2 U, channels) (UniMatch V2).
+    """Factors for the channels of each feature map of two views, float32 (2 U, channels) (UniMatch V2).
 
     Each channel is dropped in one of the views and doubled in the other, which of them is drawn. Maps of equally many
     channels share the draw. One image of each pair, drawn, keeps all its channels in both views.
@@ -50,7 +50,7 @@ def complementary_channels(batch: Batch, net: Net) -> list[Tensor]:
 
 
 def channels_of(batch: Batch, net: Net) -> Sequence[int]:
-    """The channels of each map of features: of all maps of the encoder, or of those that are stored."""
+    """The channels of each feature map: of all maps of the encoder, or of those that are stored."""
     if isinstance(batch.images, Maps):
         return [values.shape[1] for values in batch.images.maps]
     return net.module.backbone.channels

@@ -66,7 +66,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
 def fused(first: Any, second: Any, team: Any) -> Any:
     """The mean of two predictions (N, C, H, W), from their logits over the root of the mean square of both."""
     squares = team.sum(first.square().sum() + second.square().sum())
-    scale = (squares / team.sum(first.new_tensor(2 * first.numel())) + 1e-8).sqrt()
+    scale = (squares / team.sum(first.new_full((), 2 * first.numel())) + 1e-8).sqrt()
     return ((first / scale).softmax(dim=1) + (second / scale).softmax(dim=1)) / 2
 
 

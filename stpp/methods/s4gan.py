@@ -75,7 +75,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
 
 def mean_of(features: Any, team: Any) -> Any:
     """The mean of the features (N, D) of the whole team's images, (D,)."""
-    return team.sum(features.sum(dim=0)) / team.sum(features.new_tensor(len(features)))
+    return team.sum(features.sum(dim=0)) / team.sum(features.new_full((), len(features)))
 
 
 def discriminator(settings: Settings, network: Any, classes: int) -> Any:

@@ -23,6 +23,7 @@ class Settings(Section):
 
 def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> dict[str, Any]:
     """Cross-entropy of labeled images, of turned ones, and of the four turns."""
+    import numpy as np
     import torch
     import torch.nn.functional as F
 
@@ -33,7 +34,7 @@ def step(batch: Any, nets: Mapping[str, Any], settings: Settings, at: Any) -> di
     images, turns = torch.cat([batch.images, batch.views["weak"]]), quarter_turns(batch)
     logits = nets["student"](torch.cat([images, turned(images, turns)]))
     plain, around = (each.split(sizes)[0] for each in logits.chunk(2))
-    of_turns = torch.tensor([0] * len(turns) + turns, device=logits.device)
+    of_turns = batch.placed(np.array([0] * len(turns) + turns))
     told = F.cross_entropy(nets["turns"](logits), of_turns, reduction="none")
     return {
         "supervised": at.supervised(plain, batch.masks),

@@ -188,7 +188,7 @@ class SegmentationNetwork(nn.Module):
         """Logits (N, classes, H, W), float32, of normalised images (N, bands, H, W) of any size, or of their maps.
 
         The logits are of the images' size.
-        With `dropped`, factors (N, channels) for the channels of each map of features, (2 N, classes, H, W): from the
+        With `dropped`, factors (N, channels) for the channels of each feature map, (2 N, classes, H, W): from the
         features as they are, and then from their products with these factors; unless `clean`, from the latter alone.
         `with_features` gives the maps of the encoder and the features of the decoder beside the logits.
 

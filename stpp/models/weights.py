@@ -13,8 +13,8 @@ from stpp.models.network import SegmentationNetwork
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "teacher", "student")
 """Keys under which other projects keep a state dict, beside what they say about the training: averages first, as in
 timm, and in a checkpoint of self-distillation the teacher, which is what its authors evaluate."""
-PREFIXES = ("module.", "_orig_mod.")
-"""What DataParallel and torch.compile put before all names."""
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
+"""What DataParallel, torch.compile and modules around a network, as in Lightning, put before all names."""
 
 
 def load_weights(net: SegmentationNetwork, content: Any, source: str) -> str:
@@ -43,8 +43,9 @@ def matched(net: SegmentationNetwork, content: Any, source: str) -> tuple[nn.Mod
     another shape (as `name: shape -> expected shape`). The tensors of `net` may be on the meta device.
     """
     state = _state_of(content, source)
+    own = net.backbone.state_dict().keys()
     for prefix in PREFIXES:
-        state = without_prefix(state, prefix)
+        state = state if own & state.keys() else without_prefix(state, prefix)
     kinds = {name.partition(".")[0] for name in state}
     whole = {"backbone", "classifier"} <= kinds
     target: nn.Module = net if whole else net.backbone

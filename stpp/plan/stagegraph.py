@@ -345,20 +345,17 @@ class StageGraph:
     def pictures(self, run: RunRecord) -> tuple[Recipe, dict[str, str | list[str]]]:
         """What the report needs to draw masks of a run: settings, and artifacts by name.
 
-        `masks` are those of the K checkpoints, `labels` the pseudo-labels; `teacher` is the network whose checkpoints
-        were compared, where images to label next are wanted.
+        `masks` are those of the K `checkpoints`, of unlabeled images, and `labels` the pseudo-labels; `teacher` is the
+        network whose checkpoints were compared, where images to label next are wanted.
         """
-        settings = {
-            "classes": self.classes,
-            "palette": self.palette,
-            "encoding": self.encoding,
-            **self.bands,
-            "prediction": self.prediction(),
-        }
+        settings = {"classes": self.classes, "palette": self.palette, "encoding": self.encoding}
+        settings |= {**self.bands, "prediction": self.prediction()}
         artifacts: dict[str, str | list[str]] = {}
         if score(run) and self.config.report.next:
             artifacts["teacher"] = f"{networks(run)['teacher']}/{disk.LAST}"
-        artifacts["masks"] = [f"{folder}/{disk.MASKS}" for folder in of_kind(run, "masks").values()]
+        masks = of_kind(run, "masks").values()
+        artifacts["masks"] = [f"{folder}/{disk.MASKS}" for folder in masks]
+        artifacts["checkpoints"] = [str(self.stages[folder].inputs["checkpoint"]) for folder in masks]
         artifacts["labels"] = [f"{folder}/{disk.MASKS}" for folder in of_kind(run, "labels").values()]
         return settings, artifacts
 

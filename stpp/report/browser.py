@@ -37,9 +37,9 @@ from stpp.report.table import percent, run_name
 from stpp.scoring.metrics import confusion_matrix, iou, mean_iou, pixel_accuracy
 from stpp.store.colours import class_colours
 
-SIDES = (320, 640)
+SIDES = (224, 640)
 """Bounds of the longest side of an image in px; the fewer images there are, the larger they may be."""
-PIXEL = 0.4
+PIXEL = 1.1
 """About how many bytes a pixel of an image takes in the page, with its layers."""
 SHARE_OF_UNLABELED = 0.25
 """The part of the bytes that unlabeled images may take."""
@@ -181,8 +181,7 @@ def taken_of(row: Row, facts: Facts, sources: Pictures, colours: NDArray[np.uint
             known |= {"miou": mean_iou(confusion), "errors": 1 - pixel_accuracy(confusion)}
         wrong, meanings = error_map(mask, true)
         layers |= {"truth": mask_uri(true, colours, side), "errors": mask_uri(wrong, meanings, side)}
-    votes = [store[row.id] for store in sources.masks if row.id in store]
-    if len(votes) > 1:
+    if len(votes := sources.votes(row)) > 1:
         layers["disagreement"] = mask_uri(instability(votes), heat_colours(), side)
     if (scored := score(facts.shown)) and row.subset == "unlabeled":
         scores = facts.scores[scored]

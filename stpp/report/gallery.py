@@ -34,6 +34,8 @@ Confidence = NDArray[np.float32]
 """(H, W), in [0, 1]."""
 Predict = Callable[[Row], tuple[Mask, Confidence]]
 """From a row of a manifest to what a network makes of its image."""
+Votes = Callable[[Row], Sequence[Mask]]
+"""From a row of a manifest to the masks of its image by the K checkpoints, in their order; none without checkpoints."""
 
 MOST_IMAGES = 4
 """Images of each group."""
@@ -57,14 +59,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Where masks come from: the stores of the K checkpoints and of the pseudo-labels, and the network handed over.
+    """Where masks come from: the K checkpoints, the stores of the pseudo-labels, and the network handed over.
 
     `predict` gives the mask of an image and the confidence of its pixels.
 
     `bands` are those of the images, where they are not RGB.
     """
 
-    masks: Sequence[MaskStore]
+    votes: Votes
     labels: Sequence[MaskStore]
     predict: Predict
     encoding: Mapping[str, Any]
@@ -127,7 +129,7 @@ def gallery(facts: Facts, sources: Pictures) -> Html:
         "predictions are by model.pt.",
     )
     judged = any(judged_by(row, facts) for group in chosen for row in group.rows)
-    key = legend(facts.classes, colours, disagreement=len(sources.masks) > 1, errors=judged)
+    key = legend(facts.classes, colours, disagreement=len(of_kind(facts.shown, "masks")) > 1, errors=judged)
     return section("gallery", "Gallery", about, key, *groups) if groups else Html("")
 
 
@@ -187,7 +189,7 @@ def pictures(row: Row, facts: Facts, sources: Pictures, colours: NDArray[np.uint
     def of_mask(caption: str, mask: Mask) -> tuple[str, str, str]:
         return caption, f"{caption} of {row.id}: {shares(mask, facts.classes)}", mask_uri(mask, colours)
 
-    masks = [store[row.id] for store in sources.masks if row.id in store]
+    masks = sources.votes(row)
     for k in spread(len(masks), MOST_CHECKPOINTS):
         yield of_mask(f"checkpoint {k + 1}", masks[k])
     if len(masks) > 1:

@@ -17,8 +17,6 @@ from stpp.store.colours import class_colours
 
 POOL = 10
 """So many of the least stable images are candidates for each that is asked for."""
-MOST_LABELED = 1000
-"""So many labeled images, evenly spaced, are compared with."""
 WHICH = (
     "Of the images on which the checkpoints of the teacher agree least, these differ most from the labeled ones and "
     "from each other."
@@ -44,16 +42,22 @@ class Unstable:
 
 
 def to_label_next(
-    scores: pd.DataFrame, unlabeled: Sequence[Row], labeled: Sequence[Row], count: int, features: Features
+    scores: pd.DataFrame,
+    unlabeled: Sequence[Row],
+    labeled: Sequence[Row],
+    measured: Sequence[Row],
+    count: int,
+    features: Features,
 ) -> list[Unstable]:
     """At most `count` images of a score table: the `POOL` times as many least stable ones, thinned by `farthest_first`.
 
-    Known to it are the labeled images.
+    Known to it are the labeled images. Those of val and test, `measured`, have masks, too, so none like them is chosen.
     """
     candidates = least_stable(scores, unlabeled, POOL * count)
-    known = [features(row) for row in labeled[:: -(-len(labeled) // MOST_LABELED)]]
-    found = np.array([features(each.row) for each in candidates])
-    return [candidates[number] for number in farthest_first(found, np.array(known), count)]
+    found, known, avoided = (
+        np.array([features(row) for row in rows]) for rows in ([each.row for each in candidates], labeled, measured)
+    )
+    return [candidates[number] for number in farthest_first(found, known, count, avoided)]
 
 
 def least_stable(scores: pd.DataFrame, rows: Sequence[Row], count: int) -> list[Unstable]:
@@ -69,7 +73,8 @@ def label_these_next(facts: Facts, sources: Pictures, count: int, features: Feat
     if not (scored and count):
         return Html("")
     unlabeled, labeled = facts.subsets["unlabeled"], facts.subsets["labeled"]
-    chosen = to_label_next(facts.scores[scored], unlabeled, labeled, count, features)
+    measured = [row for subset in ("val", "test") for row in facts.subsets.get(subset, ())]
+    chosen = to_label_next(facts.scores[scored], unlabeled, labeled, measured, count, features)
     colours = class_colours(facts.palette)
     about = element(
         "p",

@@ -260,9 +260,10 @@ def stability(facts: Facts) -> Html:
 
 
 def charted(chart: Html, caption: str, data: pd.DataFrame) -> Html:
-    """A chart with its `data` as a file, unless that has so many rows that the page would grow by it."""
+    """A chart with its `data` as a file: of many rows some, evenly spaced, so that the page stays small."""
     if len(data) > MOST_ROWS:
-        return figure(chart, caption)
+        caption += f"; the CSV file has {MOST_ROWS:,} of {len(data):,} rows"
+        data = data.iloc[np.linspace(0, len(data) - 1, MOST_ROWS).round().astype(int)]
     return figure(chart, with_numbers(caption, [*map(str, data.columns)], data.astype(str).to_numpy().tolist()))
 
 

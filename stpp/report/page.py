@@ -5,18 +5,19 @@ It is a stage of its own, beside the table: the table needs neither images nor a
 
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stpp.common import disk
-from stpp.common.bands import Bands, bands_in
+from stpp.common.bands import bands_in
 from stpp.data.manifest import Row
 from stpp.data.reading import image_of
 from stpp.report.browser import browser
 from stpp.report.facts import Facts, load
-from stpp.report.gallery import Confidence, Mask, Pictures, Predict, gallery
+from stpp.report.gallery import Confidence, Mask, Pictures, Predict, Votes, gallery
 from stpp.report.html import Html, document, element, together
 from stpp.report.labeling import Features, label_these_next
 from stpp.report.numbers import classes, curves, phases_compared, results, stability
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from stpp.models.network import SegmentationNetwork
+    from stpp.store.checkpoint import Model
 
 CONTENTS = {
     "results": "Results",
@@ -49,9 +51,9 @@ def run(job: Job, runtime: Runtime) -> None:
     """Write `report.html` of `job`. StppError if an artifact or an image is missing or damaged."""
     facts, limits, device = load(job), job.settings["report"], prepared(runtime)
     sources = Pictures(
-        masks=[MaskStore(path) for path in job.inputs("masks")],
+        votes=votes_of(job, device),
         labels=[MaskStore(path) for path in job.inputs("labels")],
-        predict=predictor(job, facts.prediction, device),
+        predict=predictor(job.input("model"), facts.prediction, device),
         encoding=job.settings["encoding"],
         bands=bands_in(job.settings),
     )
@@ -99,15 +101,12 @@ def prepared(runtime: Runtime) -> "torch.device":
     return pick_device(lease(runtime.gpus, runtime.device))
 
 
-def predictor(job: Job, prediction: Mapping[str, Any], device: "torch.device") -> Predict:
-    """What `Pictures.predict` is, with the network that is handed over."""
+def predictor(checkpoint: Path, prediction: Mapping[str, Any], device: "torch.device") -> Predict:
+    """What the network of a checkpoint makes of images."""
     from stpp.engine.inference import predict_masks
-    from stpp.models.folding import for_prediction
     from stpp.runtime.faults import explained, prediction_advice
-    from stpp.store.checkpoint import load_checkpoint
 
-    model = load_checkpoint(job.input("model"), device)
-    network = for_prediction(model.network, prediction["precision"])
+    network, model = applied(checkpoint, prediction, device)
 
     def predict(row: Row) -> tuple[Mask, Confidence]:
         image = image_of(row, model.bands)
@@ -120,21 +119,44 @@ def predictor(job: Job, prediction: Mapping[str, Any], device: "torch.device") -
     return predict
 
 
+def votes_of(job: Job, device: "torch.device") -> Votes:
+    """What the checkpoints make of images: their masks where they are stored, else predicted as those were."""
+    stores, prediction = [MaskStore(path) for path in job.inputs("masks")], job.settings["prediction"]
+
+    @cache
+    def voters() -> list[Predict]:
+        return [predictor(path, prediction, device) for path in job.inputs("checkpoints")]
+
+    def votes(row: Row) -> list[Mask]:
+        stored = [store[row.id] for store in stores if row.id in store]
+        return stored or [predict(row)[0] for predict in voters()]
+
+    return votes
+
+
 def features_of(job: Job, device: "torch.device") -> Features:
     """What gives the features of a row by the teacher's encoder; the teacher is read when it is first asked for."""
     from stpp.engine.features import image_features
-    from stpp.models.folding import for_prediction
-    from stpp.store.checkpoint import load_checkpoint
 
     prediction = job.settings["prediction"]
 
     @cache
-    def teacher() -> tuple["SegmentationNetwork", Bands | None]:
-        model = load_checkpoint(job.input("teacher"), device)
-        return for_prediction(model.network, prediction["precision"]), model.bands
+    def teacher() -> tuple["SegmentationNetwork", "Model"]:
+        return applied(job.input("teacher"), prediction, device)
 
     def features(row: Row) -> NDArray[np.float32]:
-        network, bands = teacher()
-        return image_features(network, image_of(row, bands), device, prediction)
+        network, model = teacher()
+        return image_features(network, image_of(row, model.bands), device, prediction)
 
     return features
+
+
+def applied(
+    checkpoint: Path, prediction: Mapping[str, Any], device: "torch.device"
+) -> tuple["SegmentationNetwork", "Model"]:
+    """The network of a checkpoint, ready to predict on the device, and the model that it is from."""
+    from stpp.models.folding import for_prediction
+    from stpp.store.checkpoint import load_checkpoint
+
+    model = load_checkpoint(checkpoint, device)
+    return for_prediction(model.network, prediction["precision"]), model

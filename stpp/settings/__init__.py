@@ -36,7 +36,7 @@ def _path_of_workflow(text: str) -> str:
     if found := re.search("[{}<>]", text):
         raise ValueError(f"{text!r} has {found[0]} in it, which Snakemake takes for a variable; choose a path without")
     if text == "." or text.startswith("-") or re.match(r"\w+:/", text):
-        raise ValueError(f"{text!r} is taken for something else than a file or folder; choose a path like 'my/name'")
+        raise ValueError(f"{text!r} is taken for something other than a file or folder; choose a path like 'my/name'")
     return text
 
 

@@ -43,7 +43,7 @@ class Selection(Section):
     )
     constant: Literal["scored", "last"] = setting(
         "scored",
-        "Where images are ranked whose mask, by the last checkpoint, is of one class: by their score, or after all "
+        "How images whose mask, by the last checkpoint, has one class are ranked: by their score, or after all "
         "others. Even then, their share of the reliable images may be that of such images among the labeled ones.",
     )
     balanced: bool = setting(
@@ -56,7 +56,7 @@ class Selection(Section):
     )
     pixels: Literal["agreement", "confidence", "share", "aligned"] = setting(
         "agreement",
-        "Method `pixel`: reliable are the pixels in which the masks of all K checkpoints agree; those of high "
+        "Method `pixel`: the reliable pixels are those where the masks of all K checkpoints agree; those of high "
         "confidence; of each class the surest `share` of its pixels; or, `aligned`, the surest `share` of all pixels, "
         "in which each class is as frequent as in the labeled images, or has all its pixels where these are too few.",
     )
@@ -97,7 +97,7 @@ class Prediction(Section):
     precision: Precision = setting("fp32", "Arithmetic of the network.")
     long_side: int | None = setting(
         None,
-        "Images are resized to this long side first, masks are of full size; none: as they are, the paper's.",
+        "Images are resized to this long side first, and masks have full size; none: as they are, the paper's.",
         "px",
         ge=8,
     )
@@ -119,7 +119,7 @@ class Evaluation(Section):
     checkpoint: Checkpoint = setting("last", "Which checkpoint of a model is evaluated; the authors: best on val.")
     moments: int = setting(
         0,
-        "At so many evenly spaced moments of the training of an online method, its labels of unlabeled images are "
+        "At this many evenly spaced moments of the training of an online method, its labels of unlabeled images are "
         "compared with true ones, where there are some; the training keeps a checkpoint of each. 0: never.",
         ge=0,
         le=20,
@@ -130,7 +130,7 @@ class ReportSettings(Section):
     """How much the report shows, so that it can be mailed."""
 
     size: float = setting(
-        6.0, "Images and masks in the part `Images` take at most this much; unlabeled ones, a quarter.", "MB", gt=0
+        10.0, "Images and masks in the part `Images` take at most this much; unlabeled ones, a quarter.", "MB", gt=0
     )
     judged: int = setting(500, "Most images of the test or val set; those with the lowest mIoU come first.", ge=0)
     unlabeled: int = setting(60, "Most unlabeled images, evenly spread over the stability score.", ge=0)
@@ -190,8 +190,8 @@ class TrainingResources(Resources):
 
     gpu: int = setting(
         1,
-        "GPUs of the job, as for predictions. Several share each batch, of at least so many images; the result is that "
-        "of one to a tolerance. With `device: cpu`, so many processes do.",
+        "GPUs of the job, as for predictions. Several share each batch, of at least as many images; the result is that "
+        "of one GPU within a tolerance. With `device: cpu`, that many processes share it.",
         ge=0,
         le=64,
     )
@@ -205,7 +205,7 @@ class TrainingResources(Resources):
     compile: bool = setting(
         False,
         "PyTorch compiles the network first, with a C++ compiler, in a minute or three, for faster steps; the last "
-        "bits of the result are others.",
+        "bits of the result differ.",
     )
 
 
@@ -215,7 +215,7 @@ class RuntimeSettings(Section):
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where networks run; auto: a GPU where there is one.")
     shards: int = setting(1, "Jobs over which the prediction of unlabeled images is spread.", ge=1, le=1000)
     save_minutes: float = setting(
-        5.0, "How often a stage saves its unfinished work, from which it goes on when it was stopped.", "min", gt=0
+        5.0, "How often a stage saves its unfinished work, from which it resumes after a stop.", "min", gt=0
     )
     train: TrainingResources = setting(TrainingResources(), "Training of teacher and students.")
     predict: PredictionResources = setting(PredictionResources(), "Prediction of masks and evaluation.")
@@ -286,7 +286,7 @@ class Config(Section):
     )
     folds: int = setting(
         0,
-        "In place of a val set, where labels are few: every experiment runs once more for each of so many folds of the "
+        "In place of a val set, if labels are few: each experiment runs once more for each of this many folds of the "
         "labeled images, without these, and the verdict compares networks on the images that they have not seen. 0: "
         "none.",
         ge=0,

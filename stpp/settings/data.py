@@ -92,12 +92,12 @@ class Data(Section):
     masks: Line = setting("masks", "Layout `folder`: sub-folder with the masks; an image without a mask is unlabeled.")
     image_name: Line = setting(
         STEM,
-        "Layout `folder`: how images are called, without the suffix or with it, as `{stem}_image` or `{stem}.jpg`; "
+        "Layout `folder`: how images are named, with or without the suffix, as `{stem}_image` or `{stem}.jpg`; "
         "others are left out. Image and mask belong together where `{stem}`, and the folders before it, are the same.",
     )
     mask_name: Line = setting(
         STEM,
-        "Layout `folder`: how masks are called, as `{stem}_mask`. With such a name, `images` and `masks` may be one "
+        "Layout `folder`: how masks are named, as `{stem}_mask`. With such a name, `images` and `masks` may be one "
         "folder.",
     )
     group_by: Line | None = setting(
@@ -105,7 +105,7 @@ class Data(Section):
         "Which images belong together, of one patient, video or scene, by their ids (the path below `root`, without "
         "the suffix): `{group}/*` for those of a folder, `*/{group}_*` for those with the same text before the first "
         "`_` of their names. `{group}` and `*` stand for the shortest text that fits. Splits, `partition` and folds "
-        "take whole groups then, and so about as many images as they are to.",
+        "then take whole groups, so they get only about as many images as asked for.",
     )
     partition: Partition | None = setting(None, "Split the images with masks into labeled and unlabeled at random.")
     val_split: Split | None = setting(None, "Split a validation set off the labeled images, before `partition`.")
@@ -118,7 +118,7 @@ class Data(Section):
     skip_broken: bool = setting(
         False,
         "Leave out unlabeled images that cannot be read, with a warning, instead of stopping. `stpp index --verify` "
-        "finds those, too, that are damaged behind their headers.",
+        "also finds those that are damaged after their headers.",
     )
     bands: Annotated[int, Field(ge=1, le=MOST_BANDS)] | list[Annotated[int, Field(ge=1)]] | None = setting(
         None,
@@ -135,13 +135,13 @@ class Data(Section):
     percentiles: list[Annotated[float, Field(ge=0, le=100)]] | None = setting(
         None,
         "With `bands`: `[low, high]`, as `[2, 98]`: the percentiles of each band over the labeled images that become 0 "
-        "and 255. They are part of the identity of what is trained, so other labeled images are another scale.",
+        "and 255. They are part of the identity of what is trained, so other labeled images mean another scale.",
         "%",
     )
     rgb: list[Annotated[int, Field(ge=1)]] | None = setting(
         None,
         "With `bands`: the numbers of those that are red, green and blue, as `[3, 2, 1]`. Hue, saturation and "
-        "grayscale act on these alone, and on nothing where they are not said; reports and overlays show them.",
+        "grayscale act on these alone, and on nothing if they are not given; reports and overlays show them.",
     )
     classes: list[VisibleLine] | None = setting(
         None,

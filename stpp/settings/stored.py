@@ -12,7 +12,7 @@ class Features(Section):
     views: int | None = setting(
         None,
         "With `tune: none`: the encoder's maps of all images are computed once, and all trainings, predictions and "
-        "evaluations read them. Of a training image, so many augmented views are drawn once for all runs, in place of "
+        "evaluations read them. This many augmented views of a training image are drawn once for all runs, in place of "
         "a new one in every pass. None: nothing is kept.",
         "views of an image",
         ge=1,
@@ -41,7 +41,7 @@ def unfit_for_views(config: Any) -> list[str]:
         )
     if config.network.weights == "none":
         problems.append(
-            "features.views needs an encoder with weights, since a random one is another one with each seed; set "
+            "features.views needs an encoder with weights, since a random one differs with each seed; set "
             "network.weights"
         )
     if config.prediction.tile is not None:

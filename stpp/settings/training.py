@@ -34,7 +34,7 @@ class Network(NetworkDescription):
             )
         if (maps := constant(encoder, "MAPS", 2)) < (needed := constant(decoder, "MAPS", 1)):
             raise ValueError(
-                f"architecture {self.architecture} needs {needed} maps of features, but backbone {self.backbone} gives "
+                f"architecture {self.architecture} needs {needed} feature maps, but backbone {self.backbone} gives "
                 f"{maps}; take an encoder of timm's, such as `timm/vit_small_patch14_dinov2`, or another architecture"
             )
         if self.linear_maps > maps:
@@ -191,7 +191,7 @@ class TrainingOfRoles(Section):
     student: Training = setting(Training(), "Training of every student, on labeled and pseudo-labeled images.")
     length: Literal["given", "auto"] = setting(
         "given",
-        "`auto`: all trainings take so many times as long as they are given, as labels alone need. This is found by "
+        "`auto`: all given lengths are multiplied by the factor that labels alone need. This is found by "
         "trainings of the teacher with the settings of the base and the first seed: once as long as given, 1.5 times, "
         "2.25 times and so on, until that brings less than a point of mIoU on val, or, where there is no val, on the "
         "half of the labeled images that they have not seen; up to 7.6 times.",
@@ -257,7 +257,7 @@ class Operations(Section):
     """Random operations of AugSeg: identity, autocontrast, equalize, blur, contrast, brightness, colour, sharpness,
     posterize, solarize, hue; each with a random strength."""
 
-    most: int = setting(3, "1 to so many of them, drawn with replacement.", ge=1, le=11)
+    most: int = setting(3, "1 to this many of them, drawn with replacement.", ge=1, le=11)
 
 
 class CutOut(Section):

@@ -49,7 +49,7 @@ def read_yaml(path: Path) -> Any:
         raise StppError(f"cannot read the configuration {path}: {_TOO_DEEP}") from None
 
 
-_TOO_DEEP = f"its lists and mappings lie within each other more than {DEEPEST} levels deep; write them flat"
+_TOO_DEEP = f"its lists and mappings are nested more than {DEEPEST} levels deep; write them flat"
 
 
 def refuse_excess(value: Any, children: Callable[[Any], Iterable[Any]]) -> None:
@@ -123,5 +123,5 @@ def _refuse_the_unusual(node: yaml.Node) -> None:
                     "values alone. Do not run a file that somebody else wrote; in your own, take out key and code"
                 )
             if key.value in seen:
-                raise ValueError(f"line {line}: the key {key.value!r} stands there a second time; keep one of them")
+                raise ValueError(f"line {line}: the key {key.value!r} occurs a second time; keep one of them")
             seen.add(key.value)

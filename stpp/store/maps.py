@@ -1,4 +1,4 @@
-"""The store of an encoder's maps of features: one HDF5 file with those of many images, each seen in several views.
+"""The store of an encoder's feature maps: one HDF5 file with those of many images, each seen in several views.
 
 | dataset  | shape, dtype           | meaning                                                                       |
 |----------|------------------------|-------------------------------------------------------------------------------|

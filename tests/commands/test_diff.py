@@ -101,7 +101,7 @@ def test_runs_that_are_not_finished_are_left_out(experiments: Path, capsys: pyte
     assert result["b"]["unfinished"] == {"seed1": ["student"]}
     assert result["metrics"][0]["difference"]["n"] == 1
     assert main(["diff", str(experiments / "st"), str(experiments / "st++")]) == 0
-    assert "\nLeft out is seed1 of B: student still to do.\n" in capsys.readouterr().out
+    assert "\nseed1 of B is left out: student still to do.\n" in capsys.readouterr().out
 
 
 def test_metrics_are_paired_by_run_with_their_spread(experiments: Path) -> None:
@@ -223,7 +223,7 @@ left  55.00 ± 7.07  58.50 ± 4.95  +3.50 ± 2.12
 
 Pseudo-labels that the final students learned from
 
-25.00 ± 0.00 % of the pixels of 2 masks have another label in B than in A.
+25.00 ± 0.00 % of the pixels of 2 masks have different labels in A and B.
 Not compared: 2 more in A alone, 2 more in B alone.
 
 class       % of pixels in A   in B  IoU of A with B

@@ -6,9 +6,12 @@ from typing import Any
 import fabricate
 import pytest
 
-from stpp.commands.estimate import START, Speeds, Work, wall_time, work_of
+from stpp.commands import estimate
+from stpp.commands.estimate import READING, START, Speeds, Work, pixels_of_report, wall_time, work_of
 from stpp.commands.workflow import prepare
+from stpp.engine import features
 from stpp.plan.graph import Plan, Stage
+from stpp.report import browser, labeling
 from stpp.settings.configfile import load
 
 
@@ -40,12 +43,40 @@ CROP, SIDE, BATCH = 24**2, 32**2, 4
         ("predict/labels-teacher-seed0", 0, 6 * SIDE * 1.25 * 2),
         ("evaluate/teacher-val", 0, 2 * SIDE),
         ("evaluate/labels-truth", 0, 0),
-        ("score", 0, 0),
+        # By the network handed over: 6 unlabeled images, the same to label next, and 4 of val and test, which each of
+        # 3 checkpoints predicts, too. 6 candidates, 4 labeled images and those of val and test are encoded.
+        ("report", 0, (6 + 6 + 4 * (1 + 3) + 6 + 4 + 4) * SIDE),
         ("table", 0, 0),
     ],
 )
 def test_work_is_what_networks_compute(plan: Plan, beginning: str, trained: float, predicted: float) -> None:
     assert work(plan, beginning) == Work(trained, predicted)
+
+
+def test_work_without_a_network_is_the_stored_masks(plan: Plan) -> None:
+    assert work(plan, "score") == Work(masks=6)
+    raw = fabricate.tiny(labeling={"kept": "aligned"}, experiments={"st++": {"method": "st++"}})
+    plan = prepare(load(raw), lambda line: None)
+    kept = {stage.role: work_of(stage, plan).masks for stage in plan.stages.values() if stage.kind == "pixels"}
+    assert kept == {"teacher-reliable-aligned": 3, "phase1-unreliable-aligned": 3}
+
+
+def test_a_report_shows_no_more_than_its_settings_say(plan: Plan) -> None:
+    stage = plan.stages[plan.report]
+    settings = {**stage.settings, "prediction": {"long_side": 1024}}
+    many = {"labeled": 5000, "unlabeled": 100_000, "val": 500, "test": 1500}
+    # 10 MB hold 181 images of 55 kB, of which a quarter are unlabeled. 8 images to label next have 10 candidates each.
+    passes, encoded = 45 + (181 - 45) * 4 + 8, 80 + 5000 + 2000
+    assert pixels_of_report(settings, stage.inputs, many, plan) == passes * 1024**2 + encoded * 512**2
+    settings["report"] = {"size": 1000.0, "judged": 300, "unlabeled": 7, "next": 0}
+    inputs = {name: paths for name, paths in stage.inputs.items() if name != "teacher"}
+    assert pixels_of_report(settings, inputs, many, plan) == (7 + 300 * 4) * 1024**2
+    assert pixels_of_report(settings, inputs, {}, plan) == 0
+
+
+def test_what_is_known_of_a_report_is_what_it_does() -> None:
+    assert 1 / browser.SHARE_OF_UNLABELED == estimate.OF_UNLABELED
+    assert (labeling.POOL, features.LONGEST) == (estimate.POOL, estimate.LONGEST)
 
 
 def test_speeds_are_learned() -> None:
@@ -60,6 +91,27 @@ def test_speeds_are_learned() -> None:
     short = speeds.seconds("table", Work())
     speeds.add("table", Work(), 7.0)
     assert short is not None and speeds.seconds("table", Work()) == short + 7
+
+
+def test_a_report_takes_as_long_as_predictions_of_its_images() -> None:
+    speeds = Speeds()
+    speeds.add("report", Work(predicted=1.0), 1000.0)
+    assert speeds.seconds("report", Work(predicted=50.0)) is None
+    speeds.add("predict", Work(predicted=100.0), 5.0)
+    assert speeds.seconds("report", Work(predicted=50.0)) == START + 2.5
+    speeds.add("encode", Work(predicted=100.0), 20.0)
+    assert speeds.seconds("report", Work(predicted=50.0)) == START + 10
+    assert speeds.seconds("evaluate", Work(predicted=50.0)) == START + 2.5
+
+
+@pytest.mark.parametrize("kind", ["score", "pixels"])
+def test_stored_masks_take_time(kind: str) -> None:
+    speeds = Speeds()
+    found = speeds.seconds(kind, Work(masks=100_000))
+    assert found is not None and found == pytest.approx(START / 2 + 100_000 * READING[kind])
+    assert found > 60
+    speeds.add(kind, Work(masks=50), 10.0)
+    assert speeds.seconds(kind, Work(masks=100)) == START / 2 + 20
 
 
 def chain(**reads: list[str]) -> Plan:

@@ -9,10 +9,11 @@ import pytest
 
 from stpp.commands.cli import main
 from stpp.commands.estimate import START, Speeds, Work, steps, work_of
-from stpp.commands.forecast import Forecast, Task, as_text, forecast
+from stpp.commands.forecast import Forecast, Task, as_text, forecast, times_as_much
 from stpp.commands.workflow import prepare
-from stpp.plan.graph import Plan
+from stpp.plan.graph import Plan, Stage
 from stpp.settings.configfile import load
+from stpp.store.inventory import KnownStage
 
 
 @pytest.fixture(autouse=True)
@@ -173,6 +174,50 @@ def test_a_time_grows_with_images_and_iterations(prepared: Plan) -> None:
     assert labels.seconds == pytest.approx(5.0 * 3 / 3)  # half of the six images
 
 
+def test_a_time_grows_with_the_stored_masks(prepared: Plan) -> None:
+    """Not with the labeled images, of which the alignment of classes reads the true masks."""
+    raw = changed("labeling", "kept", to="aligned") | {"experiments": {"st": {"method": "st"}, "st++": {}}}
+    raw["experiments"]["st++"] = {"method": "st++"}
+    plan = prepare(load(raw), lambda line: None)
+    results = fabricate.pretend(raw, plan, seconds=5.0, images=2)
+    for file in (*(results / "stages/score").glob("*/scores.csv"), *(results / "stages/pixels").glob("*/masks.h5")):
+        file.unlink()
+    seconds = {task.role: task.seconds for task in forecast(plan, results / "stages").tasks}
+    assert seconds["score"] == pytest.approx(5.0 * 6 / 2)
+    assert seconds["pixels teacher-aligned"] == pytest.approx(5.0 * 6 / 2)
+    assert seconds["pixels teacher-reliable-aligned"] == pytest.approx(5.0 * 3 / 2)
+
+
+def test_a_time_of_a_report_grows_with_the_images_that_it_shows(prepared: Plan) -> None:
+    few = changed("report", to={"judged": 1})
+    results = fabricate.pretend(few, prepare(load(few), lambda line: None), seconds=5.0)
+    # 6 unlabeled images, 6 to label next, 14 that are encoded; each judged one passes through 4 networks.
+    task = task_of(prepared, "report", results)
+    assert (task.seconds, task.measured) == (pytest.approx(5.0 * (26 + 4 * 4) / (26 + 4)), False)
+    again = changed("report", to={"judged": 4})
+    assert task_of(prepare(load(again), lambda line: None), "report", results).seconds == task.seconds
+    wide = changed("report", to={"judged": 1}) | {"prediction": {"long_side": 64}}
+    factor = times_as_much(*reports(wide, few), prepared)
+    assert factor == pytest.approx(4)
+
+
+def reports(raw: dict[str, Any], before: dict[str, Any]) -> tuple[Stage, KnownStage]:
+    """The report of a configuration, and that of another one, as if it were there."""
+    stages = [plan.stages[plan.report] for plan in (prepare(load(each), lambda line: None) for each in (raw, before))]
+    return stages[0], KnownStage(stages[1].folder, stages[1].recipe())
+
+
+def test_a_report_of_an_earlier_version_is_a_measure(prepared: Plan) -> None:
+    """It had neither these settings nor masks by all checkpoints, and the images of val were others."""
+    stage, known = reports(fabricate.TINY, fabricate.TINY)
+    assert times_as_much(stage, known, prepared) == 1
+    for name in ("report", "prediction"):
+        del known.recipe["settings"][name]
+    del known.recipe["inputs"]["checkpoints"]
+    known.recipe["data"]["val"] = "0" * 64
+    assert times_as_much(stage, known, prepared) == pytest.approx((26 + 4 * 4) / (26 + 4))
+
+
 def test_a_time_grows_with_the_pixels_that_a_network_sees(prepared: Plan) -> None:
     """Twice as long a side has four times the pixels; with four scales instead of one, and flips, there are more."""
     raw = changed("prediction", to={"long_side": 16}) | {"labeling": {"scales": [1.0], "flip": False}}
@@ -218,6 +263,9 @@ def test_a_role_that_never_ran_is_told_by_the_speed_of_others(prepared: Plan) ->
     a, b = (work_of(prepared.stages[folder], prepared) for folder in (teacher, student))
     expected = START + 30.0 * (b.trained + b.predicted) / (a.trained + a.predicted)
     assert task_of(prepared, "train/student-val", results).seconds == pytest.approx(expected)
+    report = work_of(prepared.stages[prepared.report], prepared).predicted
+    expected = START + 30.0 * report / (a.trained + a.predicted)
+    assert report and task_of(prepared, "report", results).seconds == pytest.approx(expected)
 
 
 def test_an_artifact_that_was_removed_is_a_reason() -> None:

@@ -9,14 +9,16 @@ from typing import Any
 
 import fabricate
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from stpp.commands.cli import main
 from stpp.commands.label_next import files_of
+from stpp.commands.segmenter import load
 from stpp.commands.workflow import prepare
 from stpp.data.manifest import Row
-from stpp.report.labeling import least_stable
+from stpp.report.labeling import least_stable, to_label_next
 from stpp.settings.configfile import read
 from stpp.store.scores import read_score_table
 
@@ -116,6 +118,24 @@ def test_the_least_stable_come_first(finished: Path) -> None:
     found = least_stable(scores, rows, 3)
     assert [each.rank for each in found] == [6, 5, 4] and all(each.ranked == 6 for each in found)
     assert found[0].score == min(scores["score"])
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "webp"])
+def test_a_copy_of_a_labeled_image_is_not_asked_for(finished: Path, tmp_path: Path, suffix: str) -> None:
+    """By what the trained teacher of a run makes of it; without loss, under another name."""
+    (path,) = finished.glob("my results/tiny/experiments/st++/seed0/teacher/last.pt")
+    model, scenes = load(path, "cpu"), finished / "my scenes/images"
+    labeled, others = ([str(each) for each in sorted(scenes.glob(f"{subset}*"))] for subset in ("labeled", "unlabeled"))
+    measured = [str(scenes / "val0.png"), str(scenes / "test1.png")]
+    copies = [str(tmp_path / f"{number}.{suffix}") for number in range(len(labeled) + len(measured))]
+    for original, copy in zip([*labeled, *measured], copies):
+        Image.open(original).save(copy, **{"lossless": True} if suffix == "webp" else {})
+    rows = [Row(path, "unlabeled", path, None, 1, 1, 1) for path in [*copies, *others]]
+    scores = pd.DataFrame({"id": [row.id for row in rows], "score": 0.5, "rank": range(1, len(rows) + 1)})
+    known = ([Row(path, "", path, None, 1, 1, 1) for path in paths] for paths in (labeled, measured))
+    chosen = to_label_next(scores, rows, *known, len(rows), lambda row: model.features(row.image))
+    found = {each.row.id for each in chosen}
+    assert found & {*others} and not found & {*copies}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import fabricate
 import pytest
 
 from stpp.commands.cli import main
-from stpp.commands.estimate import MASK_BYTES, space_of
+from stpp.commands.estimate import MASK_BYTES, Speeds, space_of
 from stpp.commands.forecast import forecast
 from stpp.commands.needs import MANY_CROPS, crops_warning, foreseen, needs, warn_of_crops
 from stpp.commands.trial import Trial
@@ -92,6 +92,24 @@ def test_where_a_stage_of_the_role_is_there_its_size_and_memory_are_told() -> No
     stages = Path("my results/stages")
     said = needs(plan, forecast(plan, stages).tasks, stages, load(raw).runtime.model_dump(), None)
     assert said[0].startswith("Disk: about ") and said[1].startswith("Memory: about 1.2 GB for a training; ")
+
+
+def test_memory_of_the_gpu_is_told_apart_from_main_memory() -> None:
+    raw = fabricate.tiny(experiments={"suponly": {"method": "suponly"}})
+    plan, runtime, stages = prepare(load(raw), lambda line: None), load(raw).runtime.model_dump(), Path("stages")
+
+    def memory(trial: Trial) -> list[str]:
+        return [line for line in needs(plan, forecast(plan, stages).tasks, stages, runtime, trial) if "emory" in line]
+
+    on_gpu = "Memory: about 5.0 GB of GPU memory for a training."
+    main = "Memory: about {} for a training; runtime.train.memory asks for 500.0 MB."
+    assert memory(Trial(1, 0.1, Speeds(), 10, gpu_memory=5 * 10**9)) == [on_gpu]
+    assert memory(Trial(1, 0.1, Speeds(), 10, memory=2 * 10**9)) == [main.format("2.0 GB")]
+    # Another training ran here, in less main memory than this one takes of the GPU.
+    fabricate.pretend(raw, plan, peak_memory_mb=1234)
+    raw["training"]["teacher"]["epochs"] = 5
+    plan, stages = prepare(load(raw), lambda line: None), Path("my results/stages")
+    assert memory(Trial(1, 0.1, Speeds(), 10, gpu_memory=5 * 10**9)) == [main.format("1.2 GB"), on_gpu]
 
 
 def test_no_trial_where_it_would_tell_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

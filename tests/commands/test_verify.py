@@ -115,7 +115,7 @@ FAULTS: dict[str, tuple[Callable[[], object], str]] = {
     "a damaged manifest": (unreadable_manifest, r"val-[0-9a-f]{16}\.csv is damaged"),
     "another manifest in a record": (
         lambda: edit(only("evaluate/*-val-*") / "stage.json", manifests={"val": shorter_manifest()}),
-        "but the fingerprint of the val images is another one",
+        "but the fingerprint of the val images differs",
     ),
     "what a writer left": (lambda: (only("train/*") / ".last.pt.0.tmp").write_text("half"), "writer that was killed"),
     "what a writer of manifests left": (lambda: (RESULTS / "data/.x.csv.0.tmp").write_text("half"), "that was killed"),

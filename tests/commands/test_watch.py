@@ -11,7 +11,7 @@ from typing import Any
 import fabricate
 import pytest
 
-from stpp.commands.estimate import START, work_of
+from stpp.commands.estimate import READING, START, work_of
 from stpp.commands.run import failure
 from stpp.commands.watch import Event, Watch, titles_of
 from stpp.plan.graph import Plan
@@ -159,9 +159,10 @@ def test_the_rest_is_told_by_the_speed_of_what_runs(plan: Plan, results: Path) -
     expected = 10.0
     for folder, stage in plan.stages.items():
         if folder != teacher:
-            network = stage.kind in ("train", "predict", "evaluate")
+            network = stage.kind in ("train", "predict", "evaluate", "report")
             pixels = work[folder].trained + work[folder].predicted
-            expected += START + pixels * speed if network else START / 2
+            read = READING.get(stage.kind, 0) * work[folder].masks
+            expected += START + pixels * speed if network else START / 2 + read
     assert left == pytest.approx(expected)
     assert "; about " in watch.summary()
 

@@ -16,25 +16,24 @@ from trained import SMALL
 
 from stpp.data.augmentation import sample_rng
 from stpp.engine.batch import Moment, on_device
+from stpp.engine.companions import Beside
 from stpp.engine.distributed import Team
 from stpp.engine.inference import _in_rows
 from stpp.engine.losses import supervised_loss
 from stpp.engine.networks import Net
 from stpp.engine.optimisation import make_adam, make_optimizer, set_learning_rate, shorten_gradients
 from stpp.engine.resume import TrainingState
-from stpp.methods import Average, Method, Step, methods
+from stpp.methods import Average, Companion, Method, Step, methods
 from stpp.models import build
 from stpp.settings.training import Loss, Ohem, Training
 from stpp.stages.train import SELF_TRAINING
 
 GPU = torch.device("cuda", 0)
 CLASSES, SIZE, COUNT = 3, 32, 4
-OWN_STEP = [
-    method
-    for method in methods()
-    if (step := method.online or method.own_step) and not step.companions(method.settings and method.settings())
-]
-"""The methods that train no small networks beside those that segment: these may wait for a GPU."""
+WAITING = ("cct", "pc2seg")
+"""`cct` finds objects in masks on the CPU, and how many places `pc2seg` compares depends on their labels."""
+OWN_STEP = [each for each in methods() if (each.online or each.own_step) and each.name not in WAITING]
+"""The methods with a step of their own that does not wait."""
 LOSSES: dict[str, dict[str, Any]] = {
     "plain": {"optimizer": "adamw", "gradient_clip": 1.0},
     "ohem": {"ohem": Ohem(kept=10)},
@@ -98,10 +97,25 @@ class Stepping:
         for name, kind in step.networks.items():
             modules[name].requires_grad_(not isinstance(kind, Average))
         self.nets = {name: Net(module, module, self.training["precision"]) for name, module in modules.items()}
+        beside = {}
+        for name, kind in step.companions(own).items():
+            average = isinstance(kind, Average)
+            made = step.companions(own)[kind.of] if isinstance(kind, Average) else kind
+            assert isinstance(made, Companion)
+            with GPU:
+                small = made.make(next(iter(modules.values())), CLASSES).requires_grad_(not average)
+            beside[name] = Beside(small, small, self.training["precision"], None if average else made.rate)
         result = modules[step.result]
         learning = [modules[name] for name, kind in step.networks.items() if not isinstance(kind, Average)]
-        optimizer = make_optimizer(learning, self.training)
-        self.state = TrainingState(modules, result, optimizer, torch.zeros((), device=GPU))
+        heads = [each.module for each in beside.values() if each.rate is None and each.learns]
+        optimizer = make_optimizer(learning, self.training, heads)
+        others = {
+            name: make_adam(each.module, each.rate, self.training)
+            for name, each in beside.items()
+            if each.rate is not None
+        }
+        self.nets |= beside
+        self.state = TrainingState(modules, result, optimizer, torch.zeros((), device=GPU), others=others)
         self.at = partial(Moment, per_epoch=2, total=20, team=team)
         views = step.views(own)
         rng = np.random.default_rng(0)
@@ -119,17 +133,21 @@ class Stepping:
         batch = on_device(self.loaded, self.views, GPU, self.state.result.normalisation, rng)
         known = {"confidence": batch.confidence} if self.training["loss"] else {}
         at = self.at(self.state.iteration, supervised_loss=partial(self.loss, **known))
-        set_learning_rate(self.state.optimizer, self.training, self.state.iteration, 20)
+        for each in self.state.optimizers:
+            set_learning_rate(each, self.training, self.state.iteration, 20)
         losses = self.step.step(batch, self.nets, self.own, at)
         loss = torch.stack(list(losses.values())).sum()
-        self.state.optimizer.zero_grad(set_to_none=True)
+        for each in self.state.optimizers:
+            each.zero_grad(set_to_none=True)
         if torch.cuda.is_available():
             loss.backward()
         else:  # autograd asks for the device; what it runs is torch's alone
-            for parameter in (each for group in self.state.optimizer.param_groups for each in group["params"]):
+            groups = [group for each in self.state.optimizers for group in each.param_groups]
+            for parameter in (each for group in groups for each in group["params"]):
                 parameter.grad = torch.zeros_like(parameter)
         shorten_gradients(self.state.optimizer, self.training["gradient_clip"])
-        self.state.optimizer.step()
+        for each in self.state.optimizers:
+            each.step()
         self.step.after_step(self.nets, self.own, at)
         self.state.add(losses, loss, at.notes)
 

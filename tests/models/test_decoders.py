@@ -111,7 +111,7 @@ def test_linear_is_a_normalised_1x1_convolution_of_the_last_maps_joined(maps: in
 
 
 def test_linear_asks_for_no_more_maps_than_there_are() -> None:
-    with pytest.raises(StppError, match=r"linear_maps: 3 maps .* tiny gives 2"):
+    with pytest.raises(StppError, match=r"linear_maps: 3 feature maps .* tiny gives 2"):
         build({"architecture": "linear", "backbone": "tiny", "linear_maps": 3}, CLASSES)
 
 

@@ -132,7 +132,7 @@ def test_layers_are_all_parameters_from_the_stem_to_the_last_block(name: str) ->
 @pytest.mark.parametrize("name", [VIT, *CNNS])
 def test_for_prediction_nothing_changes(name: str, architecture: str) -> None:
     if (name, architecture) == (VIT, "deeplabv3plus"):
-        with pytest.raises(StppError, match=r"deeplabv3plus needs a finer map .* the stride 16; take"):
+        with pytest.raises(StppError, match=r"deeplabv3plus needs a finer feature map .* the stride 16; take"):
             network(name, architecture=architecture)
         return
     net = network(name, architecture=architecture, rates=None, head_channels=8)
@@ -280,9 +280,12 @@ def test_timms_weights_are_fetched_by_timm(monkeypatch: pytest.MonkeyPatch) -> N
     {
         "unknown": ({"backbone": "timm/resnet5O"}, r"timm .* has no encoder resnet5O; did you mean resnet50"),
         "tag": ({"backbone": "timm/test_resnet.r16_in1k"}, r"no weights r16_in1k of test_resnet; did you mean r160"),
-        "stride": ({"backbone": "timm/ghostnet_100", "output_stride": 8}, "ghostnet_100 cannot be dilated"),
+        "stride": ({"backbone": "timm/ghostnet_100", "output_stride": 8}, "timm does not dilate ghostnet_100"),
         "size": ({"backbone": "timm/mixer_s16_224", "output_stride": 32}, "mixer_s16_224 takes images of one size"),
-        "maps": ({"backbone": "timm/test_vit", "linear_maps": 4, "architecture": "deeplabv3plus"}, "needs a finer map"),
+        "maps": (
+            {"backbone": "timm/test_vit", "linear_maps": 4, "architecture": "deeplabv3plus"},
+            "needs a finer feature map",
+        ),
     }.values(),
 )
 def test_what_cannot_be_is_said_before_a_training(spec: dict[str, Any], message: str) -> None:

@@ -120,7 +120,17 @@ def test_of_a_training_and_its_average_the_average_is_loaded():
 
 
 @pytest.mark.parametrize(
-    "prefix", ["backbone.", "encoder.", "module.backbone.", "module.encoder.", "_orig_mod.", "module._orig_mod."]
+    "prefix",
+    [
+        "backbone.",
+        "encoder.",
+        "module.backbone.",
+        "module.encoder.",
+        "_orig_mod.",
+        "module._orig_mod.",
+        "model.",
+        "net.encoder.",
+    ],
 )
 def test_a_backbone_under_its_prefix_without_a_head_loads_into_the_backbone_alone(prefix):
     import torchvision

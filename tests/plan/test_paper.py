@@ -10,6 +10,7 @@ from conftest import ROOT, Snakemake
 from identities import folders
 from test_experiments import dry_run, jobs, write_pair
 
+from stpp.engine.optimisation import base_rate
 from stpp.methods import methods
 from stpp.plan.counts import labeled_repeat
 from stpp.settings.configfile import read, resolved
@@ -115,6 +116,15 @@ PASCAL: dict[str, tuple[list[str], dict[str, int]]] = {
         },
     ),
 }
+
+
+def test_the_rates_with_dinov2_are_those_of_unimatch_v2_in_every_row() -> None:
+    """5e-6 for the encoder and 40 times as much for the decoder, with 16 labeled images a batch."""
+    config = read(PAPER / "pascal-dinov2.yaml")
+    for name, experiment in config.experiments.items():
+        training = getattr(resolved(config, name).training, "teacher" if experiment.method == "suponly" else "student")
+        assert base_rate(training.model_dump()) == pytest.approx(5e-6), name
+        assert training.head_multiplier == 40 and training.batch_size == (16 if experiment.method == "suponly" else 32)
 
 
 @pytest.mark.parametrize("name", PASCAL)

@@ -13,7 +13,7 @@ from stpp.plan.identity import UNSAID, said
 from stpp.settings.configfile import load
 from stpp.settings.training import Augmentation
 
-CHANGED: frozenset[str] = frozenset()
+CHANGED: frozenset[str] = frozenset({"report.size"})
 """Settings whose default has changed since it was recorded; where they are at the new one, identities say so."""
 
 

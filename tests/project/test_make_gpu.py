@@ -176,6 +176,12 @@ def test_whole_trainings_are_valid_configurations_for_a_gpu(
         config = load(parts.configuration(bed, given))
         assert set(config.experiments) == {"suponly", "st++", "best"} and config.network.weights == "none"
         assert config.runtime.train.gpu == int(not tiny) and bool(config.runtime.train.workers) == (not tiny)
+    with pytest.raises(module("running").Unmeasured, match="a frozen encoder needs weights"):
+        parts.configuration(bed, given, frozen=True)
+    given.weights.write_bytes(b"")
+    for given.tiny in (True, False):
+        config = load(parts.configuration(bed, given, frozen=True))
+        assert config.features.views and config.training.teacher.tune == config.training.student.tune == "none"
     given.beds = given.camvid = tmp_path / "nowhere"
     with pytest.raises(module("running").Unmeasured, match="no folder"):
         parts.configuration(bed, given)
@@ -204,6 +210,21 @@ def test_a_page_gets_the_tables_of_what_was_measured_alone(module: Callable[[str
     assert record.NOTHING in record.in_page(page, "experiments.md", found, tables)
 
 
+def test_costs_are_those_of_each_stage_once_and_each_view_is_an_image(module: Callable[[str], ModuleType]) -> None:
+    gpu = {"device": "cuda:0", "processes": 1, "cpu_seconds": 5}
+    views, whole = {"views": 8}, {"scales": [0.5, 1.0], "flip": True}
+    records = {
+        "train/a": {"stage": "train", "seconds": 1800, **gpu},
+        "encode/v": {"stage": "encode", "seconds": 20, "images": 100, "settings": views, **gpu},
+        "encode/w": {"stage": "encode", "seconds": 10, "images": 50, "settings": whole, **gpu},
+        "select/s": {"stage": "select", "seconds": 9, "cpu_seconds": 1},
+    }
+    found = module("parts").costs(records)
+    assert found == {"hours": pytest.approx(1830 / 3600), "encoded": (100 * 8 + 50 * 4) / 30}
+    del records["encode/v"], records["encode/w"]
+    assert module("parts").costs(records) == {"hours": 0.5}
+
+
 @pytest.mark.manual
 @pytest.mark.parametrize("with_snakemake", [True, False])
 def test_a_bed_runs_with_snakemake_and_without(
@@ -224,7 +245,7 @@ def test_a_bed_runs_with_snakemake_and_without(
     counts = {"test_split": {"count": 4}, "val_split": {"count": 4}, "partition": {"count": 8}}
     raw = parts.configuration("nuclei", given)
     raw["data"] |= counts
-    monkeypatch.setattr(parts, "configuration", lambda name, options: yaml.safe_load(yaml.safe_dump(raw)))
+    monkeypatch.setattr(parts, "configuration", lambda name, options, frozen: yaml.safe_load(yaml.safe_dump(raw)))
     found = parts.bed("nuclei", parts.Run(given, tmp_path / "out", module("running").Clock(900)))
     assert set(found) == {"suponly", "st++", "best", "hours"} and all(0 <= value <= 100 for value in found.values())
 

@@ -68,10 +68,9 @@ def page(tmp_path: Path) -> Callable[..., str]:
             palette=[[0, 0, 0], [9, 9, 9], [200, 0, 0]],
         )
         votes = [dict.fromkeys(names, np.full((2, 4), k, np.uint8)) for k in (0, 1)]
-        stores = [MaskStore(fabricate.write_store(tmp_path / f"{k}.h5", vote)) for k, vote in enumerate(votes)]
         sources = Pictures(
-            masks=stores,
-            labels=stores[:1],
+            votes=lambda row: [vote[row.id] for vote in votes if row.id in vote],
+            labels=[MaskStore(fabricate.write_store(tmp_path / "labels.h5", votes[0]))],
             predict=predict,
             encoding=ENCODING,
         )
@@ -159,7 +158,7 @@ def test_the_settings_say_how_many_images_there_are(page: Callable[..., str]) ->
     assert [known["id"] for known, _ in shots(page(judged=0, unlabeled=1))] == ["u2"]
 
 
-@pytest.mark.parametrize(("count", "side"), [(1, 640), (37, 636), (460, 320)])
+@pytest.mark.parametrize(("count", "side"), [(1, 640), (37, 383), (460, 224)])
 def test_few_images_are_larger(count: int, side: int) -> None:
     assert side_of(count, 6_000_000) == side
 

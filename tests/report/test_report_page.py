@@ -26,6 +26,7 @@ from conftest import Snakemake
 from PIL import Image
 
 from stpp.commands.cli import main
+from stpp.commands.segmenter import load as load_model
 from stpp.common.wording import network_name
 from stpp.data.images import read_mask
 from stpp.data.manifest import Row
@@ -35,7 +36,7 @@ from stpp.report.facts import Facts
 from stpp.report.gallery import Confidence, Mask, Pictures, choose, gallery, legend, mask_uri, spread, tile
 from stpp.report.html import VOID, Html, element, table, together
 from stpp.report.labeling import label_these_next
-from stpp.report.numbers import confusion, curves, results
+from stpp.report.numbers import charted, confusion, curves, results
 from stpp.report.page import CONTENTS
 from stpp.report.page import page as whole
 from stpp.report.provenance import config_with_numbers, one_line, warnings, what_ran
@@ -338,6 +339,14 @@ def test_predictions_are_by_the_network_that_is_handed_over(folder: Path, page: 
     assert f"Predictions by model.pt, the {network_name(model['title'])} of {model['experiment']}, " in page.text
 
 
+def test_of_many_rows_a_chart_has_some_as_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stpp.report.numbers.MOST_ROWS", 3)
+    text = charted(Html(""), "Scores of x", pd.DataFrame({"score": range(101)}))
+    (link,) = Parsed(text).all("a")
+    assert unquote(link["href"] or "").partition(",")[2].split() == ["score", "0", "50", "100"]
+    assert "Scores of x; the CSV file has 3 of 101 rows" in text and link["download"] == "scores-of-x.csv"
+
+
 def test_every_chart_of_the_page_has_its_numbers(folder: Path, page: Parsed) -> None:
     figures = re.findall(r"<figure>.*?</figure>", (folder / "report.html").read_text(encoding="utf-8"), re.DOTALL)
     charts = [figure for figure in figures if 'class="chart"' in figure]
@@ -367,7 +376,7 @@ def test_nothing_is_to_be_labeled_next_without_scores() -> None:
     def features(row: Row) -> Any:
         raise AssertionError(row)
 
-    nothing = Pictures([], [], nothing_predicted, {})
+    nothing = Pictures(lambda row: [], [], nothing_predicted, {})
     without = {"experiment": "st", "seed": 0, "method": "st", "stages": fabricate.parts(teacher="train/t")}
     assert label_these_next(facts(shown=without), nothing, 8, features) == ""
     assert label_these_next(facts(), nothing, 0, features) == ""
@@ -400,6 +409,22 @@ def test_pictures_show_the_masks_of_the_stages(page: Parsed, folder: Path, finis
     assert np.array_equal(np.asarray(unstable), np.rint(255 * differing))
 
 
+def test_checkpoints_disagree_on_measured_images_as_their_masks_do(page: Parsed, folder: Path, finished: Path) -> None:
+    """These images have no stored masks: the checkpoints predict them for the page."""
+    teacher = folder / "experiments/st++/seed0/teacher"
+    models = [
+        load_model(path, "cpu")
+        for path in (teacher / "checkpoint-1.pt", teacher / "checkpoint-2.pt", teacher / "last.pt")
+    ]
+    layers = {a["alt"] or "": a["src"] or "" for a in page.all("img") if a.get("data-layer") == "disagreement"}
+    for name in ("test0", "test1", "val0", "val1"):
+        image = np.asarray(Image.open(finished / f"my scenes/images/{name}.png"))
+        masks = [model.mask_of(image) for model in models]
+        differing = np.mean([mask != masks[-1] for mask in masks[:-1]], axis=0)
+        shown = decoded(layers[f"disagreement over images/{name}"])
+        assert np.array_equal(np.asarray(shown), np.rint(255 * differing)), name
+
+
 def test_chosen_are_the_extremes() -> None:
     groups = {group.title: [row.id for row in group.rows] for group in choose(facts())}
     assert groups == {
@@ -426,7 +451,7 @@ def test_the_legend_explains_the_maps_that_there_are(known: bool, tmp_path: Path
     run = {"experiment": "st", "partition": 0, "seed": 0, "method": "st", "stages": stages}
     encoding = {"classes": 2, "ignore_value": 255, "label_map": None, "palette_map": None}
     sources = Pictures(
-        masks=[],
+        votes=lambda row: [],
         labels=[],
         predict=nothing_predicted,
         encoding=encoding,

@@ -103,7 +103,7 @@ FAULTS = {
     ),
     "a decoder of more maps": (
         minimal(network={"architecture": "dpt"}),
-        "architecture dpt needs 4 maps of features, but backbone resnet50 gives 2; take an encoder of timm's",
+        "architecture dpt needs 4 feature maps, but backbone resnet50 gives 2; take an encoder of timm's",
     ),
     "more maps than there are": (
         minimal(network={"architecture": "linear", "linear_maps": 3}),

@@ -51,7 +51,7 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
     "a directive": (f"%YAML 9.9\n---\n{BASE}", "version 1.* is required"),
     "an endless key": (BASE + "x" * 2000 + ": 1\n", "could not find expected ':'"),
     # Keys
-    "a key twice": (f"{BASE}name: other\n", "line 4: the key 'name' stands there a second time; keep one of them"),
+    "a key twice": (f"{BASE}name: other\n", "line 4: the key 'name' occurs a second time; keep one of them"),
     "a nested key twice": (BASE.replace("root: r,", "root: r, root: q,"), "line 2: the key 'root'"),
     "an experiment twice": (BASE.replace("{method: st}", "{method: st}, e: {method: st}"), "line 3: the key 'e'"),
     "a list as a key": (f"{BASE}[1, 2]: x\n", "unhashable key"),

@@ -295,7 +295,7 @@ def test_a_network_that_cannot_be_is_refused_before_the_first_job(
         check_networks(wrong, prepare(wrong, print))
     training = {"training": {"teacher": PLAIN, "student": PLAIN | {"tune": 9}}}
     for changes, message in [
-        ({"network": VIT | {"architecture": "deeplabv3plus"}}, "deeplabv3plus needs a finer map of features"),
+        ({"network": VIT | {"architecture": "deeplabv3plus"}}, "deeplabv3plus needs a finer feature map"),
         ({"network": VIT, **training}, "tune is 9, but the encoder has 6 blocks behind its stem"),
         (training, "tune is 9, but the encoder has 4 blocks behind its stem"),
     ]:

@@ -86,7 +86,7 @@ def decoder(network: NetworkDescription, encoder: Backbone, classes: int) -> Dee
     """The head of the network that is described. Raises StppError for an encoder whose maps are of one resolution."""
     if encoder.strides[0] == encoder.strides[-1]:
         raise StppError(
-            f"network.architecture: deeplabv3plus needs a finer map of features than the last one, but all those of "
+            f"network.architecture: deeplabv3plus needs a finer feature map than the last one, but all those of "
             f"{network.backbone} have the stride {encoder.strides[0]}; take `architecture: dpt` or `linear`"
         )
     return DeepLabV3PlusHead(

@@ -1,4 +1,4 @@
-"""A linear classifier of each place of the maps of features, as DINOv2 measures encoders (Oquab et al., TMLR 2024)."""
+"""A linear classifier of each place of the feature maps, as DINOv2 measures encoders (Oquab et al., TMLR 2024)."""
 
 from collections.abc import Sequence
 
@@ -46,7 +46,7 @@ def decoder(network: NetworkDescription, encoder: Backbone, classes: int) -> Lin
     """The head of the network that is described. Raises StppError where the encoder has fewer maps than it asks for."""
     if network.linear_maps > (given := len(encoder.channels)):
         raise StppError(
-            f"network.linear_maps: {network.linear_maps} maps of features are asked for, but {network.backbone} gives "
+            f"network.linear_maps: {network.linear_maps} feature maps are asked for, but {network.backbone} gives "
             f"{given}; ask for no more"
         )
     return LinearHead(encoder.channels[-network.linear_maps :], classes)

@@ -44,7 +44,7 @@ class TimmEncoder(Backbone):
             full = created(name, in_chans=bands)
         strides = [level["reduction"] for level in full.feature_info]
         if not hasattr(full, "forward_intermediates") or len(strides) < MAPS:
-            raise StppError(f"network.backbone: {name} gives no {MAPS} maps of features; choose another encoder")
+            raise StppError(f"network.backbone: {name} gives no {MAPS} feature maps; choose another encoder")
         plain = len(set(strides)) == 1
         if plain:
             how: dict[str, Any] = {"dynamic_img_size": True}
@@ -166,8 +166,8 @@ def _near(name: str, known: list[str]) -> str:
 
 def _without_stride(name: str, asked: int, own: int) -> str:
     return (
-        f"network.output_stride: {name} cannot be dilated to an output stride of {asked}; set `output_stride: {own}`, "
-        "or choose another encoder"
+        f"network.output_stride: timm does not dilate {name} to an output stride of {asked}; set "
+        f"`output_stride: {own}`, or choose another encoder"
     )
 
 
