@@ -212,6 +212,10 @@ def configuration(bed: str, options: argparse.Namespace, frozen: bool = False) -
         network |= {**small, "rates": [1, 2, 3], "head_channels": 8, "decoder_channels": 8}
         training |= {"iterations": 20, "batch_size": 4, "crop": 32, "base_size": 48}
     training |= {"precision": "bf16", "validate_every": 5}
+    if frozen:
+        if weights == "none":
+            raise Unmeasured(f"no file {options.weights} (WEIGHTS); a frozen encoder needs weights")
+        training["tune"], raw["features"] = "none", {"views": 2 if options.tiny else 8}
     gpu = int(options.device == "cuda")
     raw |= {
         "name": f"gpu-{bed}",
@@ -226,11 +230,6 @@ def configuration(bed: str, options: argparse.Namespace, frozen: bool = False) -
         },
         "experiments": EXPERIMENTS,
     }
-    if frozen:
-        if weights == "none":
-            raise Unmeasured(f"no file {options.weights} (WEIGHTS); a frozen encoder needs weights")
-        raw["features"] = {"views": 2 if options.tiny else 8}
-        raw["training"] = {role: {**training, "tune": "none"} for role in raw["training"]}
     del raw["outlook"], raw["controls"]
     return raw
 
