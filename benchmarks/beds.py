@@ -66,7 +66,7 @@ def cells(table: pd.DataFrame, experiment: str) -> list[str]:
 
 def handed_over(bed: str, folder: Path) -> list[list[str]]:
     """For each seed: the network that the verdict on this seed alone prefers, and its difference to `suponly`."""
-    stage = (folder / disk.COMPARISON / "verdict").resolve()
+    stage = (folder.parent / disk.LINKS / folder.name / disk.COMPARISON / "verdict").resolve()
     recipe: dict[str, Any] = json.loads((stage / disk.RECIPE).read_text())
     candidates = [measured(candidate, stage.parent.parent) for candidate in recipe["settings"]["candidates"]]
     suponly = next(each for each in candidates if each.recipe["experiment"] == "suponly")

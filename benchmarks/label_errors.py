@@ -5,8 +5,9 @@
 For each seed, some images of the bed are labeled, and a share of their regions gets another class. A region is a
 connected part of a mask with one class, other than the first one, which is mostly the background, and large enough to
 be seen. Then `suponly` and the outlook are made from these labels, and `stpp suspects` lists what it doubts. A suspect
-counts as found where at least half of the pixels in its box that have its label were given it here. What was computed
-is kept: the same command goes on where it was.
+counts as found where at least half of the pixels in its box that have its label were given it here. The last column is
+the share of them if the confidence alone orders the suspects. What was computed is kept: the same command goes on where
+it was.
 """
 
 import sys
@@ -69,8 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def errors_found(raw: Mapping[str, Any], seed: int, options: Any) -> dict[str, int]:
     """What `suspects` finds with this seed: the numbers of regions, of those flipped, of suspects, and of hits.
 
-    `suspects` are the first ones, `hits` those that point at a flipped region, and `found` the flipped regions that
-    they point at. Raises StppError where the bed has too few images or regions, or the workflow fails.
+    `suspects` are the first ones, `hits` those that point at a flipped region, `found` the flipped regions that they
+    point at, and `sure` the hits among as many suspects that are first by their confidence. Raises StppError where the
+    bed has too few images or regions, or the workflow fails.
     """
     folder = place_of(raw) / f"seed{seed}"
     index = images_of(raw, options.labeled, seed)
@@ -98,18 +100,27 @@ def errors_found(raw: Mapping[str, Any], seed: int, options: Any) -> dict[str, i
     config = written(folder / "config.yaml", {**raw, "seeds": [seed], "outlook": True, "data": data})
     plan = prepare(config, lambda line: None)
     run(folder / "config.yaml", [plan.outlook], options.cores)
-    list_suspects(plan, Path(config.results), options.number, folder / "suspects", Outputs(overwrite=True))
+    list_suspects(plan, Path(config.results), sys.maxsize, folder / "suspects", Outputs(overwrite=True))
     listed = pd.read_csv(folder / "suspects" / LIST, dtype={"id": str}, keep_default_na=False)
-    pointed = [pointed_at(suspect, flipped, index.record["classes"]) for suspect in listed.to_dict("records")]
-    hits = [(suspect["id"], numbers) for suspect, numbers in zip(listed.to_dict("records"), pointed) if numbers]
+    suspects = listed.head(options.number)
+    surest = listed.sort_values("confidence", ascending=False, kind="stable").head(options.number)
+    hits, of_surest = (hits_of(found, flipped, index.record["classes"]) for found in (suspects, surest))
     return {
         "seed": seed,
         "regions": flipped.regions,
         "flipped": flipped.count,
-        "suspects": len(listed),
+        "suspects": len(suspects),
         "hits": len(hits),
         "found": len({(id_, number) for id_, numbers in hits for number in numbers}),
+        "sure": len(of_surest),
     }
+
+
+def hits_of(suspects: pd.DataFrame, flipped: Flipped, classes: Sequence[str]) -> list[tuple[str, set[int]]]:
+    """The image and the flipped regions of each suspect that points at some."""
+    rows = suspects.to_dict("records")
+    pointed = [(str(suspect["id"]), pointed_at(suspect, flipped, classes)) for suspect in rows]
+    return [(id_, numbers) for id_, numbers in pointed if numbers]
 
 
 def components(mask: Mask) -> NDArray[np.int64]:
@@ -168,12 +179,14 @@ def pointed_at(suspect: Mapping[Any, Any], flipped: Flipped, classes: Sequence[s
 def table(found: pd.DataFrame) -> list[list[str]]:
     """The rows of the table, its head first: a row a seed, and the means with their 95 % t intervals."""
     rows = [["seed", "regions", "flipped", "chance %", "suspects", "of flipped regions", "share %", "regions found"]]
+    rows[0].append("share % by confidence")
     shares, chances = found["hits"] / found["suspects"], found["flipped"] / found["regions"]
-    for row, share, chance in zip(found.to_dict("records"), shares, chances):
+    surest = found["sure"] / found["suspects"]
+    for row, share, chance, sure in zip(found.to_dict("records"), shares, chances, surest):
         counts = [str(row[name]) for name in ("seed", "regions", "flipped")]
         rows.append([*counts, percent(chance), *(str(row[name]) for name in ("suspects", "hits")), percent(share)])
-        rows[-1].append(str(row["found"]))
-    return [*rows, ["mean", "", "", percent(chances.mean()), "", "", with_interval(shares), ""]]
+        rows[-1] += [str(row["found"]), percent(sure)]
+    return [*rows, ["mean", "", "", percent(chances.mean()), "", "", with_interval(shares), "", with_interval(surest)]]
 
 
 if __name__ == "__main__":

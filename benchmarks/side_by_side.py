@@ -86,7 +86,9 @@ def main() -> int:
 
 def load(folder: Path) -> Results:
     """The results in the folder of a finished run."""
-    recipe = json.loads((folder / disk.COMPARISON / "table" / disk.RECIPE).read_text())
+    recipe = json.loads(
+        (folder.parent / disk.LINKS / folder.name / disk.COMPARISON / "table" / disk.RECIPE).read_text()
+    )
     config, metrics, gathered = (
         json.loads((folder / name).read_text()) for name in (disk.CONFIG, disk.METRICS, disk.GATHERED)
     )

@@ -18,6 +18,7 @@ from stpp.commands.fitting import check_networks
 from stpp.commands.needs import warn_of_crops
 from stpp.commands.view import refresh_view, write_view
 from stpp.settings.configfile import load
+from stpp.plan.graph import training_rule
 from stpp.plan.rules import (
     Graph,
     after_a_run,

@@ -5,7 +5,7 @@ for trainings in GRAPH.trainings():
 
     rule:
         name:
-            f"train_{trainings.name.replace('-', '_')}"
+            training_rule(trainings.name)
         input:
             unpack(GRAPH.reads("train")),
         output:

@@ -1,7 +1,7 @@
 """ST++: semi-supervised semantic segmentation by selective self-training, as a cached workflow.
 
 import stpp
-mask = stpp.load("results/demo/experiments/st++/seed0/student/last.pt").predict("photo.jpg")
+mask = stpp.load("results/runs/demo/experiments/st++/seed0/student/last.pt").predict("photo.jpg")
 """
 
 from __future__ import annotations

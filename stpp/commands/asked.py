@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from stpp.common.wording import columns
-from stpp.plan.graph import Plan, Stage
+from stpp.plan.graph import Plan, Stage, training_of, training_rule
 from stpp.plan.targets import NETWORKS, SMALL, SMALL_JOBS, TRAININGS
 
 
@@ -64,8 +64,8 @@ def _rules(stage: Stage, shards: int) -> dict[str, int]:
     """The rules that make a stage, and how many jobs each has."""
     if stage.kind in JOINS and shards > 1:
         return {f"{stage.kind}_shard": shards, JOINS[stage.kind]: 1}
-    if stage.kind == "train":  # one for each set of files: `Graph.trainings` of `plan/rules.py`
-        return {stage.folder.partition("val-")[0].replace("/", "_").replace("-", "_") + "val": 1}
+    if stage.kind == "train":
+        return {training_rule(training_of(stage.slug)): 1}
     return {NAMES.get(stage.kind, stage.kind): 1}
 
 

@@ -283,7 +283,7 @@ def _add_masks(commands: Any) -> None:
         "masks",
         "write stored masks as palette PNGs",
         "Write each mask of a mask store as a palette PNG, in the folders that the image ids name.",
-        "stpp masks results/demo/experiments/st++/seed0/labels1/masks.h5 --out pngs",
+        "stpp masks results/runs/demo/experiments/st++/seed0/labels1/masks.h5 --out pngs",
         _masks,
     )
     command.add_argument("store", type=Path, help="a masks.h5")

@@ -69,7 +69,7 @@ def _add_export_labels(commands: Any) -> None:
         "Write masks in the format of an annotation tool, to be corrected there, and the classes to OUT/classes.txt. "
         "`stpp import FORMAT OUT --classes OUT/classes.txt` reads them again, the same pixels unless --polygons is "
         f"given. Formats: {formats}.",
-        "stpp export-labels results/demo/experiments/st++/seed0 --format coco --out corrected",
+        "stpp export-labels results/runs/demo/experiments/st++/seed0 --format coco --out corrected",
         _export_labels,
     )
     command.add_argument(

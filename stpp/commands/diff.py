@@ -45,7 +45,7 @@ class Side:
 
 
 def side_of(folder: Path) -> Side:
-    """The experiment in `results/NAME/experiments/EXPERIMENT`, or the run in its folder `seed0`.
+    """The experiment in `results/runs/NAME/experiments/EXPERIMENT`, or the run in its folder `seed0`.
 
     Raises StppError if it is no such folder, or if no run of it is finished.
     """
@@ -64,8 +64,8 @@ def side_of(folder: Path) -> Side:
         runs = {name: run for name, run in runs.items() if name == path.name}
     if not runs:
         raise StppError(
-            f"{folder} is not an experiment; give a folder results/NAME/experiments/EXPERIMENT, or one of its runs, "
-            f"seed0"
+            f"{folder} is not an experiment; give a folder results/runs/NAME/experiments/EXPERIMENT, or one of its "
+            "runs, seed0"
         )
     stages = table.parent.parent
     unfinished = {name: lacking for name, run in runs.items() if (lacking := _lacking(stages, run))}
@@ -107,9 +107,9 @@ def _head(side: Side) -> dict[str, Any]:
 def _handed_over(side: Side) -> str | None:
     """What the verdict says of `model.pt` in the results of an experiment; None where there is no verdict yet."""
     folder = side.folder.resolve()
-    view = next(above for above in folder.parents if above.name == "experiments").parent
-    told = (target_of(view / disk.COMPARISON / "verdict") or view) / disk.VERDICT
-    if not told.is_file():
+    links = next(above for above in folder.parents if above.name == disk.EXPERIMENTS).parent
+    verdict = target_of(links / disk.COMPARISON / "verdict")
+    if verdict is None or not (told := verdict / disk.VERDICT).is_file():
         return None
     return str(read_metrics(verified(told))["sentences"][0])
 

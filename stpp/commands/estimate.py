@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 from stpp.plan.computation import iterations, pixels_of_iteration, pixels_of_prediction, predicted
-from stpp.plan.counts import GROWTH, labeled_repeat, stored_views
+from stpp.plan.counts import CANDIDATES, GROWTH, LONGEST_ENCODED, UNLABELED_SHOWN, labeled_repeat, stored_views
 from stpp.plan.graph import Plan, Stage, flat, sources
 from stpp.plan.targets import NETWORKS, SMALL_JOBS
 
@@ -28,12 +28,6 @@ READING = {"score": 0.001, "pixels": 0.005}
 """Seconds for each image whose stored masks a stage of this kind reads, about, at 480 x 360 px and before one ran."""
 SHOT_BYTES = 55_000
 """Bytes of an image in the report with its layers where there are many, about."""
-OF_UNLABELED, POOL, LONGEST = 4, 10, 512
-"""Unlabeled images take one part in so many of the report; to choose an image to label next it looks at so many
-candidates, all at this side in px at most.
-
-As `stpp.report` and `stpp.engine.features` have them, which take seconds to import.
-"""
 
 
 @dataclass(frozen=True)
@@ -86,14 +80,14 @@ def pixels_of_report(
     limits, unlabeled = settings["report"], images.get("unlabeled", 0)
     measured = images.get("val", 0) + images.get("test", 0)
     most = int(1e6 * limits["size"]) // SHOT_BYTES
-    shown = min(unlabeled, limits["unlabeled"], most // OF_UNLABELED)
+    shown = min(unlabeled, limits["unlabeled"], int(most * UNLABELED_SHOWN))
     judged = min(measured, limits["judged"], most - shown)
     passes, encoded = shown + judged * (1 + len(inputs.get("checkpoints", ()))), 0
     if "teacher" in inputs:
         passes += min(unlabeled, limits["next"])
-        encoded = min(unlabeled, POOL * limits["next"]) + images.get("labeled", 0) + measured
+        encoded = min(unlabeled, CANDIDATES * limits["next"]) + images.get("labeled", 0) + measured
     side = _side_of_plan(settings["prediction"]["long_side"], plan)
-    return float(passes * side**2 + encoded * min(side, LONGEST) ** 2)
+    return float(passes * side**2 + encoded * min(side, LONGEST_ENCODED) ** 2)
 
 
 def _images(stage: Stage, plan: Plan) -> dict[str, int]:

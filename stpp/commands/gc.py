@@ -27,7 +27,7 @@ class Garbage:
 
 
 def garbage(results: Path, plans: Iterable[Plan]) -> list[Garbage]:
-    """The stages below `results` that neither a plan has, nor a folder `results/NAME` shows, nor these read.
+    """The stages below `results` that neither a plan has, nor a link in `results/runs` shows, nor these read.
 
     Left out, too, are those at which a job works, folders that are no stages, those that are links, and what other
     results show that have a link to these stages. Raises StppError where the stages themselves are behind a link.
@@ -63,8 +63,11 @@ def garbage(results: Path, plans: Iterable[Plan]) -> list[Garbage]:
 
 
 def shown_stages(results: Path, stages: Path) -> set[str]:
-    """The stages in `stages`, a path without links, that the folders show that people look at, which link to them."""
-    views = [path.parent for path in results.glob(f"*/{disk.CONFIG}")]
+    """The stages in `stages`, a path without links, that the folders show which people look at, as they link to them.
+
+    Earlier versions had the links of a configuration in the folder with its files.
+    """
+    views = [results / disk.LINKS, *(path.parent for path in results.glob(f"*/{disk.CONFIG}"))]
     targets = [target for view in views for path in view.rglob("*") if (target := target_of(path))]
     below = [path.relative_to(stages).parts for path in targets if path.is_relative_to(stages)]
     return {"/".join(parts[:2]) for parts in below if len(parts) > 1}

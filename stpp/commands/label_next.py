@@ -177,7 +177,7 @@ def _for_tools(model: Path, data: Mapping[str, Any], out: Path) -> list[str]:
 
 
 def _to_compare(results: Path, name: str, experiment: str) -> list[str]:
-    now, then = (results / each / "experiments" / experiment for each in (name, f"{name}-more"))
+    now, then = (results / disk.LINKS / each / disk.EXPERIMENTS / experiment for each in (name, f"{name}-more"))
     return [
         f"to see what the labels bring, set `name: {name}-more` before that run, then run:",
         f"  stpp diff {shlex.quote(str(now))} {shlex.quote(str(then))}",

@@ -270,11 +270,10 @@ def leftovers(results: Path, folders: Sequence[str]) -> Iterator[Fault]:
 
 
 def broken_links(results: Path) -> Iterator[Fault]:
-    """Links to no stage in the folders that people look at."""
-    for view in (path.parent for path in sorted(results.glob(f"*/{disk.CONFIG}"))):
-        links = [(path, target) for path in sorted(view.rglob("*")) if (target := target_of(path)) is not None]
-        for link in [link for link, target in links if not target.exists()]:
-            yield Fault(f"{link} points to nothing", remove(link))
+    """Links to no stage."""
+    for path in sorted((results / disk.LINKS).rglob("*")):
+        if (target := target_of(path)) is not None and not target.exists():
+            yield Fault(f"{path} points to nothing", remove(path))
 
 
 def remove(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The folder of a configuration in the results that people look at, and what a run ends with saying."""
+"""What people look at in the results of a configuration, and what a run ends with saying."""
 
 import json
 from collections.abc import Callable
@@ -15,36 +15,38 @@ SHOWN, CHART = ("outlook", "verdict", "table", "report"), "chart-"
 
 
 def write_view(config: Config, plan: Plan) -> None:
-    """`<results>/<name>`: the configuration, model, table, report, charts, and links to the stages of each experiment.
+    """`<results>/<name>`: configuration, model, table, report, charts; `<results>/runs/<name>`: links to the stages.
 
-    What the stages have is there, and nothing else. The files are those of the stages, or copies of them, so that they
-    can be taken elsewhere; `comparison` has links to the stages that made them.
+    What the stages have is there, and nothing else. The files are those of the stages, or copies of them, so that the
+    folder can be taken elsewhere. The links are those to the stages of each experiment and, in `comparison`, to those
+    that made the files.
     """
     results = Path(config.results)
-    view, stages = results / plan.name, results / disk.STAGES
+    view, linked, stages = results / plan.name, results / disk.LINKS / plan.name, results / disk.STAGES
     links = {
-        view / "experiments" / run.experiment / run.name / name: stages / part.folder
+        linked / disk.EXPERIMENTS / run.experiment / run.name / name: stages / part.folder
         for run in plan.runs
         for name, part in run.stages.items()
     }
     files: dict[Path, Path] = {}
     for folder in filter(None, (plan.outlook, plan.verdict, plan.table, plan.report)):
         kind = plan.stages[folder].kind
-        links[view / disk.COMPARISON / kind] = stages / folder
+        links[linked / disk.COMPARISON / kind] = stages / folder
         files |= {view / output: stages / folder / output for output in disk.OUTPUTS[kind].values()}
     for chart, folder in plan.charts.items():
-        links[view / disk.COMPARISON / f"{CHART}{chart}"] = stages / folder
+        links[linked / disk.COMPARISON / f"{CHART}{chart}"] = stages / folder
         files |= {path: stages / folder / output for path, output in _chart_files(view, chart).items()}
     links, files = ({path: source for path, source in known.items() if source.exists()} for known in (links, files))
     shown = [view / output for kind in SHOWN for output in disk.OUTPUTS[kind].values()]
-    for earlier in (view / disk.COMPARISON).glob(f"{CHART}*"):
+    for earlier in (linked / disk.COMPARISON).glob(f"{CHART}*"):
         shown += _chart_files(view, earlier.name.removeprefix(CHART))
     # What the configuration no longer has, and what is not there yet.
     old = [path for path in shown if path not in files and path.is_file()]
-    for path in old + [path for path in view.rglob("*") if path not in links and target_of(path)]:
+    found = [*view.rglob("*"), *linked.rglob("*")]  # earlier versions had the links in the view
+    for path in old + [path for path in found if path not in links and target_of(path)]:
         path.unlink(missing_ok=True)
         for above in path.parents:
-            if above == view or any(above.iterdir()):
+            if above in (view, linked) or any(above.iterdir()):
                 break
             above.rmdir()
     for path, target in links.items():

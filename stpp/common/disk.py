@@ -8,12 +8,13 @@ bytes of a result, so this module is no part of a stage's code.
     RESULTS/logs/                 what jobs say
     RESULTS/weights/              initial weights of encoders
     RESULTS/stages/KIND/NAME/     one stage: its recipe, its artifacts, and its record once they are whole
-    RESULTS/NAME/                 what people look at: files of one configuration, and links to its stages
+    RESULTS/NAME/                 what people look at: files of one configuration
+    RESULTS/runs/NAME/            links to the stages of one configuration
 """
 
-STAGES, DATA, LOGS, WEIGHTS = "stages", "data", "logs", "weights"
-COMMON = (DATA, LOGS, STAGES, WEIGHTS)
-"""The folders of results that belong to no configuration."""
+STAGES, DATA, LOGS, WEIGHTS, LINKS = "stages", "data", "logs", "weights", "runs"
+COMMON = (DATA, LOGS, LINKS, STAGES, WEIGHTS)
+"""The folders of results that no configuration can be called."""
 TENSORBOARD = "tensorboard"
 """In the logs."""
 LOCKS = ".locks"
@@ -21,9 +22,9 @@ LOCKS = ".locks"
 INSPECTED, CHECKED = "cache.json", "checked.json"
 """What is known of images, in the data, and of files with weights, beside these."""
 CONFIG = "config.json"
-"""The configuration whose links these are."""
-COMPARISON = "comparison"
-"""In the folder that people look at: links to the stages that compare all runs."""
+"""The configuration, in its folder."""
+EXPERIMENTS, COMPARISON = "experiments", "comparison"
+"""In the links of a configuration: those to the stages of each run, and to the stages that compare all runs."""
 
 # Every stage.
 RECIPE, RECORD = "recipe.json", "stage.json"

@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from stpp.engine.inference import network_input, reduced
 from stpp.models.folding import PRECISIONS
 from stpp.models.network import SegmentationNetwork
-
-LONGEST = 512
-"""Larger images are reduced to this side (px): what an image is of shows at that size."""
+from stpp.plan.counts import LONGEST_ENCODED
 
 
 @torch.inference_mode()
@@ -22,9 +20,9 @@ def image_features(
 ) -> NDArray[np.float32]:
     """The mean of the coarsest feature map of an image, uint8 (H, W, bands): float32 (D,), of length 1.
 
-    The image has the size that it has in a prediction, `LONGEST` at most. `network` comes from `for_prediction`.
+    The image has the size that it has in a prediction, at most `LONGEST_ENCODED`; `network` is from `for_prediction`.
     """
-    side = min(prediction["long_side"] or max(image.shape[:2]), LONGEST)
+    side = min(prediction["long_side"] or max(image.shape[:2]), LONGEST_ENCODED)
     pixels = torch.from_numpy(np.stack([reduced(image, side)]))
     x = network_input(pixels, device, network.normalisation).to(PRECISIONS[prediction["precision"]])
     coarsest = network.encoded(x).maps[-1]

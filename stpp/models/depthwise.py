@@ -1,10 +1,10 @@
-"""Depthwise 3x3 convolutions that take a fraction of PyTorch's time on a CPU.
+"""Depthwise convolutions that take a fraction of PyTorch's time on a CPU.
 
 A dilated one is a sum over its taps, each a product of the weights with the part of the map that the tap meets. With a
 dilation as wide as the map, all but one of them meet nothing.
 """
 
-from typing import Any
+from typing import Any, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,23 +12,43 @@ from torch import Tensor, nn
 
 from stpp.models.dilated import taps
 
+Sizes = tuple[int, ...]
+"""Of height and width."""
+
+
+def depthwise(
+    input: Tensor, weight: Tensor, bias: Tensor | None, stride: Sizes, padding: Sizes, dilation: Sizes
+) -> Tensor:
+    """The outputs of PyTorch's convolution of each channel alone, by a `weight` (C, 1, k, k).
+
+    In bfloat16 on a CPU, PyTorch's own gradients are slow, except those of 3x3 kernels without stride and dilation.
+    Here they are computed in float32 (at the sizes of MobileNetV2 in a seventh to a fortieth of the time, at those of
+    EfficientNet-Lite2 in half to a twelfth), or by taps where a 3x3 kernel is dilated and keeps the size.
+    """
+    fast = max(weight.shape[2:]) <= 3 and max(*stride, *dilation) == 1
+    if fast or not torch.is_grad_enabled() or not input.is_cpu or _computed_in(input) != torch.bfloat16:
+        return F.conv2d(input, weight, bias, stride, padding, dilation, len(weight))
+    outputs: Tensor = _WithGradients.apply(input.bfloat16(), weight, bias, stride, padding, dilation)
+    return outputs
+
 
 class DepthwiseConv2d(nn.Conv2d):
-    """A 3x3 convolution of each channel alone, without bias; `dilation` is its padding as well.
-
-    In bfloat16 on a CPU, PyTorch's own gradients are slow where it is strided or dilated. With a stride they are
-    computed in float32 (at the sizes of MobileNetV2 in a seventh to a fortieth of the time), with a dilation by taps.
-    """
+    """A convolution of each channel alone, by `depthwise`; a 3x3 one without bias, whose padding is its `dilation`."""
 
     def __init__(self, channels: int, stride: int = 1, dilation: int = 1) -> None:
         super().__init__(channels, channels, 3, stride, dilation, dilation, channels, bias=False)
 
+    @classmethod
+    def of(cls, convolution: nn.Conv2d) -> Self:
+        """One of any size that takes the place of `convolution`, with the same parameters."""
+        taken = cls.__new__(cls)
+        nn.Module.__init__(taken)
+        taken.__dict__.update(convolution.__dict__)
+        return taken
+
     def forward(self, input: Tensor) -> Tensor:
-        fast = max(self.stride) == max(self.dilation) == 1
-        if fast or not torch.is_grad_enabled() or not input.is_cpu or _computed_in(input) != torch.bfloat16:
-            return super().forward(input)
-        outputs: Tensor = _WithGradients.apply(input.bfloat16(), self.weight, self.stride[0], self.dilation[0])
-        return outputs
+        padding = cast(Sizes, self.padding)
+        return depthwise(input, self.weight, self.bias, self.stride, padding, self.dilation)
 
 
 class DilatedDepthwiseConv2d(DepthwiseConv2d):
@@ -51,25 +71,30 @@ def _computed_in(input: Tensor) -> torch.dtype:
 
 
 class _WithGradients(torch.autograd.Function):
-    """PyTorch's outputs (N, C, h, w) of such a convolution of `inputs` (N, C, H, W), by a `weight` (C, 1, 3, 3)."""
+    """PyTorch's outputs (N, C, h, w) of such a convolution of `inputs` (N, C, H, W)."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
+    def forward(
+        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, stride: Sizes, padding: Sizes, dilation: Sizes
+    ) -> Tensor:
         ctx.save_for_backward(inputs, weight)
-        ctx.stride, ctx.dilation = stride, dilation
-        return F.conv2d(inputs, weight.to(inputs.dtype), None, stride, dilation, dilation, len(weight))
+        ctx.how = stride, padding, dilation
+        used = None if bias is None else bias.to(inputs.dtype)
+        return F.conv2d(inputs, weight.to(inputs.dtype), used, stride, padding, dilation, len(weight))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weight = ctx.saved_tensors
-        if ctx.stride == 1:
-            return *_gradients_by_taps(gradients[0], inputs, weight, ctx.dilation), None, None
-        wanted: list[bool] = [*ctx.needs_input_grad[:2], False]
+        stride, padding, dilation = ctx.how
+        wanted = list(ctx.needs_input_grad[:3])
+        of_bias = gradients[0].float().sum(dim=(0, 2, 3)) if wanted[2] else None
+        if weight.shape[2:] == (3, 3) and stride == (1, 1) and padding == dilation == (dilation[0], dilation[0]):
+            return *_gradients_by_taps(gradients[0], inputs, weight, dilation[0]), of_bias, None, None, None
         outer, within, used = (each.float() for each in (gradients[0], inputs, weight.to(inputs.dtype)))
-        how = ((ctx.stride, ctx.stride), (1, 1), (1, 1), False, (0, 0), len(weight), wanted)
+        how = (stride, padding, dilation, False, (0, 0), len(weight), [*wanted[:2], False])
         of_inputs, of_weight, _ = torch.ops.aten.convolution_backward(outer, within, used, None, *how)
         of_inputs = None if of_inputs is None else of_inputs.to(inputs.dtype)
-        return of_inputs, None if of_weight is None else of_weight.to(weight.dtype), None, None
+        return of_inputs, None if of_weight is None else of_weight.to(weight.dtype), of_bias, None, None, None
 
 
 class _ByTaps(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""The sizes that the method prescribes, known before anything is computed; standard library only."""
+"""Numbers and sizes that are known before anything is computed; standard library only."""
 
 from collections.abc import Mapping
 from fractions import Fraction
@@ -6,6 +6,14 @@ from typing import Any
 
 GROWTH = 1.5
 """Where the length of trainings is sought, each one that is tried takes so many times as long as the one before."""
+
+
+UNLABELED_SHOWN = Fraction(1, 4)
+"""The part of the bytes of the report's images that unlabeled ones may take."""
+CANDIDATES = 10
+"""For each image to label next that is asked for, so many of the least stable ones are looked at."""
+LONGEST_ENCODED = 512
+"""The side in px to which larger images are reduced to be told apart: what an image is of shows at that size."""
 
 
 def reliable_count(total: int, share: float) -> int:

@@ -77,6 +77,16 @@ class Stage:
         }
 
 
+def training_of(name: str) -> str:
+    """What the names of all trainings begin with that write the same files as the one called `name`."""
+    return f"{name.partition('val-')[0]}val"
+
+
+def training_rule(training: str) -> str:
+    """The rule of the trainings whose names begin with `training`, as `training_of` has it."""
+    return f"train_{training.replace('-', '_')}"
+
+
 @dataclass(frozen=True)
 class Run:
     """One experiment on one partition with one seed: its stages by the names that people see.

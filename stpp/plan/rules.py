@@ -26,7 +26,7 @@ from snakemake.io import ancient
 from stpp.common import disk
 from stpp.common.errors import StppError, of_the_machine, of_the_system
 from stpp.common.terminal import escaped
-from stpp.plan.graph import Plan, Stage, flat, sources
+from stpp.plan.graph import Plan, Stage, flat, sources, training_of
 from stpp.plan.recipe import read_recipe
 from stpp.plan.targets import SMALL, Target
 from stpp.plan.targets import wanted as wanted_of
@@ -263,7 +263,7 @@ class Graph:
             names = [path.parent.name for path in self.stages.glob(f"train/*/{disk.RECIPE}")]
         kinds: dict[str, list[str]] = {}
         for name in sorted(names):
-            kinds.setdefault(name.partition("val-")[0] + "val", []).append(f"train/{name}")
+            kinds.setdefault(training_of(name), []).append(f"train/{name}")
         return [
             Trainings(
                 kind,

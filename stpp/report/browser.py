@@ -17,7 +17,8 @@ from stpp.common.labels import IGNORE
 from stpp.common.wording import counted, network_name, size
 from stpp.data.manifest import Row
 from stpp.data.multiband import shown
-from stpp.data.reading import image_of, mask_of
+from stpp.data.reading import mask_of
+from stpp.plan.counts import UNLABELED_SHOWN
 from stpp.plan.parts import score
 from stpp.report.facts import Facts
 from stpp.report.gallery import (
@@ -41,8 +42,6 @@ SIDES = (224, 640)
 """Bounds of the longest side of an image in px; the fewer images there are, the larger they may be."""
 PIXEL = 1.1
 """About how many bytes a pixel of an image takes in the page, with its layers."""
-SHARE_OF_UNLABELED = 0.25
-"""The part of the bytes that unlabeled images may take."""
 MOST_HARD = 4
 """Hard examples of a class."""
 LAYERS = ("truth", "prediction", "errors", "confidence", "pseudo-label", "disagreement")
@@ -98,7 +97,7 @@ def browser(facts: Facts, sources: Pictures, limits: Mapping[str, Any]) -> Html:
     wanted = {"unlabeled": unlabeled(facts, limits["unlabeled"]), "judged": judged[: limits["judged"]]}
     side = side_of(sum(map(len, wanted.values())), most_bytes)
     shots: dict[str, list[Shot]] = {}
-    for kind, share in (("unlabeled", SHARE_OF_UNLABELED), ("judged", 1.0)):
+    for kind, share in (("unlabeled", UNLABELED_SHOWN), ("judged", 1.0)):
         spent = sum(shot.size for found in shots.values() for shot in found)
         taken = (taken_of(row, facts, sources, colours, side) for row in wanted[kind])
         shots[kind] = list(within(taken, share * most_bytes - spent))
@@ -189,7 +188,7 @@ def taken_of(row: Row, facts: Facts, sources: Pictures, colours: NDArray[np.uint
     return Shot(
         row.id,
         row.subset,
-        photo_uri(shown(image_of(row, sources.bands), sources.bands), side),
+        photo_uri(shown(sources.read(row), sources.bands), side),
         layers,
         shares_of(mask, count),
         **known,

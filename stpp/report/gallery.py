@@ -20,7 +20,7 @@ from stpp.common.bands import Bands
 from stpp.common.labels import IGNORE
 from stpp.data.manifest import Row
 from stpp.data.multiband import shown
-from stpp.data.reading import image_of, mask_of
+from stpp.data.reading import mask_of
 from stpp.plan.parts import of_kind, score, score_quality
 from stpp.report.facts import Facts
 from stpp.report.html import Html, element, section, together
@@ -32,6 +32,8 @@ from stpp.store.masks import IGNORE_COLOUR, MaskStore
 Mask = NDArray[np.uint8]
 Confidence = NDArray[np.float32]
 """(H, W), in [0, 1]."""
+Read = Callable[[Row], NDArray[np.uint8]]
+"""From a row of a manifest to its image as it is on disk, (H, W, bands)."""
 Predict = Callable[[Row], tuple[Mask, Confidence]]
 """From a row of a manifest to what a network makes of its image."""
 Votes = Callable[[Row], Sequence[Mask]]
@@ -59,13 +61,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Where masks come from: the K checkpoints, the stores of the pseudo-labels, and the network handed over.
+    """Where images come from, and their masks: the K checkpoints, stores of pseudo-labels, the network handed over.
 
     `predict` gives the mask of an image and the confidence of its pixels.
 
     `bands` are those of the images, where they are not RGB.
     """
 
+    read: Read
     votes: Votes
     labels: Sequence[MaskStore]
     predict: Predict
@@ -183,7 +186,7 @@ def picture_row(row: Row, note: str, facts: Facts, sources: Pictures, colours: N
 
 def pictures(row: Row, facts: Facts, sources: Pictures, colours: NDArray[np.uint8]) -> Iterator[tuple[str, str, str]]:
     """Caption, description and data URI of each picture of an image."""
-    image = shown(image_of(row, sources.bands), sources.bands)
+    image = shown(sources.read(row), sources.bands)
     yield "image", f"The image {row.id}, {row.width} x {row.height} px", photo_uri(image)
 
     def of_mask(caption: str, mask: Mask) -> tuple[str, str, str]:

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stpp.data.manifest import Row
+from stpp.plan.counts import CANDIDATES
 from stpp.plan.parts import score
 from stpp.report.facts import Facts
 from stpp.report.gallery import Pictures, picture_row
@@ -15,8 +16,6 @@ from stpp.report.html import Html, element, section
 from stpp.scoring.diversity import farthest_first
 from stpp.store.colours import class_colours
 
-POOL = 10
-"""So many of the least stable images are candidates for each that is asked for."""
 WHICH = (
     "Of the images on which the checkpoints of the teacher agree least, these differ most from the labeled ones and "
     "from each other."
@@ -49,11 +48,11 @@ def to_label_next(
     count: int,
     features: Features,
 ) -> list[Unstable]:
-    """At most `count` images of a score table: the `POOL` times as many least stable ones, thinned by `farthest_first`.
+    """At most `count` images of a score table: `CANDIDATES` times as many least stable ones, by `farthest_first`.
 
     Known to it are the labeled images. Those of val and test, `measured`, have masks, too, so none like them is chosen.
     """
-    candidates = least_stable(scores, unlabeled, POOL * count)
+    candidates = least_stable(scores, unlabeled, CANDIDATES * count)
     found, known, avoided = (
         np.array([features(row) for row in rows]) for rows in ([each.row for each in candidates], labeled, measured)
     )

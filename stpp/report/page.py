@@ -4,7 +4,7 @@ It is a stage of its own, beside the table: the table needs neither images nor a
 """
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from stpp.data.manifest import Row
 from stpp.data.reading import image_of
 from stpp.report.browser import browser
 from stpp.report.facts import Facts, load
-from stpp.report.gallery import Confidence, Mask, Pictures, Predict, Votes, gallery
+from stpp.report.gallery import Confidence, Mask, Pictures, Predict, Read, Votes, gallery
 from stpp.report.html import Html, document, element, together
 from stpp.report.labeling import Features, label_these_next
 from stpp.report.numbers import classes, curves, phases_compared, results, stability
@@ -50,15 +50,18 @@ CONTENTS = {
 def run(job: Job, runtime: Runtime) -> None:
     """Write `report.html` of `job`. StppError if an artifact or an image is missing or damaged."""
     facts, limits, device = load(job), job.settings["report"], prepared(runtime)
+    bands = bands_in(job.settings)
+    read = lru_cache(maxsize=1)(lambda row: image_of(row, bands))  # all that is made of an image, is made at once
     sources = Pictures(
-        votes=votes_of(job, device),
+        read=read,
+        votes=votes_of(job, read, device),
         labels=[MaskStore(path) for path in job.inputs("labels")],
-        predict=predictor(job.input("model"), facts.prediction, device),
+        predict=predictor(job.input("model"), read, facts.prediction, device),
         encoding=job.settings["encoding"],
-        bands=bands_in(job.settings),
+        bands=bands,
     )
     images = browser(facts, sources, limits)
-    following = label_these_next(facts, sources, limits["next"], features_of(job, device))
+    following = label_these_next(facts, sources, limits["next"], features_of(job, read, device))
     with job.writing(disk.REPORT) as path:
         path.write_text(page(facts, images, following, gallery(facts, sources)), encoding="utf-8")
     job.finish()
@@ -101,17 +104,18 @@ def prepared(runtime: Runtime) -> "torch.device":
     return pick_device(lease(runtime.gpus, runtime.device))
 
 
-def predictor(checkpoint: Path, prediction: Mapping[str, Any], device: "torch.device") -> Predict:
+def predictor(checkpoint: Path, read: Read, prediction: Mapping[str, Any], device: "torch.device") -> Predict:
     """What the network of a checkpoint makes of images."""
     from stpp.engine.inference import predict_masks
     from stpp.runtime.faults import explained, prediction_advice
 
     network, model = applied(checkpoint, prediction, device)
+    classes = len(model.classes)
 
     def predict(row: Row) -> tuple[Mask, Confidence]:
-        image = image_of(row, model.bands)
+        image = read(row)
         height, width, _ = image.shape
-        with explained(prediction_advice(height, width, len(model.classes), prediction)):
+        with explained(prediction_advice(height, width, classes, prediction)):
             ((mask, confidence),) = predict_masks(network, [image], device, prediction, confident=True)
         assert confidence is not None
         return mask, confidence
@@ -119,13 +123,13 @@ def predictor(checkpoint: Path, prediction: Mapping[str, Any], device: "torch.de
     return predict
 
 
-def votes_of(job: Job, device: "torch.device") -> Votes:
+def votes_of(job: Job, read: Read, device: "torch.device") -> Votes:
     """What the checkpoints make of images: their masks where they are stored, else predicted as those were."""
     stores, prediction = [MaskStore(path) for path in job.inputs("masks")], job.settings["prediction"]
 
     @cache
     def voters() -> list[Predict]:
-        return [predictor(path, prediction, device) for path in job.inputs("checkpoints")]
+        return [predictor(path, read, prediction, device) for path in job.inputs("checkpoints")]
 
     def votes(row: Row) -> list[Mask]:
         stored = [store[row.id] for store in stores if row.id in store]
@@ -134,7 +138,7 @@ def votes_of(job: Job, device: "torch.device") -> Votes:
     return votes
 
 
-def features_of(job: Job, device: "torch.device") -> Features:
+def features_of(job: Job, read: Read, device: "torch.device") -> Features:
     """What gives the features of a row by the teacher's encoder; the teacher is read when it is first asked for."""
     from stpp.engine.features import image_features
 
@@ -145,8 +149,7 @@ def features_of(job: Job, device: "torch.device") -> Features:
         return applied(job.input("teacher"), prediction, device)
 
     def features(row: Row) -> NDArray[np.float32]:
-        network, model = teacher()
-        return image_features(network, image_of(row, model.bands), device, prediction)
+        return image_features(teacher()[0], read(row), device, prediction)
 
     return features
 

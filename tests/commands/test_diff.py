@@ -59,7 +59,7 @@ def experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     unfinished = {folder for folder, (experiment, seed, role) in roles.items() if (experiment, seed) == ("st++", 1)}
     unfinished = {folder for folder in unfinished if "phase2" in folder}
-    return fabricate.pretend(RAW, plan, set(plan.stages) - unfinished, content) / "tiny/experiments"
+    return fabricate.pretend(RAW, plan, set(plan.stages) - unfinished, content) / "runs/tiny/experiments"
 
 
 def verdict_of(stage: Stage, model: str) -> dict[str, bytes]:
@@ -124,7 +124,9 @@ def test_each_partition_has_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     numbers |= {"metrics.csv": b"epoch,val_miou\n1,0.5\n"}
     numbers |= {"verdict.json": b'{"sentences": ["x"]}'}
     numbers |= {"masks.h5": fabricate.write_store(tmp_path / "store.h5", {"a": MASK}).read_bytes()}
-    experiments = fabricate.pretend(raw, fabricate.plan_of(raw), content=lambda stage: numbers) / "tiny/experiments"
+    experiments = (
+        fabricate.pretend(raw, fabricate.plan_of(raw), content=lambda stage: numbers) / "runs/tiny/experiments"
+    )
 
     result = found(experiments, "st", "longer")
     names = ["seed0-partition1", "seed1-partition1", "seed0-partition2", "seed1-partition2"]
@@ -138,7 +140,7 @@ def test_the_models_of_two_results_are_named_where_they_differ(experiments: Path
     raw = RAW | {"name": "other"}
     plan = fabricate.plan_of(raw)
     results = fabricate.pretend(raw, plan, {plan.verdict}, lambda stage: verdict_of(stage, "y"))
-    result = compare(side_of(experiments / "st"), side_of(results / "other/experiments/st"))
+    result = compare(side_of(experiments / "st"), side_of(results / "runs/other/experiments/st"))
     assert (result["a"]["model"], result["b"]["model"]) == ("model.pt is x.", "model.pt is y.")
     assert "The models of both results\n\nA: model.pt is x.\nB: model.pt is y.\n" in as_text(result)
     assert "The models of both results" not in as_text(found(experiments, "st", "longer"))
@@ -182,7 +184,7 @@ def test_data_and_code_that_differ_are_named(experiments: Path) -> None:
     numbers["metrics.csv"] = b"epoch,val_miou\n1,0.5\n"
     numbers["verdict.json"] = b'{"sentences": ["x"]}'
     fabricate.pretend(raw, fabricate.plan_of(raw, {"labeled": "f" * 64}, "0123456789ab"), content=lambda stage: numbers)
-    result = compare(side_of(experiments / "suponly"), side_of(Path("my results/later/experiments/suponly")))
+    result = compare(side_of(experiments / "suponly"), side_of(Path("my results/runs/later/experiments/suponly")))
     assert result["data"] == ["labeled"]
     kinds = ["train", "evaluate"]
     assert result["code"] == [{"stage": kind, "a": "v1", "b": "0123456789ab"} for kind in kinds]
@@ -194,9 +196,9 @@ def test_data_and_code_that_differ_are_named(experiments: Path) -> None:
 
 
 TEXT = """\
-   experiment                          runs
-A  my results/tiny/experiments/st      seed0 seed1
-B  my results/tiny/experiments/longer  seed0 seed1
+   experiment                               runs
+A  my results/runs/tiny/experiments/st      seed0 seed1
+B  my results/runs/tiny/experiments/longer  seed0 seed1
 
 What differs
 
@@ -310,18 +312,18 @@ def test_a_section_that_is_off_on_one_side_is_one_difference() -> None:
     assert list(changed_settings(on, on | {"a.blur.p": 0.6})) == [("a.blur.p", 0.5, 0.6)]
 
 
-@pytest.mark.parametrize("wrong", ["nowhere", "my results", "my results/tiny/experiments/st/seed0/student"])
+@pytest.mark.parametrize("wrong", ["nowhere", "my results", "my results/runs/tiny/experiments/st/seed0/student"])
 def test_what_is_no_experiment_is_refused(wrong: str, experiments: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diff", str(experiments / "st"), wrong]) == 1
     assert capsys.readouterr().err == (
-        f"stpp: {wrong} is not an experiment; give a folder results/NAME/experiments/EXPERIMENT, or one of its runs, "
-        f"seed0\n"
+        f"stpp: {wrong} is not an experiment; give a folder results/runs/NAME/experiments/EXPERIMENT, or one of its "
+        f"runs, seed0\n"
     )
 
 
 def test_an_experiment_without_a_finished_run_is_refused(experiments: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diff", str(experiments / "st"), str(experiments / "st++/seed1")]) == 1
-    folder = "my results/tiny/experiments/st++/seed1"
+    folder = "my results/runs/tiny/experiments/st++/seed1"
     error = f"stpp: no run in {folder} is finished: student still to do; run the workflow first\n"
     assert capsys.readouterr().err == error
 
@@ -333,9 +335,11 @@ def test_a_damaged_artifact_is_one_message(experiments: Path, capsys: pytest.Cap
 
 
 def test_of_a_real_run_the_numbers_are_those_of_the_table(finished: Path) -> None:
-    experiments = finished / "my results/tiny/experiments"
+    experiments = finished / "my results/runs/tiny/experiments"
     result = compare(side_of(experiments / "random"), side_of(experiments / "st++"))
-    rows = {row["experiment"]: row for row in json.loads((experiments.parent / "metrics.json").read_text())["runs"]}
+    rows = {
+        row["experiment"]: row for row in json.loads((finished / "my results/tiny/metrics.json").read_text())["runs"]
+    }
     metrics = {each["name"]: each for each in result["metrics"]}
     assert metrics["miou"]["difference"]["mean"] == pytest.approx(rows["st++"]["miou"] - rows["random"]["miou"])
     assert metrics["labels1"]["a"]["mean"] == pytest.approx(rows["random"]["labels1"])

@@ -6,12 +6,9 @@ from typing import Any
 import fabricate
 import pytest
 
-from stpp.commands import estimate
 from stpp.commands.estimate import READING, START, Speeds, Work, pixels_of_report, wall_time, work_of
 from stpp.commands.workflow import prepare
-from stpp.engine import features
 from stpp.plan.graph import Plan, Stage
-from stpp.report import browser, labeling
 from stpp.settings.configfile import load
 
 
@@ -72,11 +69,6 @@ def test_a_report_shows_no_more_than_its_settings_say(plan: Plan) -> None:
     inputs = {name: paths for name, paths in stage.inputs.items() if name != "teacher"}
     assert pixels_of_report(settings, inputs, many, plan) == (7 + 300 * 4) * 1024**2
     assert pixels_of_report(settings, inputs, {}, plan) == 0
-
-
-def test_what_is_known_of_a_report_is_what_it_does() -> None:
-    assert 1 / browser.SHARE_OF_UNLABELED == estimate.OF_UNLABELED
-    assert (labeling.POOL, features.LONGEST) == (estimate.POOL, estimate.LONGEST)
 
 
 def test_speeds_are_learned() -> None:

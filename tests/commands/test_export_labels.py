@@ -108,7 +108,7 @@ def test_what_segment_wrote_is_written(tmp_path: Path) -> None:
 
 
 def test_a_run_gives_all_its_labels_with_the_names_of_the_images(finished: Path, tmp_path: Path) -> None:
-    run = finished / "my results/tiny/experiments/st++/seed0"
+    run = finished / "my results/runs/tiny/experiments/st++/seed0"
     out = tmp_path / "out"
     assert main(["export-labels", str(run), "--format", "cvat-masks", "--out", str(out)]) == 0
     for phase in ("labels1", "labels2"):

@@ -51,7 +51,7 @@ def test_what_a_view_shows_stays_with_all_that_it_reads(results: Path) -> None:
     fabricate.pretend(other, fabricate.plan_of(other))
     ends = {folder for folder in unused() if folder.startswith(("verdict/", "table/", "chart/", "report/"))}
     assert {item.folder for item in garbage(results, [])} == ends
-    for link in (results / "other").rglob("*"):
+    for link in (results / "runs/other").rglob("*"):
         if link.is_symlink() and link.name != "student":
             link.unlink()
     left = {item.folder.split("/")[0] for item in garbage(results, [fabricate.plan_of(NEW)])}
@@ -118,7 +118,7 @@ def test_the_command_lists_and_removes_only_when_told(
     assert "removed." in capsys.readouterr().out
     assert folders(results) == before - alone
     assert not list(results.glob("logs/*/*"))
-    assert all(link.exists() for link in (results / "tiny").rglob("*"))
+    assert all(link.exists() for link in (results / "runs/tiny").rglob("*"))
     assert main(["gc", "new.yaml"]) == 0
     assert "nothing to remove" in capsys.readouterr().out
 

@@ -41,7 +41,7 @@ def listed(out: Path) -> list[dict[str, str]]:
 
 
 def test_the_images_asked_for_are_listed_with_their_scores(asked: Path, finished: Path) -> None:
-    (table,) = finished.glob("my results/tiny/experiments/st++/seed0/score/scores.csv")
+    (table,) = finished.glob("my results/runs/tiny/experiments/st++/seed0/score/scores.csv")
     scores = read_score_table(table).set_index("id")
     rows = listed(asked)
     assert len(rows) == 2 and len({row["id"] for row in rows}) == 2
@@ -123,7 +123,7 @@ def test_the_least_stable_come_first(finished: Path) -> None:
 @pytest.mark.parametrize("suffix", ["png", "bmp", "webp"])
 def test_a_copy_of_a_labeled_image_is_not_asked_for(finished: Path, tmp_path: Path, suffix: str) -> None:
     """By what the trained teacher of a run makes of it; without loss, under another name."""
-    (path,) = finished.glob("my results/tiny/experiments/st++/seed0/teacher/last.pt")
+    (path,) = finished.glob("my results/runs/tiny/experiments/st++/seed0/teacher/last.pt")
     model, scenes = load(path, "cpu"), finished / "my scenes/images"
     labeled, others = ([str(each) for each in sorted(scenes.glob(f"{subset}*"))] for subset in ("labeled", "unlabeled"))
     measured = [str(scenes / "val0.png"), str(scenes / "test1.png")]

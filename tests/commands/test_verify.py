@@ -120,7 +120,7 @@ FAULTS: dict[str, tuple[Callable[[], object], str]] = {
     "what a writer left": (lambda: (only("train/*") / ".last.pt.0.tmp").write_text("half"), "writer that was killed"),
     "what a writer of manifests left": (lambda: (RESULTS / "data/.x.csv.0.tmp").write_text("half"), "that was killed"),
     "unfinished work": (lambda: (only("train/*") / "unfinished").mkdir(), "unfinished was left by a stage"),
-    "a link to nothing": (lambda: (RESULTS / "tiny/old.svg").symlink_to("../gone/x"), "old.svg points to nothing"),
+    "a link to nothing": (lambda: (RESULTS / "runs/tiny/old.svg").symlink_to("../gone/x"), "old.svg points to nothing"),
 }
 
 

@@ -9,9 +9,10 @@ from PIL import Image
 from trained import checkpoint, picture
 
 from stpp.commands.segmenter import PLAIN, load
-from stpp.engine.features import LONGEST, image_features
+from stpp.engine.features import image_features
 from stpp.models import build
 from stpp.models.folding import PRECISIONS, for_prediction
+from stpp.plan.counts import LONGEST_ENCODED
 
 
 def test_features_are_the_mean_of_the_coarsest_map_and_of_length_1(tmp_path: Path) -> None:
@@ -29,8 +30,8 @@ def test_features_are_the_mean_of_the_coarsest_map_and_of_length_1(tmp_path: Pat
 
 def test_large_images_are_reduced_first(tmp_path: Path) -> None:
     model = load(checkpoint(tmp_path / "m.pt"), "cpu")
-    large = picture(LONGEST // 2, 2 * LONGEST)
-    small = large.resize((LONGEST, LONGEST // 4), Image.Resampling.BILINEAR)
+    large = picture(LONGEST_ENCODED // 2, 2 * LONGEST_ENCODED)
+    small = large.resize((LONGEST_ENCODED, LONGEST_ENCODED // 4), Image.Resampling.BILINEAR)
     assert np.array_equal(model.features(np.asarray(large)), model.features(np.asarray(small)))
 
 

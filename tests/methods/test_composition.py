@@ -41,7 +41,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def part(place: Path, experiment: str, name: str) -> Path:
-    return place / "my results/tiny/experiments" / experiment / "seed0" / name
+    return place / "my results/runs/tiny/experiments" / experiment / "seed0" / name
 
 
 def settings(place: Path, experiment: str, name: str) -> dict[str, Any]:

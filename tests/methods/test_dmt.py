@@ -64,7 +64,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     changes = {"experiments": {"dmt": {"method": "dmt"}}, "methods": {"dmt": {"shares": [0.5, 1.0]}}}
     gathering = ("evaluate", "verdict", "table", "chart", "report")
     folder = fabricate.computed(tmp_path_factory.mktemp("dmt"), *gathering, **changes)
-    return folder / "my results/tiny/experiments/dmt/seed0"
+    return folder / "my results/runs/tiny/experiments/dmt/seed0"
 
 
 def test_the_networks_label_for_each_other_in_turns(place: Path) -> None:

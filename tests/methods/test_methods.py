@@ -34,7 +34,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def computed(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder with the links to the experiments' stages; the working directory is that of the workflow."""
     monkeypatch.chdir(place)
-    return place / "my results/tiny/experiments"
+    return place / "my results/runs/tiny/experiments"
 
 
 def store(computed: Path, experiment: str, role: str) -> MaskStore:

@@ -102,3 +102,41 @@ def test_those_of_mobilenet_are_its_depthwise_ones() -> None:
     assert len(found) == 17 and all(isinstance(each, DepthwiseConv2d) for each in found)
     assert all(each.padding == each.dilation for each in found)
     assert {(each.stride[0], each.dilation[0]) for each in found} == {(1, 1), (2, 1), (1, 2), (1, 4)}
+
+
+@settings(max_examples=40)
+@given(
+    kernel=st.sampled_from([3, 5, 7]),
+    stride=st.sampled_from([1, 2]),
+    rate=st.sampled_from([1, 2, 3]),
+    padding=st.integers(0, 3),
+    bias=st.booleans(),
+)
+def test_one_of_any_size_takes_the_place_of_pytorchs(
+    kernel: int, stride: int, rate: int, padding: int, bias: bool
+) -> None:
+    torch.manual_seed(0)
+    plain = nn.Conv2d(CHANNELS, CHANNELS, kernel, stride, padding, rate, CHANNELS, bias=bias)
+    ours = DepthwiseConv2d.of(plain)
+    assert list(ours.parameters()) == list(plain.parameters())
+    x = torch.randn(2, CHANNELS, 19, 20)
+    expected = learned(plain, x, cast=False)
+    of_bias = plain.bias.grad.clone() if plain.bias is not None and plain.bias.grad is not None else None
+    plain.zero_grad()
+    found = learned(ours, x, cast=True)
+    assert torch.equal(found[0], learned(plain, x, cast=True)[0])
+    plain.zero_grad()
+    found = learned(ours, x, cast=True)
+    for one, other in zip(found, expected):
+        assert (one - other).norm() <= 0.01 * other.norm()
+    if of_bias is not None:
+        assert plain.bias is not None and plain.bias.grad is not None
+        assert (plain.bias.grad - of_bias).norm() <= 0.01 * of_bias.norm()
+
+
+def test_those_of_a_timm_encoder_are_its_depthwise_ones() -> None:
+    encoder = build({"backbone": "timm/tf_efficientnet_lite0", "architecture": "linear"}, 3).backbone
+    found = [each for each in encoder.modules() if isinstance(each, nn.Conv2d) and each.groups > 1]
+    assert len(found) == 16
+    kinds = {type(each).__name__ for each in found}
+    assert kinds == {"DepthwiseConv2d", "PaddedConv2d"}

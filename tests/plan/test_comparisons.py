@@ -136,7 +136,7 @@ def test_every_experiment_runs_once_for_each_partition_and_seed(tmp_path: Path) 
         config["data"] |= {"unlabeled": None, "partition": {"count": 4}}
         checked = read(fabricate.write_config(tmp_path, config))
         write(checked, prepare(checked, print))
-    runs = sorted(path.name for path in tmp_path.glob("my results/tiny/experiments/suponly/*"))
+    runs = sorted(path.name for path in tmp_path.glob("my results/runs/tiny/experiments/suponly/*"))
     assert runs == ["seed0-partition1", "seed0-partition2", "seed1-partition1", "seed1-partition2"]
     assert len(list(tmp_path.glob("my results/stages/train/*"))) == 4
     assert len(list(tmp_path.glob("my results/data/labeled-*.csv"))) == 2

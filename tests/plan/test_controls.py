@@ -85,7 +85,7 @@ def test_two_controls_of_one_length_are_one(baseline: str | None) -> None:
 def test_people_see_controls_like_other_experiments(tmp_path: Path) -> None:
     folder = fabricate.planned(tmp_path / "f", **{key: fair()[key] for key in ("controls", "training", "experiments")})
     with contextlib.chdir(folder):
-        seen = {path.name for path in Path("my results/tiny/experiments").iterdir()}
+        seen = {path.name for path in Path("my results/runs/tiny/experiments").iterdir()}
     assert seen == {"st", "suponly", "suponly-iterations", "suponly-compute"}
 
 

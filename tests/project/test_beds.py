@@ -32,7 +32,9 @@ def test_a_bed_that_is_not_there_is_said(path: Path, tmp_path: Path) -> None:
 
 def test_the_table_has_all_experiments_and_what_val_would_hand_over(finished: Path, tmp_path: Path) -> None:
     view = finished / "my results/tiny"
-    (tmp_path / "beds-x").symlink_to(view)
+    for folder in ("", "runs"):
+        (tmp_path / folder / "beds-x").parent.mkdir(exist_ok=True)
+        (tmp_path / folder / "beds-x").symlink_to(finished / "my results" / folder / "tiny")
     command = [sys.executable, str(ROOT / "benchmarks/beds.py"), "x", "--results", str(tmp_path)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     table = pd.read_csv(view / "table.csv").set_index("experiment")

@@ -74,7 +74,7 @@ def results(finished: Path) -> Path:
 @pytest.fixture
 def run(results: Path) -> Path:
     """The stages of the run of ST++."""
-    return results / "tiny/experiments/st++/seed0"
+    return results / "runs/tiny/experiments/st++/seed0"
 
 
 def test_manifests_and_the_index(results: Path) -> None:
@@ -105,9 +105,9 @@ def test_records_of_stages(results: Path) -> None:
     assert found <= facts
 
 
-def test_checkpoints_and_learning_curves(run: Path) -> None:
+def test_checkpoints_and_learning_curves(run: Path, results: Path) -> None:
     keys, told = named("Checkpoint")[:-2], ["prediction", "palette"]
-    assert list(torch.load(run.parents[2] / "model.pt", weights_only=True)) == named("Checkpoint") == keys + told
+    assert list(torch.load(results / "tiny/model.pt", weights_only=True)) == named("Checkpoint") == keys + told
     for name in ("teacher/checkpoint-1.pt", "student/last.pt", "student/best.pt"):
         assert list(torch.load(run / name, weights_only=True)) == keys, name
     assert list(Bands((1,)).plain()) == named("Checkpoint", 1)

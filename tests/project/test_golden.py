@@ -31,9 +31,10 @@ def made(results: Path, identity: str = "1a2b3c4d" * 8, miou: str = "50.25", hou
         recipe = json.dumps({"identity": identity}).encode()
         for name, content in {**files, "stage.json": recipe, "recipe.json": recipe}.items():
             (folder / name).write_bytes(content)
-        link = results / "x/experiments/st/seed0" / role
+        link = results / "runs/x/experiments/st/seed0" / role
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(folder)
+    (results / "x").mkdir(exist_ok=True)
     (results / "x/table.csv").write_text(CSV.format(miou=miou, hours=hours))
     (results / "x/runs.csv").write_text("experiment,miou\nst,0.5\n")
     (results / "x/metrics.json").write_text("{}")
@@ -90,7 +91,7 @@ def test_artifacts_go_by_experiment_seed_role_and_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", sorted(FILES))
 def test_a_changed_byte_is_found(file: str, tmp_path: Path) -> None:
     before = made(tmp_path)
-    path = tmp_path / "x/experiments/st/seed0" / file
+    path = tmp_path / "runs/x/experiments/st/seed0" / file
     content = path.read_bytes()
     path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
     assert list(differences(before, golden.digests(tmp_path, "x"))) == [f"x st seed0 {file}: other bytes"]
@@ -98,7 +99,7 @@ def test_a_changed_byte_is_found(file: str, tmp_path: Path) -> None:
 
 def test_a_missing_and_an_additional_artifact_are_found(tmp_path: Path) -> None:
     before = made(tmp_path)
-    run = tmp_path / "x/experiments/st/seed0"
+    run = tmp_path / "runs/x/experiments/st/seed0"
     (run / "teacher/last.pt").rename(run / "teacher/best.pt")
     (tmp_path / "x/runs.csv").unlink()
     assert list(differences(before, golden.digests(tmp_path, "x"))) == [

@@ -81,7 +81,7 @@ def test_the_states_are_all() -> None:
 
 
 def test_how_two_experiments_differ(finished: Path) -> None:
-    experiments = finished / "my results/tiny/experiments"
+    experiments = finished / "my results/runs/tiny/experiments"
     said = diff_text(compare(side_of(experiments / "st"), side_of(experiments / "st++"))).splitlines()
     labels = {label_of(line) for line in said}
     for line in output(RESULTS, " +experiment +runs"):

@@ -97,17 +97,20 @@ def test_labels_are_made_wrong_and_suspected(bed: Path, capsys: pytest.CaptureFi
     assert head[0] == "seed" and mean[:2] == ["mean", "16.67"]
     assert row[:4] == ["3", "12", "2", "16.67"]  # each scene has a left and a right region
     assert int(row[5]) <= int(row[4]) <= 5 and int(row[7]) <= 2
+    listed = pd.read_csv(next(Path("results/simulations").glob("*/seed3/suspects/suspects.csv")))
+    assert len(listed) >= int(row[4]) and 0 <= float(row[8]) <= 100
     before = finished_at(Path("results"))
     assert asked(label_errors, bed, *options) == 0
     assert capsys.readouterr().out == printed and finished_at(Path("results")) == before
 
 
 def test_the_table_of_errors_has_the_share_of_flipped_regions_and_what_chance_would_give() -> None:
-    rows = [[0, 200, 10, 50, 30, 9], [1, 100, 5, 50, 20, 4], [2, 400, 20, 100, 50, 19]]
-    names = ["seed", "regions", "flipped", "suspects", "hits", "found"]
+    rows = [[0, 200, 10, 50, 30, 9, 20], [1, 100, 5, 50, 20, 4, 20], [2, 400, 20, 100, 50, 19, 40]]
+    names = ["seed", "regions", "flipped", "suspects", "hits", "found", "sure"]
     _, first, *_, mean = label_errors.table(pd.DataFrame(rows, columns=names))
-    assert first == ["0", "200", "10", "5.00", "50", "30", "60.00", "9"]
+    assert first == ["0", "200", "10", "5.00", "50", "30", "60.00", "9", "40.00"]
     half = 4.3027 * 10 / np.sqrt(3)  # of 60, 40 and 50 %
+    assert mean[8] == "40.00 [40.00, 40.00]"
     assert mean[3] == "5.00" and mean[6] == f"50.00 [{50 - half:.2f}, {50 + half:.2f}]"
 
 

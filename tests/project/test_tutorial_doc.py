@@ -18,10 +18,9 @@ def listed(folder: str) -> set[str]:
 
 
 def test_the_listings_are_those_of_a_run(finished: Path) -> None:
-    view = finished / "my results/tiny"
-    assert listed("results/demo") == {path.name for path in view.iterdir()}
-    run = view / "experiments/st++/seed0"
-    assert listed("results/demo/experiments/st++/seed0") == {path.name for path in run.iterdir()}
+    assert listed("results/demo") == {path.name for path in (finished / "my results/tiny").iterdir()}
+    run = finished / "my results/runs/tiny/experiments/st++/seed0"
+    assert listed("results/runs/demo/experiments/st++/seed0") == {path.name for path in run.iterdir()}
     columns = (run / "score/scores.csv").read_text().splitlines()[0]
     assert f"\n    {columns}\n" in TEXT
 

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from stpp.data.manifest import Row
+from stpp.data.reading import image_of
 from stpp.report.browser import LAYERS, browser, hard_examples, side_of, unlabeled
 from stpp.report.facts import Facts
 from stpp.report.gallery import Confidence, Mask, Pictures
@@ -69,6 +70,7 @@ def page(tmp_path: Path) -> Callable[..., str]:
         )
         votes = [dict.fromkeys(names, np.full((2, 4), k, np.uint8)) for k in (0, 1)]
         sources = Pictures(
+            read=image_of,
             votes=lambda row: [vote[row.id] for vote in votes if row.id in vote],
             labels=[MaskStore(fabricate.write_store(tmp_path / "labels.h5", votes[0]))],
             predict=predict,

@@ -150,17 +150,17 @@ def test_a_class_that_occurs_nowhere_has_no_iou_and_is_not_averaged() -> None:
 
 
 def test_the_finished_runs_numbers_are_those_of_the_stages(finished: Path) -> None:
-    folder = finished / "my results/tiny"
-    table = pd.read_csv(folder / "runs.csv").set_index("experiment")
+    table = pd.read_csv(finished / "my results/tiny/runs.csv").set_index("experiment")
+    runs = finished / "my results/runs/tiny/experiments"
     for experiment in fabricate.TINY["experiments"]:
-        seed = folder / "experiments" / experiment / "seed0"
+        seed = runs / experiment / "seed0"
         last = "teacher" if experiment == "suponly" else "student"
         metrics = json.loads((seed / f"{last}-test/metrics.json").read_text())
         assert table.loc[experiment, "miou"] == metrics["miou"]
         rows = np.array(metrics["confusion"], float)
         union = rows.sum(0) + rows.sum(1) - rows.diagonal()
         assert metrics["miou"] == pytest.approx(np.mean((rows.diagonal() / np.maximum(union, 1))[union > 0]))
-    groups = json.loads((folder / "experiments/st++/seed0/stability-truth/metrics.json").read_text())["groups"]
+    groups = json.loads((runs / "st++/seed0/stability-truth/metrics.json").read_text())["groups"]
     assert table.loc["st++", "reliable"] == groups["reliable"]["miou"]
     assert groups["reliable"]["images"] == groups["unreliable"]["images"] == 3
 

@@ -30,6 +30,7 @@ from stpp.commands.segmenter import load as load_model
 from stpp.common.wording import network_name
 from stpp.data.images import read_mask
 from stpp.data.manifest import Row
+from stpp.data.reading import image_of
 from stpp.plan.parts import RunRecord, folders, networks, networks_in_order, result_evaluation
 from stpp.report import charts
 from stpp.report.facts import Facts
@@ -358,7 +359,7 @@ def test_every_chart_of_the_page_has_its_numbers(folder: Path, page: Parsed) -> 
         if file and "<figcaption>final student of st++ " in chart and "val_miou" in urllib.parse.unquote(file[1])
     )
     found = pd.read_csv(io.StringIO(curve))
-    history = pd.read_csv(folder / "experiments/st++/seed0/student/metrics.csv")
+    history = pd.read_csv(folder.parent / "runs/tiny/experiments/st++/seed0/student/metrics.csv")
     assert found["run"].tolist() == ["seed 0"] * len(history)
     assert np.allclose(found["loss"], history["loss"]) and found["epoch"].tolist() == history["epoch"].tolist()
 
@@ -376,7 +377,7 @@ def test_nothing_is_to_be_labeled_next_without_scores() -> None:
     def features(row: Row) -> Any:
         raise AssertionError(row)
 
-    nothing = Pictures(lambda row: [], [], nothing_predicted, {})
+    nothing = Pictures(image_of, lambda row: [], [], nothing_predicted, {})
     without = {"experiment": "st", "seed": 0, "method": "st", "stages": fabricate.parts(teacher="train/t")}
     assert label_these_next(facts(shown=without), nothing, 8, features) == ""
     assert label_these_next(facts(), nothing, 0, features) == ""
@@ -393,7 +394,7 @@ def decoded(uri: str) -> Image.Image:
 def test_pictures_show_the_masks_of_the_stages(page: Parsed, folder: Path, finished: Path) -> None:
     """The images are smaller than a thumbnail, so each picture has all pixels of what it shows."""
     pictures = {a["alt"] or "": decoded(a["src"] or "") for a in page.all("img") if "src" in a}
-    run = folder / "experiments/st++/seed0"
+    run = folder.parent / "runs/tiny/experiments/st++/seed0"
     scores = pd.read_csv(run / "score/scores.csv").sort_values("rank")
     most = scores["id"].iloc[0]
     stores = {f"checkpoint {k}": MaskStore(run / f"masks{k}/masks.h5") for k in (1, 2, 3)}
@@ -411,7 +412,7 @@ def test_pictures_show_the_masks_of_the_stages(page: Parsed, folder: Path, finis
 
 def test_checkpoints_disagree_on_measured_images_as_their_masks_do(page: Parsed, folder: Path, finished: Path) -> None:
     """These images have no stored masks: the checkpoints predict them for the page."""
-    teacher = folder / "experiments/st++/seed0/teacher"
+    teacher = folder.parent / "runs/tiny/experiments/st++/seed0/teacher"
     models = [
         load_model(path, "cpu")
         for path in (teacher / "checkpoint-1.pt", teacher / "checkpoint-2.pt", teacher / "last.pt")
@@ -450,12 +451,7 @@ def test_the_legend_explains_the_maps_that_there_are(known: bool, tmp_path: Path
     stages = fabricate.parts(student="train/s", labels="predict/l")
     run = {"experiment": "st", "partition": 0, "seed": 0, "method": "st", "stages": stages}
     encoding = {"classes": 2, "ignore_value": 255, "label_map": None, "palette_map": None}
-    sources = Pictures(
-        votes=lambda row: [],
-        labels=[],
-        predict=nothing_predicted,
-        encoding=encoding,
-    )
+    sources = Pictures(image_of, lambda row: [], [], nothing_predicted, encoding)
     text = Parsed(gallery(facts(runs=[run], shown=run, judges={}, subsets=subsets), sources)).text
     assert "final prediction" in text
     assert ("wrong" in text) == ("ground truth" in text) == known

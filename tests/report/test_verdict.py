@@ -192,7 +192,9 @@ def test_the_model_is_the_chosen_checkpoint(finished: Path) -> None:
     folder = finished / "my results/tiny"
     told = json.loads((folder / "verdict.json").read_text())
     model = told["model"]
-    run = folder / "experiments" / model["experiment"] / f"seed{model['seed']}" / model["network"]
+    run = (
+        finished / "my results/runs/tiny/experiments" / model["experiment"] / f"seed{model['seed']}" / model["network"]
+    )
     ours, chosen = (
         torch.load(path, weights_only=True) for path in (folder / "model.pt", run / Path(model["checkpoint"]).name)
     )
@@ -235,7 +237,7 @@ def test_a_model_says_how_it_is_used_wherever_it_lies(coloured: Path, tmp_path: 
 
 
 def test_every_checkpoint_and_every_mask_has_the_colours_of_the_data(coloured: Path, tmp_path: Path) -> None:
-    run = coloured / "my results/tiny/experiments/st/seed0"
+    run = coloured / "my results/runs/tiny/experiments/st/seed0"
     own = [list(bytes.fromhex(colour[1:])) for colour in COLOURS]
     for network in ("teacher", "student"):
         assert stpp.load(run / network / "last.pt", "cpu").palette == own

@@ -411,7 +411,7 @@ def test_all_of_stpp_from_stored_maps_and_a_second_seed_and_decoder_reuse_them(
     fabricate.write_config(tmp_path, raw)
     snakemake(tmp_path)
     assert len(list(tmp_path.glob("my results/stages/encode/*/maps.h5"))) == 5
-    linked = {path.name for path in (tmp_path / "my results/tiny/experiments/st++/seed0").iterdir()}
+    linked = {path.name for path in (tmp_path / "my results/runs/tiny/experiments/st++/seed0").iterdir()}
     assert len([name for name in linked if name.startswith("maps")]) == 5
     fabricate.write_config(tmp_path, raw | {"seeds": [0, 1], "network": raw["network"] | {"decoder_channels": 12}})
     said = snakemake(tmp_path, "--dry-run").stdout

@@ -223,7 +223,7 @@ def test_every_method_trains_every_encoder(network: dict[str, Any], tmp_path: Pa
         experiments={name: {"method": name} for name in names},
     )
     for name in names:
-        run = folder / "my results/tiny/experiments" / name / "seed0"
+        run = folder / "my results/runs/tiny/experiments" / name / "seed0"
         trained = next(run / part for part in ("supervised", "student", "teacher") if (run / part).exists())
         assert (pd.read_csv(trained / "metrics.csv")["loss"] > 0).all(), name
         settings = json.loads((trained / "recipe.json").read_text())["settings"]

@@ -43,7 +43,7 @@ def test_the_view_is_kept_up_to_date_and_those_who_read_it_understand(without_li
     assert shown_stages(results, (results / "stages").resolve()) == set(fabricate.plan_of(NEW).stages)
     unused = set(fabricate.plan_of(OLD).stages) - set(fabricate.plan_of(NEW).stages)
     assert {item.folder for item in garbage(results, [])} == unused
-    assert set(side_of(results / "tiny/experiments/st").runs) == {"seed0"}
+    assert set(side_of(results / "runs/tiny/experiments/st").runs) == {"seed0"}
 
 
 def test_no_empty_folder_stays_of_experiments_that_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,8 +52,26 @@ def test_no_empty_folder_stays_of_experiments_that_are_gone(tmp_path: Path, monk
     (results / "tiny/mine").mkdir()  # what somebody else made stays
     fabricate.pretend(NEW, fabricate.plan_of(NEW))
     fabricate.pretend(OLD, fabricate.plan_of(OLD))
-    empty = [path for path in (results / "tiny").rglob("*") if path.is_dir() and not any(path.iterdir())]
-    assert empty == [results / "tiny/mine"]
+    shown = [*(results / "tiny").rglob("*"), *(results / "runs/tiny").rglob("*")]
+    assert [path for path in shown if path.is_dir() and not any(path.iterdir())] == [results / "tiny/mine"]
+
+
+def test_links_of_earlier_versions_count_until_they_are_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = fabricate.plan_of(NEW)
+    results = fabricate.pretend(NEW, plan)
+    shutil.move(results / "runs/tiny/experiments", results / "tiny/experiments")
+    for path in [path for path in (results / "tiny/experiments").rglob("*") if path.is_symlink()]:
+        folder = path.readlink().parts[-2:]
+        path.unlink()
+        link(path, results / "stages" / Path(*folder))
+    shown = shown_stages(results, (results / "stages").resolve())
+    assert {part.folder for run in plan.runs for part in run.stages.values()} <= shown
+    fabricate.pretend(NEW, plan)
+    assert not (results / "tiny/experiments").exists()
+    assert (results / "runs/tiny/experiments/st/seed0/student/last.pt").is_file()
 
 
 def test_links_come_where_they_were_not_possible_before(without_links: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,6 +90,7 @@ def test_what_people_look_at_can_be_copied(tmp_path: Path, monkeypatch: pytest.M
     names = ["table.txt", "table.csv", "runs.csv", "metrics.json", "report.html", "model.pt", "verdict.json"]
     for name in [*names, "charts/phases.svg"] if (results / "tiny/charts/phases.svg").exists() else names:
         assert (tmp_path / "elsewhere/tiny" / name).read_bytes() == (results / "tiny" / name).read_bytes()
+    assert not [path for path in (tmp_path / "elsewhere").rglob("*") if path.is_symlink()]
 
 
 def test_files_of_the_stages_go_with_them_and_those_of_others_stay(

@@ -97,7 +97,7 @@ def add_results(clone: Path, finished: Path) -> None:
     (clone / "my scenes").symlink_to(finished / "my scenes")
     (clone / "results/tiny").rename(clone / "results/demo")
     (clone / "results/my-images").symlink_to("demo")
-    student = clone / "results/demo/experiments/st++/seed0/student/last.pt"
+    student = clone / "results/runs/demo/experiments/st++/seed0/student/last.pt"
     (clone / "masks.h5").symlink_to(student.parent.parent / "labels1/masks.h5")
     (clone / "MODEL").symlink_to(student)
 

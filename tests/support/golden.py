@@ -131,7 +131,7 @@ def digests(results: Path, name: str) -> dict[str, str]:
     identities = [recipe["identity"].encode() for recipe in recipes]
     view = results / name
     files = {f"{name} {file}": view / file for file in TABLE if (view / file).is_file()}
-    for role in sorted(view.glob("experiments/*/seed*/*")):
+    for role in sorted((results / "runs" / name).glob("experiments/*/seed*/*")):
         experiment, seed = role.parts[-3:-1]
         for file in sorted(role.iterdir()):
             if file.is_file() and file.name not in RECORDS:

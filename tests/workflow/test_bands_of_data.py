@@ -79,7 +79,7 @@ def computed(folder: Path, **data: Any) -> Path:
         write(config, plan)
         for stage in plan.stages:
             assert main([stage.partition("/")[0], f"my results/stages/{stage}"]) == 0
-    return folder / "my results/tiny/experiments/st/seed0"
+    return folder / "my results/runs/tiny/experiments/st/seed0"
 
 
 FOUR: dict[str, Any] = {"bands": [3, 2, 1, 4], "percentiles": [1, 99], "rgb": [3, 2, 1]}

@@ -216,7 +216,7 @@ def test_no_look_touches_a_finished_run(copy: Path, monkeypatch: pytest.MonkeyPa
     for look in LOOKS:
         assert main([*look, "config.yaml"]) == 0
         assert tree() == before, look
-    assert main(["diff", "my results/tiny/experiments/st", "my results/tiny/experiments/st++"]) == 0
+    assert main(["diff", "my results/runs/tiny/experiments/st", "my results/runs/tiny/experiments/st++"]) == 0
     assert tree() == before
     for question in QUESTIONS:
         snakemake(copy, question)
@@ -230,11 +230,12 @@ def test_no_look_touches_a_finished_run(copy: Path, monkeypatch: pytest.MonkeyPa
 def test_a_part_of_a_run_leaves_no_link_to_nothing(scenes: Path, snakemake: Snakemake) -> None:
     """The links are made when a run starts, and when it ends there is more to lead to."""
     snakemake(scenes, "teacher")
-    view = scenes / "my results/tiny"
-    links = [path for path in view.rglob("*") if path.is_symlink()]
+    view, linked = scenes / "my results/tiny", scenes / "my results/runs/tiny"
+    links = [path for path in linked.rglob("*") if path.is_symlink()]
     assert links and all(path.exists() for path in links)
-    assert (view / "experiments/st/seed0/teacher/last.pt").is_file() and not (view / "report.html").exists()
+    assert (linked / "experiments/st/seed0/teacher/last.pt").is_file() and not (view / "report.html").exists()
     snakemake(scenes, "table")
     assert (view / "table.csv").is_file() and not (view / "report.html").exists()
-    assert all(path.exists() for path in view.rglob("*"))
-    assert not [path for path in view.rglob("*") if path.is_dir() and not any(path.iterdir())]
+    shown = [*view.rglob("*"), *linked.rglob("*")]
+    assert all(path.exists() for path in shown)
+    assert not [path for path in shown if path.is_dir() and not any(path.iterdir())]

@@ -294,7 +294,7 @@ def test_each_stage_says_what_made_it(finished: Path) -> None:
 
 
 def test_people_find_the_stages_of_an_experiment(finished: Path) -> None:
-    seed = finished / "my results/tiny/experiments/st++/seed0"
+    seed = finished / "my results/runs/tiny/experiments/st++/seed0"
     assert (seed / "student/last.pt").resolve().is_file()
     assert (seed / "teacher").resolve() == (seed.parent.parent / "suponly/seed0/teacher").resolve()
     table = (finished / "my results/tiny/table.txt").read_text()

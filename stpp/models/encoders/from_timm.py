@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from stpp.common.errors import StppError
 from stpp.models.blocks import replace_modules
+from stpp.models.depthwise import DepthwiseConv2d, depthwise
 from stpp.models.lite import in_names_of_timm
 from stpp.models.network import Backbone, Normalisation
 
@@ -172,13 +173,21 @@ def _without_stride(name: str, asked: int, own: int) -> str:
 
 
 def _plain(module: nn.Module) -> nn.Module:
-    """What computes the same, with batch norms that are torch's own, and padding that no size of the image decides."""
+    """What computes the same, with batch norms that are torch's own, padding that no size of the image decides, and
+    depthwise convolutions that are ours."""
     kind = type(module).__name__
     if kind == "BatchNormAct2d":
         return NormThenActivation(module)
     if kind == "Conv2dSame":
         return PaddedConv2d(module)  # type: ignore[arg-type]
+    if type(module) is nn.Conv2d and _is_depthwise(module) and module.padding_mode == "zeros":
+        return DepthwiseConv2d.of(module)
     return module
+
+
+def _is_depthwise(convolution: nn.Conv2d) -> bool:
+    """Whether each channel is computed from one channel alone, and no two from the same."""
+    return 1 < convolution.groups == convolution.in_channels == convolution.out_channels
 
 
 class NormThenActivation(nn.Sequential):
@@ -204,4 +213,7 @@ class PaddedConv2d(nn.Conv2d):
         self.padded = (sums[1] // 2, sums[1] - sums[1] // 2, sums[0] // 2, sums[0] - sums[0] // 2)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.conv2d(F.pad(input, self.padded), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        padded, how = F.pad(input, self.padded), (self.stride, (0, 0), self.dilation)
+        if _is_depthwise(self):
+            return depthwise(padded, self.weight, self.bias, *how)
+        return F.conv2d(padded, self.weight, self.bias, *how, self.groups)
