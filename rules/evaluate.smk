@@ -10,7 +10,7 @@ rule evaluate:
         f"{LOGS}/evaluate/{{stage}}.log",
     conda:
         "../envs/environment.yaml"
-    threads: RUNTIME.predict.threads
+    threads: RUNTIME.predict.threads + RUNTIME.predict.workers
     resources:
         **computes(RUNTIME.predict),
     params:

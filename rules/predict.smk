@@ -22,7 +22,7 @@ for kind, doing, joining in (("predict", "Predicting", "join_shards"), ("encode"
             priority: LONG_CHAIN
             conda:
                 "../envs/environment.yaml"
-            threads: RUNTIME.predict.threads
+            threads: RUNTIME.predict.threads + RUNTIME.predict.workers
             resources:
                 **computes(RUNTIME.predict),
             params:
@@ -48,7 +48,7 @@ for kind, doing, joining in (("predict", "Predicting", "join_shards"), ("encode"
             priority: LONG_CHAIN
             conda:
                 "../envs/environment.yaml"
-            threads: RUNTIME.predict.threads
+            threads: RUNTIME.predict.threads + RUNTIME.predict.workers
             resources:
                 **computes(RUNTIME.predict),
             params:

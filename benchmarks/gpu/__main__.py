@@ -25,6 +25,8 @@ from running import Clock, Unmeasured
 
 from stpp.common.files import write_text
 
+CPU = "CPU"
+"""What the device of a record begins with that is no GPU."""
 LIMIT = 450.0
 """Seconds of a part: it ends in ten minutes, also where a command takes all the time that it has to save its work."""
 NEEDED = ("pydantic", "h5py", "hdf5plugin", "pandas", "tqdm")
@@ -58,7 +60,7 @@ def main() -> int:
         parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
     records = read(options.out / "gpu.json")
     if options.docs:
-        return to_docs(records[-1:])
+        return to_docs([record for record in records if not record.device.startswith(CPU)][-1:])
     record = records[-1] if records else None
     if options.device == "cuda" and not torch.cuda.is_available():
         print("No GPU here, so nothing is measured.\n")
@@ -66,7 +68,7 @@ def main() -> int:
         if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
             parser.error(f"not installed here: {', '.join(missing)}; install them, from wheels if there is no network")
         gpu = options.device == "cuda"
-        device = torch.cuda.get_device_name(0) if gpu else f"CPU{', tiny sizes' if options.tiny else ''}"
+        device = torch.cuda.get_device_name(0) if gpu else f"{CPU}{', tiny sizes' if options.tiny else ''}"
         software = f"torch {torch.__version__}, Python {platform.python_version()}"
         record = of(records, commit(PROJECT), device, software)
         chosen = {name: PARTS[name] for name in options.parts or PARTS}
@@ -90,7 +92,7 @@ def measure(chosen: Mapping[str, Part], record: Record, options: argparse.Namesp
                 break
             print(f"{name}: {row}", flush=True)
             try:
-                values = measured(Run(options, options.out / "work" / name / str(number), clock))
+                values = measured(Run(options, options.out / "work" / record.folder / name / str(number), clock))
             except Unmeasured as problem:
                 values = {"problem": str(problem)}
                 print(f"  {problem}", flush=True)
@@ -99,7 +101,7 @@ def measure(chosen: Mapping[str, Part], record: Record, options: argparse.Namesp
 
 
 def to_docs(latest: list[Record]) -> int:
-    """Write the tables of the latest record into the pages of the documentation; returns the exit code."""
+    """Write the tables of the latest record of a GPU into the pages of the documentation; returns the exit code."""
     if not latest:
         print(NOTHING, file=sys.stderr)
         return 1

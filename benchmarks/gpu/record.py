@@ -54,6 +54,11 @@ class Record:
     software: str
     parts: dict[str, dict[str, Values]] = field(default_factory=dict)
 
+    @property
+    def folder(self) -> str:
+        """The name of the folder for what is computed, which another commit or device does not take for its own."""
+        return sha256(f"{self.commit} {self.device} {self.software}".encode()).hexdigest()[:12]
+
     def done(self, part: str, row: str) -> bool:
         """Whether a row is measured; one that met a problem is not."""
         values = self.parts.get(part, {}).get(row, {})
@@ -75,8 +80,9 @@ def write(path: Path, records: Sequence[Record]) -> None:
 
 
 def of(records: list[Record], commit: str, device: str, software: str) -> Record:
-    """The record of that commit and device, which is added and moved to the end."""
-    found = next((each for each in records if (each.commit, each.device) == (commit, device)), None)
+    """The record of that commit, device and software, which is added and moved to the end."""
+    wanted = (commit, device, software)
+    found = next((each for each in records if (each.commit, each.device, each.software) == wanted), None)
     record = found or Record(commit, device, software)
     records[:] = [each for each in records if each is not record] + [record]
     return record

@@ -49,8 +49,8 @@ def resources_of(kind: str, runtime: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def cores_of(kind: str, own: Mapping[str, Any]) -> int:
-    """The cores of such a job, with these resources; only trainings have loader processes."""
-    cores: int = max(1, own["gpu"]) * (own["threads"] + (own["workers"] if kind in TRAININGS else 0))
+    """The cores of such a job, with these resources; the report reads no images ahead."""
+    cores: int = max(1, own["gpu"]) * (own["threads"] + (own["workers"] if kind != "report" else 0))
     return cores
 
 

@@ -122,9 +122,10 @@ def lines_of(found: Survey, machine: Machine, threads: int, raw: Mapping[str, An
     prediction: dict[str, Any] = {"long_side": values.base} if found.long_side > values.base else {}
     prediction |= {"precision": values.precision} if gpu else {}
     job = {"gpu": gpu, "threads": threads, "memory": 16000 if gpu else 4000}
+    loading, reading = {"workers": values.workers}, {"workers": min(MOST_READERS, values.workers)}
     sections = {
         "prediction": f"prediction: {_flow(prediction)}",
-        "runtime": f"runtime:\n  train: {_flow({**job, 'workers': values.workers})}\n  predict: {_flow(job)}",
+        "runtime": f"runtime:\n  train: {_flow(job | loading)}\n  predict: {_flow(job | reading)}",
     }
     lines |= {(key,): text for key, text in sections.items() if key in raw}
     new = "".join(f"{text}\n\n" for key, text in sections.items() if key not in raw)
@@ -146,6 +147,8 @@ class Chosen(NamedTuple):
 MOST_THREADS = 8
 MOST_WORKERS = 16
 """Loader processes beside a GPU: a core augments some 100 images a second, and a fast GPU takes over 1000."""
+MOST_READERS = 4
+"""Cores that read images beside a GPU that predicts."""
 FEW = 5
 """With fewer masks than these, all are trained on."""
 OUTLOOK = """

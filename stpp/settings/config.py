@@ -182,6 +182,13 @@ class Resources(Section):
 class PredictionResources(Resources):
     """What one prediction or evaluation asks for."""
 
+    workers: int = setting(
+        0,
+        "Further cores of the job, on which threads read images. Without a scheduler that confines jobs to their "
+        "cores, these threads use all cores of the machine anyway.",
+        ge=0,
+        le=64,
+    )
     minutes: int = setting(120, "Wall time.", "min", ge=1)
 
 

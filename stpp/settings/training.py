@@ -126,7 +126,8 @@ class Training(Section):
     )
     gradient_clip: float | None = setting(
         None,
-        "Largest norm of the gradient over all parameters; a longer gradient is scaled down to it. None: never.",
+        "Largest norm of the gradient over all parameters of the network; a longer gradient is scaled down to it. "
+        "None: never.",
         gt=0,
     )
     schedule: Literal["poly", "cosine"] = setting(

@@ -19,7 +19,7 @@ from stpp.settings.configfile import load
 RUNTIME = {
     "shards": 2,
     "train": {"gpu": 2, "threads": 2, "workers": 3, "memory": 90_000, "minutes": 700},
-    "predict": {"gpu": 1, "threads": 4, "memory": 500, "minutes": 20},
+    "predict": {"gpu": 1, "threads": 4, "workers": 2, "memory": 500, "minutes": 20},
 }
 BY_NAME = ("train", "predict", "encode")
 """The kinds that have several rules, or one by a configuration."""
@@ -46,7 +46,8 @@ def said(profile: Path | None = None) -> str:
 def test_each_kind_of_job_has_its_line() -> None:
     found = rows(said())
     assert found["train"][1:] == ["10", "2", "90,000 MB", "700 min"]
-    assert found["predict_shard"][1:] == found["evaluate"][1:] == ["4", "1", "500 MB", "20 min"]
+    assert found["predict_shard"][1:] == found["evaluate"][1:] == ["6", "1", "500 MB", "20 min"]
+    assert found["write_report"][1:] == ["4", "1", "500 MB", "20 min"]
     assert found["join_shards"][1:] == found["score"][1:] == ["1", "0", "2,000 MB", "60 min"]
     assert int(found["predict_shard"][0]) == 2 * int(found["join_shards"][0])
     (here,) = re.findall(r"^Run inside Snakemake, not as jobs: (.*)\.$", said(), re.MULTILINE)
@@ -98,7 +99,7 @@ def test_trainings_that_the_profile_tells_apart_have_their_lines(as_list: bool, 
     assert found["train_teacher_k3_val"] == ["1", "10", "4", "200,000 MB", "2,000 min", "big"]
     assert found["train_student_val"] == ["1", "10", "2", "16GB", "2h", "small"]
     assert found["train_student_phase1_val"] == ["2", "10", "2", "90,000 MB", "700 min", "gpu"]
-    assert found["evaluate"][1:] == ["4", "1", "500 MB", "20 min", "gpu"]
+    assert found["evaluate"][1:] == ["6", "1", "500 MB", "20 min", "gpu"]
 
 
 def test_resources_go_one_before_the_other_as_in_snakemake(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from stpp.common.errors import Problems, StppError
@@ -90,6 +91,18 @@ def test_a_vit_gives_the_blocks_of_each_quarter_at_positions_of_any_size(size: t
     ]
     assert_same(found, expected)
     assert net.backbone.strides == (16,) * 4 and net.backbone.multiple_of == 16
+
+
+def test_positions_for_images_of_another_size_are_interpolated() -> None:
+    """By timm's own function, as a file of its ViT for 96 px images is read for images of 160 px."""
+    torch.manual_seed(3)
+    other = timm.create_model(VIT, img_size=96)
+    net = network(VIT)
+    load_weights(net, other.state_dict(), "vit96.pth")
+    state = {key.removeprefix("model."): value for key, value in net.backbone.state_dict().items()}
+    expected = resample_abs_pos_embed(other.pos_embed, [10, 10], num_prefix_tokens=other.num_prefix_tokens)
+    torch.testing.assert_close(state["pos_embed"], expected)
+    assert all(torch.equal(value, other.state_dict()[key]) for key, value in state.items() if key != "pos_embed")
 
 
 def test_images_are_resized_to_the_nearest_multiple_and_logits_to_the_image() -> None:

@@ -198,6 +198,28 @@ def test_the_pages_show_what_was_measured(module: Callable[[str], ModuleType]) -
         assert record.in_page(text, page, latest, tables) == text
 
 
+def test_what_another_device_or_commit_has_computed_is_not_taken(module: Callable[[str], ModuleType]) -> None:
+    records: list[Any] = []
+    keys = [("a", "X", "torch 2"), ("b", "X", "torch 2"), ("a", "CPU", "torch 2"), ("a", "X", "torch 3")]
+    found = [module("record").of(records, *key) for key in keys]
+    assert len({record.folder for record in found}) == len(records) == 4
+    assert module("record").of(records, *keys[0]) is found[0]
+
+
+def test_tables_of_a_processor_do_not_go_into_the_documentation(
+    tmp_path: Path,
+    module: Callable[[str], ModuleType],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record, main = module("record"), module("__main__")
+    record.write(tmp_path / "gpu.json", [record.Record("abc", "CPU, tiny sizes", "torch 2")])
+    monkeypatch.setattr(sys, "argv", ["gpu", "--docs", "--out", str(tmp_path)])
+    monkeypatch.setattr(main, "write_text", lambda *given: pytest.fail("a page was written"))
+    assert main.main() == 1
+    assert record.NOTHING in capsys.readouterr().err
+
+
 def test_a_page_gets_the_tables_of_what_was_measured_alone(module: Callable[[str], ModuleType]) -> None:
     record, main = module("record"), module("__main__")
     tables = {name: part.table for name, part in main.PARTS.items()}

@@ -99,12 +99,12 @@ class TimmEncoder(Backbone):
         """
         with torch.device("meta"):
             full = created(self.name)
-        given, expected = in_names_of_timm(dict(state), full), full.state_dict().keys()
+        given, expected = in_names_of_timm(dict(state), full), full.state_dict()
         translate = getattr(sys.modules[type(full).__module__], "checkpoint_filter_fn", None)
-        if translate is not None and given.keys() != expected:
+        if translate is not None and _shapes(given) != _shapes(expected):
             with suppress(Exception):  # of what is no file for this encoder; its names will not fit
                 given = dict(translate(dict(given), full))
-        unused = expected - self.own_names.keys()
+        unused = expected.keys() - self.own_names.keys()
         return {self.own_names.get(name, name): tensor for name, tensor in given.items() if name not in unused}
 
 
@@ -158,6 +158,10 @@ def created(name: str, *, pretrained: bool = False, **how: Any) -> Any:
             ) from error
         raise
     return model
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def _near(name: str, known: list[str]) -> str:
