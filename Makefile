@@ -39,7 +39,7 @@ $(VENV)/ready: envs/requirements-dev.txt envs/requirements-build.txt pyproject.t
 
 demo: setup  ## the whole pipeline on the embedded demo
 	$(SNAKEMAKE) --config 'seeds=$(SEED_LIST)'
-	@echo; cat results/demo/table.txt; echo; echo "Look at results/demo/report.html; all of it is in results/demo/"
+	@echo; cat results/demo/table.txt; echo; echo "Look at results/demo/report.html; the other files are in results/demo/"
 
 ablations: setup  ## the paper's ablations on the demo, 3 seeds: about two hours on two CPU cores
 	$(CHECK) experiments/ablations-demo.yaml
@@ -59,7 +59,7 @@ camvid: setup  ## the whole pipeline on CamVid, 1/8 of the labels, on a CPU
 	$(CHECK) experiments/camvid-cpu.yaml
 	$(SNAKEMAKE) --configfile experiments/camvid-cpu.yaml --config 'seeds=$(SEED_LIST)' \
 	    'data={"root": "$(CAMVID)"}' 'network={"weights": "$(WEIGHTS)"}'
-	@echo; cat results/camvid-cpu/table.txt; echo; echo "Look at results/camvid-cpu/report.html; all of it is in results/camvid-cpu/"
+	@echo; cat results/camvid-cpu/table.txt; echo; echo "Look at results/camvid-cpu/report.html; the other files are in results/camvid-cpu/"
 
 camvid-frozen: SEEDS = 3
 camvid-frozen: NAME = camvid-frozen-$(notdir $(BACKBONE))

@@ -5,7 +5,8 @@
 #
 #   results/data/                   manifests: which image is labeled, unlabeled, val, test
 #   results/stages/<stage>/<name>/  the artifacts of each stage; the name ends in the digest of all that decides them
-#   results/<config's name>/        what people look at: the table, the charts, the report, and links to the stages
+#   results/<config's name>/        what people look at: the model, the table, the charts and the report
+#   results/runs/<config's name>/   links to the stages of each run
 #
 # `snakemake --cores all` runs the demo in config.yaml; `--configfile experiments/X.yaml` runs another configuration.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from stpp.engine.inference import BATCH_PIXELS
 from stpp.models import build
 from stpp.models.blocks import to_multiple
 from stpp.models.folding import PRECISIONS, for_prediction
@@ -21,11 +22,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("encoder", help="its name, such as timm/vit_small_patch14_dinov2; its weights are random")
     parser.add_argument("--size", type=int, default=518, help="side of the images, in px; default: %(default)s")
-    parser.add_argument("--batch", type=int, default=64, help="images at a time; default: %(default)s")
+    parser.add_argument("--batch", type=int, help="images at a time; default: as many as the stage encode takes")
     parser.add_argument("--device", default="cuda", choices=("cpu", "cuda"), help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="for each precision; default: %(default)s")
     parser.add_argument("--json", type=Path, required=True, help="file to write the figures to")
     options = parser.parse_args()
+    options.batch = options.batch or max(1, BATCH_PIXELS // options.size**2)
     prepare_process(threads=1)
     device = torch.device(options.device)
     network = build({"backbone": options.encoder, "architecture": "linear", "output_stride": 32}, 2).to(device)

@@ -165,6 +165,15 @@ def encoder(name: str, run: Run) -> Values:
     return dict(json.loads(figures.read_text()))
 
 
+def augmentation(run: Run) -> Values:
+    """How fast a core and the device augment images for a student."""
+    needs("torchvision")
+    figures = run.folder / "augmentation.json"
+    size = ["--crop", 33, "--seconds", 0.01] if run.options.tiny else []
+    run.finish(sys.executable, Path(__file__).with_name("augmentation.py"), *size, "--json", figures, *run.device)
+    return dict(json.loads(figures.read_text()))
+
+
 ENCODERS = [
     "timm/vit_small_patch14_dinov2",
     "timm/vit_base_patch14_dinov2",
@@ -310,6 +319,11 @@ OF_ENCODERS = {
     "fp32": ("fp32, images/s", ".0f"),
     "memory": ("peak, GB", ".1f"),
 }
+OF_AUGMENTATION = {
+    "core": ("a core, images/s", ".0f"),
+    "device": ("the device by torchvision, images/s", ".0f"),
+    "cores": ("cores that equal it", ".1f"),
+}
 OF_BEDS = {
     "suponly": ("suponly", ".2f"),
     "st++": ("st++", ".2f"),
@@ -345,6 +359,13 @@ PARTS = {
         "encoder",
         OF_ENCODERS,
         {name: partial(encoder, name) for name in ENCODERS},
+        "speed.md",
+    ),
+    "augmentation": part(
+        "Augmentation of images of 480 x 360, crops of 321 px",
+        "augmentation",
+        OF_AUGMENTATION,
+        {"weak and strong, of a student": augmentation},
         "speed.md",
     ),
     "camvid": part(

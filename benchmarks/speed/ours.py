@@ -17,7 +17,7 @@ from stpp.data.augmentation import rescaled_crop
 from stpp.data.dataset import Sample, TrainingSet
 from stpp.data.manifest import Row
 from stpp.engine.distributed import Team
-from stpp.engine.inference import network_input, predict_mask
+from stpp.engine.inference import WINDOW, network_input, predict_masks
 from stpp.engine.losses import cross_entropy
 from stpp.engine.optimisation import forward, make_optimizer
 from stpp.models import build
@@ -103,13 +103,14 @@ def network(scratch: Path) -> SegmentationNetwork:
 
 
 def predict(scratch: Path, device: torch.device, precision: str, tta: dict[str, Any] | None) -> Turn:
-    """Masks of whole images, other ones in each turn."""
+    """Masks of whole images, other ones in each turn, as many at once as in the stages."""
     ready = for_prediction(network(scratch).to(device), precision)
     images, count = list(np.load(scratch / "images.npy")), 4 if tta is None else 1
 
     def turn(number: int) -> tuple[int, np.ndarray]:
-        how = {**UNTILED, "precision": precision}
-        masks = [predict_mask(ready, image, device, how, tta) for image in taken(images, number, count)]
+        how, chosen, size = {**UNTILED, "precision": precision}, taken(images, number, count), WINDOW[device.type]
+        windows = (chosen[first : first + size] for first in range(0, count, size))
+        masks = [mask for window in windows for mask, _ in predict_masks(ready, window, device, how, tta)]
         return len(masks), np.array(masks)
 
     return turn

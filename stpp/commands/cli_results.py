@@ -183,7 +183,7 @@ def _add_diff(commands: Any) -> None:
         "stpp diff results/runs/demo/experiments/st results/runs/demo/experiments/st++",
         _diff,
     )
-    what = "folder of an experiment, results/runs/NAME/experiments/EXPERIMENT, or of one of its runs, .../seed0"
+    what = "folder of an experiment, results/runs/NAME/experiments/EXPERIMENT, or of a run in it, such as seed0"
     command.add_argument("a", type=Path, metavar="A", help=what)
     command.add_argument("b", type=Path, metavar="B", help="the other one; differences are B minus A")
     form = command.add_mutually_exclusive_group()
@@ -231,8 +231,8 @@ def _add_gc(commands: Any) -> None:
         commands,
         "gc",
         "list and remove stages that nothing uses",
-        "List the stages that no given configuration uses and nothing in results/runs links to, with their logs and "
-        "bytes, such as those of earlier settings. To give up the stages of a configuration, do not give it, and "
+        "List the stages that no given configuration uses and that nothing in results/runs links to, with their logs "
+        "and bytes, such as those of earlier settings. To give up the stages of a configuration, do not give it, and "
         "remove its results/NAME and results/runs/NAME first. Nothing is removed without --remove, or while a workflow "
         "or a job is running.",
         "stpp gc config.yaml experiments/camvid-cpu.yaml --remove",

@@ -14,7 +14,7 @@ from stpp.common.wording import columns, counted, size
 from stpp.plan.graph import Plan, flat
 from stpp.plan.recipe import read_recipe
 from stpp.runtime.lock import Hold, InUse, hold, holders
-from stpp.store.links import target_of
+from stpp.store.links import all_links
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,8 @@ def garbage(results: Path, plans: Iterable[Plan]) -> list[Garbage]:
 
 
 def shown_stages(results: Path, stages: Path) -> set[str]:
-    """The stages in `stages`, a path without links, that the folders show which people look at, as they link to them.
-
-    Earlier versions had the links of a configuration in the folder with its files.
-    """
-    views = [results / disk.LINKS, *(path.parent for path in results.glob(f"*/{disk.CONFIG}"))]
-    targets = [target for view in views for path in view.rglob("*") if (target := target_of(path))]
-    below = [path.relative_to(stages).parts for path in targets if path.is_relative_to(stages)]
+    """The stages in `stages`, a path without links, that the links of these results lead to."""
+    below = [path.relative_to(stages).parts for _, path in all_links(results) if path.is_relative_to(stages)]
     return {"/".join(parts[:2]) for parts in below if len(parts) > 1}
 
 

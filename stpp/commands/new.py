@@ -122,7 +122,7 @@ def lines_of(found: Survey, machine: Machine, threads: int, raw: Mapping[str, An
     prediction: dict[str, Any] = {"long_side": values.base} if found.long_side > values.base else {}
     prediction |= {"precision": values.precision} if gpu else {}
     job = {"gpu": gpu, "threads": threads, "memory": 16000 if gpu else 4000}
-    loading, reading = {"workers": values.workers}, {"workers": min(MOST_READERS, values.workers)}
+    loading, reading = {"workers": values.workers}, {"workers": min(MOST_READERS, machine.cores - 1) if gpu else 0}
     sections = {
         "prediction": f"prediction: {_flow(prediction)}",
         "runtime": f"runtime:\n  train: {_flow(job | loading)}\n  predict: {_flow(job | reading)}",

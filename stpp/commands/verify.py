@@ -25,7 +25,7 @@ from stpp.plan.staleness import Record, record_in, remedy, stale
 from stpp.runtime.lock import Holder
 from stpp.runtime.progress import progress_of
 from stpp.store.inventory import NAME
-from stpp.store.links import target_of
+from stpp.store.links import all_links, view_folders
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ def _size(path: Path) -> int | None:
 
 def leftovers(results: Path, folders: Sequence[str]) -> Iterator[Fault]:
     """What writers that were killed left, and unfinished work of finished stages."""
-    places = [results / disk.DATA, results / disk.WEIGHTS, *(path.parent for path in results.glob(f"*/{disk.CONFIG}"))]
+    places = [results / disk.DATA, results / disk.WEIGHTS, *view_folders(results)]
     for stage in (results / disk.STAGES / folder for folder in folders):
         if any(is_alive(job) for job in progress_of(stage / disk.UNFINISHED)):
             continue
@@ -271,8 +271,8 @@ def leftovers(results: Path, folders: Sequence[str]) -> Iterator[Fault]:
 
 def broken_links(results: Path) -> Iterator[Fault]:
     """Links to no stage."""
-    for path in sorted((results / disk.LINKS).rglob("*")):
-        if (target := target_of(path)) is not None and not target.exists():
+    for path, target in all_links(results):
+        if not target.exists():
             yield Fault(f"{path} points to nothing", remove(path))
 
 

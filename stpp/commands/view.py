@@ -38,21 +38,22 @@ def write_view(config: Config, plan: Plan) -> None:
         files |= {path: stages / folder / output for path, output in _chart_files(view, chart).items()}
     links, files = ({path: source for path, source in known.items() if source.exists()} for known in (links, files))
     shown = [view / output for kind in SHOWN for output in disk.OUTPUTS[kind].values()]
-    for earlier in (linked / disk.COMPARISON).glob(f"{CHART}*"):
-        shown += _chart_files(view, earlier.name.removeprefix(CHART))
+    for place in (linked, view):  # which has the links of earlier versions
+        for earlier in (place / disk.COMPARISON).glob(f"{CHART}*"):
+            shown += _chart_files(view, earlier.name.removeprefix(CHART))
+    for path, target in links.items():
+        link(path, target)
+    for path, source in files.items():
+        share(path, source)
     # What the configuration no longer has, and what is not there yet.
     old = [path for path in shown if path not in files and path.is_file()]
-    found = [*view.rglob("*"), *linked.rglob("*")]  # earlier versions had the links in the view
+    found = [*view.rglob("*"), *linked.rglob("*")]
     for path in old + [path for path in found if path not in links and target_of(path)]:
         path.unlink(missing_ok=True)
         for above in path.parents:
             if above in (view, linked) or any(above.iterdir()):
                 break
             above.rmdir()
-    for path, target in links.items():
-        link(path, target)
-    for path, source in files.items():
-        share(path, source)
     write_text(view / disk.CONFIG, config.model_dump_json(indent=2) + "\n")
 
 

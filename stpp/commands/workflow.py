@@ -29,6 +29,7 @@ from stpp.plan.staleness import as_text, record_in, stale
 from stpp.runtime.lock import Hold, Holder, InUse, hold, holders
 from stpp.settings.config import Config
 from stpp.settings.configfile import resolved
+from stpp.store.links import view_folders
 
 if TYPE_CHECKING:
     from stpp.data.index import Index
@@ -235,7 +236,7 @@ def write(config: Config, plan: Plan) -> None:
     What writers of other files left there when they were killed is removed.
     """
     results = Path(config.results)
-    for folder in (results / disk.DATA, results / disk.WEIGHTS, results / plan.name):
+    for folder in (results / disk.DATA, results / disk.WEIGHTS, *view_folders(results, plan.name)):
         remove_leftovers(folder)
     write_recipes(config, plan)
     write_view(config, plan)

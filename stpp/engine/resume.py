@@ -94,7 +94,7 @@ class TrainingState:
                 f"cannot go on from {path} ({type(error).__name__}: {error}); remove {path.parent} to begin anew"
             ) from error
         if team.leads:
-            print(f"going on after iteration {self.iteration}, from {path}", file=sys.stderr)
+            print(f"the training continues after iteration {self.iteration}, from {path}", file=sys.stderr)
 
 
 class Saver:

@@ -22,8 +22,8 @@ def depthwise(
     """The outputs of PyTorch's convolution of each channel alone, by a `weight` (C, 1, k, k).
 
     In bfloat16 on a CPU, PyTorch's own gradients are slow, except those of 3x3 kernels without stride and dilation.
-    Here they are computed in float32 (at the sizes of MobileNetV2 in a seventh to a fortieth of the time, at those of
-    EfficientNet-Lite2 in half to a twelfth), or by taps where a 3x3 kernel is dilated and keeps the size.
+    Here they are computed in float32 (at the sizes of MobileNetV2 in a seventh to a fortieth of the time), or by taps
+    where a 3x3 kernel is dilated and keeps the size.
     """
     fast = max(weight.shape[2:]) <= 3 and max(*stride, *dilation) == 1
     if fast or not torch.is_grad_enabled() or not input.is_cpu or _computed_in(input) != torch.bfloat16:

@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from stpp.common import disk
 from stpp.common.files import replacing, write_text
 from stpp.common.terminal import say_once
 
@@ -52,6 +53,24 @@ def target_of(path: Path) -> Path | None:
         return path.resolve()
     text = _written(path)
     return None if text is None else (path.parent / text).resolve()
+
+
+def all_links(results: Path) -> list[tuple[Path, Path]]:
+    """The links of all configurations in a folder of results, sorted, each with where it leads."""
+    found = sorted(path for top in _tops(results) for path in top.rglob("*"))
+    return [(path, target) for path in found if (target := target_of(path)) is not None]
+
+
+def view_folders(results: Path, name: str = "*") -> list[Path]:
+    """The folders with the files and the links of a configuration, or of all of them, and all folders in these."""
+    inside = (path for top in _tops(results, name) for path in (top, *top.rglob("*")))
+    return sorted(path for path in inside if path.is_dir() and not path.is_symlink())
+
+
+def _tops(results: Path, name: str = "*") -> list[Path]:
+    """What `view_folders` begins with. Earlier versions had the links in the folder with the files."""
+    files = [path.parent for path in results.glob(f"{name}/{disk.CONFIG}")]
+    return [*files, *(path for path in (results / disk.LINKS).glob(name) if path.is_dir())]
 
 
 def _written(path: Path) -> str | None:

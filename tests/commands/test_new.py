@@ -185,7 +185,7 @@ def test_a_gpu_is_fed_by_the_cores_that_there_are(cores: int, shared: int, bf16:
     machine = Machine(cores, 10**11, 10**11, shared, "GPU", 80 * 10**9, bf16)
     text = written(of(3000, 1000), machine, 1, "")
     config = load(yaml.safe_load(text))
-    assert config.runtime.train.workers == workers and config.runtime.predict.workers == min(4, workers)
+    assert config.runtime.train.workers == workers and config.runtime.predict.workers == 4
     assert {config.training.teacher.precision, config.training.student.precision, config.prediction.precision} == {
         "bf16" if bf16 else "fp32"
     }

@@ -147,12 +147,12 @@ def test_a_team_that_is_killed_or_stopped_ends_in_the_bytes_of_one_left_alone(tm
     shutil.copytree(folder, alone, symlinks=True)
     code, said = end(begin(folder, 2))
     assert code == 0, said
-    assert "going on after iteration" in said
+    assert "continues after iteration" in said
     assert artifacts(folder) == artifacts(undisturbed)
 
     code, said = end(begin(alone, 1))
     assert code == 0, said
-    assert "going on after iteration" in said, "the state of a team serves one process as well"
+    assert "continues after iteration" in said, "the state of a team serves one process as well"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 from conftest import ROOT
 
 GPU = ROOT / "benchmarks/gpu"
-NAMES = ["tests", "floor", "reference", "encoders", "camvid", "beds"]
+NAMES = ["tests", "floor", "reference", "encoders", "augmentation", "camvid", "beds"]
 
 
 @pytest.fixture
@@ -284,9 +284,11 @@ def test_parts_run_on_a_processor_at_tiny_sizes(tmp_path: Path) -> None:
             pixels = rng.integers(11, size=shape, dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "camvid" / folder / f"{number}.{suffix}")
     given = ["--device", "cpu", "--tiny", "--out", tmp_path / "out", "--camvid", tmp_path / "camvid"]
-    done = run("floor", "encoders", "reference", *given)
+    done = run("floor", "encoders", "augmentation", "reference", *given)
     assert done.returncode == 0, done.stderr
     (record,) = json.loads((tmp_path / "out/gpu.json").read_text())
-    rows = {**record["parts"]["floor"], **record["parts"]["encoders"]}
+    rows = {
+        row: values for name in ("floor", "encoders", "augmentation") for row, values in record["parts"][name].items()
+    }
     assert len(rows) > 10 and not [row for row, values in rows.items() if "problem" in values]
     assert "no checkout of the authors' code" in done.stdout

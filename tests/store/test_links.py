@@ -56,6 +56,32 @@ def test_no_empty_folder_stays_of_experiments_that_are_gone(tmp_path: Path, monk
     assert [path for path in shown if path.is_dir() and not any(path.iterdir())] == [results / "tiny/mine"]
 
 
+def test_links_count_where_their_folder_is_a_link_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    results = fabricate.pretend(NEW, fabricate.plan_of(NEW))
+    (results / "runs/tiny").rename(tmp_path / "elsewhere")
+    (results / "runs/tiny").symlink_to(tmp_path / "elsewhere")
+    for path in [path for path in (tmp_path / "elsewhere").rglob("*") if path.is_symlink()]:
+        stage = path.readlink().parts[-2:]
+        path.unlink()
+        path.symlink_to((results / "stages").resolve() / Path(*stage))
+    assert shown_stages(results, (results / "stages").resolve()) == set(fabricate.plan_of(NEW).stages)
+
+
+def test_a_chart_that_an_earlier_version_drew_goes_with_its_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    results = fabricate.pretend(OLD, fabricate.plan_of(OLD))
+    drawn = {path.name for path in (results / "tiny/charts").iterdir()}
+    shutil.move(results / "runs/tiny/comparison", results / "tiny/comparison")
+    fabricate.pretend(NEW, fabricate.plan_of(NEW))
+    names = {path.name for path in (results / "tiny/charts").iterdir()} if (results / "tiny/charts").exists() else set()
+    assert drawn - names and names == {
+        file.name for file in (results / "tiny/charts").glob("*") if file.stem in fabricate.plan_of(NEW).charts
+    }
+
+
 def test_links_of_earlier_versions_count_until_they_are_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -234,7 +234,9 @@ class Victim:
 
 VICTIMS = (
     Victim("prediction", "predict/labels-phase1-unreliable-*", "predict_shard", "*/*.h5", r"\A[^|]*\|[^|]*\| [1-9]"),
-    Victim("training", "train/student-phase2-*", "train_student_phase2_val", "training.pt", "going on after "),
+    Victim(
+        "training", "train/student-phase2-*", "train_student_phase2_val", "training.pt", "continues after iteration "
+    ),
 )
 
 
