@@ -83,7 +83,7 @@ def test_the_networks_label_for_each_other_in_turns(place: Path) -> None:
     labelers = []
     for number in range(1, 5):
         kept = json.loads((place / f"labels{number}/recipe.json").read_text())["inputs"]["labels"]
-        labels = place.parents[3] / "stages" / Path(kept).parent / "recipe.json"
+        labels = place.parents[4] / "stages" / Path(kept).parent / "recipe.json"
         labelers.append(json.loads(labels.read_text())["inputs"]["checkpoint"])
     assert labelers == [folder[name] for name in ("teacher", "phase1", "phase2", "phase3")]
 

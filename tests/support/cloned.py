@@ -95,8 +95,9 @@ def add_results(clone: Path, finished: Path) -> None:
     fabricate.write_config(clone, fabricate.tiny(name="demo", results="results"))
     shutil.copy(clone / "config/config.yaml", clone / "my.yaml")
     (clone / "my scenes").symlink_to(finished / "my scenes")
-    (clone / "results/tiny").rename(clone / "results/demo")
-    (clone / "results/my-images").symlink_to("demo")
+    for folder in (clone / "results", clone / "results/runs"):
+        (folder / "tiny").rename(folder / "demo")
+        (folder / "my-images").symlink_to("demo")
     student = clone / "results/runs/demo/experiments/st++/seed0/student/last.pt"
     (clone / "masks.h5").symlink_to(student.parent.parent / "labels1/masks.h5")
     (clone / "MODEL").symlink_to(student)
