@@ -85,7 +85,7 @@ class MethodGraph(StageGraph):
 
         `slug` names the latter stage. With `labeling.reliable: student` they are on its labels of all images alone.
         """
-        phase1 = self.train_student("student-phase1", [labels.folder], False)
+        phase1 = self.train_student("student-phase1", [labels.folder], False, training=self.config.training.of_phase1())
         if self.config.labeling.reliable == "student":
             labels2 = self.label("student", phase1, "phase1")
             student = self.train_student("student-phase2", [labels2], False)

@@ -93,12 +93,13 @@ class StageGraph:
         step: str | None = None,
         start: str | None = None,
         checkpoints: int = 1,
+        training: Training | None = None,
     ) -> str:
         """A student: labeled and pseudo-labeled images, in the step of a method.
 
-        `step` and the checkpoint `start` are those of `training.student` where none are given.
+        `training` is `training.student`, and `step` and the checkpoint `start` are those of it, where none are given.
         """
-        training = self.config.training.student
+        training = training or self.config.training.student
         step = step or training.online
         augmentation = {
             "labeled": self.config.augmentation.student.labeled,

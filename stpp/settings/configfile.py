@@ -81,9 +81,10 @@ def _unfit_for_controls(config: Config, settings: Mapping[str, Config]) -> list[
     """What keeps controls from being fair, as sentences; `settings` are those of the experiments by name."""
     problems = []
     lengths = {
-        name: (own.training.teacher.iterations, own.training.student.iterations) for name, own in settings.items()
+        name: [each.iterations for each in (own.training.teacher, own.training.student, own.training.of_phase1())]
+        for name, own in settings.items()
     }
-    if lacking := [name for name, both in lengths.items() if None in both]:
+    if lacking := [name for name, all_of_them in lengths.items() if None in all_of_them]:
         problems.append(
             "controls: `fair` needs all lengths in iterations, but these experiments have one in epochs: "
             f"{shortened(', '.join(lacking))}; set training.teacher.iterations and training.student.iterations, as in "

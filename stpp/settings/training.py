@@ -185,11 +185,33 @@ class Training(Section):
         return ROUNDS if self.iterations is not None else self.epochs
 
 
+class Length(Section):
+    """The length of a training; one of the two."""
+
+    epochs: int | None = setting(None, "Length of the training.", "epochs", ge=1)
+    iterations: int | None = setting(
+        None, "Length in place of `epochs`, as that of `training.student`.", "iterations", ge=1
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.epochs is None) == (self.iterations is None):
+            raise ValueError("give either `epochs` or `iterations`")
+        return self
+
+    def of_training(self) -> dict[str, int | None]:
+        """The same as settings of a training."""
+        return {"iterations": self.iterations} | ({} if self.epochs is None else {"epochs": self.epochs})
+
+
 class TrainingOfRoles(Section):
     """Training of the teacher and of the students; YAML anchors (`&name`, `<<: *name`) save repetition."""
 
     teacher: Training = setting(Training(), "Training of the teacher, on labeled images alone.")
     student: Training = setting(Training(), "Training of every student, on labeled and pseudo-labeled images.")
+    phase1: Length | None = setting(
+        None, "Length of phase 1, in methods with two phases; none: that of `training.student`."
+    )
     length: Literal["given", "auto"] = setting(
         "given",
         "`auto`: all given lengths are multiplied by the factor that labels alone need. This is found by "
@@ -210,6 +232,10 @@ class TrainingOfRoles(Section):
         if self.teacher.start != "scratch":
             raise ValueError("teacher.start must be `scratch`: no network is trained before the teacher")
         return self
+
+    def of_phase1(self) -> Training:
+        """The training of the student of phase 1."""
+        return self.student if self.phase1 is None else self.student.model_copy(update=self.phase1.of_training())
 
 
 # --- augmentation -----------------------------------------------------------------------------------------------------

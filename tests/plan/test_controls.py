@@ -99,6 +99,10 @@ EPOCHS = {"teacher": {"epochs": 3}, "student": {"iterations": 200}}
             {"experiments": {"suponly-compute": {"method": "st"}}},
             "adds .* but suponly-compute is given",
         ),
+        (
+            {"experiments": {"st++": {"method": "st++", "training": {"phase1": {"epochs": 2}}}}},
+            "have one in epochs: st.*; set",
+        ),
         ({"training": EPOCHS}, "have one in epochs: st, suponly; set training.teacher.iterations and"),
         (
             {"experiments": {"st": {"method": "st", "training": {"student": {"iterations": None}}}}},

@@ -156,6 +156,19 @@ def test_a_further_phase_relabels_all_images_with_the_last_student_and_shares_wh
     assert len(set(four.values())) == len(four)
 
 
+@pytest.mark.parametrize(("length", "epochs"), [({"epochs": 7}, 7), ({"iterations": 100}, 20)])
+def test_phase_1_may_have_a_length_of_its_own(length: dict[str, int], epochs: int) -> None:
+    plan = planned(usual={}, own={"training": {"phase1": length}})
+    usual, own = (
+        {role: plan.stages[folder] for role, folder in roles(plan, name).items()} for name in ("usual", "own")
+    )
+    first, before = own["phase1"].settings["training"], usual["phase1"].settings["training"]
+    assert first["epochs"] == epochs and first["iterations"] == length.get("iterations")
+    assert {key: value for key, value in first.items() if before[key] != value}.keys() <= {"epochs", "iterations"}
+    assert own["student"].settings == usual["student"].settings
+    assert own["teacher"] is usual["teacher"] and own["phase1"] is not usual["phase1"]
+
+
 def test_three_phases_are_shared_by_four() -> None:
     plan = planned(three={"training": {"further_phases": 1}}, four={"training": {"further_phases": 2}})
     three, four = roles(plan, "three"), roles(plan, "four")

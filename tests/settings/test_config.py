@@ -72,6 +72,11 @@ FAULTS = {
     ),
     "unknown labels of the reliable": (minimal(labeling={"reliable": "both"}), "'teacher' or 'student'"),
     "phases less than the method's": (minimal(training={"further_phases": -1}), "greater than or equal to 0"),
+    "no length of phase 1": (minimal(training={"phase1": {}}), "give either `epochs` or `iterations`"),
+    "two lengths of phase 1": (
+        minimal(training={"phase1": {"epochs": 3, "iterations": 60}}),
+        "give either `epochs` or `iterations`",
+    ),
     "unknown score": (minimal(selection={"score": "median"}), "'sum', 'mean' or 'all_pairs'"),
     "no scales": (minimal(labeling={"scales": []}), "at least 1 item"),
     "negative scale": (minimal(labeling={"scales": [-1.0]}), "greater than 0"),
