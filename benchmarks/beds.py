@@ -4,7 +4,8 @@
 
 For each bed: the mean mIoU on test of each experiment, its difference to the baseline with a 95 % t interval, and which
 part of the headroom that is: the difference between `supervised`, which has all true masks, and the baseline. Below:
-what the val set, without the others, would have handed over for each seed, and how far that is from `suponly` on test.
+whether the bed counts; whether the outlook was right about each method and seed; and what the val set, without the
+others, would have handed over for each seed, and how far that is from `suponly` on test.
 """
 
 import argparse
@@ -19,6 +20,10 @@ from stpp.common import disk
 from stpp.common.wording import columns
 from stpp.report.table import percent
 from stpp.report.verdict import Candidate, measured, preferred
+from stpp.settings.config import SUPONLY_COMPUTE
+
+LONGER = "suponly-longer"
+"""Trained half as many iterations longer."""
 
 
 def main() -> int:
@@ -32,6 +37,10 @@ def main() -> int:
         print(f"beds.py: nothing in {', '.join(missing)}; run `make real` first", file=sys.stderr)
         return 1
     print("\n".join(columns(comparison({bed: pd.read_csv(folder / disk.TABLE) for bed, folder in found.items()}))))
+    print("\nA bed counts if 1.5 times the iterations bring labels alone less than 1 point, and all true masks 5:\n")
+    print("\n".join(columns([COUNTING, *(counting(bed, folder) for bed, folder in found.items())])))
+    print("\nWhether the outlook was right, of the seeds of each method:\n")
+    print("\n".join(columns(forecasts({bed: forecast(folder) for bed, folder in found.items()}))))
     print("\nWhat val would hand over, and its distance from suponly on test, in points:\n")
     handed = [row for bed, folder in found.items() for row in handed_over(bed, folder)]
     print("\n".join(columns([["bed", "seed", "network", "difference"], *handed], (0, 2))))
@@ -62,6 +71,50 @@ def cells(table: pd.DataFrame, experiment: str) -> list[str]:
     share = "" if pd.isna(difference) or pd.isna(room) or room <= 0 else f"{100 * difference / room:.0f} %"
     bounds = f"[{interval[0]}, {interval[1]}]" if all(interval) else ""
     return [percent(row["miou_mean"]), percent(difference, sign=True), bounds, share, f"{row['cpu_hours']:.2f}"]
+
+
+COUNTING = ["bed", "longer", "all true masks", "counts"]
+
+
+def counting(bed: str, folder: Path) -> list[str]:
+    """What longer training and all true masks bring over `suponly`, in points, and whether the bed counts by that.
+
+    Empty where one of these has not run.
+    """
+    means = pd.read_csv(folder / disk.TABLE).set_index("experiment")["miou_mean"]
+    if not {"suponly", LONGER, "supervised"} <= set(means.index):
+        return [bed, "", "", ""]
+    longer, masks = means[LONGER] - means["suponly"], means["supervised"] - means[["suponly", LONGER]].max()
+    counts = longer < 0.01 and masks >= 0.05
+    return [bed, percent(longer, sign=True), percent(masks, sign=True), "yes" if counts else "no"]
+
+
+def forecast(folder: Path) -> dict[str, list[bool]]:
+    """By experiment with unlabeled images, for each seed: whether it paid as the outlook said, or did not.
+
+    It paid where its test mIoU is above that of the baseline of the same seed. Empty without an outlook.
+    """
+    told = folder / disk.OUTLOOK
+    pays = json.loads(told.read_text())["pays"] if told.is_file() else None
+    if pays is None:
+        return {}
+    runs = pd.read_csv(folder / disk.RUNS)
+    miou = runs.pivot(index="seed", columns="experiment", values="miou")
+    alone = runs.loc[runs["method"].isin(("suponly", "supervised")), "experiment"].unique()
+    return {name: ((miou[name] > miou[SUPONLY_COMPUTE]) == pays).tolist() for name in miou.columns if name not in alone}
+
+
+def forecasts(found: dict[str, dict[str, list[bool]]]) -> list[list[str]]:
+    """The rows of the table, its head first: of each method how often the outlook was right, and of all of them."""
+    methods = list(dict.fromkeys(name for right in found.values() for name in right))
+    rows = [[name, *(_share(right.get(name, [])) for right in found.values())] for name in methods]
+    every = [[each for own in right.values() for each in own] for right in found.values()]
+    total = _share([each for own in every for each in own])
+    return [["method", *found], *rows, ["all", *map(_share, every)], ["all beds", total, *[""] * (len(found) - 1)]]
+
+
+def _share(right: list[bool]) -> str:
+    return f"{sum(right)} of {len(right)}" if right else ""
 
 
 def handed_over(bed: str, folder: Path) -> list[list[str]]:

@@ -9,7 +9,7 @@ on val beside the teacher that has all labels, and compared with the true masks 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stpp.common import disk
 from stpp.common.wording import counted, listed
 from stpp.runtime.job import Job, Runtime
-from stpp.scoring.calibration import empty_counts, expected_precision, pixels_by_confidence, precision
+from stpp.scoring.calibration import empty_counts, expected_precision, level_names, pixels_by_confidence, precision
 from stpp.store.evaluations import read_by_image, read_metrics
 from stpp.store.masks import MaskStore
 
@@ -39,7 +39,8 @@ class Signs:
     error of the difference over val images; all in [0, 1]. By class: `precision`, the share of right pixels to be
     expected among the pseudo-labels, NaN for a class of which nothing is known; and `found`, how often it is predicted
     for unlabeled images, over how often it occurs in labeled ones, NaN for one that does not. `right` is the share of
-    right pixels among all pseudo-labels, NaN without unlabeled images.
+    right pixels among all pseudo-labels, NaN without unlabeled images. `calibration` has that share by class and level
+    of confidence, as far as the halves tell.
     """
 
     labeled: int
@@ -49,6 +50,7 @@ class Signs:
     precision: Mapping[str, float]
     found: Mapping[str, float]
     right: float
+    calibration: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def gain(self) -> float:
@@ -60,6 +62,14 @@ class Signs:
         """The mean of `precision` over the classes of which something is known."""
         known = [value for value in self.precision.values() if not math.isnan(value)]
         return sum(known) / len(known) if known else math.nan
+
+    @property
+    def labels_for_a_point(self) -> int | None:
+        """How many more labeled images bring one point of mIoU, if each doubling brings as much as the last one.
+
+        None where twice as many bring less than a point.
+        """
+        return math.ceil(self.labeled * (2 ** (0.01 / self.gain) - 1)) if self.gain >= LEAST_GAIN else None
 
 
 def run(job: Job, runtime: Runtime) -> None:
@@ -77,6 +87,7 @@ def run(job: Job, runtime: Runtime) -> None:
         *of_pseudo_labels(
             classes, held, predicted(job.input("masks"), len(classes)) if job.settings["unlabeled"] else None
         ),
+        calibration(classes, held),
     )
     with job.writing(disk.OUTLOOK) as path:
         path.write_text(json.dumps(content(signs), indent=1, allow_nan=False) + "\n")
@@ -119,6 +130,13 @@ def of_pseudo_labels(
     )
 
 
+def calibration(classes: Sequence[str], held: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """The `calibration` of `Signs`; NaN for a class that the halves did not predict."""
+    right, compared = (np.sum([each["confidence"][name] for each in held], axis=0) for name in ("right", "pixels"))
+    shares = precision(right, compared).tolist()
+    return {name: dict(zip(level_names(), row)) for name, row in zip(classes, shares)}
+
+
 def will_pay(signs: Signs) -> bool:
     """Whether unlabeled images will probably pay."""
     return signs.gain >= LEAST_GAIN and signs.mean_precision >= LEAST_PRECISION
@@ -128,23 +146,16 @@ def sentences(signs: Signs) -> list[str]:
     """What the signs say, for people; the first sentence is the forecast."""
     said = []
     if not math.isnan(signs.mean_precision):
-        reasons = []
-        if signs.gain < LEAST_GAIN:
-            reasons.append("labels are not what is missing here, because twice as many bring little")
-        if signs.mean_precision < LEAST_PRECISION:
-            reasons.append("pseudo-labels would be wrong too often")
-        answer = f"probably not pay: {', and '.join(reasons)}" if reasons else "probably pay"
-        said.append(f"Unlabeled images will {answer}.")
+        said.append(forecast(signs))
     error = "" if math.isnan(signs.error) else f" (standard error {100 * signs.error:.1f})"
     said.append(
         f"On val, {counted(signs.labeled, 'labeled image')} alone give {100 * signs.full:.1f} % mIoU, and one half of "
         f"them {100 * signs.half:.1f} %: twice as many labels bring {100 * signs.gain:+.1f} points{error}."
     )
+    if (more := signs.labels_for_a_point) is not None:
+        said.append(f"If that goes on, each further point takes {counted(more, 'more labeled image')}.")
     if not math.isnan(signs.mean_precision):
-        said.append(
-            f"About {100 * signs.right:.0f} % of the pixels of pseudo-labels would be right, "
-            f"{100 * signs.mean_precision:.0f} % on average over the classes."
-        )
+        said.append(f"Of all pixels of pseudo-labels, about {100 * signs.right:.0f} % would be right.")
     wrong = {name: value for name, value in signs.precision.items() if value < LEAST_PRECISION}
     if wrong:
         shares = [
@@ -157,6 +168,22 @@ def sentences(signs: Signs) -> list[str]:
             "often as in the labeled images."
         )
     return said
+
+
+def forecast(signs: Signs) -> str:
+    """Whether unlabeled images will probably pay, with the two numbers that decide."""
+    more, right = 100 * signs.gain, 100 * signs.mean_precision
+    reasons = []
+    if signs.gain < LEAST_GAIN:
+        reasons.append(f"labels are not what is missing, because twice as many bring {more:+.1f} points")
+    if signs.mean_precision < LEAST_PRECISION:
+        reasons.append(f"only {right:.0f} % of the pixels of pseudo-labels would be right, on average over the classes")
+    if reasons:
+        return f"Unlabeled images will probably not pay: {', and '.join(reasons)}."
+    return (
+        f"Unlabeled images will probably pay: twice as many labels bring {more:+.1f} points, and {right:.0f} % of the "
+        "pixels of pseudo-labels would be right, on average over the classes."
+    )
 
 
 def lost_classes(signs: Signs) -> list[str]:
@@ -172,5 +199,6 @@ def content(signs: Signs) -> dict[str, Any]:
             return {name: known(each) for name, each in value.items()}
         return None if isinstance(value, float) and math.isnan(value) else value
 
-    forecast = None if math.isnan(signs.mean_precision) else will_pay(signs)
-    return {"pays": forecast, **known(vars(signs)), "sentences": sentences(signs)}
+    pays = None if math.isnan(signs.mean_precision) else will_pay(signs)
+    own = {**vars(signs), "labels_for_a_point": signs.labels_for_a_point}
+    return {"pays": pays, **known(own), "sentences": sentences(signs)}

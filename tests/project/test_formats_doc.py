@@ -180,7 +180,7 @@ def test_the_length(tmp_path: Path) -> None:
 
 
 def test_the_outlook() -> None:
-    assert named("Outlook") == ["pays", *(field.name for field in fields(Signs)), "sentences"]
+    assert named("Outlook") == ["pays", *(field.name for field in fields(Signs)), "labels_for_a_point", "sentences"]
 
 
 def test_the_verdict(results: Path) -> None:

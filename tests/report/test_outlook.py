@@ -15,8 +15,8 @@ import pytest
 from fabricate import plan_of
 
 from stpp.common.errors import Problems
-from stpp.report.outlook import Signs, content, of_pseudo_labels, sentences, standard_error, will_pay
-from stpp.scoring.calibration import LEVELS
+from stpp.report.outlook import Signs, calibration, content, of_pseudo_labels, sentences, standard_error, will_pay
+from stpp.scoring.calibration import LEVELS, level_names
 from stpp.store.masks import MaskStore
 
 
@@ -62,6 +62,9 @@ def test_pseudo_labels_are_judged_by_what_the_halves_got_right() -> None:
     assert found == pytest.approx({"road": 0.8 / 0.8, "car": 0.2 / 0.2})
     assert right == pytest.approx((40 * 0.75 + 10 * 0.375) / 50, abs=1e-3)
 
+    assert calibration(["road", "car"], held)["road"]["0.5 to 0.6"] == pytest.approx(1, abs=1e-3)
+    assert calibration(["road", "car"], held)["car"]["0.5 to 0.6"] == pytest.approx(0.375, abs=1e-3)
+
 
 def test_a_class_that_labels_do_not_have_and_one_that_nobody_predicts() -> None:
     empty = [[0] * len(LEVELS)] * 2
@@ -72,21 +75,28 @@ def test_a_class_that_labels_do_not_have_and_one_that_nobody_predicts() -> None:
 
 def test_labels_that_are_scarce_and_pseudo_labels_that_are_right_pay() -> None:
     said = sentences(signs())
-    assert will_pay(signs()) and said[0] == "Unlabeled images will probably pay."
+    assert will_pay(signs()) and said[0] == (
+        "Unlabeled images will probably pay: twice as many labels bring +5.0 points, and 80 % of the pixels of "
+        "pseudo-labels would be right, on average over the classes."
+    )
     assert said[1] == (
         "On val, 40 labeled images alone give 60.0 % mIoU, and one half of them 55.0 %: twice as many labels bring "
         "+5.0 points (standard error 1.1)."
     )
-    assert said[2:] == ["About 88 % of the pixels of pseudo-labels would be right, 80 % on average over the classes."]
+    assert said[2:] == [
+        "If that goes on, each further point takes 6 more labeled images.",  # 40 * (2^0.2 - 1)
+        "Of all pixels of pseudo-labels, about 88 % would be right.",
+    ]
 
 
 def test_where_more_labels_bring_little_unlabeled_images_do_not_pay() -> None:
     found = signs(half=0.599, error=math.nan)
     assert not will_pay(found)
     assert sentences(found)[0] == (
-        "Unlabeled images will probably not pay: labels are not what is missing here, because twice as many bring "
-        "little."
+        "Unlabeled images will probably not pay: labels are not what is missing, because twice as many bring +0.1 "
+        "points."
     )
+    assert found.labels_for_a_point is None
     assert sentences(found)[1].endswith("twice as many labels bring +0.1 points.")
 
 
@@ -94,16 +104,19 @@ def test_pseudo_labels_that_are_wrong_do_not_pay_and_name_the_classes() -> None:
     found = signs(precision={"road": 0.5, "car": 0.3, "sign": math.nan}, found={"road": 1.2, "car": 0.1, "sign": 0.3})
     said = sentences(found)
     assert not will_pay(found)
-    assert said[0] == "Unlabeled images will probably not pay: pseudo-labels would be wrong too often."
-    assert said[3] == "They would be wrong more often than right for car (30 % right)."
-    assert said[4] == (
+    assert said[0] == (
+        "Unlabeled images will probably not pay: only 40 % of the pixels of pseudo-labels would be right, on average "
+        "over the classes."
+    )
+    assert said[4] == "They would be wrong more often than right for car (30 % right)."
+    assert said[5] == (
         "They would lose car, sign, which are predicted less than half as often as in the labeled images."
     )
 
 
 def test_without_unlabeled_images_the_labels_alone_are_told_of() -> None:
     found = signs(precision={}, found={}, right=math.nan)
-    assert len(sentences(found)) == 1 and content(found)["pays"] is None and content(found)["right"] is None
+    assert len(sentences(found)) == 2 and content(found)["pays"] is None and content(found)["right"] is None
 
 
 def test_an_outlook_adds_two_teachers_and_what_compares_them() -> None:
@@ -133,7 +146,10 @@ def test_an_outlook_is_computed_and_says_what_its_stages_measured(tmp_path: Path
         value: float = json.loads((stage.parents[1] / path).read_text())["miou"]
         return value
 
-    assert list(told) == ["pays", *(field.name for field in fields(Signs)), "sentences"]
+    own = [*(field.name for field in fields(Signs)), "labels_for_a_point"]
+    assert list(told) == ["pays", *own, "sentences"]
+    assert list(told["calibration"]) == recipe["settings"]["classes"]
+    assert all(list(levels) == level_names() for levels in told["calibration"].values())
     assert told["full"] == miou(recipe["inputs"]["teacher"])
     assert told["half"] == pytest.approx(statistics.mean(map(miou, recipe["inputs"]["halves"])))
     assert told["labeled"] == 4 and told["pays"] in (True, False)
