@@ -107,11 +107,11 @@ def lines_of(found: Survey, machine: Machine, threads: int, raw: Mapping[str, An
         ("name",): f"name: {name_of(str(found.data['root']))}",
         **{("data", key): f"{key}: {_flow(found.data[key])}" for key in ("root", "images", "masks")},
         ("data", "classes"): "\n".join(data_lines(found.data)),
-        ("training", "teacher", "epochs"): f"iterations: {values.teacher}",
+        ("training", "teacher", "iterations"): f"iterations: {values.teacher}",
         ("training", "teacher", "batch_size"): f"batch_size: {values.batch}",
         ("training", "teacher", "crop"): f"crop: {values.crop}",
         ("training", "teacher", "base_size"): f"base_size: {values.base}",
-        ("training", "student", "epochs"): f"iterations: {values.student}",
+        ("training", "student", "iterations"): f"iterations: {values.student}",
     }
     gpu = int(bool(machine.gpu))
     if gpu:

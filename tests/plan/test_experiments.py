@@ -98,7 +98,7 @@ def test_a_folder_of_images_needs_no_lists(path: Path, tmp_path: Path, snakemake
         mask = root / f"masks/holiday {i}.png" if i < 8 else None
         write_pair(root / f"images/holiday {i}.jpg", mask, 2, rng)
     counts = jobs(dry_run(tmp_path, path, root, snakemake))
-    assert counts["train_teacher_k3_val"] == 1
+    assert counts["train_teacher_k3_val"] == 1 + 2  # the controls
     assert counts["choose"] == 1
 
 
