@@ -179,7 +179,9 @@ def verdict(candidates: Sequence[Candidate], val: Mapping[str, Any] | None) -> V
             f"On {judges}, {best.name} is {_points(_lead(best, chosen))} higher, which is within one standard error "
             f"({_points(standard_error(best, chosen))}), so the simpler network is preferred."
         )
-    return Verdict(chosen, number, [*sentences, *doubts(val)])
+    experiments = list(dict.fromkeys(each.recipe["experiment"] for each in judged))
+    tried = f"{counted(len(judged), 'network')} of {listed(experiments)} were compared on {judges}."
+    return Verdict(chosen, number, [*sentences, tried, *doubts(val)])
 
 
 def best_of(judged: Sequence[Candidate]) -> Candidate:
@@ -199,11 +201,19 @@ def standard_error(one: Candidate, other: Candidate) -> float:
     Two causes are added in squares. Other val images: the standard deviation, over images, of the difference in the
     image's mIoU (the mean over the runs that both have), by the square root of their number. Other seeds and
     partitions: that of the difference in mIoU over these runs, by the square root of their number; one run does not
-    tell, and counts as none.
+    tell, and counts as none. With several partitions, each counts once, by the mean difference of its runs.
     """
-    by_image = (one.images - other.images).mean().dropna()
     by_run = (one.val - other.val).dropna()
-    return math.sqrt(sum(float(values.var()) / len(values) for values in (by_image, by_run) if len(values) > 1))
+    by_partition = by_run.groupby(level="partition").mean()
+    units = by_partition if len(by_partition) > 1 else by_run
+    of_runs = float(units.var()) / len(units) if len(units) > 1 else 0.0
+    return math.hypot(_error_over_images(one, other), math.sqrt(of_runs))
+
+
+def _error_over_images(one: Candidate, other: Candidate) -> float:
+    """The part of `standard_error` that other val images cause; 0 for fewer than two."""
+    differences = (one.images - other.images).mean().dropna()
+    return math.sqrt(float(differences.var()) / len(differences)) if len(differences) > 1 else 0.0
 
 
 def whether_unlabeled_paid(judged: Sequence[Candidate], judges: str) -> list[str]:
@@ -223,7 +233,8 @@ def whether_unlabeled_paid(judged: Sequence[Candidate], judges: str) -> list[str
     if math.isnan(gain):
         return []
     interval = (
-        "one run says nothing about the spread"
+        f"one run says nothing about other seeds; over the images of {judges}, the standard error is "
+        f"{_points(_error_over_images(one, other))}"
         if math.isnan(low)
         else f"95 % interval [{_points(low, bare=True)}, {_points(high, bare=True)}] over {n} {found['difference_of']}"
     )
@@ -241,6 +252,8 @@ def whether_unlabeled_paid(judged: Sequence[Candidate], judges: str) -> list[str
         f"{answer}: {reached[0]} mIoU with them, {reached[1]} with labels alone.",
         f"This is {one.name} against {other.name}, the best from labels alone, on {where}: "
         f"{_points(gain, sign=True)} ({interval}).",
+        "Next: label more images, which `stpp next` chooses"
+        + ("." if low > 0 or n > 2 else ", or repeat this with `seeds: [0, 1, 2]` to know how much chance is in it."),
     ]
 
 

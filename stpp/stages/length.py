@@ -26,6 +26,11 @@ LEAST = 0.01
 MOST = 6
 """Trainings at most; the last of them takes 7.6 times as long as the first."""
 
+STILL_GAINING = (
+    "labels alone were still gaining in the longest training that is tried, so all trainings may be too short; raise "
+    "training.teacher.iterations, or the epochs"
+)
+
 
 def run(job: Job, runtime: Runtime) -> None:
     """Train longer and longer; writes `length.json`.
@@ -46,6 +51,8 @@ def run(job: Job, runtime: Runtime) -> None:
     with job.writing(disk.LENGTH) as path:
         content = {"factor": chosen([each["miou"] for each in tried]), "tried": tried}
         path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    if content["factor"] == tried[-1]["factor"]:
+        job.warn(STILL_GAINING)
     job.finish(device=str(team.device))
     shutil.rmtree(job.folder / disk.PARTS)
 

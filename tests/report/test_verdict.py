@@ -51,6 +51,7 @@ def test_a_clearly_better_student_is_taken_and_its_best_run() -> None:
     found = verdict([teacher, student], VAL)
     assert (found.chosen, found.run) == (student, 1)
     assert found.sentences[0] == "model.pt is the final student of st, seed 1: 63.0 % mIoU on 40 val images."
+    assert found.sentences[-1] == "2 networks of suponly, st were compared on val."
 
 
 def test_a_student_within_the_noise_is_not_worth_another_training() -> None:
@@ -58,7 +59,14 @@ def test_a_student_within_the_noise_is_not_worth_another_training() -> None:
     student = candidate("st", [[0.60, 0.50, 0.50, 0.44]], trainings=2)
     found = verdict([teacher, student], VAL)
     assert found.chosen is teacher
-    assert "so the simpler network is preferred" in found.sentences[3]
+    assert "so the simpler network is preferred" in found.sentences[4]
+    differences = [0.1, -0.1, 0.1, -0.06]
+    error = 100 * statistics.stdev(differences) / 2
+    assert (
+        f"(one run says nothing about other seeds; over the images of val, the standard error is {error:.1f} points)"
+        in (found.sentences[2])
+    )
+    assert found.sentences[3].endswith(", or repeat this with `seeds: [0, 1, 2]` to know how much chance is in it.")
 
 
 def test_a_student_below_its_teacher_is_never_taken() -> None:
@@ -76,6 +84,15 @@ def test_the_standard_error_adds_images_and_runs_in_squares() -> None:
     expected = math.sqrt(statistics.variance(by_image) / 3 + statistics.variance(by_run) / 2)
     assert standard_error(one, two) == pytest.approx(expected)
     assert standard_error(one, one) == 0
+
+
+def test_of_several_partitions_each_counts_once_in_the_standard_error() -> None:
+    index = pd.MultiIndex.from_tuples([(1, 0), (1, 1), (2, 0), (2, 1)], names=["partition", "seed"])
+    one, two = candidate("a", [[0.5]]), candidate("b", [[0.5]])
+    values = [0.6, 0.7, 0.5, 0.5]
+    one = Candidate(one.recipe, pd.Series(values, index), one.test, one.images)
+    two = Candidate(two.recipe, pd.Series([0.5] * 4, index), two.test, two.images)
+    assert standard_error(one, two) == pytest.approx(math.sqrt(statistics.variance([0.15, 0.0]) / 2))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +145,7 @@ def test_folds_stand_for_val_and_are_named() -> None:
     )
     assert said[1] == "Unlabeled images may have paid: 51.0 % mIoU with them, 50.0 % with labels alone."
     assert "on the folds, which chose both: +1.0 points" in said[2]
-    assert said[3].startswith("On the folds, the final student of st is 1.0 points higher")
+    assert said[4].startswith("On the folds, the final student of st is 1.0 points higher")
 
 
 def test_folds_are_judged_together(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from stpp.plan.counts import GROWTH
 from stpp.report.provenance import length_found
 from stpp.runtime.job import Job
 from stpp.settings.configfile import read
-from stpp.stages.length import MOST, Attempt, chosen, long_enough, measured
+from stpp.stages.length import MOST, STILL_GAINING, Attempt, chosen, long_enough, measured
 
 
 class Killed(BaseException):
@@ -152,3 +152,18 @@ def test_the_report_says_what_was_found() -> None:
     said = length_found({"factor": 1.0, "tried": tried})
     assert said.startswith("All trainings took 1 times as long") and "1,800 iterations 50.4 %" in said
     assert "still gaining" in length_found({"factor": 1.5, "tried": tried})
+
+
+def test_where_the_longest_training_still_gains_a_warning_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auto = {"training": {**fabricate.TINY["training"], "length": "auto"}}
+    folder = fabricate.planned(tmp_path, experiments={"suponly": {"method": "suponly"}}, **auto)
+    stage = folder / fabricate.only(folder, "length/*")
+    monkeypatch.setattr("stpp.stages.length.MOST", 2)
+    monkeypatch.setattr("stpp.stages.length.LEAST", -1.0)
+    monkeypatch.setattr("stpp.stages.length.long_enough", lambda mious: len(mious) == 2)
+    monkeypatch.setattr("stpp.stages.length.chosen", lambda mious: 1.5)
+    monkeypatch.chdir(folder)
+    assert main(["length", str(stage.relative_to(folder))]) == 0
+    assert json.loads((stage / "stage.json").read_text())["warnings"] == [STILL_GAINING]
