@@ -51,7 +51,8 @@ def environment(folder: Path) -> dict[str, str]:
 
 def started(folder: Path, *words: str) -> "subprocess.Popen[str]":
     """`stpp run` in `folder`, without a terminal, in a group of its own; its processes know MARK."""
-    call = [sys.executable, "-m", "stpp", "run", "config.yaml", *words]
+    # Under `nohup`, this process ignores SIGHUP, and so would its children.
+    call = ["env", "--default-signal=HUP", sys.executable, "-m", "stpp", "run", "config.yaml", *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(call, cwd=folder, env=environment(folder), process_group=0, **pipes)  # type: ignore[call-overload]
 
