@@ -1,6 +1,6 @@
 # make demo | make ablations | make methods | make side-by-side | make camvid | make camvid-frozen | make real | make test | make manual | make golden | make browser | make durability | make kills | make cluster | make bench | make gpu
 # make demo SEEDS=3, make camvid CAMVID=path, make camvid-frozen [BACKBONE=timm/NAME WEIGHTS=path], make real BEDS=path [BED=cars] [SEEDS=1], make golden BASE=origin/main, make browser [REPORT=path], make durability KILLS=10 POINTS=all, make kills KILLS=10, make bench REFERENCE=path [MODEL=checkpoint] [AT_ONCE=2]
-# make gpu [PART="tests floor reference encoders camvid beds"] [REFERENCE=path] [CAMVID=path] [BEDS=path]
+# make gpu [PART="tests floor reference encoders augmentation camvid beds"] [REFERENCE=path] [CAMVID=path] [BEDS=path]
 # make check | make docs | make site | make lock
 
 PYTHON ?= python3
