@@ -163,10 +163,10 @@ def write_camvid(shared: Path) -> None:
 
 
 def reduce(path: Path, *experiments: str) -> None:
-    """Let a configuration take seconds: these experiments with one seed, less training, tiny networks, few images."""
+    """Let a configuration take seconds: these experiments, one seed, no controls, short trainings, tiny networks, few images."""
     config: dict[str, Any] = yaml.safe_load(path.read_text())
     config |= {part: fabricate.TINY[part] for part in ("training", "labeling", "runtime")}
-    config |= {"seeds": [0], "experiments": {name: {"method": name} for name in experiments}}
+    config |= {"seeds": [0], "controls": "none", "experiments": {name: {"method": name} for name in experiments}}
     if config["network"]["weights"] in ("none", "torchvision"):
         config["network"] = fabricate.TINY["network"]
     if "demo" in config["data"]:
