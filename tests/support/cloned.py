@@ -163,7 +163,7 @@ def write_camvid(shared: Path) -> None:
 
 
 def reduce(path: Path, *experiments: str) -> None:
-    """Let a configuration take seconds: these experiments, one seed, no controls, short trainings, tiny networks, few images."""
+    """Let a configuration take seconds: these experiments, one seed, no controls, short trainings, few images."""
     config: dict[str, Any] = yaml.safe_load(path.read_text())
     config |= {part: fabricate.TINY[part] for part in ("training", "labeling", "runtime")}
     config |= {"seeds": [0], "controls": "none", "experiments": {name: {"method": name} for name in experiments}}
