@@ -1,6 +1,5 @@
-"""The model card: what a model is, what it was trained on and how, how well it does, and how to run it. Markdown."""
+"""The card of an exported model: what it is, what it was trained on and how, how well it does, and how to run it."""
 
-import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,22 +7,23 @@ from pathlib import Path
 import torch
 
 from stpp import __version__
-from stpp.commands.origin import KnownEvaluation
 from stpp.commands.segmenter import Segmenter
 from stpp.common.bands import Bands
 from stpp.common.files import sha256
 from stpp.common.wording import in_markdown, markdown
 from stpp.models.exportable import least_side
+from stpp.report.card import classes_table, recipe_of, results
 
 
 def model_card(segmenter: Segmenter, model: Path, files: Mapping[str, str], agreement: Mapping[str, float]) -> str:
     """The card of `model`, exported to `files` (name -> SHA-256), whose pixels agree with it to `agreement` (0..1)."""
+    measured = [evaluation.metrics for evaluation in segmenter.provenance.evaluations]
     sections = [
         f"# {in_markdown(segmenter.provenance.name or model.stem)}",
         _what(segmenter),
         "## Files\n\n" + "\n".join(_files(model, files, agreement)),
         "## Use\n\n" + _use(segmenter),
-        "## Results\n\n" + "\n".join(_results(segmenter)),
+        "## Results\n\n" + "\n".join(results(segmenter.classes, measured)),
         "## Training\n\n" + "\n".join(_training(segmenter)),
     ]
     return "\n\n".join(sections) + "\n"
@@ -31,11 +31,7 @@ def model_card(segmenter: Segmenter, model: Path, files: Mapping[str, str], agre
 
 def _what(segmenter: Segmenter) -> str:
     count = sum(parameter.numel() for parameter in segmenter.model.network.parameters())
-    rows = [
-        [str(index), name, f"#{red:02x}{green:02x}{blue:02x}"]
-        for index, (name, (red, green, blue)) in enumerate(zip(segmenter.classes, segmenter.palette))
-    ]
-    table = "\n".join(markdown([["value", "class", "colour"], *rows], range(3)))
+    table = classes_table(segmenter.classes, segmenter.palette)
     return (
         f"A network for semantic segmentation with {len(segmenter.classes)} classes and {count / 1e6:.2f} million "
         f"parameters, by stpp {__version__}: ST++ (Yang et al., CVPR 2022).\n\n{table}"
@@ -90,24 +86,6 @@ def _of_bands(bands: Bands) -> str:
     )
 
 
-def _results(segmenter: Segmenter) -> Iterator[str]:
-    evaluations = segmenter.provenance.evaluations
-    if not evaluations:
-        yield "Not evaluated, or not known here."
-        return
-    rows = [["IoU in %", *(_heading(evaluation) for evaluation in evaluations)]]
-    for name in ("mean", *segmenter.classes):
-        values = [e.metrics["miou"] if name == "mean" else e.metrics["iou"][name] for e in evaluations]
-        rows.append([name, *("" if value is None else f"{100 * value:.2f}" for value in values)])
-    yield from markdown(rows)
-    for warning in dict.fromkeys(warning for e in evaluations for warning in e.metrics["warnings"]):
-        yield f"\nWarning: {in_markdown(warning)}."
-
-
-def _heading(evaluation: KnownEvaluation) -> str:
-    return f"{evaluation.metrics['subset']} ({evaluation.metrics['images']} images)"
-
-
 def _training(segmenter: Segmenter) -> Iterator[str]:
     record = segmenter.provenance.training
     if record is None:
@@ -117,7 +95,5 @@ def _training(segmenter: Segmenter) -> Iterator[str]:
     minutes = f"{record['seconds'] / 60:.1f} min on {record['device']}"
     facts = [f"{record['settings']['role']}, begun {record['started']}, {minutes}"]
     facts += [f"{versions}; commit {record['commit'] or 'unknown'}"]
-    facts += [f"data, {subset}: fingerprint {fingerprint}" for subset, fingerprint in record["data"].items()]
     facts += [f"warning: {warning}" for warning in record["warnings"]]
-    yield from (f"- {in_markdown(fact)}" for fact in facts)
-    yield f"\n```json\n{json.dumps(record['settings'], indent=1)}\n```"
+    yield from recipe_of(record, *facts)

@@ -24,8 +24,16 @@ def _place(node: yaml.Node, path: tuple[str, ...], text: str) -> tuple[int, int,
         if key.value == path[0]:
             if path[1:]:
                 return _place(value, path[1:], text)
-            # The mark behind a block is where the next one begins.
-            last = len(text[: value.end_mark.index].rstrip())
+            last = len(text[: _last(value).end_mark.index].rstrip())
             end = text.find("\n", last)
             return key.start_mark.index, len(text) if end < 0 else end, key.start_mark.column
     raise KeyError(path[0])
+
+
+def _last(node: yaml.Node) -> yaml.Node:
+    """The last part of a value: the mark behind a block is where the next entry begins, comments in between or not."""
+    if isinstance(node, yaml.MappingNode) and node.value and not node.flow_style:
+        return _last(node.value[-1][1])
+    if isinstance(node, yaml.SequenceNode) and node.value and not node.flow_style:
+        return _last(node.value[-1])
+    return node

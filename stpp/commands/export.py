@@ -18,6 +18,7 @@ from stpp.commands.card import model_card
 from stpp.commands.output import Outputs
 from stpp.commands.segment import images_of
 from stpp.commands.segmenter import PLAIN, Segmenter, load
+from stpp.common import disk
 from stpp.common.bands import Bands
 from stpp.common.errors import StppError
 from stpp.common.files import sha256
@@ -35,7 +36,7 @@ SIZES = ((97, 131), (240, 320), (333, 200))
 """Height and width of the images of noise that are checked with: multiples of the networks' strides, and others."""
 IMAGES = "rgb"
 """The name of a graph's input, also where it has other bands."""
-ONNX, TORCH, CARD = "model.onnx", "model.pt2", "model-card.md"
+ONNX, TORCH = "model.onnx", "model.pt2"
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 """What the graph takes: bytes, or the values of files where the model scales them."""
@@ -55,7 +56,7 @@ def export(model: Path, out: Path, images: Sequence[str], outputs: Outputs) -> I
         raise StppError(f"export needs {', '.join(missing)}: install the extra, `pip install 'stpp[export]'`")
     pictures = list(images_of(images, out))
     outputs.spare(pictures)
-    outputs.claim(out / name for name in (ONNX, TORCH, CARD))
+    outputs.claim(out / name for name in (ONNX, TORCH, disk.CARD))
     segmenter = load(model, "cpu")
     network = for_prediction(segmenter.model.network, PLAIN["precision"])
     bands = segmenter.bands
@@ -74,11 +75,11 @@ def export(model: Path, out: Path, images: Sequence[str], outputs: Outputs) -> I
                     f"expected {100 * AGREEMENT:g} %; it is not written. Check with images like those of the training, "
                     "by --images"
                 )
-        card = written.enter_context(outputs.writing(out / CARD))
+        card = written.enter_context(outputs.writing(out / disk.CARD))
         card.write_text(model_card(segmenter, model, digests, agreement), encoding="utf-8")
     for name, share in agreement.items():
         yield f"{out / name}: {100 * share:.4f} % of {sum(mask.size for mask in expected):,} pixels agree"
-    yield f"{out / CARD}"
+    yield f"{out / disk.CARD}"
 
 
 def _batches(images: Sequence[Path], least: int, bands: Bands | None) -> list[Pixels]:

@@ -14,7 +14,7 @@ class Machine:
     """Cores that this process may use; bytes of main memory and of free disk; the GPU that PyTorch sees, if any.
 
     `gpu_memory` are bytes, `shared_memory` those of /dev/shm, which loader processes need; `bf16`: the GPU computes
-    in it.
+    in it, or the processor is faster in it, which a trial tells.
     """
 
     cores: int

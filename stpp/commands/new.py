@@ -1,6 +1,7 @@
 """What `stpp new` does: write a configuration that fits the images and the machine, and say how long it takes."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from re import sub
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -51,11 +52,14 @@ def write_new(
         plan, runtime = planned(path)
         trainings = [stage for stage in plan.stages.values() if stage.kind == "train"]
         trial = fastest(trainings[0].settings, machine)
+        machine = replace(machine, bf16=trial.precision == "bf16")
         seconds, space = cost(plan, trial, runtime, machine)
         took = f"About {duration(seconds)} on this machine, by a trial of the network, and {size(space)} of disk."
         path.write_text(written(found, machine, trial.threads, took), encoding="utf-8")
-    student = max(stage.settings["training"]["iterations"] for stage in trainings)
-    print("\n".join([*summary(out, found, machine, trainings[0].settings, student), f"  {took}"]))
+    students = [stage.settings["training"]["iterations"] for stage in trainings if stage.role.startswith("student")]
+    settings = trainings[0].settings
+    shown = in_bf16(settings) if machine.bf16 else settings
+    print("\n".join([*summary(out, found, machine, shown, max(students)), f"  {took}"]))
     if space > machine.disk:
         print("Warning: that is more than is free on this disk; set `results` to a folder on another one.")
     print(f"\nLook at the classes in {out}, then: stpp run {out}")
@@ -113,14 +117,13 @@ def lines_of(found: Survey, machine: Machine, threads: int, raw: Mapping[str, An
         ("training", "teacher", "base_size"): f"base_size: {values.base}",
         ("training", "student", "iterations"): f"iterations: {values.student}",
     }
+    lines["training", "teacher", "precision"] = f"precision: {values.precision}"
     gpu = int(bool(machine.gpu))
-    if gpu:
-        lines["training", "teacher", "precision"] = f"precision: {values.precision}"
     lines["seeds",] = f"seeds: {_flow(raw['seeds'])}{'' if found.labeled < FEW else OUTLOOK}"
     if found.labeled < FEW:
         lines["data", "val_split"] = NO_VAL
     prediction: dict[str, Any] = {"long_side": values.base} if found.long_side > values.base else {}
-    prediction |= {"precision": values.precision} if gpu else {}
+    prediction |= {"precision": values.precision}
     job = {"gpu": gpu, "threads": threads, "memory": 16000 if gpu else 4000}
     loading, reading = {"workers": values.workers}, {"workers": min(MOST_READERS, machine.cores - 1) if gpu else 0}
     sections = {
@@ -149,6 +152,8 @@ MOST_WORKERS = 16
 """Loader processes beside a GPU: a core augments some 100 images a second, and a fast GPU takes over 1000."""
 MOST_READERS = 4
 """Cores that read images beside a GPU that predicts."""
+TIE = 0.9
+"""Share of the time of fp32 above which bf16 is not worth its rounding."""
 FEW = 5
 """With fewer masks than these, all are trained on."""
 OUTLOOK = """
@@ -210,14 +215,26 @@ def name_of(root: str) -> str:
 
 def fastest(training: Mapping[str, Any], machine: Machine) -> "Trial":
     """The trial of the network of a training, `training` being the settings of its stage: with one thread, or with one
-    for each core, whichever is faster. On a machine that has other work to do, threads wait for each other."""
+    for each core, whichever is faster. On a machine that has other work to do, threads wait for each other.
+
+    On a processor, bf16 is tried as well, and taken if it needs less than TIE of the time.
+    """
     from stpp.commands.trial import tried
     from stpp.runtime.faults import explained
 
     numbers = [1] if machine.gpu else sorted({1, min(MOST_THREADS, machine.cores)})
     with explained("end other programs that use it, or begin with a copy of config/config.yaml and small batches"):
-        trials = [tried(training, number, bool(machine.gpu)) for number in numbers]
-    return min(trials, key=lambda trial: trial.step)
+        found = min((tried(training, number, bool(machine.gpu)) for number in numbers), key=lambda trial: trial.step)
+        if machine.gpu:
+            return found
+        low = tried(in_bf16(training), found.threads, gpu=False)
+    return low if low.step < TIE * found.step else found
+
+
+def in_bf16(training: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the stage of a training, with its network and predictions in bf16."""
+    parts = {part: training[part] for part in ("training", "prediction") if training[part]}
+    return {**training, **{part: {**own, "precision": "bf16"} for part, own in parts.items()}}
 
 
 def cost(plan: Plan, trial: "Trial", runtime: Mapping[str, Any], machine: Machine) -> tuple[float, int]:

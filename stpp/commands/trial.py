@@ -30,6 +30,8 @@ DATA = 1.1
 class Trial(NamedTuple):
     """The `threads` of a trial, seconds of a `step` of the training, the `speeds`, and the network's `parameters`.
 
+    The step is in the `precision` of the training.
+
     `memory` and `gpu_memory` are the bytes that a training takes, about, of the main memory and of that of the GPU; one
     of them is 0, as nothing tells what a trial on a GPU takes of the main memory.
     """
@@ -40,6 +42,7 @@ class Trial(NamedTuple):
     parameters: int
     memory: int = 0
     gpu_memory: int = 0
+    precision: str = "fp32"
 
 
 def tried(settings: Mapping[str, Any], threads: int, gpu: bool, most: int | None = None) -> Trial:
@@ -76,7 +79,8 @@ def tried(settings: Mapping[str, Any], threads: int, gpu: bool, most: int | None
     seconds = _seconds(lambda: predict_mask(ready, image, device, {**how, "long_side": None}), gpu)
     speeds.add("predict", Work(predicted=float(side**2)), DATA * seconds)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return Trial(threads, duration, speeds, parameters, 0 if gpu else memory, memory if gpu else 0)
+    held = (0, memory) if gpu else (memory, 0)
+    return Trial(threads, duration, speeds, parameters, *held, training["precision"])
 
 
 def _held(gpu: bool) -> int:

@@ -48,8 +48,8 @@ SCORES = "scores.csv"
 RELIABLE, UNRELIABLE = "reliable.txt", "unreliable.txt"
 METRICS, IMAGES = "metrics.json", "images.csv"
 """Of an evaluation, as a whole (of a table, too) and of each image."""
-VERDICT, MODEL = "verdict.json", "model.pt"
-"""Which network to use and why, and that network."""
+VERDICT, MODEL, CARD = "verdict.json", "model.pt", "model-card.md"
+"""Which network to use and why, that network, and its card."""
 LENGTH = "length.json"
 """How much longer trainings take than the configuration says."""
 OUTLOOK = "outlook.json"
@@ -68,7 +68,7 @@ OUTPUTS = {
     "pixels": {"masks": MASKS},
     "evaluate": {"metrics": METRICS, "images": IMAGES},
     "outlook": {"outlook": OUTLOOK},
-    "verdict": {"verdict": VERDICT, "model": MODEL},
+    "verdict": {"verdict": VERDICT, "model": MODEL, "card": CARD},
     "table": {"table": TABLE, "runs": RUNS, "text": TABLE_TEXT, "metrics": METRICS, "gathered": GATHERED},
     "chart": {"data": "data.csv", "png": "chart.png", "svg": "chart.svg"},
     "report": {"page": REPORT},

@@ -27,6 +27,8 @@ import pandas as pd
 
 from stpp.common import disk
 from stpp.common.wording import counted, listed, network_name, repeat_name
+from stpp.plan.recipe import read_recipe
+from stpp.report.card import card
 from stpp.report.statistics import PAIRED_BY, paired_difference
 from stpp.runtime.job import Job, Runtime, verified
 from stpp.scoring.metrics import mean_iou
@@ -68,7 +70,7 @@ class Verdict:
 
 
 def run(job: Job, runtime: Runtime) -> None:
-    """Choose among the candidates of `job`; writes `verdict.json`, and the network as `model.pt`.
+    """Choose among the candidates of `job`; writes `verdict.json`, the network as `model.pt`, and its card.
 
     That is the checkpoint with two more entries, which say how it is used: `prediction` and `palette`.
     """
@@ -97,6 +99,15 @@ def run(job: Job, runtime: Runtime) -> None:
             ],
         }
         path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    with job.writing(disk.CARD) as path:
+        metrics = [
+            read_metrics(verified(stages / folder / disk.METRICS))
+            for folder in (chosen["val"], chosen["test"])
+            if folder
+        ]
+        training = read_recipe(checkpoint.parent / disk.RECIPE)
+        name, palette = job.settings["name"], job.settings["palette"]
+        path.write_text(card(name, decision.sentences, palette, training, metrics), encoding="utf-8")
     job.finish()
 
 

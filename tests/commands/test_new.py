@@ -1,6 +1,7 @@
 """`stpp new`: a configuration that fits the images and the machine."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,7 @@ def test_a_processor_has_small_networks_and_few_iterations() -> None:
 def test_small_images_are_not_enlarged() -> None:
     found = chosen(of(30, 10, 128), SMALL, CPU["training"]["teacher"])
     assert (found.base, found.crop) == (128, 80)
-    assert yaml.safe_load(written(of(30, 10, 128), SMALL, 1, ""))["prediction"] == {}
+    assert yaml.safe_load(written(of(30, 10, 128), SMALL, 1, ""))["prediction"] == {"precision": "fp32"}
 
 
 @pytest.mark.parametrize(("memory", "batch"), [(80e9, 16), (9e9, 16), (6e9, 8), (4e9, 4), (1e9, 2)])
@@ -238,6 +239,7 @@ def test_entries_are_replaced_and_comments_stay() -> None:
     made = edited(text, {("a",): "a: 2", ("b", "c"): "c: 3\nz: 4", ("b", "e"): "e: []", ("f", "g"): "k: 8"})
     assert yaml.safe_load(made) == {"a": 2, "b": {"c": 3, "z": 4, "e": []}, "f": {"k": 8}, "h": {"k": 8}}
     assert "# two\n" in made
+    assert "# six\n" in edited(text, {("b",): "b: 3"})
     with pytest.raises(KeyError):
         edited(text, {("b", "x"): "x: 1"})
 
@@ -273,6 +275,29 @@ def test_it_writes_a_file_that_runs_and_says_how_long(
     assert "my.yaml is there already" in capsys.readouterr().err
     assert Path("my.yaml").read_bytes() == before
     assert sorted(path.name for path in here.iterdir()) == ["my.yaml", "photos"]
+
+
+@pytest.mark.parametrize("share, precision", [(0.5, "bf16"), (0.95, "fp32")])
+def test_a_processor_computes_in_bf16_where_that_is_faster(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], share: float, precision: str
+) -> None:
+    def trial(settings: Mapping[str, Any], threads: int, gpu: bool) -> Trial:
+        assert not gpu
+        used = settings["training"]["precision"]
+        step = (share if used == "bf16" else 1.0) / threads
+        speeds = Speeds()
+        speeds.add("train", Work(trained=1e6), step)
+        return Trial(threads, step, speeds, 10**6, precision=used)
+
+    monkeypatch.setattr("stpp.commands.trial.tried", trial)
+    photos(here / "photos", {f"a{number}.png": mask(0, 1) for number in range(5)})
+    assert main(["new", "photos"]) == 0
+    raw = yaml.safe_load(Path("my.yaml").read_text())
+    assert raw["training"]["teacher"]["precision"] == raw["prediction"]["precision"] == precision
+    said = capsys.readouterr().out
+    # That of the student, though the controls have a longer training.
+    assert "240 iterations of the teacher, 240 of a student, 4 images a batch, " + precision in said
+    assert "# The labels alone" in Path("my.yaml").read_text()
 
 
 def test_a_trial_times_what_the_plan_counts() -> None:

@@ -17,6 +17,7 @@ import stpp
 from stpp.commands.cli import main
 from stpp.commands.origin import palette_beside, provenance
 from stpp.common.errors import Problems, StppError
+from stpp.common.wording import in_markdown
 from stpp.report.verdict import Candidate, doubts, measured, standard_error, verdict
 from stpp.store.masks import voc_palette
 
@@ -220,6 +221,27 @@ def test_the_model_is_the_chosen_checkpoint(finished: Path) -> None:
     usage = {"prediction": PREDICTION, "palette": voc_palette(3)}
     assert ours == chosen | usage
     assert (folder / "table.txt").read_text().startswith("\n".join(told["sentences"]))
+
+
+def test_the_model_has_a_card(finished: Path) -> None:
+    folder = finished / "my results/tiny"
+    told = json.loads((folder / "verdict.json").read_text())
+    text = (folder / "model-card.md").read_text()
+    assert all(f"\n- {in_markdown(sentence)}\n" in text for sentence in told["sentences"])
+    evaluations = provenance(folder / "model.pt").evaluations
+    shares = {each.metrics["subset"]: each.metrics["iou"] for each in evaluations}
+    assert shares
+    for name in stpp.load(folder / "model.pt", "cpu").classes:
+        cells = next(line for line in text.splitlines() if line.startswith(f"| {in_markdown(name)} |"))
+        known = [shares[subset][name] for subset in ("val", "test") if subset in shares]
+        assert [cell.strip() for cell in cells.split("|")[2:-1]] == [
+            "" if share is None else f"{100 * share:.2f}" for share in known
+        ]
+    training = json.loads(
+        (finished / "my results/stages" / told["model"]["checkpoint"]).with_name("recipe.json").read_text()
+    )
+    assert json.loads(text.split("```json")[1].split("```")[0]) == training["settings"]
+    assert all(fingerprint in text for fingerprint in training["data"].values())
 
 
 def test_the_model_has_the_past_of_the_chosen_checkpoint(finished: Path) -> None:

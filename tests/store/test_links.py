@@ -109,11 +109,14 @@ def test_links_come_where_they_were_not_possible_before(without_links: Path, mon
     assert target_of(path) == without_links / "stages/other.txt"
 
 
+MODEL = ["model.pt", "model-card.md"]
+
+
 def test_what_people_look_at_can_be_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     results = fabricate.pretend(NEW, fabricate.plan_of(NEW))
     shutil.copytree(results / "tiny", tmp_path / "elsewhere/tiny", symlinks=True)  # as `cp -r` does
-    names = ["table.txt", "table.csv", "runs.csv", "metrics.json", "report.html", "model.pt", "verdict.json"]
+    names = ["table.txt", "table.csv", "runs.csv", "metrics.json", "report.html", "verdict.json", *MODEL]
     for name in [*names, "charts/phases.svg"] if (results / "tiny/charts/phases.svg").exists() else names:
         assert (tmp_path / "elsewhere/tiny" / name).read_bytes() == (results / "tiny" / name).read_bytes()
     assert not [path for path in (tmp_path / "elsewhere").rglob("*") if path.is_symlink()]
