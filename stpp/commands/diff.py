@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from stpp.commands.agreement import by_class, compare_stores, share_that_differs
 from stpp.common import disk
@@ -18,6 +19,7 @@ from stpp.common.wording import columns, listed, markdown
 from stpp.plan.graph import Run
 from stpp.plan.parts import folders, networks, result, result_evaluation
 from stpp.plan.recipe import read_recipe
+from stpp.report.statistics import PAIRED_BY, paired_difference
 from stpp.report.table import run_row
 from stpp.runtime.job import verified
 from stpp.store.evaluations import read_metrics
@@ -89,11 +91,12 @@ def compare(a: Side, b: Side) -> dict[str, Any]:
     sides = (a, b)
     rows = [{name: run_row(side.stages, run) for name, run in side.runs.items()} for side in sides]
     ious = [{name: class_ious(side, name, row) for name, row in found.items()} for side, found in zip(sides, rows)]
+    repeats = {name: (run["partition"], run["seed"]) for side in sides for name, run in side.runs.items()}
     return {
         **{key: _head(side) for key, side in zip("ab", sides)},
         **other_recipes(a, b),
-        "metrics": spread(*rows),
-        "iou": spread(*ious),
+        "metrics": spread(rows[0], rows[1], repeats),
+        "iou": spread(ious[0], ious[1], repeats),
         "labels": compare_labels(a, b),
     }
 
@@ -171,20 +174,38 @@ def class_ious(side: Side, name: str, row: Mapping[str, Any]) -> dict[str, float
     return {class_: value for class_, value in metrics["iou"].items() if value is not None}
 
 
-def spread(a: Mapping[str, Mapping[str, Any]], b: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The `name` of each metric, its `summary_of` the runs in `a` and in `b`, and of the `difference` of pairs.
+def spread(
+    a: Mapping[str, Mapping[str, Any]], b: Mapping[str, Mapping[str, Any]], repeats: Mapping[str, tuple[int, int]]
+) -> list[dict[str, Any]]:
+    """The `name` of each metric, its `summary_of` the runs in `a` and in `b`, and `difference_of` the pairs.
 
-    The arguments are name of the run -> metric -> value; what is no finite number is passed over, and None stands where
-    none is left. The result comes first.
+    `a` and `b` are name of the run -> metric -> value; what is no finite number is passed over, and None stands where
+    none is left. `repeats` has the partition and the seed of each run. The result comes first.
     """
     found = []
     for name in dict.fromkeys(["miou", *(name for runs in (a, b) for row in runs.values() for name in row)]):
         values = [{run: row[name] for run, row in runs.items() if _is_number(row.get(name))} for runs in (a, b)]
-        pairs = {run: values[1][run] - values[0][run] for run in values[0] if run in values[1]}
         if any(values):
-            parts = zip(("a", "b", "difference"), (*values, pairs))
-            found.append({"name": name} | {key: summary_of(list(part.values())) for key, part in parts})
+            entry = {key: summary_of(list(part.values())) for key, part in zip("ab", values)}
+            found.append({"name": name, **entry, "difference": difference_of(values[0], values[1], repeats)})
     return found
+
+
+def difference_of(
+    a: Mapping[str, float], b: Mapping[str, float], repeats: Mapping[str, tuple[int, int]]
+) -> dict[str, Any] | None:
+    """Of B - A over the runs in both: `summary_of` these, and `low` and `high`, the ends of the 95 % t interval.
+
+    With several partitions, `n` are partitions: each counts once, by its mean difference, as in the table. No ends for
+    one difference; None for no run in both.
+    """
+    pairs = [name for name in a if name in b]
+    if not pairs:
+        return None
+    index = pd.MultiIndex.from_tuples([repeats[name] for name in pairs], names=PAIRED_BY)
+    found = paired_difference(*(pd.Series([values[name] for name in pairs], index) for values in (b, a)))
+    kept = {key: found[f"difference_{key}"] for key in ("mean", "sd", "n", "low", "high")}
+    return {key: None if math.isnan(value) else value for key, value in kept.items()}
 
 
 def summary_of(numbers: Sequence[float]) -> dict[str, Any] | None:
@@ -282,7 +303,9 @@ def _lines(
     for what, entries in ((miou, metrics), ("IoU of the result by class in %", found["iou"])):
         if entries:
             yield from title(what)
-            yield from table([["", "A", "B", "B - A"], *map(_metric_row, entries)])
+            rows = [_metric_row(entry) for entry in entries]
+            known = any(row[-1] != shown(ABSENT) for row in rows)
+            yield from table([row if known else row[:-1] for row in [METRIC_HEAD, *rows]])
     if others := [entry["name"] for entry in found["iou"] if entry["a"] is None or entry["b"] is None]:
         yield from (
             "",
@@ -305,10 +328,19 @@ def _spread_told(a: Sequence[str], b: Sequence[str]) -> str:
     return f"mean ± standard deviation over the runs; {pairing}"
 
 
+METRIC_HEAD = ["", "A", "B", "B - A", "95 % interval"]
+
+
 def _metric_row(entry: Mapping[str, Any]) -> list[str]:
     factor = 1 if entry["name"].endswith("no %") else 100
     means = [_mean(entry[key], factor, sign) for key, sign in (("a", ""), ("b", ""), ("difference", "+"))]
-    return [entry["name"], *means]
+    return [entry["name"], *means, _interval(entry["difference"], factor)]
+
+
+def _interval(part: Mapping[str, Any] | None, factor: float) -> str:
+    if part is None or part["low"] is None:
+        return shown(ABSENT)
+    return f"[{factor * part['low']:+.2f}, {factor * part['high']:+.2f}]"
 
 
 def _mean(part: Mapping[str, Any] | None, factor: float = 100, sign: str = "") -> str:

@@ -1,6 +1,7 @@
 """`stpp diff`: settings, metrics and pseudo-labels of two experiments."""
 
 import json
+import math
 import statistics
 from itertools import pairwise
 from pathlib import Path
@@ -111,6 +112,11 @@ def test_metrics_are_paired_by_run_with_their_spread(experiments: Path) -> None:
     assert entry["a"] == {"mean": pytest.approx(0.55), "sd": pytest.approx(statistics.stdev([0.5, 0.6])), "n": 2}
     assert entry["difference"]["mean"] == pytest.approx(0.035)
     assert entry["difference"]["sd"] == pytest.approx(statistics.stdev([0.05, 0.02]))
+    half = 12.7062 * statistics.stdev([0.05, 0.02]) / math.sqrt(2)  # t of one degree of freedom, from a table
+    ends = (entry["difference"]["low"], entry["difference"]["high"])
+    assert ends == pytest.approx((0.035 - half, 0.035 + half), rel=1e-4)
+    row = next(line for line in as_text(result).splitlines() if line.startswith("result"))
+    assert row.endswith(f"[{100 * ends[0]:+.2f}, {100 * ends[1]:+.2f}]")
     (by_class,) = result["iou"]
     assert (by_class["name"], by_class["difference"]["n"]) == ("left", 2)
 
@@ -131,7 +137,7 @@ def test_each_partition_has_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     result = found(experiments, "st", "longer")
     names = ["seed0-partition1", "seed1-partition1", "seed0-partition2", "seed1-partition2"]
     assert result["a"]["runs"] == result["b"]["runs"] == names
-    assert {each["difference"]["n"] for each in result["metrics"]} == {4}
+    assert {each["difference"]["n"] for each in result["metrics"]} == {2}, "partitions, whose runs are not independent"
     assert result["labels"]["masks"] == {"both": 4, "a": 0, "b": 0}
     assert found(experiments, "st/seed1-partition2", "longer")["a"]["runs"] == ["seed1-partition2"]
 
@@ -156,10 +162,12 @@ def test_classes_that_one_side_alone_has_are_named(experiments: Path) -> None:
 
 def test_what_one_side_alone_has_gets_no_difference() -> None:
     (a, b, c) = spread(
-        {"x": {"a": 0.1, "b": 0.2, "c": None}, "y": {"a": 0.3}}, {"x": {"b": 0.5}, "z": {"a": 0.1, "c": 1.0}}
+        {"x": {"a": 0.1, "b": 0.2, "c": None}, "y": {"a": 0.3}},
+        {"x": {"b": 0.5}, "z": {"a": 0.1, "c": 1.0}},
+        {"x": (0, 0), "y": (0, 1), "z": (0, 2)},
     )
     assert (a["name"], a["difference"], a["b"]["n"]) == ("a", None, 1)
-    assert b["difference"] == {"mean": pytest.approx(0.3), "sd": None, "n": 1}
+    assert b["difference"] == {"mean": pytest.approx(0.3), "sd": None, "n": 1, "low": None, "high": None}
     assert (c["a"], c["difference"]) == (None, None)
 
 
@@ -208,20 +216,20 @@ training.student.epochs  2     5
 
 mIoU in % (mean ± standard deviation over the runs; B - A is over pairs of runs: seed0, seed1)
 
-                                  A             B         B - A
-result                 55.00 ± 7.07  58.50 ± 4.95  +3.50 ± 2.12
-teacher on val         25.00 ± 0.00  25.00 ± 0.00  +0.00 ± 0.00
-teacher on test        25.00 ± 0.00  25.00 ± 0.00  +0.00 ± 0.00
-final student on val   25.00 ± 0.00  25.00 ± 0.00  +0.00 ± 0.00
-final student on test  55.00 ± 7.07  58.50 ± 4.95  +3.50 ± 2.12
-last epoch on val      25.00 ± 0.00  25.00 ± 0.00  +0.00 ± 0.00
-best epoch on val      50.00 ± 0.00  50.00 ± 0.00  +0.00 ± 0.00
-pseudo-labels          25.00 ± 0.00  25.00 ± 0.00  +0.00 ± 0.00
+                                  A             B         B - A     95 % interval
+result                 55.00 ± 7.07  58.50 ± 4.95  +3.50 ± 2.12  [-15.56, +22.56]
+teacher on val         25.00 ± 0.00  25.00 ± 0.00  +0.00 ± 0.00    [+0.00, +0.00]
+teacher on test        25.00 ± 0.00  25.00 ± 0.00  +0.00 ± 0.00    [+0.00, +0.00]
+final student on val   25.00 ± 0.00  25.00 ± 0.00  +0.00 ± 0.00    [+0.00, +0.00]
+final student on test  55.00 ± 7.07  58.50 ± 4.95  +3.50 ± 2.12  [-15.56, +22.56]
+last epoch on val      25.00 ± 0.00  25.00 ± 0.00  +0.00 ± 0.00    [+0.00, +0.00]
+best epoch on val      50.00 ± 0.00  50.00 ± 0.00  +0.00 ± 0.00    [+0.00, +0.00]
+pseudo-labels          25.00 ± 0.00  25.00 ± 0.00  +0.00 ± 0.00    [+0.00, +0.00]
 
 IoU of the result by class in %
 
-                 A             B         B - A
-left  55.00 ± 7.07  58.50 ± 4.95  +3.50 ± 2.12
+                 A             B         B - A     95 % interval
+left  55.00 ± 7.07  58.50 ± 4.95  +3.50 ± 2.12  [-15.56, +22.56]
 
 Pseudo-labels that the final students learned from
 
@@ -261,13 +269,15 @@ def test_settings_that_the_method_of_one_side_alone_has_are_only_named(experimen
 def test_the_markdown_has_the_same_tables(experiments: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diff", str(experiments / "st"), str(experiments / "longer"), "--md"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "| result | 55.00 ± 7.07 | 58.50 ± 4.95 | +3.50 ± 2.12 |" in lines
+    assert "| result | 55.00 ± 7.07 | 58.50 ± 4.95 | +3.50 ± 2.12 | \\[-15.56, +22.56\\] |" in lines
     assert "**What differs**" in lines
     for before, line in pairwise(lines):
         assert before[:1] == line[:1] or "" in (before, line) or "|" not in before[:1] + line[:1], "they run together"
     rows = [line for line in lines if line.startswith("|")]
     text = [line for line in TEXT.splitlines() if "  " in line]
-    assert [row.replace("|", " ").split() for row in rows if "---" not in row] == [line.split() for line in text]
+    assert [row.replace("|", " ").replace("\\", "").split() for row in rows if "---" not in row] == [
+        line.split() for line in text
+    ]
 
 
 def test_the_json_is_the_comparison(experiments: Path, capsys: pytest.CaptureFixture[str]) -> None:
