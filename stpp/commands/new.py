@@ -157,7 +157,7 @@ TIE = 0.9
 FEW = 5
 """With fewer masks than these, all are trained on."""
 OUTLOOK = """
-# Two more trainings say beforehand whether unlabeled images will probably help, and `stpp suspects` then finds labels
+# Four more trainings say beforehand whether unlabeled images will probably help, and `stpp suspects` then finds labels
 # that are probably wrong:
 # outlook: true"""
 NO_VAL = f"""\

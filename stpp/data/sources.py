@@ -90,9 +90,9 @@ def resolve(data: Mapping[str, Any], labels_of: LabelsOf) -> Sources:
         subsets["unlabeled"] = subsets.get("unlabeled", []) + rest
         labeled_pool = [entry for entry in labeled_pool if entry.id in chosen]
     if (asked := data.get("fold")) and labeled_pool:
-        held = place.fold(asked, labeled_pool)
+        held, trained = place.fold(asked, labeled_pool)
         subsets["test"] = [entry for entry in labeled_pool if entry.id in held]
-        labeled_pool = [entry for entry in labeled_pool if entry.id not in held]
+        labeled_pool = [entry for entry in labeled_pool if entry.id in trained]
     subsets["labeled"] = labeled_pool
     entries = [entry._replace(subset=subset) for subset, members in subsets.items() for entry in members]
     return Sources(entries, place.problems, place.warnings, place.files, place.folders, place.entered)
@@ -273,10 +273,17 @@ class Place:
             self.problems.append(f"{setting}: {error}.")
             return frozenset(masks)
 
-    def fold(self, asked: Mapping[str, Any], pool: Sequence[Entry]) -> set[str]:
-        """The ids of the pool that are held out; none, and a problem, where there are too few for the folds."""
+    def fold(self, asked: Mapping[str, Any], pool: Sequence[Entry]) -> tuple[set[str], set[str]]:
+        """The ids of the pool that are held out, and those that are trained on.
+
+        None are held out, with a problem, where there are too few for the folds.
+        """
+        groups = self.groups(entry.id for entry in pool)
         try:
-            return fold(self.groups(entry.id for entry in pool), **asked)
+            held = fold(groups, asked["of"], asked["number"], asked["seed"])
+            others = {id: group for id, group in groups.items() if id not in held}
+            several = asked["one_in"]
+            return held, fold(others, several, 1, asked["seed"]) if several > 1 else set(others)
         except StppError as error:
             self.problems.append(f"fold: {error}.")
-            return set()
+            return set(), set(groups)

@@ -79,11 +79,11 @@ class StageGraph:
         slug, seed = ("peer", self.seed + PEER) if peer else ("teacher", self.seed)
         return self.train("teacher", slug, checkpoints, training, augmentation, [], step=training.online, seed=seed)
 
-    def train_half(self, number: int) -> str:
+    def train_part(self, slug: str) -> str:
         """A teacher on a part of the labeled images, which is not validated and keeps its last checkpoint alone."""
         training = self.config.training.teacher.model_copy(update={"validate_every": 0})
         augmentation = {"labeled": self.config.augmentation.teacher.labeled}
-        return self.train("teacher", f"half{number}", 1, training, augmentation, [])
+        return self.train("teacher", slug, 1, training, augmentation, [])
 
     def train_student(
         self,

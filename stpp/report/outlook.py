@@ -2,8 +2,9 @@
 
 Two signs are read. What twice as many labels bring: where that is little, the labels are not what is missing, and
 pseudo-labels bring less than labels. And how right pseudo-labels would be, class by class: where they are wrong more
-often than right, students learn the mistakes. Two teachers, on one half of the labeled images each, tell both: measured
-on val beside the teacher that has all labels, and compared with the true masks of the half that they have not seen.
+often than right, students learn the mistakes. Two teachers on one half of the labeled images each, and two on a
+quarter, tell both: measured on val with the teacher that has all labels, or without a val set on the half that they
+have not seen; and compared with the true masks of that half.
 """
 
 import json
@@ -20,6 +21,7 @@ from stpp.common import disk
 from stpp.common.wording import counted, listed
 from stpp.runtime.job import Job, Runtime
 from stpp.scoring.calibration import empty_counts, expected_precision, level_names, pixels_by_confidence, precision
+from stpp.scoring.metrics import mean_iou
 from stpp.store.evaluations import read_by_image, read_metrics
 from stpp.store.masks import MaskStore
 
@@ -35,8 +37,9 @@ LOST = 0.5
 class Signs:
     """What labels alone tell.
 
-    `labeled` images give the mIoU `full` on val, one half of them `half`, the mean of two; `error` is the standard
-    error of the difference over val images; all in [0, 1]. By class: `precision`, the share of right pixels to be
+    There are `labeled` images. `curve` has the mIoU of networks that learned from so many of them, the fewest first; it
+    is measured on val, `on_val`, or on labeled images that they have not seen. `error` is the standard error, over
+    images, of its last difference; all in [0, 1]. By class: `precision`, the share of right pixels to be
     expected among the pseudo-labels, NaN for a class of which nothing is known; and `found`, how often it is predicted
     for unlabeled images, over how often it occurs in labeled ones, NaN for one that does not. `right` is the share of
     right pixels among all pseudo-labels, NaN without unlabeled images. `calibration` has that share by class and level
@@ -44,8 +47,8 @@ class Signs:
     """
 
     labeled: int
-    full: float
-    half: float
+    curve: Mapping[int, float]
+    on_val: bool
     error: float
     precision: Mapping[str, float]
     found: Mapping[str, float]
@@ -54,8 +57,12 @@ class Signs:
 
     @property
     def gain(self) -> float:
-        """What twice as many labels bring, of mIoU."""
-        return self.full - self.half
+        """What twice as many labels bring, of mIoU, by the last difference of the curve.
+
+        Numbers of images are rounded when they are halved: a difference counts by how many doublings it took.
+        """
+        (fewer, low), (more, high) = list(self.curve.items())[-2:]
+        return (high - low) / math.log2(more / fewer)
 
     @property
     def mean_precision(self) -> float:
@@ -74,15 +81,14 @@ class Signs:
 
 def run(job: Job, runtime: Runtime) -> None:
     """Read what the stages before measured; writes `outlook.json`."""
-    classes = job.settings["classes"]
-    full = read_metrics(job.input("teacher"))["miou"]
-    halves = [read_metrics(path)["miou"] for path in job.inputs("halves")]
+    classes, on_val = job.settings["classes"], job.settings["judge"] == "val"
     held = [read_metrics(path) for path in job.inputs("held")]
-    images = [read_by_image(path).set_index("id")["miou"] for path in job.inputs("images")]
+    networks = {size: [read_metrics(path) for path in job.inputs(name)] for name, size in job.settings["sizes"].items()}
+    images = [[read_by_image(path).set_index("id")["miou"] for path in job.inputs(name)] for name in ("fewer", "more")]
     signs = Signs(
         job.settings["labeled"],
-        full,
-        sum(halves) / len(halves),
+        {size: reached(found, on_val) for size, found in networks.items()},
+        on_val,
         standard_error(*images),
         *of_pseudo_labels(
             classes, held, predicted(job.input("masks"), len(classes)) if job.settings["unlabeled"] else None
@@ -94,9 +100,24 @@ def run(job: Job, runtime: Runtime) -> None:
     job.finish()
 
 
-def standard_error(teacher: pd.Series, *halves: pd.Series) -> float:
-    """Of the difference between the teacher and the mean of the halves, over images; NaN for fewer than two."""
-    differences = (teacher - sum(halves) / len(halves)).dropna()
+def reached(networks: Sequence[Mapping[str, Any]], on_val: bool) -> float:
+    """The mIoU, in [0, 1], of networks, by the metrics of each.
+
+    On val, where each is measured on the same images, their mean; else that of all images together, each of which one
+    of the networks has predicted.
+    """
+    if on_val:
+        return float(np.mean([metrics["miou"] for metrics in networks]))
+    return float(mean_iou(np.sum([metrics["confusion"] for metrics in networks], axis=0)))
+
+
+def standard_error(fewer: Sequence[pd.Series], more: Sequence[pd.Series]) -> float:
+    """Of the difference in mIoU between networks with more and with fewer labels, over images; NaN for fewer than two.
+
+    A series has the mIoU of a network by image; where several are measured on an image, their mean counts.
+    """
+    low, high = (pd.concat(list(group)).groupby(level=0).mean() for group in (fewer, more))
+    differences = (high - low).dropna()
     return float(differences.std() / math.sqrt(len(differences))) if len(differences) > 1 else math.nan
 
 
@@ -148,12 +169,13 @@ def sentences(signs: Signs) -> list[str]:
     if not math.isnan(signs.mean_precision):
         said.append(forecast(signs))
     error = "" if math.isnan(signs.error) else f" (standard error {100 * signs.error:.1f})"
+    where = "val" if signs.on_val else "labeled images that they have not seen"
+    size, miou = list(signs.curve.items())[-1]
+    fewer = " and ".join(f"{100 * low:.1f} % with {less}" for less, low in reversed(list(signs.curve.items())[:-1]))
     said.append(
-        f"On val, {counted(signs.labeled, 'labeled image')} alone give {100 * signs.full:.1f} % mIoU, and one half of "
-        f"them {100 * signs.half:.1f} %: twice as many labels bring {100 * signs.gain:+.1f} points{error}."
+        f"Networks that learn from {counted(size, 'labeled image')} reach {100 * miou:.1f} % mIoU on {where}, {fewer}: "
+        f"twice as many labels bring {100 * signs.gain:+.1f} points{error}."
     )
-    if (more := signs.labels_for_a_point) is not None:
-        said.append(f"If that goes on, each further point takes {counted(more, 'more labeled image')}.")
     if not math.isnan(signs.mean_precision):
         said.append(f"Of all pixels of pseudo-labels, about {100 * signs.right:.0f} % would be right.")
     wrong = {name: value for name, value in signs.precision.items() if value < LEAST_PRECISION}
@@ -162,27 +184,27 @@ def sentences(signs: Signs) -> list[str]:
             f"{name} ({100 * value:.0f} % right)" for name, value in sorted(wrong.items(), key=lambda one: one[1])
         ]
         said.append(f"They would be wrong more often than right for {listed(shares)}.")
-    if lost := lost_classes(signs):
-        said.append(
-            f"They would lose {listed(lost)}, which {'is' if len(lost) == 1 else 'are'} predicted less than half as "
-            "often as in the labeled images."
-        )
     return said
 
 
 def forecast(signs: Signs) -> str:
-    """Whether unlabeled images will probably pay, with the two numbers that decide."""
+    """Whether unlabeled images will probably pay, the two numbers that decide, and what else there is to know."""
     more, right = 100 * signs.gain, 100 * signs.mean_precision
     reasons = []
     if signs.gain < LEAST_GAIN:
         reasons.append(f"labels are not what is missing, because twice as many bring {more:+.1f} points")
     if signs.mean_precision < LEAST_PRECISION:
         reasons.append(f"only {right:.0f} % of the pixels of pseudo-labels would be right, on average over the classes")
+    lost = lost_classes(signs)
+    lose = (
+        f"; they would lose {listed(lost)}, predicted less than half as often as in the labeled images" if lost else ""
+    )
     if reasons:
-        return f"Unlabeled images will probably not pay: {', and '.join(reasons)}."
+        return f"Unlabeled images will probably not pay: {', and '.join(reasons)}{lose}."
+    labels = counted(signs.labels_for_a_point or 0, "more labeled image")
     return (
-        f"Unlabeled images will probably pay: twice as many labels bring {more:+.1f} points, and {right:.0f} % of the "
-        "pixels of pseudo-labels would be right, on average over the classes."
+        f"Unlabeled images will probably pay: twice as many labels bring {more:+.1f} points, which makes {labels} for "
+        f"a point, and {right:.0f} % of the pixels of pseudo-labels would be right, on average over the classes{lose}."
     )
 
 
@@ -200,5 +222,6 @@ def content(signs: Signs) -> dict[str, Any]:
         return None if isinstance(value, float) and math.isnan(value) else value
 
     pays = None if math.isnan(signs.mean_precision) else will_pay(signs)
-    own = {**vars(signs), "labels_for_a_point": signs.labels_for_a_point}
+    curve = [{"labeled": size, "miou": miou} for size, miou in signs.curve.items()]
+    own = {**vars(signs), "curve": curve, "labels_for_a_point": signs.labels_for_a_point}
     return {"pays": pays, **known(own), "sentences": sentences(signs)}

@@ -301,8 +301,8 @@ class Config(Section):
     )
     outlook: bool = setting(
         False,
-        "Say beforehand whether unlabeled images will probably pay, from two more teachers, on one half of the labeled "
-        "images each. Needs a val set; the target `outlook` makes nothing else.",
+        "Say beforehand whether unlabeled images will probably pay, from four more teachers: two learn from one half "
+        "of the labeled images each, two from one half of these. The target `outlook` makes nothing else.",
     )
     published: WorkflowPath | None = setting(
         None,

@@ -469,12 +469,19 @@ def test_folds_of_what_the_partition_draws_are_the_test_sets(ten):
     (ten / "t.txt").write_text("x.jpg y.png\n")
     known = {"labeled": "l.txt", "test": "t.txt", "partition": {**SPLIT, "count": 7, "cover_classes": False}}
     whole = subsets(settings(ten, **known))
-    folds = [subsets(settings(ten, **known, fold={"of": 3, "number": k, "seed": 0})) for k in (1, 2, 3)]
+    folds = [subsets(settings(ten, **known, fold={"of": 3, "number": k, "seed": 0, "one_in": 1})) for k in (1, 2, 3)]
     assert sorted(id for found in folds for id in found["test"]) == sorted(whole["labeled"])
     assert sorted(len(found["test"]) for found in folds) == [2, 2, 3]
     for found in folds:
         assert sorted(found["labeled"] + found["test"]) == sorted(whole["labeled"])
         assert found["unlabeled"] == whole["unlabeled"]
+
+
+def test_of_the_images_outside_a_fold_some_may_be_left_out(ten):
+    fold = {"of": 2, "number": 1, "seed": 0}
+    all_others, some = (subsets(settings(ten, labeled="l.txt", fold=fold | {"one_in": n})) for n in (1, 2))
+    assert some["test"] == all_others["test"] and len(all_others["labeled"]) == 5
+    assert len(some["labeled"]) == 3 and set(some["labeled"]) < set(all_others["labeled"])
 
 
 def test_splits_take_whole_groups(tmp_path):
@@ -486,7 +493,7 @@ def test_splits_take_whole_groups(tmp_path):
     assert {subset: len(members) for subset, members in found.items()} == {"labeled": 10, "val": 5, "unlabeled": 5}
     patients = [{name[0] for name in members} for members in found.values()]
     assert sorted(map(len, patients)) == [1, 1, 2] and not set.intersection(*patients)
-    folded = subsets(settings(tmp_path, **known, fold={"of": 4, "number": 2, "seed": 0}))
+    folded = subsets(settings(tmp_path, **known, fold={"of": 4, "number": 2, "seed": 0, "one_in": 1}))
     assert len(folded["test"]) == 5 and len({name[0] for name in folded["test"]}) == 1
 
 
@@ -499,7 +506,9 @@ def test_a_pattern_of_groups_that_does_not_fit_is_a_problem(ten):
 
 
 def test_more_folds_than_labeled_images_are_a_problem(ten):
-    (problem,) = resolve(settings(ten, labeled="l.txt", fold={"of": 11, "number": 1, "seed": 0}), no_labels).problems
+    (problem,) = resolve(
+        settings(ten, labeled="l.txt", fold={"of": 11, "number": 1, "seed": 0, "one_in": 1}), no_labels
+    ).problems
     assert problem == "fold: 11 folds are asked for, but there are 10 labeled images; ask for fewer folds."
 
 

@@ -15,7 +15,16 @@ import pytest
 from fabricate import plan_of
 
 from stpp.common.errors import Problems
-from stpp.report.outlook import Signs, calibration, content, of_pseudo_labels, sentences, standard_error, will_pay
+from stpp.report.outlook import (
+    Signs,
+    calibration,
+    content,
+    of_pseudo_labels,
+    reached,
+    sentences,
+    standard_error,
+    will_pay,
+)
 from stpp.scoring.calibration import LEVELS, level_names
 from stpp.store.masks import MaskStore
 
@@ -23,8 +32,8 @@ from stpp.store.masks import MaskStore
 def signs(**changes: Any) -> Signs:
     known = {
         "labeled": 40,
-        "full": 0.60,
-        "half": 0.55,
+        "curve": {10: 0.48, 20: 0.55, 40: 0.60},
+        "on_val": True,
         "error": 0.011,
         "precision": {"road": 0.9, "car": 0.7},
         "found": {"road": 1.0, "car": 0.9},
@@ -37,8 +46,19 @@ def test_the_standard_error_is_that_of_the_mean_difference_over_images() -> None
     teacher = pd.Series({"a": 0.5, "b": 0.7, "c": math.nan, "d": 0.6})
     halves = [pd.Series({"a": 0.4, "b": 0.5, "c": 0.3, "d": 0.6}), pd.Series({"a": 0.2, "b": 0.7, "c": 0.1, "d": 0.4})]
     differences = [0.5 - 0.3, 0.7 - 0.6, 0.6 - 0.5]
-    assert standard_error(teacher, *halves) == pytest.approx(statistics.stdev(differences) / math.sqrt(3))
-    assert math.isnan(standard_error(teacher[:1], *halves))
+    assert standard_error(halves, [teacher]) == pytest.approx(statistics.stdev(differences) / math.sqrt(3))
+    assert math.isnan(standard_error(halves, [teacher[:1]]))
+    # Without a val set each network is measured on other images.
+    apart = [pd.Series({"a": 0.4, "b": 0.5}), pd.Series({"c": 0.6})]
+    assert standard_error([series - 0.1 * len(series) for series in apart], apart) == pytest.approx(
+        statistics.stdev([0.2, 0.2, 0.1]) / math.sqrt(3)
+    )
+
+
+def test_networks_on_val_are_averaged_and_those_on_other_images_are_taken_together() -> None:
+    networks = [{"miou": 0.5, "confusion": [[3, 1], [0, 2]]}, {"miou": 0.7, "confusion": [[5, 0], [3, 0]]}]
+    assert reached(networks, on_val=True) == pytest.approx(0.6)
+    assert reached(networks, on_val=False) == pytest.approx((8 / 12 + 2 / 6) / 2)  # of [[8, 1], [3, 2]]
 
 
 def test_pseudo_labels_are_judged_by_what_the_halves_got_right() -> None:
@@ -76,21 +96,28 @@ def test_a_class_that_labels_do_not_have_and_one_that_nobody_predicts() -> None:
 def test_labels_that_are_scarce_and_pseudo_labels_that_are_right_pay() -> None:
     said = sentences(signs())
     assert will_pay(signs()) and said[0] == (
-        "Unlabeled images will probably pay: twice as many labels bring +5.0 points, and 80 % of the pixels of "
-        "pseudo-labels would be right, on average over the classes."
-    )
+        "Unlabeled images will probably pay: twice as many labels bring +5.0 points, which makes 6 more labeled images "
+        "for a point, and 80 % of the pixels of pseudo-labels would be right, on average over the classes."
+    )  # 40 * (2^0.2 - 1)
     assert said[1] == (
-        "On val, 40 labeled images alone give 60.0 % mIoU, and one half of them 55.0 %: twice as many labels bring "
-        "+5.0 points (standard error 1.1)."
+        "Networks that learn from 40 labeled images reach 60.0 % mIoU on val, 55.0 % with 20 and 48.0 % with 10: twice "
+        "as many labels bring +5.0 points (standard error 1.1)."
     )
-    assert said[2:] == [
-        "If that goes on, each further point takes 6 more labeled images.",  # 40 * (2^0.2 - 1)
-        "Of all pixels of pseudo-labels, about 88 % would be right.",
-    ]
+    assert said[2:] == ["Of all pixels of pseudo-labels, about 88 % would be right."]
+
+
+def test_without_a_val_set_the_curve_ends_at_one_half_of_the_labels() -> None:
+    found = signs(curve={9: 0.48, 20: 0.55}, on_val=False)
+    # From 9 to 20 is 1.15 times as many as twice as many.
+    assert found.gain == pytest.approx(0.07 / math.log2(20 / 9))
+    assert sentences(found)[1].startswith(
+        "Networks that learn from 20 labeled images reach 55.0 % mIoU on labeled images that they have not seen, "
+        "48.0 % with 9: "
+    )
 
 
 def test_where_more_labels_bring_little_unlabeled_images_do_not_pay() -> None:
-    found = signs(half=0.599, error=math.nan)
+    found = signs(curve={20: 0.599, 40: 0.60}, error=math.nan)
     assert not will_pay(found)
     assert sentences(found)[0] == (
         "Unlabeled images will probably not pay: labels are not what is missing, because twice as many bring +0.1 "
@@ -106,38 +133,47 @@ def test_pseudo_labels_that_are_wrong_do_not_pay_and_name_the_classes() -> None:
     assert not will_pay(found)
     assert said[0] == (
         "Unlabeled images will probably not pay: only 40 % of the pixels of pseudo-labels would be right, on average "
-        "over the classes."
+        "over the classes; they would lose car, sign, predicted less than half as often as in the labeled images."
     )
-    assert said[4] == "They would be wrong more often than right for car (30 % right)."
-    assert said[5] == (
-        "They would lose car, sign, which are predicted less than half as often as in the labeled images."
-    )
+    assert said[-1] == "They would be wrong more often than right for car (30 % right)."
 
 
 def test_without_unlabeled_images_the_labels_alone_are_told_of() -> None:
     found = signs(precision={}, found={}, right=math.nan)
-    assert len(sentences(found)) == 2 and content(found)["pays"] is None and content(found)["right"] is None
+    assert len(sentences(found)) == 1 and content(found)["pays"] is None and content(found)["right"] is None
 
 
-def test_an_outlook_adds_two_teachers_and_what_compares_them() -> None:
+def test_an_outlook_adds_four_teachers_and_what_compares_them() -> None:
     without = plan_of(fabricate.tiny())
     plan = plan_of(fabricate.tiny(outlook=True))
     added = Counter(folder.partition("/")[0] for folder in plan.stages.keys() - without.stages.keys())
-    assert added == {"train": 2, "evaluate": 4, "predict": 3, "outlook": 1, "report": 1}
-    assert plan.stages[plan.outlook].inputs["teacher"].split("/")[1] in {
-        folder.split("/")[1] for folder in without.stages
-    }
+    assert added == {"train": 4, "evaluate": 6, "predict": 3, "outlook": 1, "report": 1}
+    (teacher,) = plan.stages[plan.outlook].inputs["all"]
+    assert teacher.rpartition("/")[0] in without.stages
     assert not without.outlook
 
 
-def test_an_outlook_without_a_val_set_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Problems, match="`outlook` compares networks on val, but there is no val set"):
-        fabricate.planned(tmp_path, outlook=True, data=fabricate.TINY["data"] | {"val": None})
+@pytest.mark.parametrize("length, repeats", [({}, [4, 4, 8, 8]), ({"epochs": None, "iterations": 6}, [None] * 4)])
+def test_fewer_labels_are_learned_for_as_many_iterations(length: dict[str, Any], repeats: list[int | None]) -> None:
+    raw = fabricate.tiny(outlook=True)
+    raw["training"] = raw["training"] | {"teacher": raw["training"]["teacher"] | length}
+    raw["training"]["teacher"] = {key: value for key, value in raw["training"]["teacher"].items() if value is not None}
+    stages = plan_of(raw).stages.values()
+    parts = [stage for stage in stages if stage.kind == "train" and stage.slug.startswith(("half", "quarter"))]
+    assert [stage.settings["training"]["labeled_repeat"] for stage in sorted(parts, key=lambda s: s.slug)] == repeats
 
 
-def test_an_outlook_is_computed_and_says_what_its_stages_measured(tmp_path: Path) -> None:
-    experiments = {"suponly": {"method": "suponly"}}
-    folder = fabricate.computed(tmp_path / "run", "chart", "report", outlook=True, experiments=experiments)
+def test_an_outlook_on_too_few_labels_is_refused(tmp_path: Path) -> None:
+    data = fabricate.TINY["data"] | {"unlabeled": None, "partition": {"count": 3}}
+    with pytest.raises(Problems, match="takes at least 4 of them, but there are 3; leave it out"):
+        fabricate.planned(tmp_path, outlook=True, data=data)
+
+
+@pytest.mark.parametrize("val", [True, False], ids=["val", "no val"])
+def test_an_outlook_is_computed_and_says_what_its_stages_measured(tmp_path: Path, val: bool) -> None:
+    changes = {"experiments": {"suponly": {"method": "suponly"}}, "outlook": True}
+    changes |= {} if val else {"data": fabricate.TINY["data"] | {"val": None}}
+    folder = fabricate.computed(tmp_path / "run", "chart", "report", **changes)
     told = json.loads((folder / "my results/tiny/outlook.json").read_text())
     (stage,) = folder.glob("my results/stages/outlook/*")
     recipe = json.loads((stage / "recipe.json").read_text())
@@ -150,8 +186,12 @@ def test_an_outlook_is_computed_and_says_what_its_stages_measured(tmp_path: Path
     assert list(told) == ["pays", *own, "sentences"]
     assert list(told["calibration"]) == recipe["settings"]["classes"]
     assert all(list(levels) == level_names() for levels in told["calibration"].values())
-    assert told["full"] == miou(recipe["inputs"]["teacher"])
-    assert told["half"] == pytest.approx(statistics.mean(map(miou, recipe["inputs"]["halves"])))
+    sizes = {"quarter": 1, "half": 2} | ({"all": 4} if val else {})
+    assert [each["labeled"] for each in told["curve"]] == list(sizes.values())
+    assert recipe["settings"]["judge"] == ("val" if val else "test") and told["on_val"] is val
+    if val:
+        expected = [statistics.mean(map(miou, recipe["inputs"][name])) for name in sizes]
+        assert [each["miou"] for each in told["curve"]] == pytest.approx(expected)
     assert told["labeled"] == 4 and told["pays"] in (True, False)
     held = [json.loads((stage.parents[1] / path).read_text()) for path in recipe["inputs"]["held"]]
     for metrics in held:
