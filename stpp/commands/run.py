@@ -110,7 +110,7 @@ def show(board: Board, watch: Watch, events: Sequence[Event], said: str, last: b
     """Print events, and on a terminal how far the run is."""
     now = f"{datetime.now():%H:%M:%S}"
     lines = [
-        f"{now}  " + ("" if event.kind == "warning" else f"{watch.titles[event.folder]} ") + event.text
+        f"{now}  " + ("" if event.kind in ("warning", "said") else f"{watch.titles[event.folder]} ") + event.text
         for event in events
         if not (board.is_live and event.kind == "begins")  # it is to be seen below
     ]

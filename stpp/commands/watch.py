@@ -14,20 +14,21 @@ from typing import Any, Literal
 
 from stpp.commands.estimate import Speeds, Work, wall_time, work_of
 from stpp.commands.status import State, is_alive, last_lines, left, logs_of, message_in, state_of
+from stpp.commands.view import looked_ahead
 from stpp.common import disk
 from stpp.common.wording import counted, duration
 from stpp.plan.graph import Plan, sources
 from stpp.runtime.progress import progress_of
 from stpp.store.inventory import KnownStage, missing_outputs
 
-Kind = Literal["begins", "done", "warning", "stopped", "failed"]
+Kind = Literal["begins", "done", "warning", "said", "stopped", "failed"]
 Told = Sequence[Mapping[str, Any]]
 """What the jobs of a stage tell in `progress.json`."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to the stage in `folder`, in words that follow its name, but for those of a warning."""
+    """What happened to the stage in `folder`, in words that follow its name, but for a warning and what it `said`."""
 
     folder: str
     kind: Kind
@@ -83,6 +84,9 @@ class Watch:
                 new = [text for text in warnings if text not in self._warned]  # a table repeats those of others
                 self._warned.update(new)
                 events += [Event(folder, "warning", f"warning: {text}") for text in new]
+                if folder == self._plan.outlook:
+                    forecast = looked_ahead(self._plan, self._results / disk.STAGES)
+                    events += [Event(folder, "said", text) for text in forecast[:1]]
         self._told = {}
         for folder in self._open:
             if not sources([self._plan.stages[folder]]) & self._open.keys():

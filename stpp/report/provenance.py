@@ -29,8 +29,14 @@ def lead(facts: Facts) -> Html:
     answer, reasons = facts.table["verdict"][:ANSWER], facts.table["verdict"][ANSWER:]
     sentences = [element("p", sentence, class_="lead") for sentence in answer]
     sentences += [element("p", sentence) for sentence in reasons]
-    said = element("ul", *(element("li", sentence) for sentence in facts.outlook))
-    beforehand = [details("The forecast from the labels alone", said)] if facts.outlook else []
+    beforehand = []
+    if facts.outlook:
+        forecast, *rest = facts.outlook
+        said = element("ul", *(element("li", sentence) for sentence in rest))
+        beforehand = [
+            element("p", f"Before the methods ran, the labels alone said: {forecast}"),
+            details("What this forecast rests on", said),
+        ]
     return together([element("h1", facts.name), *sentences, *beforehand, element("p", text, class_="soft")])
 
 

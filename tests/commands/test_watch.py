@@ -47,6 +47,19 @@ def watching(plan: Plan, results: Path, done: tuple[str, ...] = ()) -> Watch:
     return Watch(plan, results, [f for f in plan.stages if f not in done], done, time.time() - 5, takes, 1, {})
 
 
+def test_the_forecast_is_said_as_soon_as_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    raw = ST | {"outlook": True}
+    plan = fabricate.plan_of(raw)
+    results = fabricate.pretend(raw, plan, [])
+    watch = watching(plan, results)
+    watch.look()
+    forecast = json.dumps({"sentences": ["It will pay.", "For this reason."]}).encode()
+    fabricate.pretend(raw, plan, {plan.outlook}, lambda stage: {"outlook.json": forecast})
+    (said,) = [event for event in watch.look() if event.kind == "said"]
+    assert said == Event(plan.outlook, "said", "It will pay.")
+
+
 def tell(results: Path, folder: str, **changes: Any) -> None:
     """A `progress.json` as a stage writes it."""
     now = time.time()
