@@ -6,11 +6,11 @@ image has draws of its own, so on a device each passes alone.
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import timer
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
@@ -20,6 +20,8 @@ from stpp.runtime.process import prepare_process
 from stpp.settings.training import StrongAugmentation
 
 HEIGHT, WIDTH = 360, 480
+DRAWS = 32
+"""Images that the device gets in a row, so that none waits for the one before."""
 STRONG = StrongAugmentation().model_dump()
 
 
@@ -34,7 +36,10 @@ def main() -> None:
     prepare_process(threads=1)
     pixels = np.random.default_rng(0).integers(256, size=(HEIGHT, WIDTH, 3), dtype=np.uint8)
     ways = {"core": by_stpp(pixels, options.crop), "device": by_torchvision(pixels, options.crop, options.device)}
-    found = {way: rate(each, options.seconds, options.device) for way, each in ways.items()}
+    found = {
+        way: images * timer.rate(many(each, images), options.seconds, torch.device(options.device))
+        for (way, each), images in zip(ways.items(), (1, DRAWS))
+    }
     options.json.write_text(json.dumps(found | {"cores": found["device"] / found["core"]}))
 
 
@@ -73,23 +78,14 @@ def by_torchvision(pixels: np.ndarray, crop: int, device: str) -> Callable[[int]
     return augmented
 
 
-def rate(way: Callable[[int], object], seconds: float, device: str) -> float:
-    """Images a second, after ten that are not measured."""
-    for number in range(10):
-        way(number)
-    waited(device)
-    began, count = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds or not count:
-        way(count)
-        count += 1
-    waited(device)
-    return count / (time.perf_counter() - began)
+def many(way: Callable[[int], object], images: int) -> Callable[[int], None]:
+    """A turn of so many images."""
 
+    def turn(number: int) -> None:
+        for draw in range(number * images, (number + 1) * images):
+            way(draw)
 
-def waited(device: str) -> None:
-    """All that is queued is done."""
-    if device == "cuda":
-        torch.cuda.synchronize()
+    return turn
 
 
 if __name__ == "__main__":

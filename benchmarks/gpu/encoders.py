@@ -2,19 +2,19 @@
 
 import argparse
 import json
-import time
 from pathlib import Path
 
+import timer
 import torch
 
-from stpp.engine.inference import BATCH_PIXELS
+from stpp.engine.inference import images_at_once
 from stpp.models import build
 from stpp.models.blocks import to_multiple
 from stpp.models.folding import PRECISIONS, for_prediction
 from stpp.runtime.process import prepare_process
 
 SECONDS = 5.0
-"""How long each precision is measured, after three batches that are not."""
+"""How long each precision is measured."""
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="for each precision; default: %(default)s")
     parser.add_argument("--json", type=Path, required=True, help="file to write the figures to")
     options = parser.parse_args()
-    options.batch = options.batch or max(1, BATCH_PIXELS // options.size**2)
+    options.batch = options.batch or images_at_once(options.size, options.size)
     prepare_process(threads=1)
     device = torch.device(options.device)
     network = build({"backbone": options.encoder, "architecture": "linear", "output_stride": 32}, 2).to(device)
@@ -45,21 +45,7 @@ def rate(network: torch.nn.Module, precision: str, options: argparse.Namespace, 
     encoder = for_prediction(network, precision).backbone  # type: ignore[arg-type]
     images = torch.rand(options.batch, 3, options.size, options.size, device=device, dtype=PRECISIONS[precision])
     images = to_multiple(images, encoder.multiple_of).to(memory_format=torch.channels_last)
-    for _ in range(3):
-        encoder(images)
-    waited(device)
-    began, batches = time.perf_counter(), 0
-    while time.perf_counter() - began < options.seconds:
-        encoder(images)
-        batches += 1
-        waited(device)
-    return float(batches * options.batch / (time.perf_counter() - began))
-
-
-def waited(device: torch.device) -> None:
-    """All that is queued is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    return timer.rate(lambda _: encoder(images), options.seconds, device) * float(options.batch)
 
 
 if __name__ == "__main__":

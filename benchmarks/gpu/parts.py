@@ -159,18 +159,22 @@ WORK = {"train-fp32": 1.0, "train-bf16": 2.5, "predict-fp32": 1.0, "predict-bf16
 def encoder(name: str, run: Run) -> Values:
     """Its rates at 518 px."""
     needs("timm")
-    figures = run.folder / "encoder.json"
-    size = ["--size", 64, "--batch", 2, "--seconds", 0.01] if run.options.tiny else []
-    run.finish(sys.executable, Path(__file__).with_name("encoders.py"), name, *size, "--json", figures, *run.device)
-    return dict(json.loads(figures.read_text()))
+    return figures_of(run, "encoders", name, *(["--size", 64, "--batch", 2] if run.options.tiny else []))
 
 
 def augmentation(run: Run) -> Values:
     """How fast a core and the device augment images for a student."""
     needs("torchvision")
-    figures = run.folder / "augmentation.json"
-    size = ["--crop", 33, "--seconds", 0.01] if run.options.tiny else []
-    run.finish(sys.executable, Path(__file__).with_name("augmentation.py"), *size, "--json", figures, *run.device)
+    return figures_of(run, "augmentation", *(["--crop", 33] if run.options.tiny else []))
+
+
+def figures_of(run: Run, script: str, *options: str | int) -> Values:
+    """What a script in this folder writes; where all is tiny, it measures next to no time."""
+    figures = run.folder / f"{script}.json"
+    brief = ["--seconds", 0.01] if run.options.tiny else []
+    run.finish(
+        sys.executable, Path(__file__).with_name(f"{script}.py"), *options, *brief, "--json", figures, *run.device
+    )
     return dict(json.loads(figures.read_text()))
 
 

@@ -78,6 +78,11 @@ BATCH_PIXELS = 2**21
 """Of the images that the network takes at once: 12 of 480 x 360, or one of Cityscapes' 2048 x 1024."""
 
 
+def images_at_once(height: int, width: int) -> int:
+    """How many images of that size, in px, the network takes at once: at least one."""
+    return max(1, BATCH_PIXELS // (height * width))
+
+
 def predict_mask(
     network: SegmentationNetwork,
     image: NDArray[np.uint8],
@@ -126,7 +131,7 @@ def batches(shapes: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
     for number, shape in enumerate(shapes):
         same.setdefault(shape, []).append(number)
     for (height, width, *_), numbers in same.items():
-        most = max(1, BATCH_PIXELS // (height * width))
+        most = images_at_once(height, width)
         yield from (numbers[first : first + most] for first in range(0, len(numbers), most))
 
 

@@ -18,9 +18,9 @@ from stpp.data.manifest import Row
 from stpp.data.reading import image_of
 from stpp.data.views import SEEN, view_pixels
 from stpp.engine.inference import (
-    BATCH_PIXELS,
     WINDOW,
     batches,
+    images_at_once,
     network_input,
     pick_device,
     reduced,
@@ -155,7 +155,7 @@ def whole_maps(network: SegmentationNetwork, x: Tensor, settings: Mapping[str, A
 def kept_maps(network: SegmentationNetwork, x: Tensor, settings: Mapping[str, Any]) -> list[list[Map]]:
     """The wanted maps of each of N images, (N, bands, H, W)."""
     found: list[list[Map]] = []
-    for some in torch.split(x, max(1, BATCH_PIXELS // (x.shape[2] * x.shape[3]))):
+    for some in torch.split(x, images_at_once(*x.shape[2:])):
         maps = network.encoded(some.to(PRECISIONS[settings["precision"]])).maps
         kept = [maps[number].permute(0, 2, 3, 1).half().contiguous().cpu().numpy() for number in settings["maps"]]
         found += [[each[k] for each in kept] for k in range(len(some))]
