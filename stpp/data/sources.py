@@ -53,8 +53,9 @@ def resolve(data: Mapping[str, Any], labels_of: LabelsOf) -> Sources:
     A subset with a list of its own is what the list says. The other training images of a scanned layout (voc,
     cityscapes, folder) are labeled where they have a mask, else unlabeled; beside a list of labeled images they are all
     unlabeled. Then `test_split` and `val_split` take images from the labeled ones, and `partition` makes the labeled
-    ones that it does not draw unlabeled; of those that it draws, a `fold` is the test set. `labels_of` gives the
-    classes in masks, by path; it is asked where a partition is to cover all classes.
+    ones that it does not draw unlabeled; of those that it draws, a `fold` is the test set, and of the others one in
+    `one_in` stays. `labels_of` gives the classes in masks, by path; it is asked where a partition is to cover all
+    classes.
     """
     place = Place(data)
     if not place.root.is_dir():
@@ -281,9 +282,17 @@ class Place:
         groups = self.groups(entry.id for entry in pool)
         try:
             held = fold(groups, asked["of"], asked["number"], asked["seed"])
-            others = {id: group for id, group in groups.items() if id not in held}
-            several = asked["one_in"]
-            return held, fold(others, several, 1, asked["seed"]) if several > 1 else set(others)
         except StppError as error:
             self.problems.append(f"fold: {error}.")
             return set(), set(groups)
+        others = {id: group for id, group in groups.items() if id not in held}
+        if (several := asked["one_in"]) == 1:
+            return held, set(others)
+        try:
+            return held, fold(others, several, 1, asked["seed"])
+        except StppError:
+            self.problems.append(
+                f"fold: of the labeled images outside it one in {several} is to be trained on, but they are of fewer "
+                "groups; leave `outlook` out if that asks for it, or label more."
+            )
+            return held, set(others)

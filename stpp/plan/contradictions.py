@@ -8,9 +8,6 @@ from stpp.methods import method
 from stpp.plan.counts import labeled_repeat, reliable_count
 from stpp.settings.config import Config
 
-LEAST_TO_HALVE = 4
-"""Labeled images, so that one half of one half of them is an image."""
-
 
 def needs_unlabeled(config: Config) -> bool:
     """Whether an experiment trains on unlabeled images."""
@@ -31,11 +28,6 @@ def contradictions(config: Config, index: Mapping[str, Any]) -> list[str]:
     if config.folds and "val" in counts:
         problems.append(
             f"`folds: {config.folds}` stands for a val set, but there is one, of {counts['val']} images; leave one out"
-        )
-    if config.outlook and labeled < LEAST_TO_HALVE:
-        problems.append(
-            f"`outlook` halves the labeled images twice, which takes at least {LEAST_TO_HALVE} of them, but there are "
-            f"{labeled}; leave it out"
         )
     problems += _unknown_classes(config, index)
     chosen = method(experiment.method)

@@ -38,8 +38,8 @@ class Signs:
     """What labels alone tell.
 
     There are `labeled` images. `curve` has the mIoU of networks that learned from so many of them, the fewest first; it
-    is measured on val, `on_val`, or on labeled images that they have not seen. `error` is the standard error, over
-    images, of its last difference; all in [0, 1]. By class: `precision`, the share of right pixels to be
+    is measured on val, `on_val`, or on labeled images that they have not seen. `error` is the standard error of the
+    gain, over images; all in [0, 1]. By class: `precision`, the share of right pixels to be
     expected among the pseudo-labels, NaN for a class of which nothing is known; and `found`, how often it is predicted
     for unlabeled images, over how often it occurs in labeled ones, NaN for one that does not. `right` is the share of
     right pixels among all pseudo-labels, NaN without unlabeled images. `calibration` has that share by class and level
@@ -47,7 +47,7 @@ class Signs:
     """
 
     labeled: int
-    curve: Mapping[int, float]
+    curve: Mapping[float, float]
     on_val: bool
     error: float
     precision: Mapping[str, float]
@@ -57,12 +57,9 @@ class Signs:
 
     @property
     def gain(self) -> float:
-        """What twice as many labels bring, of mIoU, by the last difference of the curve.
-
-        Numbers of images are rounded when they are halved: a difference counts by how many doublings it took.
-        """
-        (fewer, low), (more, high) = list(self.curve.items())[-2:]
-        return (high - low) / math.log2(more / fewer)
+        """What twice as many labels bring, of mIoU, by the last difference of the curve."""
+        low, high = list(self.curve.values())[-2:]
+        return (high - low) / doublings(list(self.curve))
 
     @property
     def mean_precision(self) -> float:
@@ -83,13 +80,14 @@ def run(job: Job, runtime: Runtime) -> None:
     """Read what the stages before measured; writes `outlook.json`."""
     classes, on_val = job.settings["classes"], job.settings["judge"] == "val"
     held = [read_metrics(path) for path in job.inputs("held")]
-    networks = {size: [read_metrics(path) for path in job.inputs(name)] for name, size in job.settings["sizes"].items()}
+    sizes: Mapping[str, float] = job.settings["sizes"]
+    networks = {size: [read_metrics(path) for path in job.inputs(name)] for name, size in sizes.items()}
     images = [[read_by_image(path).set_index("id")["miou"] for path in job.inputs(name)] for name in ("fewer", "more")]
     signs = Signs(
         job.settings["labeled"],
         {size: reached(found, on_val) for size, found in networks.items()},
         on_val,
-        standard_error(*images),
+        standard_error(*images) / doublings(list(sizes.values())),
         *of_pseudo_labels(
             classes, held, predicted(job.input("masks"), len(classes)) if job.settings["unlabeled"] else None
         ),
@@ -98,6 +96,11 @@ def run(job: Job, runtime: Runtime) -> None:
     with job.writing(disk.OUTLOOK) as path:
         path.write_text(json.dumps(content(signs), indent=1, allow_nan=False) + "\n")
     job.finish()
+
+
+def doublings(sizes: Sequence[float]) -> float:
+    """How often the last number but one of labeled images is doubled for the last: once, but for rounded halves."""
+    return math.log2(sizes[-1] / sizes[-2])
 
 
 def reached(networks: Sequence[Mapping[str, Any]], on_val: bool) -> float:
@@ -137,11 +140,10 @@ def of_pseudo_labels(
 
     `held` are the metrics of the halves on the images that they have not seen, `pixels` those of the unlabeled images.
     """
-    confusion = np.sum([each["confusion"] for each in held], axis=0)
-    right, compared = (np.sum([each["confidence"][name] for each in held], axis=0) for name in ("right", "pixels"))
     if pixels is None:
         return {}, {}, math.nan
-    expected = expected_precision(pixels, precision(right, compared))
+    confusion = np.sum([each["confusion"] for each in held], axis=0)
+    expected = expected_precision(pixels, precision_of_halves(held))
     occurs, shares = confusion.sum(axis=1) / confusion.sum(), pixels.sum(axis=1) / pixels.sum()
     found = np.divide(shares, occurs, out=np.full(len(classes), math.nan), where=occurs > 0)
     return (
@@ -153,9 +155,13 @@ def of_pseudo_labels(
 
 def calibration(classes: Sequence[str], held: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """The `calibration` of `Signs`; NaN for a class that the halves did not predict."""
+    return {name: dict(zip(level_names(), row)) for name, row in zip(classes, precision_of_halves(held).tolist())}
+
+
+def precision_of_halves(held: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+    """The share of right pixels among what the halves predicted for images that they have not seen: (C, levels)."""
     right, compared = (np.sum([each["confidence"][name] for each in held], axis=0) for name in ("right", "pixels"))
-    shares = precision(right, compared).tolist()
-    return {name: dict(zip(level_names(), row)) for name, row in zip(classes, shares)}
+    return precision(right, compared)
 
 
 def will_pay(signs: Signs) -> bool:
@@ -171,9 +177,9 @@ def sentences(signs: Signs) -> list[str]:
     error = "" if math.isnan(signs.error) else f" (standard error {100 * signs.error:.1f})"
     where = "val" if signs.on_val else "labeled images that they have not seen"
     size, miou = list(signs.curve.items())[-1]
-    fewer = " and ".join(f"{100 * low:.1f} % with {less}" for less, low in reversed(list(signs.curve.items())[:-1]))
+    fewer = " and ".join(f"{100 * low:.1f} % with {less:g}" for less, low in reversed(list(signs.curve.items())[:-1]))
     said.append(
-        f"Networks that learn from {counted(size, 'labeled image')} reach {100 * miou:.1f} % mIoU on {where}, {fewer}: "
+        f"Networks that learn from {size:g} labeled images reach {100 * miou:.1f} % mIoU on {where}, {fewer}: "
         f"twice as many labels bring {100 * signs.gain:+.1f} points{error}."
     )
     if not math.isnan(signs.mean_precision):
@@ -197,14 +203,18 @@ def forecast(signs: Signs) -> str:
         reasons.append(f"only {right:.0f} % of the pixels of pseudo-labels would be right, on average over the classes")
     lost = lost_classes(signs)
     lose = (
-        f"; they would lose {listed(lost)}, predicted less than half as often as in the labeled images" if lost else ""
+        f"; pseudo-labels would lose {listed(lost)}: the teacher predicts {'it' if len(lost) == 1 else 'them'} less "
+        f"than half as often as in the labeled images"
+        if lost
+        else ""
     )
     if reasons:
         return f"Unlabeled images will probably not pay: {', and '.join(reasons)}{lose}."
     labels = counted(signs.labels_for_a_point or 0, "more labeled image")
     return (
-        f"Unlabeled images will probably pay: twice as many labels bring {more:+.1f} points, which makes {labels} for "
-        f"a point, and {right:.0f} % of the pixels of pseudo-labels would be right, on average over the classes{lose}."
+        f"Unlabeled images will probably pay: twice as many labels bring {more:+.1f} points, so about {labels} bring "
+        f"one point, and {right:.0f} % of the pixels of pseudo-labels would be right, on average over the "
+        f"classes{lose}."
     )
 
 

@@ -54,7 +54,7 @@ class Fold(Section):
     of: int = setting(..., "Number of parts.", "folds", ge=2)
     number: int = setting(..., "Number of the held-out part, from 1.", ge=1)
     seed: int = setting(0, "Seed of the draw; independent of the seeds of the training.", ge=0)
-    one_in: int = setting(1, "Of the other images, one in so many is trained on.", "images", ge=1)
+    one_in: int = setting(1, "Of the other labeled images, one in this many is trained on; the rest is left out.", ge=1)
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:

@@ -484,6 +484,15 @@ def test_of_the_images_outside_a_fold_some_may_be_left_out(ten):
     assert len(some["labeled"]) == 3 and set(some["labeled"]) < set(all_others["labeled"])
 
 
+def test_too_few_images_outside_a_fold_are_a_problem(ten):
+    partition = {**SPLIT, "count": 3, "cover_classes": False}
+    fold = {"of": 2, "number": 1, "seed": 0, "one_in": 2}
+    (problem,) = resolve(settings(ten, labeled="l.txt", partition=partition, fold=fold), no_labels).problems
+    assert problem.startswith(
+        "fold: of the labeled images outside it one in 2 is to be trained on, but they are of fewer"
+    )
+
+
 def test_splits_take_whole_groups(tmp_path):
     names = [f"{patient}/{number}" for patient in "pqrs" for number in range(5)]
     (tmp_path / "l.txt").write_text("".join(f"{name}.png {name}_m.png\n" for name in names))

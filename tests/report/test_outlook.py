@@ -26,6 +26,7 @@ from stpp.report.outlook import (
     will_pay,
 )
 from stpp.scoring.calibration import LEVELS, level_names
+from stpp.scoring.metrics import mean_iou
 from stpp.store.masks import MaskStore
 
 
@@ -96,8 +97,8 @@ def test_a_class_that_labels_do_not_have_and_one_that_nobody_predicts() -> None:
 def test_labels_that_are_scarce_and_pseudo_labels_that_are_right_pay() -> None:
     said = sentences(signs())
     assert will_pay(signs()) and said[0] == (
-        "Unlabeled images will probably pay: twice as many labels bring +5.0 points, which makes 6 more labeled images "
-        "for a point, and 80 % of the pixels of pseudo-labels would be right, on average over the classes."
+        "Unlabeled images will probably pay: twice as many labels bring +5.0 points, so about 6 more labeled images "
+        "bring one point, and 80 % of the pixels of pseudo-labels would be right, on average over the classes."
     )  # 40 * (2^0.2 - 1)
     assert said[1] == (
         "Networks that learn from 40 labeled images reach 60.0 % mIoU on val, 55.0 % with 20 and 48.0 % with 10: twice "
@@ -133,7 +134,8 @@ def test_pseudo_labels_that_are_wrong_do_not_pay_and_name_the_classes() -> None:
     assert not will_pay(found)
     assert said[0] == (
         "Unlabeled images will probably not pay: only 40 % of the pixels of pseudo-labels would be right, on average "
-        "over the classes; they would lose car, sign, predicted less than half as often as in the labeled images."
+        "over the classes; pseudo-labels would lose car, sign: the teacher predicts them less than half as often as in "
+        "the labeled images."
     )
     assert said[-1] == "They would be wrong more often than right for car (30 % right)."
 
@@ -153,20 +155,37 @@ def test_an_outlook_adds_four_teachers_and_what_compares_them() -> None:
     assert not without.outlook
 
 
-@pytest.mark.parametrize("length, repeats", [({}, [4, 4, 8, 8]), ({"epochs": None, "iterations": 6}, [None] * 4)])
-def test_fewer_labels_are_learned_for_as_many_iterations(length: dict[str, Any], repeats: list[int | None]) -> None:
-    raw = fabricate.tiny(outlook=True)
-    raw["training"] = raw["training"] | {"teacher": raw["training"]["teacher"] | length}
-    raw["training"]["teacher"] = {key: value for key, value in raw["training"]["teacher"].items() if value is not None}
-    stages = plan_of(raw).stages.values()
-    parts = [stage for stage in stages if stage.kind == "train" and stage.slug.startswith(("half", "quarter"))]
-    assert [stage.settings["training"]["labeled_repeat"] for stage in sorted(parts, key=lambda s: s.slug)] == repeats
+ALONE = {"suponly": {"method": "suponly"}}
+MORE = fabricate.TINY["data"] | {"labeled": "unlabeled.txt", "unlabeled": None, "val": None}
+"""The six images of that list are labeled."""
+
+
+def recipes(folder: Path, pattern: str) -> list[Any]:
+    return [json.loads(path.read_text()) for path in folder.glob(f"my results/stages/{pattern}/recipe.json")]
+
+
+def test_fewer_labels_are_learned_for_as_many_iterations(tmp_path: Path) -> None:
+    folder = fabricate.planned(tmp_path / "a", outlook=True)
+    parts = [*recipes(folder, "train/half*"), *recipes(folder, "train/quarter*")]
+    teacher = fabricate.TINY["training"]["teacher"]
+    expected = teacher["epochs"] * (4 * 2 // teacher["batch_size"])  # 4 labeled images, each twice an epoch
+    assert [recipe["settings"]["training"]["iterations"] for recipe in parts] == [expected] * 4
+
+
+def test_where_halves_differ_in_size_their_mean_counts(tmp_path: Path) -> None:
+    data = MORE | {"partition": {"count": 5}}
+    folder = fabricate.planned(tmp_path / "a", outlook=True, folds=3, data=data, experiments=ALONE)
+    (recipe,) = recipes(folder, "outlook/*")
+    assert recipe["settings"]["sizes"] == {"quarter": 1.5, "half": 2.5}  # of 2 and 3, and of 1 and 2
+    found = signs(curve={2.5: 0.4, 5: 0.5})
+    assert found.gain == pytest.approx(0.1)
+    assert "40.0 % with 2.5: " in sentences(found)[1]
 
 
 def test_an_outlook_on_too_few_labels_is_refused(tmp_path: Path) -> None:
     data = fabricate.TINY["data"] | {"unlabeled": None, "partition": {"count": 3}}
-    with pytest.raises(Problems, match="takes at least 4 of them, but there are 3; leave it out"):
-        fabricate.planned(tmp_path, outlook=True, data=data)
+    with pytest.raises(Problems, match="takes 4 of them, but there are 3; leave it out"):
+        fabricate.planned(tmp_path / "a", outlook=True, data=data, experiments=ALONE)
 
 
 @pytest.mark.parametrize("val", [True, False], ids=["val", "no val"])
@@ -191,7 +210,11 @@ def test_an_outlook_is_computed_and_says_what_its_stages_measured(tmp_path: Path
     assert recipe["settings"]["judge"] == ("val" if val else "test") and told["on_val"] is val
     if val:
         expected = [statistics.mean(map(miou, recipe["inputs"][name])) for name in sizes]
-        assert [each["miou"] for each in told["curve"]] == pytest.approx(expected)
+    else:
+        paths = [[stage.parents[1] / path for path in recipe["inputs"][name]] for name in sizes]
+        confusions = [[json.loads(path.read_text())["confusion"] for path in each] for each in paths]
+        expected = [mean_iou(np.sum(each, axis=0)) for each in confusions]
+    assert [each["miou"] for each in told["curve"]] == pytest.approx(expected)
     assert told["labeled"] == 4 and told["pays"] in (True, False)
     held = [json.loads((stage.parents[1] / path).read_text()) for path in recipe["inputs"]["held"]]
     for metrics in held:
