@@ -77,7 +77,7 @@ def errors_found(raw: Mapping[str, Any], seed: int, options: Any) -> dict[str, i
     folder = place_of(raw) / f"seed{seed}"
     index = images_of(raw, options.labeled, seed)
     if "val" not in index.rows:
-        raise StppError("the bed has no val images, which the outlook needs; give it a `val_split`")
+        raise StppError("the bed has no val images; give it a `val_split`")
     encoding = encoding_of(load(raw).data.model_dump(), len(index.record["classes"]))
     true = {row.id: mask_of(row, encoding) for row in index.rows["labeled"]}
     flipped = flip(true, len(index.record["classes"]), options.share, options.area, seed)

@@ -148,8 +148,8 @@ def _add_suspects(commands: Any) -> None:
         commands,
         "suspects",
         "find the labels that are probably wrong",
-        "Find labels that networks contradict with confidence. The networks are the two of the outlook, each of which "
-        "learned from one half of the labeled images and judges the other half. OUT/suspects.html shows them, the "
+        "Find labels that networks contradict with confidence. The networks are those of the outlook that learned "
+        "from one half of the labeled images each; each judges the other half. OUT/suspects.html shows them, the "
         "largest and surest first, and OUT/suspects.csv lists them. It needs `outlook: true`.",
         "stpp suspects my.yaml -n 50",
         _suspects,

@@ -325,6 +325,8 @@ def _spread_told(a: Sequence[str], b: Sequence[str]) -> str:
     if len(a) == len(b) == 1:
         return "one run, so the noise between seeds is not known"
     pairing = f"B - A is over pairs of runs: {', '.join(paired)}" if paired else "no run is on both sides"
+    if len({name.partition("-")[2] for name in paired}) > 1:
+        pairing = f"B - A is over partitions, each by the mean difference of its runs: {', '.join(paired)}"
     return f"mean ± standard deviation over the runs; {pairing}"
 
 

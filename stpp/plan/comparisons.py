@@ -64,10 +64,11 @@ def candidates(
     but for those of methods that read true masks of unlabeled images, unless there are no others.
 
     Of each: its `experiment`, its `network` and the `title` of that, the number of `trainings` that it took, whether it
-    learned from `unlabeled` images, the settings of its `prediction`, and its `runs`: `partition`, `seed`, the
-    `checkpoint` that is evaluated, and the folders of the evaluations on `val` and on `test`, or None; where there are
-    folds, also those of the evaluations of the same network in the runs of all `folds`, each on the images that it held
-    out. `folds` has for each of `runs` the same run without one fold after the other, or nothing.
+    learned from `unlabeled` images, whether these were `scored` by their stability, the settings of its `prediction`,
+    and its `runs`: `partition`, `seed`, the `checkpoint` that is evaluated, and the folders of the evaluations on `val`
+    and on `test`, or None; where there are folds, also those of the evaluations of the same network in the runs of all
+    `folds`, each on the images that it held out. `folds` has for each of `runs` the same run without one fold after the
+    other, or nothing.
     """
     known = [run for run in runs if run["experiment"] in predictions]
     without = {id(run): each for run, each in zip(runs, folds)}
@@ -84,6 +85,7 @@ def candidates(
                 "title": run["stages"][name]["title"],
                 "trainings": trainings,
                 "unlabeled": "unlabeled" in stages[folder].data,
+                "scored": score(run) is not None,
                 "prediction": predictions[run["experiment"]],
                 "runs": [],
             }

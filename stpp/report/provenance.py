@@ -34,8 +34,8 @@ def lead(facts: Facts) -> Html:
         forecast, *rest = facts.outlook
         said = element("ul", *(element("li", sentence) for sentence in rest))
         beforehand = [
-            element("p", f"Before the methods ran, the labels alone said: {forecast}"),
-            details("What this forecast rests on", said),
+            element("p", f"Forecast from the labels alone, before the methods ran: {forecast}"),
+            *([details("What this forecast rests on", said)] if rest else []),
         ]
     return together([element("h1", facts.name), *sentences, *beforehand, element("p", text, class_="soft")])
 

@@ -31,7 +31,7 @@ from stpp.plan.recipe import read_recipe
 from stpp.report.card import card
 from stpp.report.statistics import PAIRED_BY, paired_difference
 from stpp.runtime.job import Job, Runtime, verified
-from stpp.scoring.metrics import mean_iou
+from stpp.scoring.metrics import iou, mean_iou
 from stpp.store.evaluations import read_by_image, read_metrics
 
 LEAST_IMAGES = 20
@@ -62,11 +62,13 @@ class Verdict:
     """The network that is handed over, the number of its run, and what is said of it.
 
     The first two sentences are the answer: the network, and whether unlabeled images paid. The others explain it.
+    `advice` says what to do next, as sentences.
     """
 
     chosen: Candidate
     run: int
     sentences: Sequence[str]
+    advice: Sequence[str] = ()
 
 
 def run(job: Job, runtime: Runtime) -> None:
@@ -92,7 +94,7 @@ def run(job: Job, runtime: Runtime) -> None:
                 **{key: decision.chosen.recipe[key] for key in ("experiment", "network", "title")},
                 **{key: chosen[key] for key in (*PAIRED_BY, "checkpoint")},
             },
-            "sentences": decision.sentences,
+            "sentences": [*decision.sentences, *decision.advice],
             "candidates": [
                 {key: value for key, value in each.recipe.items() if key not in ("prediction", "runs")} | summary(each)
                 for each in found
@@ -100,15 +102,23 @@ def run(job: Job, runtime: Runtime) -> None:
         }
         path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     with job.writing(disk.CARD) as path:
-        metrics = [
-            read_metrics(verified(stages / folder / disk.METRICS))
-            for folder in (chosen["val"], chosen["test"])
-            if folder
-        ]
         training = read_recipe(checkpoint.parent / disk.RECIPE)
         name, palette = job.settings["name"], job.settings["palette"]
-        path.write_text(card(name, decision.sentences, palette, training, metrics), encoding="utf-8")
+        text = card(name, decision.sentences, palette, training, measurements(chosen, stages))
+        path.write_text(text, encoding="utf-8")
     job.finish()
+
+
+def measurements(run: Mapping[str, Any], stages: Path) -> list[dict[str, Any]]:
+    """What a run of the recipe was judged by, and what was measured of it on test, each as `metrics.json` says it."""
+    subsets = [run[subset] for subset in ("val", "test") if run[subset]]
+    found = [read_metrics(verified(stages / folder / disk.METRICS)) for folder in subsets]
+    judged = on_val(run, stages)
+    if judged and judged["folds"]:
+        shares = (None if math.isnan(share) else share for share in iou(np.array(judged["confusion"])).tolist())
+        subset = counted(judged["folds"], "fold")
+        found.insert(0, {**judged, "subset": subset, "iou": dict(zip(judged["names"], shares)), "warnings": []})
+    return found
 
 
 def measured(candidate: Mapping[str, Any], stages: Path) -> Candidate:
@@ -191,8 +201,9 @@ def verdict(candidates: Sequence[Candidate], val: Mapping[str, Any] | None) -> V
             f"({_points(standard_error(best, chosen))}), so the simpler network is preferred."
         )
     experiments = list(dict.fromkeys(each.recipe["experiment"] for each in judged))
-    tried = f"{counted(len(judged), 'network')} of {listed(experiments)} were compared on {judges}."
-    return Verdict(chosen, number, [*sentences, tried, *doubts(val)])
+    if len(judged) > 1:
+        sentences.append(f"{len(judged)} networks of {listed(experiments)} were compared on {judges}.")
+    return Verdict(chosen, number, [*sentences, *doubts(val)], advice(judged))
 
 
 def best_of(judged: Sequence[Candidate]) -> Candidate:
@@ -227,44 +238,70 @@ def _error_over_images(one: Candidate, other: Candidate) -> float:
     return math.sqrt(float(differences.var()) / len(differences)) if len(differences) > 1 else 0.0
 
 
+def with_and_without(judged: Sequence[Candidate]) -> tuple[Candidate, Candidate] | None:
+    """The best network that learned from unlabeled images and the best one that did not; None where one lacks."""
+    groups = [[each for each in judged if each.recipe["unlabeled"] is unlabeled] for unlabeled in (True, False)]
+    return (best_of(groups[0]), best_of(groups[1])) if all(groups) else None
+
+
+def difference_between(one: Candidate, other: Candidate) -> dict[str, Any]:
+    """`paired_difference` of their mIoU on test, or on val where one has none."""
+    return paired_difference(one.test, other.test) if tested(one, other) else paired_difference(one.val, other.val)
+
+
+def tested(*candidates: Candidate) -> bool:
+    return all(len(each.test) for each in candidates)
+
+
+def advice(judged: Sequence[Candidate]) -> list[str]:
+    """What to do next: label more images, and repeat a comparison whose outcome a few runs leave open."""
+    next_images = ", which `stpp next` chooses" if any(each.recipe["scored"] for each in judged) else ""
+    pair = with_and_without(judged)
+    if pair is None:
+        return []
+    found = difference_between(*pair)
+    low, high, n = found["difference_low"], found["difference_high"], found["difference_n"]
+    if low > 0 or high < 0 or n > 2:
+        return [f"Next: label more images{next_images}."]
+    more = "more partitions" if found["difference_of"] == "partitions" else "`seeds: [0, 1, 2]`"
+    return [f"Next: label more images{next_images}, or repeat this with {more} to know how much chance is in it."]
+
+
 def whether_unlabeled_paid(judged: Sequence[Candidate], judges: str) -> list[str]:
     """The answer, and what it rests on: the best network that learned from unlabeled images against the best one that
     did not, in the runs that both have.
 
     `judges` is what `val` of the candidates was measured on.
     """
-    groups = [[each for each in judged if each.recipe["unlabeled"] is unlabeled] for unlabeled in (True, False)]
-    if not all(groups):
+    if (pair := with_and_without(judged)) is None:
         return []
-    one, other = map(best_of, groups)
-    tested = len(one.test) and len(other.test)
-    found = paired_difference(one.test, other.test) if tested else paired_difference(one.val, other.val)
+    one, other = pair
+    found, on_test = difference_between(one, other), tested(one, other)
     low, high, n = found["difference_low"], found["difference_high"], found["difference_n"]
     gain = found["difference_mean"]
     if math.isnan(gain):
         return []
     interval = (
-        f"one run says nothing about other seeds; over the images of {judges}, the standard error is "
-        f"{_points(_error_over_images(one, other))}"
-        if math.isnan(low)
-        else f"95 % interval [{_points(low, bare=True)}, {_points(high, bare=True)}] over {n} {found['difference_of']}"
+        f"95 % interval [{_points(low, bare=True)}, {_points(high, bare=True)}] over {n} {found['difference_of']}"
     )
+    if math.isnan(low):
+        interval = "one run says nothing about other seeds"
+        if not on_test and (error := _error_over_images(one, other)):
+            interval += f"; over the images of {judges}, the standard error is {_points(error)}"
     if gain <= 0:
         answer = "Unlabeled images did not pay"
     elif low > 0:
         answer = "Unlabeled images paid"
     else:
         answer = "Unlabeled images may have paid"
-    where = "test" if tested else f"{judges}, which chose both"
-    of_both = [each.test if tested else each.val for each in (one, other)]
+    where = "test" if on_test else f"{judges}, which chose both"
+    of_both = [each.test if on_test else each.val for each in pair]
     shared = of_both[0].index.intersection(of_both[1].index)
     reached = [f"{100 * values[shared].mean():.1f} %" for values in of_both]
     return [
         f"{answer}: {reached[0]} mIoU with them, {reached[1]} with labels alone.",
         f"This is {one.name} against {other.name}, the best from labels alone, on {where}: "
         f"{_points(gain, sign=True)} ({interval}).",
-        "Next: label more images, which `stpp next` chooses"
-        + ("." if low > 0 or n > 2 else ", or repeat this with `seeds: [0, 1, 2]` to know how much chance is in it."),
     ]
 
 

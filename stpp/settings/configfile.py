@@ -88,7 +88,8 @@ def _unfit_for_controls(config: Config, settings: Mapping[str, Config]) -> list[
         problems.append(
             "controls: `fair` needs all lengths in iterations, but these experiments have one in epochs: "
             f"{shortened(', '.join(lacking))}; set training.teacher.iterations and training.student.iterations, as in "
-            "`training: {teacher: {iterations: 2000}, student: {iterations: 2000}}`"
+            "`training: {teacher: {iterations: 2000}, student: {iterations: 2000}}`, and training.phase1.iterations "
+            "where phase 1 has a length of its own"
         )
     if other := [name for name, own in settings.items() if (own.data, own.network) != (config.data, config.network)]:
         problems.append(

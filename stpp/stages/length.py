@@ -28,7 +28,7 @@ MOST = 6
 
 STILL_GAINING = (
     "labels alone were still gaining in the longest training that is tried, so all trainings may be too short; raise "
-    "training.teacher.iterations, or the epochs"
+    "training.teacher.iterations and training.student.iterations, or the epochs"
 )
 
 

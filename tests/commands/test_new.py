@@ -297,7 +297,7 @@ def test_a_processor_computes_in_bf16_where_that_is_faster(
     said = capsys.readouterr().out
     # That of the student, though the controls have a longer training.
     assert "240 iterations of the teacher, 240 of a student, 4 images a batch, " + precision in said
-    assert "# The labels alone" in Path("my.yaml").read_text()
+    assert "# Two trainings on the labels alone" in Path("my.yaml").read_text()
 
 
 def test_a_trial_times_what_the_plan_counts() -> None:

@@ -18,7 +18,8 @@ from stpp.commands.cli import main
 from stpp.commands.origin import palette_beside, provenance
 from stpp.common.errors import Problems, StppError
 from stpp.common.wording import in_markdown
-from stpp.report.verdict import Candidate, doubts, measured, standard_error, verdict
+from stpp.report.statistics import PAIRED_BY
+from stpp.report.verdict import Candidate, advice, doubts, measured, standard_error, verdict
 from stpp.store.masks import voc_palette
 
 PREDICTION = {"precision": "fp32", "long_side": None, "tile": None, "overlap": None}
@@ -40,6 +41,7 @@ def candidate(
         "title": "final student" if trainings > 1 else "teacher",
         "trainings": trainings,
         "unlabeled": trainings > 1,
+        "scored": trainings > 2,
         "prediction": PREDICTION,
         "runs": runs,
     }
@@ -60,14 +62,14 @@ def test_a_student_within_the_noise_is_not_worth_another_training() -> None:
     student = candidate("st", [[0.60, 0.50, 0.50, 0.44]], trainings=2)
     found = verdict([teacher, student], VAL)
     assert found.chosen is teacher
-    assert "so the simpler network is preferred" in found.sentences[4]
+    assert "so the simpler network is preferred" in found.sentences[3]
     differences = [0.1, -0.1, 0.1, -0.06]
     error = 100 * statistics.stdev(differences) / 2
     assert (
         f"(one run says nothing about other seeds; over the images of val, the standard error is {error:.1f} points)"
         in (found.sentences[2])
     )
-    assert found.sentences[3].endswith(", or repeat this with `seeds: [0, 1, 2]` to know how much chance is in it.")
+    assert found.advice[0].endswith(", or repeat this with `seeds: [0, 1, 2]` to know how much chance is in it.")
 
 
 def test_a_student_below_its_teacher_is_never_taken() -> None:
@@ -119,6 +121,29 @@ def test_whether_unlabeled_images_paid_is_measured_on_test(test: list[list[float
     )
 
 
+def test_what_to_do_next_depends_on_what_is_known() -> None:
+    def advice_of(without: list[float], with_them: list[float], trainings: int = 2, partitions: bool = False) -> str:
+        teacher = candidate("suponly", [[each] for each in without])
+        student = candidate("st", [[each] for each in with_them], trainings)
+        if partitions:
+            for each in (teacher, student):
+                each.val.index = pd.MultiIndex.from_tuples([(1 + n, 0) for n in range(2)], names=PAIRED_BY)
+        (said,) = advice([teacher, student])
+        return said
+
+    by_seeds = "Next: label more images, or repeat this with `seeds: [0, 1, 2]` to know how much chance is in it."
+    assert advice_of([0.5], [0.6]) == by_seeds
+    assert advice_of([0.5, 0.5], [0.6, 0.4]) == by_seeds
+    assert advice_of([0.5, 0.5], [0.6, 0.4], partitions=True) == by_seeds.replace(
+        "`seeds: [0, 1, 2]`", "more partitions"
+    )
+    alone = "Next: label more images."
+    assert advice_of([0.5, 0.5], [0.601, 0.6]) == advice_of([0.5, 0.5], [0.401, 0.4]) == alone
+    assert advice_of([0.5] * 3, [0.6, 0.4, 0.5]) == alone
+    assert advice_of([0.5] * 3, [0.6, 0.4, 0.5], trainings=3) == "Next: label more images, which `stpp next` chooses."
+    assert advice([candidate("suponly", [[0.5]])]) == []
+
+
 def test_without_val_the_fewest_trainings_are_taken_and_the_reason_is_said() -> None:
     teacher = candidate("suponly", [[0.5]])
     unmeasured = Candidate(teacher.recipe, pd.Series(dtype=float), teacher.test, pd.DataFrame())
@@ -146,7 +171,7 @@ def test_folds_stand_for_val_and_are_named() -> None:
     )
     assert said[1] == "Unlabeled images may have paid: 51.0 % mIoU with them, 50.0 % with labels alone."
     assert "on the folds, which chose both: +1.0 points" in said[2]
-    assert said[4].startswith("On the folds, the final student of st is 1.0 points higher")
+    assert said[3].startswith("On the folds, the final student of st is 1.0 points higher")
 
 
 def test_folds_are_judged_together(tmp_path: Path) -> None:
@@ -227,7 +252,9 @@ def test_the_model_has_a_card(finished: Path) -> None:
     folder = finished / "my results/tiny"
     told = json.loads((folder / "verdict.json").read_text())
     text = (folder / "model-card.md").read_text()
-    assert all(f"\n- {in_markdown(sentence)}\n" in text for sentence in told["sentences"])
+    sentences = [sentence for sentence in told["sentences"] if not sentence.startswith("Next: ")]
+    assert len(sentences) == len(told["sentences"]) - 1
+    assert all(f"\n- {in_markdown(sentence)}\n" in text for sentence in sentences) and "Next: " not in text
     evaluations = provenance(folder / "model.pt").evaluations
     shares = {each.metrics["subset"]: each.metrics["iou"] for each in evaluations}
     assert shares

@@ -162,8 +162,6 @@ def test_where_the_longest_training_still_gains_a_warning_says_so(
     stage = folder / fabricate.only(folder, "length/*")
     monkeypatch.setattr("stpp.stages.length.MOST", 2)
     monkeypatch.setattr("stpp.stages.length.LEAST", -1.0)
-    monkeypatch.setattr("stpp.stages.length.long_enough", lambda mious: len(mious) == 2)
-    monkeypatch.setattr("stpp.stages.length.chosen", lambda mious: 1.5)
     monkeypatch.chdir(folder)
     assert main(["length", str(stage.relative_to(folder))]) == 0
     assert json.loads((stage / "stage.json").read_text())["warnings"] == [STILL_GAINING]
