@@ -94,9 +94,12 @@ def _unfit_for_online(role: str, name: str, unlabeled: int, config: Config) -> l
 
 def _too_small(role: str, size: int, config: Config) -> list[str]:
     """A sentence where an epoch of `size` images has no batch."""
-    training = getattr(config.training, role)
-    batch = training.batch_size
-    if size >= batch or training.iterations is not None:
+    trainings = {
+        "teacher": [config.training.teacher],
+        "student": [config.training.student, config.training.of_phase1()],
+    }[role]
+    batch = trainings[0].batch_size
+    if size >= batch or all(training.iterations is not None for training in trainings):
         return []
     return [
         f"an epoch of the {role} has {counted(size, 'image')}, too few for one batch of {batch}; lower "

@@ -31,6 +31,12 @@ def test_enough_data_is_no_problem(method: str) -> None:
         ("st", {"labeled": 4}, {}, "method st needs unlabeled images"),
         ("st++", {"labeled": 4, "unlabeled": 1}, {}, "of 1 the share 0.5 is none"),
         ("suponly", {"labeled": 1}, {}, "an epoch of the teacher has 2 images, too few for one batch of 4"),
+        (
+            "st++",
+            {"labeled": 1, "unlabeled": 2},
+            {"training": {"teacher": {"iterations": 8}, "student": {"iterations": 8}, "phase1": {"epochs": 2}}},
+            "an epoch of the student has 2 images, too few for one batch of 16",
+        ),
         ("st", {"labeled": 2, "unlabeled": 1}, {}, "an epoch of the student has 3 images"),
         ("suponly", {"labeled": 4}, {"evaluation": {"checkpoint": "best"}}, "no val set to choose it"),
         ("pixel", {"labeled": 4}, {}, "method pixel needs unlabeled images"),
