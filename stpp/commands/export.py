@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from stpp.commands.card import model_card
+from stpp.commands.export_card import model_card
 from stpp.commands.output import Outputs
 from stpp.commands.segment import images_of
 from stpp.commands.segmenter import PLAIN, Segmenter, load

@@ -13,8 +13,8 @@ from trained import checkpoint, picture
 
 import stpp
 from stpp.commands import export as exporting
-from stpp.commands.card import model_card
 from stpp.commands.cli import main
+from stpp.commands.export_card import model_card
 from stpp.common.files import sha256
 from stpp.models.exportable import LEAST_SIDE, MaxPooling, Pooling
 

@@ -219,7 +219,7 @@ ODD = st.sampled_from(
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=ODD)
 def test_a_record_that_lies_is_refused_or_harmless(name: str, run: Path, value: Any) -> None:
-    from stpp.commands.card import model_card
+    from stpp.commands.export_card import model_card
 
     pattern, keys = RECORDS[name]
     (path,) = run.glob(pattern)

@@ -123,7 +123,7 @@ def test_missing_weights_are_a_clear_message(tmp_path: Path, snakemake: Snakemak
 def test_the_ablations_of_the_documentation_are_valid() -> None:
     page = (ROOT / "docs/experiments.md").read_text()
     lines = re.findall(r"^    ([\w-]+: +\{method: .*)$", page, re.MULTILINE)
-    assert len(lines) == 19
+    assert len(lines) == 20
     training = {"teacher": {"epochs": 5}}
     config = load(fabricate.tiny(training=training, experiments=yaml.safe_load("\n".join(lines))))
     assert all(len(experiment.model_fields_set) == 2 for experiment in config.experiments.values())
