@@ -7,7 +7,7 @@ of the trees, so whoever edits the code gets new results beside the old ones. Co
 count.
 
 `stages.lock` also records, for the bytes of each module, the hash of its tree and what it imports. That spares parsing
-at every start, and makes a release count as itself under any version of Python, whose syntax trees differ.
+at every start, and makes a release count as itself under a version of Python that parses it otherwise.
 """
 
 import ast
@@ -155,7 +155,17 @@ def _module(module: str) -> dict[str, Any]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [child for child in node.body if not _is_text(child)]
-    return {"bytes": digest, "tree": hashlib.sha256(ast.dump(tree).encode()).hexdigest(), "imports": imports}
+    return {"bytes": digest, "tree": hashlib.sha256(_written(tree).encode()).hexdigest(), "imports": imports}
+
+
+def _written(node: Any) -> str:
+    """A syntax tree without its empty fields, of which newer versions of Python have more."""
+    if isinstance(node, list):
+        return f"[{', '.join(map(_written, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
+    return f"{type(node).__name__}({', '.join(f'{name}={_written(value)}' for name, value in fields)})"
 
 
 def _is_text(node: ast.stmt) -> bool:
