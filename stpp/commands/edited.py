@@ -32,8 +32,7 @@ def _place(node: yaml.Node, path: tuple[str, ...], text: str) -> tuple[int, int,
 
 def _last(node: yaml.Node) -> yaml.Node:
     """The last part of a value: the mark behind a block is where the next entry begins, comments in between or not."""
-    if isinstance(node, yaml.MappingNode) and node.value and not node.flow_style:
-        return _last(node.value[-1][1])
-    if isinstance(node, yaml.SequenceNode) and node.value and not node.flow_style:
-        return _last(node.value[-1])
-    return node
+    if not isinstance(node, yaml.CollectionNode) or node.flow_style or not node.value:
+        return node
+    last = node.value[-1]
+    return _last(last[1] if isinstance(node, yaml.MappingNode) else last)

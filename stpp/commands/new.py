@@ -115,15 +115,15 @@ def lines_of(found: Survey, machine: Machine, threads: int, raw: Mapping[str, An
         ("training", "teacher", "batch_size"): f"batch_size: {values.batch}",
         ("training", "teacher", "crop"): f"crop: {values.crop}",
         ("training", "teacher", "base_size"): f"base_size: {values.base}",
+        ("training", "teacher", "precision"): f"precision: {values.precision}",
         ("training", "student", "iterations"): f"iterations: {values.student}",
     }
-    lines["training", "teacher", "precision"] = f"precision: {values.precision}"
     gpu = int(bool(machine.gpu))
     lines["seeds",] = f"seeds: {_flow(raw['seeds'])}{'' if found.labeled < FEW else OUTLOOK}"
     if found.labeled < FEW:
         lines["data", "val_split"] = NO_VAL
-    prediction: dict[str, Any] = {"long_side": values.base} if found.long_side > values.base else {}
-    prediction |= {"precision": values.precision}
+    resized = {"long_side": values.base} if found.long_side > values.base else {}
+    prediction = {**resized, "precision": values.precision}
     job = {"gpu": gpu, "threads": threads, "memory": 16000 if gpu else 4000}
     loading, reading = {"workers": values.workers}, {"workers": min(MOST_READERS, machine.cores - 1) if gpu else 0}
     sections = {

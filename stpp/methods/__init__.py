@@ -101,7 +101,7 @@ class Method:
     are one training by the step `online`, in which unlabeled images take part, and its evaluations. `own_step` is that
     of trainings which the plan names. `settings` are its own, in the section `methods.<name>`. `unlabeled`
     says which unlabeled images its smallest training needs; `truth`, that it reads their true masks; `teacher`, that it
-    trains one on labeled images alone.
+    trains one on labeled images alone; `phase1`, that one of its students has the length `training.phase1`.
     """
 
     name: str
@@ -110,6 +110,7 @@ class Method:
     unlabeled: Literal["none", "reliable", "all"] = "all"
     truth: bool = False
     teacher: bool = True
+    phase1: bool = False
     settings: type[Section] | None = None
     online: Step | None = None
     own_step: Step | None = None

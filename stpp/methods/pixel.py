@@ -13,4 +13,4 @@ def plan(graph: Any) -> dict[str, Any]:
     return graph.phases(run, graph.two_phases_of_pixels(teacher, run))
 
 
-METHOD = Method("pixel", "two phases; the first one on the reliable pixels of all images", plan)
+METHOD = Method("pixel", "two phases; the first one on the reliable pixels of all images", plan, phase1=True)

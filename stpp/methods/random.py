@@ -14,5 +14,9 @@ def plan(graph: Any) -> dict[str, Any]:
 
 
 METHOD = Method(
-    "random", "two phases; the first one on a random part of the unlabeled images", plan, unlabeled="reliable"
+    "random",
+    "two phases; the first one on a random part of the unlabeled images",
+    plan,
+    unlabeled="reliable",
+    phase1=True,
 )

@@ -13,4 +13,10 @@ def plan(graph: Any) -> dict[str, Any]:
     return graph.phases(run, graph.two_phases(teacher, graph.select_stable(teacher, run), run))
 
 
-METHOD = Method("st++", "two phases; the first one on the images whose masks are stable", plan, unlabeled="reliable")
+METHOD = Method(
+    "st++",
+    "two phases; the first one on the images whose masks are stable",
+    plan,
+    unlabeled="reliable",
+    phase1=True,
+)

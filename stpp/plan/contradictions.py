@@ -1,12 +1,13 @@
 """What a configuration asks of the data, and what of it they cannot give."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stpp.common.wording import counted
 from stpp.methods import method
 from stpp.plan.counts import labeled_repeat, reliable_count
 from stpp.settings.config import Config
+from stpp.settings.training import Training
 
 
 def needs_unlabeled(config: Config) -> bool:
@@ -37,7 +38,7 @@ def contradictions(config: Config, index: Mapping[str, Any]) -> list[str]:
                 f"method {chosen.name} needs the true masks of all unlabeled images, but {unlabeled - known} of "
                 f"{unlabeled} have none; give them as a second column of the unlabeled list, or leave the method out"
             )
-        return problems + _too_small("student", labeled + unlabeled, config)
+        return problems + _too_small("student", labeled + unlabeled, [config.training.student])
     used = reliable_count(unlabeled, config.selection.share) if chosen.unlabeled == "reliable" else unlabeled
     if chosen.unlabeled != "none" and used == 0:
         problems.append(
@@ -55,8 +56,10 @@ def contradictions(config: Config, index: Mapping[str, Any]) -> list[str]:
             problems += _unfit_for_online(role, online, unlabeled, config)
         else:
             pseudo = used if role == "student" else 0
-            repeat = getattr(config.training, role).labeled_repeat or labeled_repeat(role, labeled, pseudo)
-            problems += _too_small(role, labeled * repeat + pseudo, config)
+            training: Training = getattr(config.training, role)
+            repeat = training.labeled_repeat or labeled_repeat(role, labeled, pseudo)
+            others = [config.training.of_phase1()] if role == "student" and chosen.phase1 else []
+            problems += _too_small(role, labeled * repeat + pseudo, [training, *others])
     return problems
 
 
@@ -92,12 +95,8 @@ def _unfit_for_online(role: str, name: str, unlabeled: int, config: Config) -> l
     return problems
 
 
-def _too_small(role: str, size: int, config: Config) -> list[str]:
-    """A sentence where an epoch of `size` images has no batch."""
-    trainings = {
-        "teacher": [config.training.teacher],
-        "student": [config.training.student, config.training.of_phase1()],
-    }[role]
+def _too_small(role: str, size: int, trainings: Sequence[Training]) -> list[str]:
+    """A sentence where an epoch of `size` images has no batch; `trainings` of a role may differ in their lengths."""
     batch = trainings[0].batch_size
     if size >= batch or all(training.iterations is not None for training in trainings):
         return []

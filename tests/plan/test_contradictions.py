@@ -59,6 +59,22 @@ def test_weights_of_classes_that_the_data_lack_are_refused() -> None:
     assert "training.teacher.loss.class_weights names lift, but the classes are background, left, right" in problem
 
 
+def test_the_length_of_phase_1_matters_where_there_is_one() -> None:
+    lengths = {"training": {"teacher": {"iterations": 8}, "student": {"iterations": 8}, "phase1": {"epochs": 2}}}
+    few = {"labeled": 1, "unlabeled": 2, "truth": 2}
+    for method in ("st", "supervised"):
+        assert said(method, few, **lengths) == []
+    for method in ("random", "pixel"):
+        assert len(said(method, few, **lengths)) == 1
+
+
+def test_the_methods_with_a_phase_1_are_those_whose_plan_has_one() -> None:
+    for each in methods():
+        plan = fabricate.plan_of(fabricate.tiny(experiments={"e": {"method": each.name}}))
+        roles = {stage.role for stage in plan.stages.values()}
+        assert ("student-phase1" in roles) == each.phase1
+
+
 def test_labels_alone_need_no_unlabeled_images() -> None:
     assert said("suponly", {"labeled": 4}) == []
 
