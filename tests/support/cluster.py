@@ -265,8 +265,8 @@ def suffer(
     if not any(fault.requeued for fault in faults):
         checks(f"jobs {names}: the next one asked for twice the time and memory", not_grown(before))
     with suppress(TimeoutError):
-        slurm.wait(slurm.idle, 30, "the nodes to be idle")
-    checks(f"jobs {names}: no GPU is in use at the end", slurm.gpus_in_use())
+        slurm.wait(lambda: not slurm.left(), 30, "all jobs to end")
+    checks(f"jobs {names}: no job is left at the end, and none holds a GPU", slurm.left())
 
 
 def hit(fault: Fault, victim: Victim, stage: Path, seconds: float, workflow: "subprocess.Popen[bytes]") -> str:

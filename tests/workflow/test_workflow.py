@@ -36,6 +36,17 @@ def planned(folder: Path, snakemake: Snakemake, project: Path = ROOT) -> Stages:
     )
 
 
+def test_the_outlook_is_made_first(tmp_path: Path, snakemake: Snakemake) -> None:
+    fabricate.write_scenes(tmp_path / "my scenes")
+    fabricate.write_config(tmp_path, fabricate.tiny(outlook=True, experiments={"st": {"method": "st"}}))
+    snakemake(tmp_path, cores=("--cores", "1"))
+    ended = {path.parent.name: path.stat().st_mtime for path in tmp_path.glob("my results/stages/*/*/stage.json")}
+    (outlook,) = tmp_path.glob("my results/stages/outlook/*")
+    later = {name for name, when in ended.items() if when > ended[outlook.name]}
+    assert any(name.startswith("student") for name in later)
+    assert not any(name.startswith("student") for name in ended.keys() - later)
+
+
 TEACHER = Counter({"train/teacher-k3": 1, "evaluate/teacher-val": 1, "evaluate/teacher-test": 1})
 MASKS = Counter({f"predict/masks-checkpoint{k}": 1 for k in (1, 2, 3)})
 SCORE = Counter({"score/k3": 1})
