@@ -191,9 +191,10 @@ def verdict(candidates: Sequence[Candidate], val: Mapping[str, Any] | None) -> V
         else counted(val["images"], "val image")
     )
     reached = f"{100 * chosen.val.max():.1f} % mIoU on {measured_on}"
+    compared = comparison(judged)
     sentences = [
         f"model.pt is {chosen.name}, {_run_name(chosen, number)}: {reached}.",
-        *whether_unlabeled_paid(judged, judges),
+        *whether_unlabeled_paid(compared, judges),
     ]
     if chosen is not best:
         sentences.append(
@@ -203,7 +204,7 @@ def verdict(candidates: Sequence[Candidate], val: Mapping[str, Any] | None) -> V
     experiments = list(dict.fromkeys(each.recipe["experiment"] for each in judged))
     if len(judged) > 1:
         sentences.append(f"{len(judged)} networks of {listed(experiments)} were compared on {judges}.")
-    return Verdict(chosen, number, [*sentences, *doubts(val)], advice(judged))
+    return Verdict(chosen, number, [*sentences, *doubts(val)], advice(judged, compared))
 
 
 def best_of(judged: Sequence[Candidate]) -> Candidate:
@@ -238,55 +239,63 @@ def _error_over_images(one: Candidate, other: Candidate) -> float:
     return math.sqrt(float(differences.var()) / len(differences)) if len(differences) > 1 else 0.0
 
 
-def with_and_without(judged: Sequence[Candidate]) -> tuple[Candidate, Candidate] | None:
-    """The best network that learned from unlabeled images and the best one that did not; None where one lacks."""
+@dataclass(frozen=True)
+class Comparison:
+    """The best network that learned from unlabeled images, `with_them`, and the best one that did not, `without`.
+
+    `on_test`: their difference is that on test, else on val, which chose both. `difference` is what
+    `paired_difference` says of the runs that both have, and `means` are their mean mIoU in these, in [0, 1].
+    """
+
+    with_them: Candidate
+    without: Candidate
+    on_test: bool
+    difference: Mapping[str, Any]
+    means: Sequence[float]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Of the mean difference; NaN where one run tells none."""
+        return self.difference["difference_low"], self.difference["difference_high"]
+
+
+def comparison(judged: Sequence[Candidate]) -> Comparison | None:
+    """What unlabeled images brought; None where no network learned from them, or all did, or none share a run."""
     groups = [[each for each in judged if each.recipe["unlabeled"] is unlabeled] for unlabeled in (True, False)]
-    return (best_of(groups[0]), best_of(groups[1])) if all(groups) else None
+    if not all(groups):
+        return None
+    one, other = map(best_of, groups)
+    on_test = bool(len(one.test) and len(other.test))
+    values = [each.test if on_test else each.val for each in (one, other)]
+    shared = values[0].index.intersection(values[1].index)
+    if shared.empty:
+        return None
+    return Comparison(one, other, on_test, paired_difference(*values), [float(each[shared].mean()) for each in values])
 
 
-def difference_between(one: Candidate, other: Candidate) -> dict[str, Any]:
-    """`paired_difference` of their mIoU on test, or on val where one has none."""
-    return paired_difference(one.test, other.test) if tested(one, other) else paired_difference(one.val, other.val)
-
-
-def tested(*candidates: Candidate) -> bool:
-    return all(len(each.test) for each in candidates)
-
-
-def advice(judged: Sequence[Candidate]) -> list[str]:
+def advice(judged: Sequence[Candidate], compared: Comparison | None) -> list[str]:
     """What to do next: label more images, and repeat a comparison whose outcome a few runs leave open."""
-    next_images = ", which `stpp next` chooses" if any(each.recipe["scored"] for each in judged) else ""
-    pair = with_and_without(judged)
-    if pair is None:
+    if compared is None:
         return []
-    found = difference_between(*pair)
-    low, high, n = found["difference_low"], found["difference_high"], found["difference_n"]
-    if low > 0 or high < 0 or n > 2:
+    next_images = ", which `stpp next` chooses" if any(each.recipe["scored"] for each in judged) else ""
+    low, high = compared.interval
+    if low > 0 or high < 0 or compared.difference["difference_n"] > 2:
         return [f"Next: label more images{next_images}."]
-    more = "more partitions" if found["difference_of"] == "partitions" else "`seeds: [0, 1, 2]`"
+    more = "more partitions" if compared.difference["difference_of"] == "partitions" else "`seeds: [0, 1, 2]`"
     return [f"Next: label more images{next_images}, or repeat this with {more} to know how much chance is in it."]
 
 
-def whether_unlabeled_paid(judged: Sequence[Candidate], judges: str) -> list[str]:
-    """The answer, and what it rests on: the best network that learned from unlabeled images against the best one that
-    did not, in the runs that both have.
-
-    `judges` is what `val` of the candidates was measured on.
-    """
-    if (pair := with_and_without(judged)) is None:
+def whether_unlabeled_paid(compared: Comparison | None, judges: str) -> list[str]:
+    """The answer, and what it rests on; `judges` is what `val` of the candidates was measured on."""
+    if compared is None:
         return []
-    one, other = pair
-    found, on_test = difference_between(one, other), tested(one, other)
-    low, high, n = found["difference_low"], found["difference_high"], found["difference_n"]
-    gain = found["difference_mean"]
-    if math.isnan(gain):
-        return []
-    interval = (
-        f"95 % interval [{_points(low, bare=True)}, {_points(high, bare=True)}] over {n} {found['difference_of']}"
-    )
+    one, other = compared.with_them, compared.without
+    low, high = compared.interval
+    gain, n, of = (compared.difference[f"difference_{key}"] for key in ("mean", "n", "of"))
+    interval = f"95 % interval [{_points(low, bare=True)}, {_points(high, bare=True)}] over {n} {of}"
     if math.isnan(low):
         interval = "one run says nothing about other seeds"
-        if not on_test and (error := _error_over_images(one, other)):
+        if not compared.on_test and (error := _error_over_images(one, other)):
             interval += f"; over the images of {judges}, the standard error is {_points(error)}"
     if gain <= 0:
         answer = "Unlabeled images did not pay"
@@ -294,10 +303,8 @@ def whether_unlabeled_paid(judged: Sequence[Candidate], judges: str) -> list[str
         answer = "Unlabeled images paid"
     else:
         answer = "Unlabeled images may have paid"
-    where = "test" if on_test else f"{judges}, which chose both"
-    of_both = [each.test if on_test else each.val for each in pair]
-    shared = of_both[0].index.intersection(of_both[1].index)
-    reached = [f"{100 * values[shared].mean():.1f} %" for values in of_both]
+    where = "test" if compared.on_test else f"{judges}, which chose both"
+    reached = [f"{100 * mean:.1f} %" for mean in compared.means]
     return [
         f"{answer}: {reached[0]} mIoU with them, {reached[1]} with labels alone.",
         f"This is {one.name} against {other.name}, the best from labels alone, on {where}: "

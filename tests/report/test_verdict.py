@@ -19,7 +19,7 @@ from stpp.commands.origin import palette_beside, provenance
 from stpp.common.errors import Problems, StppError
 from stpp.common.wording import in_markdown
 from stpp.report.statistics import PAIRED_BY
-from stpp.report.verdict import Candidate, advice, doubts, measured, standard_error, verdict
+from stpp.report.verdict import Candidate, advice, comparison, doubts, measured, standard_error, verdict
 from stpp.store.masks import voc_palette
 
 PREDICTION = {"precision": "fp32", "long_side": None, "tile": None, "overlap": None}
@@ -128,7 +128,8 @@ def test_what_to_do_next_depends_on_what_is_known() -> None:
         if partitions:
             for each in (teacher, student):
                 each.val.index = pd.MultiIndex.from_tuples([(1 + n, 0) for n in range(2)], names=PAIRED_BY)
-        (said,) = advice([teacher, student])
+        judged = [teacher, student]
+        (said,) = advice(judged, comparison(judged))
         return said
 
     by_seeds = "Next: label more images, or repeat this with `seeds: [0, 1, 2]` to know how much chance is in it."
@@ -141,7 +142,8 @@ def test_what_to_do_next_depends_on_what_is_known() -> None:
     assert advice_of([0.5, 0.5], [0.601, 0.6]) == advice_of([0.5, 0.5], [0.401, 0.4]) == alone
     assert advice_of([0.5] * 3, [0.6, 0.4, 0.5]) == alone
     assert advice_of([0.5] * 3, [0.6, 0.4, 0.5], trainings=3) == "Next: label more images, which `stpp next` chooses."
-    assert advice([candidate("suponly", [[0.5]])]) == []
+    alone_judged = [candidate("suponly", [[0.5]])]
+    assert comparison(alone_judged) is None and advice(alone_judged, None) == []
 
 
 def test_without_val_the_fewest_trainings_are_taken_and_the_reason_is_said() -> None:
