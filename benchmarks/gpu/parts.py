@@ -243,12 +243,16 @@ def configuration(bed: str, options: argparse.Namespace, frozen: bool = False) -
         },
         "experiments": EXPERIMENTS,
     }
-    del raw["outlook"], raw["controls"]
+    del raw["outlook"]
     return raw
 
 
 def bed(name: str, run: Run, frozen: bool = False) -> Values:
-    """mIoU on test of each experiment, the hours on the GPU of all stages, and how fast a frozen encoder encodes."""
+    """mIoU on test of each experiment and of labels alone with as much computation as the most expensive one, the hours
+    on the GPU of all stages, and how fast a frozen encoder encodes.
+    """
+    from stpp.settings.config import SUPONLY_COMPUTE
+
     where = (run.folder / "run").resolve()
     where.mkdir(parents=True, exist_ok=True)
     (where / "config.yaml").write_text(yaml.safe_dump(configuration(name, run.options, frozen), sort_keys=False))
@@ -260,7 +264,8 @@ def bed(name: str, run: Run, frozen: bool = False) -> Values:
     tables = sorted(where.glob("results/stages/table/*/table.csv"), key=lambda path: path.stat().st_mtime)
     with tables[-1].open() as file:
         rows = {row["experiment"]: row for row in csv.DictReader(file)}
-    found = {experiment: 100 * float(rows[experiment]["miou_mean"]) for experiment in EXPERIMENTS}
+    shown = (*EXPERIMENTS, SUPONLY_COMPUTE)
+    found = {experiment: 100 * float(rows[experiment]["miou_mean"]) for experiment in shown}
     return {**found, **costs(json.loads(tables[-1].with_name("stages.json").read_text())["records"])}
 
 
@@ -330,6 +335,7 @@ OF_AUGMENTATION = {
 }
 OF_BEDS = {
     "suponly": ("suponly", ".2f"),
+    "suponly-compute": ("suponly, equal computation", ".2f"),
     "st++": ("st++", ".2f"),
     "best": ("consistency", ".2f"),
     "hours": ("GPU-h", ".2f"),

@@ -175,6 +175,7 @@ def test_whole_trainings_are_valid_configurations_for_a_gpu(
         given.tiny, given.device = tiny, "cpu" if tiny else "cuda"
         config = load(parts.configuration(bed, given))
         assert set(config.experiments) == {"suponly", "st++", "best"} and config.network.weights == "none"
+        assert config.controls == "fair"
         assert config.runtime.train.gpu == int(not tiny) and bool(config.runtime.train.workers) == (not tiny)
     with pytest.raises(module("running").Unmeasured, match="a frozen encoder needs weights"):
         parts.configuration(bed, given, frozen=True)
@@ -269,7 +270,7 @@ def test_a_bed_runs_with_snakemake_and_without(
     raw["data"] |= counts
     monkeypatch.setattr(parts, "configuration", lambda name, options, frozen: yaml.safe_load(yaml.safe_dump(raw)))
     found = parts.bed("nuclei", parts.Run(given, tmp_path / "out", module("running").Clock(900)))
-    assert set(found) == {"suponly", "st++", "best", "hours"} and all(0 <= value <= 100 for value in found.values())
+    assert set(found) == {"suponly", "st++", "best", "suponly-compute", "hours"} and all(0 <= value <= 100 for value in found.values())
 
 
 @pytest.mark.manual
