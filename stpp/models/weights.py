@@ -1,6 +1,6 @@
 """Weights into a network: a whole network's, or a backbone's in the names that it was published with."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,8 +13,12 @@ from stpp.models.network import SegmentationNetwork
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "teacher", "student")
 """Keys under which other projects keep a state dict, beside what they say about the training: averages first, as in
 timm, and in a checkpoint of self-distillation the teacher, which is what its authors evaluate."""
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
+AROUND = ("module.", "_orig_mod.", "model.", "net.")
 """What DataParallel, torch.compile and modules around a network, as in Lightning, put before all names."""
+PARTS = ("backbone.", "encoder.", "teacher.", "encoder_q.", "base_encoder.", "student.")
+"""What the names of an encoder begin with where the file has other tensors, too: a head, or a second network."""
+MOST_READINGS = 64
+"""A file whose names have more prefixes than that is not looked at any further."""
 
 
 def load_weights(net: SegmentationNetwork, content: Any, source: str) -> str:
@@ -30,32 +34,30 @@ def load_weights(net: SegmentationNetwork, content: Any, source: str) -> str:
 def matched(net: SegmentationNetwork, content: Any, source: str) -> tuple[nn.Module, dict[str, Tensor], str]:
     """The part of `net` that the weights in `content` are for, what of them goes there, and a sentence that says so.
 
-    `content` is a state dict, or a mapping with one as one of its `WRAPPERS`. Its kind is recognised by its names,
-    after one of `PREFIXES` before all of them is dropped:
+    `content` is a state dict, or a mapping with one as one of its `WRAPPERS`. Its names are read as they are, and in all
+    `readings` without prefixes:
 
     - `backbone.*` and `classifier.*`: a whole network's, every entry of which must fit
-    - else, some are `backbone.*`, or some are `encoder.*`: a backbone's, without that prefix; all others are left out
     - else: a backbone's in the names that it was published with, `renamed` by it; what it has no use for, such as
       ImageNet's classifier, is left out, the network's classifier stays as it is
 
-    Counters of seen batches (`num_batches_tracked`) may be missing, as in old files; they steer nothing here.
-    `source` names the weights in messages. Raises StppError listing every name that is missing, unexpected or of
-    another shape (as `name: shape -> expected shape`). The tensors of `net` may be on the meta device.
+    The first reading that fits is taken. Counters of seen batches (`num_batches_tracked`) may be missing, as in old
+    files; they steer nothing here. `source` names the weights in messages. Raises StppError listing every name that is
+    missing, unexpected or of another shape (as `name: shape -> expected shape`) in the reading that has the fewest of
+    them. The tensors of `net` may be on the meta device.
     """
     state = _state_of(content, source)
-    own = net.backbone.state_dict().keys()
-    for prefix in PREFIXES:
-        state = state if own & state.keys() else without_prefix(state, prefix)
-    kinds = {name.partition(".")[0] for name in state}
-    whole = {"backbone", "classifier"} <= kinds
-    target: nn.Module = net if whole else net.backbone
-    wanted = dict(state)
-    if not whole:
-        prefix = next((f"{kind}." for kind in ("backbone", "encoder") if kind in kinds), "")
-        bare = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-        wanted = net.backbone.renamed(bare)
-    wanted, adapted = for_bands(net, wanted)
-    if problems := _mismatches(target.state_dict(), wanted):
+    problems: list[str] | None = None
+    for reading in readings(state):
+        is_whole = _is_whole(reading)
+        of: nn.Module = net if is_whole else net.backbone
+        named, note = for_bands(net, dict(reading) if is_whole else net.backbone.renamed(reading))
+        wrong = _mismatches(of.state_dict(), named)
+        if problems is None or len(wrong) < len(problems):
+            whole, target, wanted, adapted, problems = is_whole, of, named, note, wrong
+        if not wrong:
+            break
+    if problems:
         what = "the network" if whole else "the backbone"
         raise Problems(
             f"weights {source} do not fit {what} (choose the network, and the number of classes, "
@@ -88,6 +90,28 @@ def for_bands(net: SegmentationNetwork, state: Mapping[str, Tensor]) -> tuple[di
     known = sum(colour is not None for colour in colours)
     whose = f"{known} of them red, green and blue, the others their mean" if known else "each the mean of the three"
     return found, f" Its first convolution takes {len(colours)} bands instead of 3: {whose}."
+
+
+def readings(state: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
+    """What the names of `state` may mean: the same tensors, then those without one prefix, without two, and so on.
+
+    A prefix of `AROUND` stands before all names; of `PARTS`, before those of a part, which alone are kept. The names of
+    a whole network are read as they are.
+    """
+    found = [state]
+    for reading in found:  # it grows
+        yield reading
+        if _is_whole(reading) or len(found) > MOST_READINGS:
+            continue
+        around = (without_prefix(reading, prefix) for prefix in AROUND)
+        found += [bare for bare in around if bare is not reading]
+        parts = ({name: each for name, each in reading.items() if name.startswith(prefix)} for prefix in PARTS)
+        found += [without_prefix(part, prefix) for prefix, part in zip(PARTS, parts) if part]
+
+
+def _is_whole(state: Mapping[str, Tensor]) -> bool:
+    """Whether the names are those of a network of this package, and not of an encoder."""
+    return {"backbone", "classifier"} <= {name.partition(".")[0] for name in state}
 
 
 def without_prefix(state: Mapping[str, Tensor], prefix: str = "module.") -> Mapping[str, Tensor]:

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ def read_tensors(path: Path) -> Any:
             raise ValueError(f"its entry {packed[0]!r} is compressed, expected stored ones, as torch.save writes them")
         if (unpacked := sum(entry.file_size for entry in entries)) > size:
             raise ValueError(f"its entries claim {unpacked:,} bytes, but the file has {size:,}")
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    with torch.serialization.safe_globals([Namespace]):  # timm's trainings keep their options so
+        content = torch.load(path, map_location="cpu", weights_only=True)
     tensors = _tensors(content)
     for tensor in tensors:
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type != "cpu":
@@ -54,13 +56,14 @@ def is_count(value: object, least: int, most: int) -> bool:
 
 
 def _tensors(content: object) -> list[Tensor]:
-    """The tensors of a state dict, and of mappings in it, each as often as it is named."""
+    """The tensors of a state dict, and of mappings and others in it, each as often as it is named."""
     found, waiting, seen = [], [content], set()
     while waiting:
         value = waiting.pop()
         if isinstance(value, Tensor):
             found.append(value)
-        elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
+        elif isinstance(value, Mapping | list | tuple | Namespace) and id(value) not in seen:
             seen.add(id(value))
-            waiting += value.values() if isinstance(value, Mapping) else value
+            inner = vars(value) if isinstance(value, Namespace) else value
+            waiting += inner.values() if isinstance(inner, Mapping) else inner
     return found

@@ -250,7 +250,7 @@ def test_another_dinov2_lists_its_mismatches(small: SegmentationNetwork) -> None
 
 
 @pytest.mark.parametrize("name", [VIT, *CNNS])
-@pytest.mark.parametrize("prefix", ["", "module.", "encoder."])
+@pytest.mark.parametrize("prefix", ["", "module.", "encoder.", "model.", "model.module.", "teacher.backbone."])
 def test_timms_own_files_load_without_their_classifier(name: str, prefix: str) -> None:
     net, source = network(name), timm.create_model(name)
     state = {f"{prefix}{key}": value for key, value in source.state_dict().items()}

@@ -130,6 +130,8 @@ def test_of_a_training_and_its_average_the_average_is_loaded():
         "module._orig_mod.",
         "model.",
         "net.encoder.",
+        "model.module.",
+        "_orig_mod.module.model.",
     ],
 )
 def test_a_backbone_under_its_prefix_without_a_head_loads_into_the_backbone_alone(prefix):
@@ -142,6 +144,47 @@ def test_a_backbone_under_its_prefix_without_a_head_loads_into_the_backbone_alon
     assert all(torch.equal(tensor, state[name]) for name, tensor in net.backbone.state_dict().items())
     assert equal(head, snapshot(net.classifier))
     assert message.startswith("Loaded the backbone") and "without 2 others" in message
+
+
+@pytest.mark.parametrize(
+    ("prefix", "other"),
+    [
+        ("module.encoder_q.", "module.encoder_k."),
+        ("module.base_encoder.", "module.momentum_encoder."),
+        ("teacher.backbone.", "student.backbone."),
+        ("student.", "loss."),
+    ],
+)
+def test_of_two_networks_in_a_file_of_self_supervision_the_right_one_loads(prefix, other):
+    import torchvision
+
+    state = torchvision.models.resnet18(weights=None).state_dict()
+    content = {other + name: torch.zeros_like(tensor) for name, tensor in state.items()}
+    content |= {prefix + name: tensor for name, tensor in state.items()}
+    content[f"{other.partition('.')[0]}.queue"] = torch.zeros(3)
+    net = network(backbone="resnet18")
+    load_weights(net, {"state_dict": content}, "ssl.pth")
+    assert all(torch.equal(tensor, state[name]) for name, tensor in net.backbone.state_dict().items())
+
+
+def test_a_file_with_the_options_of_its_training_loads(tmp_path):
+    from argparse import Namespace
+
+    from stpp.store.tensorfile import read_tensors
+
+    state = snapshot(network())
+    torch.save({"state_dict": state, "args": Namespace(lr=0.1, model="resnet18", sizes=[3])}, tmp_path / "timm.pth")
+    assert equal(state, read_tensors(tmp_path / "timm.pth")["state_dict"])
+    wide = torch.zeros(1).expand(10**6)
+    torch.save({"state_dict": state, "args": Namespace(hidden=[wide])}, tmp_path / "hostile.pth")
+    with pytest.raises(ValueError, match="its tensors claim"):
+        read_tensors(tmp_path / "hostile.pth")
+
+
+def test_names_with_ever_more_prefixes_end():
+    name = "model.net.module.encoder.backbone.teacher.student." * 200
+    with pytest.raises(StppError, match="do not fit"):
+        load_weights(network(), {name + "weight": torch.zeros(1)}, "hostile.pth")
 
 
 def test_missing_batch_counters_are_fine():

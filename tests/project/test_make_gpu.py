@@ -270,7 +270,9 @@ def test_a_bed_runs_with_snakemake_and_without(
     raw["data"] |= counts
     monkeypatch.setattr(parts, "configuration", lambda name, options, frozen: yaml.safe_load(yaml.safe_dump(raw)))
     found = parts.bed("nuclei", parts.Run(given, tmp_path / "out", module("running").Clock(900)))
-    assert set(found) == {"suponly", "st++", "best", "suponly-compute", "hours"} and all(0 <= value <= 100 for value in found.values())
+    assert set(found) == {"suponly", "st++", "best", "suponly-compute", "hours"} and all(
+        0 <= value <= 100 for value in found.values()
+    )
 
 
 @pytest.mark.manual
