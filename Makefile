@@ -1,4 +1,4 @@
-# make demo | make ablations | make methods | make side-by-side | make camvid | make camvid-frozen | make real | make test | make manual | make golden | make browser | make durability | make kills | make cluster | make bench | make gpu
+# make demo | make ablations | make methods | make side-by-side | make camvid | make camvid-frozen | make real | make test | make manual | make golden | make browser | make durability | make kills | make cluster | make bench | make gpu | make gpu-wheels
 # make demo SEEDS=3, make camvid CAMVID=path, make camvid-frozen [BACKBONE=timm/NAME WEIGHTS=path], make real BEDS=path [BED=cars] [SEEDS=1], make golden BASE=origin/main, make browser [REPORT=path], make durability KILLS=10 POINTS=all, make kills KILLS=10, make bench REFERENCE=path [MODEL=checkpoint] [AT_ONCE=2]
 # make gpu [PART="tests floor reference encoders augmentation camvid beds"] [REFERENCE=path] [CAMVID=path] [BEDS=path]
 # make check | make docs | make site | make lock
@@ -11,6 +11,7 @@ BASE   ?= HEAD
 KILLS  ?= 50
 POINTS ?= 300
 AT_ONCE ?= 1
+GPU_PYTHON ?= 3.12
 CAMVID ?= ../shared/camvid
 BEDS   ?= ../shared/beds
 BED    ?= cars nuclei steel camvid
@@ -25,7 +26,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist wo
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SEED_LIST = [$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
 
-.PHONY: setup demo ablations methods side-by-side camvid camvid-frozen real test tests manual golden browser durability kills cluster bench gpu check docs site lock
+.PHONY: setup demo ablations methods side-by-side camvid camvid-frozen real test tests manual golden browser durability kills cluster bench gpu gpu-wheels check docs site lock
 
 setup: $(VENV)/ready
 
@@ -126,9 +127,16 @@ endif
 
 # Not after `setup`: there may be no network. Without an environment of the project, the machine's own Python runs it.
 gpu:  ## on a machine with one GPU: tests, rates and whole trainings, each part in ten minutes; goes on where it stopped
-	PYTHONPATH=$(CURDIR) $(if $(wildcard $(VENV)/bin/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu $(PART) \
+	$(if $(wildcard wheels/*.whl),$(PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target wheels/site wheels/*.whl)
+	PYTHONPATH=$(CURDIR):$(CURDIR)/wheels/site $(if $(wildcard $(VENV)/bin/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu $(PART) \
 	    --camvid $(CAMVID) --beds $(BEDS) --weights $(WEIGHTS) $(if $(REFERENCE),--reference $(REFERENCE)) $(if $(OUT),--out $(OUT)) \
 	    $(if $(LIMIT),--seconds $(LIMIT))
+
+# The versions that the tests run with, for the Python and the system of such a machine.
+gpu-wheels: setup  ## fetch what `make gpu` needs on a machine without network that has PyTorch, timm and h5py: into wheels/
+	$(BIN)/python -m pip download --no-deps --only-binary=:all: --python-version $(GPU_PYTHON) --implementation cp \
+	    $(patsubst %,--platform manylinux_2_%_x86_64,$(shell seq 17 39)) --platform manylinux2014_x86_64 -d wheels \
+	    $$($(BIN)/python -m pip freeze | grep -E '^(pydantic|pydantic_core|annotated-types|typing-inspection|typing_extensions|hdf5plugin)==')
 
 check: setup  ## formatting, lint and types
 	$(BIN)/ruff check .

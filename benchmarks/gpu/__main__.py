@@ -29,8 +29,8 @@ CPU = "CPU"
 """What the device of a record begins with that is no GPU."""
 LIMIT = 450.0
 """Seconds of a part: it ends in ten minutes, also where a command takes all the time that it has to save its work."""
-NEEDED = ("pydantic", "h5py", "hdf5plugin", "pandas", "tqdm")
-"""Packages without which nothing can be measured, in addition to PyTorch."""
+NEEDED = ("timm", "pydantic", "h5py", "hdf5plugin", "pandas", "tqdm", "PIL", "contourpy", "pytest", "hypothesis")
+"""Modules without which a part cannot be measured, in addition to PyTorch and PyYAML."""
 ADOPTED = PROJECT / "docs/gpu.json"
 """What the tables of the documentation are made from."""
 
@@ -62,11 +62,15 @@ def main() -> int:
     if options.docs:
         return to_docs([record for record in records if not record.device.startswith(CPU)][-1:])
     record = records[-1] if records else None
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if options.device == "cuda" and not torch.cuda.is_available():
         print("No GPU here, so nothing is measured.\n")
+    elif missing:
+        print(
+            f"Not installed here, so nothing is measured: {', '.join(missing)}. `make gpu-wheels`, where there is a "
+            "network, fetches what is missing on a machine with PyTorch, timm and h5py; copy wheels/ here.\n"
+        )
     else:
-        if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-            parser.error(f"not installed here: {', '.join(missing)}; install them, from wheels if there is no network")
         gpu = options.device == "cuda"
         device = torch.cuda.get_device_name(0) if gpu else f"{CPU}{', tiny sizes' if options.tiny else ''}"
         software = f"torch {torch.__version__}, Python {platform.python_version()}"
@@ -76,7 +80,7 @@ def main() -> int:
     text = as_markdown(record, {name: part.table for name, part in PARTS.items()})
     write_text(options.out / "gpu.md", text)
     print(text)
-    return 0
+    return int(bool(missing) and torch.cuda.is_available())
 
 
 def measure(chosen: Mapping[str, Part], record: Record, options: argparse.Namespace, save: Callable[[], None]) -> None:

@@ -75,7 +75,7 @@ TESTS = {
     "a method's training": ["tests/stages/test_gpu.py", "-k", "each_method"],
     "the same bytes each time": ["tests/stages/test_gpu.py", "-k", "same_bytes"],
     "a compiled network": ["tests/stages/test_gpu.py", "-k", "compiled"],
-    "stopped and gone on": ["tests/stages/test_gpu.py", "-k", "stopped_training"],
+    "stopped and gone on": ["tests/stages/test_gpu.py", "-k", "stopped"],
     "several processes on one GPU": ["tests/stages/test_gpu.py", "-k", "lease"],
     "no step waits": ["tests/engine/test_waiting.py"],
 }

@@ -1,6 +1,6 @@
 """No step of a training waits for a GPU: with pretended tensors of one here, and where there is one by its own word."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
@@ -34,6 +34,10 @@ WAITING = ("cct", "pc2seg")
 """`cct` finds objects in masks on the CPU, and how many places `pc2seg` compares depends on their labels."""
 OWN_STEP = [each for each in methods() if (each.online or each.own_step) and each.name not in WAITING]
 """The methods with a step of their own that does not wait."""
+TIMM = (
+    {"backbone": "timm/test_vit", "architecture": "dpt", "weights": "none", "decoder_channels": 8},
+    {"backbone": "timm/test_efficientnet", "architecture": "linear", "weights": "none", "output_stride": 16},
+)
 LOSSES: dict[str, dict[str, Any]] = {
     "plain": {"optimizer": "adamw", "gradient_clip": 1.0},
     "ohem": {"ohem": Ohem(kept=10)},
@@ -86,14 +90,14 @@ def present(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 class Stepping:
     """A training of tiny networks on `GPU` that does one step after the other, as `stpp.stages.train` does them."""
 
-    def __init__(self, step: Step, own: Any, **changes: Any) -> None:
+    def __init__(self, step: Step, own: Any, network: Mapping[str, Any] = SMALL, **changes: Any) -> None:
         self.step, self.own = step, own
         self.training = Training(batch_size=2 * COUNT, **changes).model_dump()
         team = Team(GPU)
         weights = torch.ones(CLASSES, device=GPU)
         self.loss = supervised_loss(self.training, weights if self.training["loss"] else None)
         with GPU:
-            modules = {name: build(SMALL, CLASSES).train() for name in step.networks}
+            modules = {name: build(network, CLASSES).train() for name in step.networks}
         for name, kind in step.networks.items():
             modules[name].requires_grad_(not isinstance(kind, Average))
         self.nets = {name: Net(module, module, self.training["precision"]) for name, module in modules.items()}
@@ -186,6 +190,19 @@ def test_no_step_of_a_method_waits(method: Method, gpu: Any, monkeypatch: pytest
 @pytest.mark.parametrize("name", LOSSES)
 def test_no_loss_of_labels_waits(name: str, gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     stepped(SELF_TRAINING, None, gpu, monkeypatch, **LOSSES[name])
+
+
+@pytest.mark.parametrize("gpu", [pretended, on_a_gpu])
+@pytest.mark.parametrize("name", ["suponly", "unimatch_v2"])
+@pytest.mark.parametrize("network", TIMM, ids=lambda network: network["backbone"])
+def test_no_step_waits_with_an_encoder_of_timm(
+    network: dict[str, Any], name: str, gpu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # timm asks a tensor on the CPU for these numbers, which one without values cannot tell.
+    monkeypatch.setattr("timm.models.vision_transformer.calculate_drop_path_rates", lambda rate, depth: [0.0] * depth)
+    (online,) = (settings_of(each) for each in OWN_STEP if each.name == "unimatch_v2")
+    step, own = (SELF_TRAINING, None) if name == "suponly" else online
+    stepped(step, own, gpu, monkeypatch, network=network, optimizer="adamw", layer_decay=0.9, tune=1)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import fabricate
+import h5py
+import hdf5plugin  # noqa: F401
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -85,6 +88,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "st++ on a ViT": ({"network": VIT | {"weights": "none"}}, {"optimizer": "adamw"}, "select"),
     "st++ on a CNN of timm": ({"network": TIMM}, {}, "select"),
     "st++ on stored maps": ({"network": VIT, "features": {"views": 2}}, {"tune": "none"}, "encode"),
+    "suponly with an outlook": ({"outlook": True}, {}, "outlook"),
     "suponly of the right length": ({"length": "auto"}, {}, "length"),
 }
 """By what it is: settings, those of both trainings, and the kind of stage that it is about."""
@@ -168,6 +172,63 @@ def test_a_stopped_training_goes_on_to_the_same_result(
         assert train(again, stage) == STOPPED
     assert train(again, stage) == 0
     assert artifacts(folder / stage) == artifacts(again / stage)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "work"),
+    [
+        ("predict/labels-teacher-*", "stpp.stages.predict.predict_masks"),
+        ("encode/unlabeled-views-*", "stpp.stages.encode.encoded"),
+    ],
+    ids=["prediction", "encoding"],
+)
+def test_stopped_work_on_images_goes_on_to_the_same_result(
+    pattern: str, work: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To a few values: which images meet in a batch changes the last bits."""
+    torch.save(build(VIT | {"weights": "none"}, 2).backbone.state_dict(), tmp_path / "vit.pth")
+    training = fabricate.TINY["training"]["teacher"] | {"tune": "none"}
+    changes = {"network": VIT | {"weights": str(tmp_path / "vit.pth")}, "features": {"views": 2}, "runtime": GPU}
+    roles = {"teacher": training, "student": training}
+    folder = fabricate.computed(
+        tmp_path / "run", "chart", experiments={"st": {"method": "st"}}, training=roles, **changes
+    )
+    give_back()
+    stage = fabricate.only(folder, pattern)
+    (artifact,) = (folder / stage).glob("*.h5")
+    before, original = contents(artifact), getattr(sys.modules[work.rpartition(".")[0]], work.rpartition(".")[2])
+    for path in (artifact, artifact.with_name("stage.json")):
+        path.unlink()
+    calls = itertools.count(1)
+
+    def stopping(*given: Any, **named: Any) -> Any:
+        if next(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*given, **named)
+
+    command = [stage.parent.name, str(stage), "--device", "cuda"]
+    with monkeypatch.context() as patch, contextlib.chdir(folder):
+        patch.setattr(work, stopping)
+        assert main(command) == STOPPED
+    assert not artifact.exists() and list(artifact.parent.glob("unfinished/*/*.h5"))
+    with contextlib.chdir(folder):
+        assert main(command) == 0
+    after = contents(artifact)
+    assert after.keys() == before.keys()
+    assert all(np.isclose(after[name], values, rtol=0.01, atol=0.01).mean() > 0.99 for name, values in before.items())
+
+
+def contents(path: Path) -> dict[str, Any]:
+    """The numbers in an HDF5 file, by name."""
+    found: dict[str, Any] = {}
+
+    def visit(name: str, each: Any) -> None:
+        if isinstance(each, h5py.Dataset) and each.dtype.kind in "iuf":
+            found[name] = each[()]
+
+    with h5py.File(path) as file:
+        file.visititems(visit)
+    return found
 
 
 def test_processes_take_turns_by_a_lease(tmp_path: Path) -> None:
