@@ -1,4 +1,4 @@
-# make demo | make ablations | make methods | make side-by-side | make camvid | make camvid-frozen | make real | make test | make manual | make golden | make browser | make durability | make kills | make cluster | make bench | make gpu | make gpu-wheels
+# make demo | make ablations | make methods | make side-by-side | make camvid | make camvid-frozen | make real | make test | make oldest | make manual | make golden | make browser | make durability | make kills | make cluster | make bench | make gpu | make gpu-wheels
 # make demo SEEDS=3, make camvid CAMVID=path, make camvid-frozen [BACKBONE=timm/NAME WEIGHTS=path], make real BEDS=path [BED=cars] [SEEDS=1], make golden BASE=origin/main, make browser [REPORT=path], make durability KILLS=10 POINTS=all, make kills KILLS=10, make bench REFERENCE=path [MODEL=checkpoint] [AT_ONCE=2]
 # make gpu [PART="tests floor reference encoders augmentation camvid beds"] [REFERENCE=path] [CAMVID=path] [BEDS=path]
 # make check | make docs | make site | make lock
@@ -26,7 +26,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist wo
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SEED_LIST = [$(shell seq -s, 0 $$(($(SEEDS) - 1)))]
 
-.PHONY: setup demo ablations methods side-by-side camvid camvid-frozen real test tests manual golden browser durability kills cluster bench gpu gpu-wheels check docs site lock
+.PHONY: setup demo ablations methods side-by-side camvid camvid-frozen real test tests oldest manual golden browser durability kills cluster bench gpu gpu-wheels check docs site lock
 
 setup: $(VENV)/ready
 
@@ -89,6 +89,13 @@ test: setup  ## what is checked before a change lands, but for what takes longer
 
 tests: setup
 	$(PYTEST) -m 'not manual'
+
+OLDEST = $(shell sed -nE 's/^ +"(torch|torchvision|timm)>=([0-9.]+)",/\1==\2.*/p' pyproject.toml)
+oldest:  ## the tests with the oldest versions of PyTorch, torchvision and timm that the package allows
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check $(OLDEST) -e .[dev,export,geotiff,tensorboard,slurm]
+	touch .venv-oldest/ready
+	$(MAKE) tests VENV=.venv-oldest
 
 manual: setup  ## each command of the documentation as it stands there, and other tests that take long and rarely break
 	$(PYTEST) -m manual

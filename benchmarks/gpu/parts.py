@@ -92,7 +92,10 @@ def tested(arguments: Sequence[str], run: Run) -> Values:
     except Unmeasured:
         if not report.exists() or run.clock.left <= 0:
             raise
-    return counted(report.read_text())
+    found = counted(report.read_text())
+    if not found["passed"] + found["failed"] + found["skipped"]:
+        raise Unmeasured("no test was found (see log.txt)")
+    return found
 
 
 def counted(report: str) -> Values:
