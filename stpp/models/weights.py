@@ -34,8 +34,8 @@ def load_weights(net: SegmentationNetwork, content: Any, source: str) -> str:
 def matched(net: SegmentationNetwork, content: Any, source: str) -> tuple[nn.Module, dict[str, Tensor], str]:
     """The part of `net` that the weights in `content` are for, what of them goes there, and a sentence that says so.
 
-    `content` is a state dict, or a mapping with one as one of its `WRAPPERS`. Its names are read as they are, and in all
-    `readings` without prefixes:
+    `content` is a state dict, or a mapping with one as one of its `WRAPPERS`. Its names are read as they are, and in
+    all `readings` without prefixes:
 
     - `backbone.*` and `classifier.*`: a whole network's, every entry of which must fit
     - else: a backbone's in the names that it was published with, `renamed` by it; what it has no use for, such as
