@@ -346,7 +346,9 @@ OF_BEDS = {
 }
 AUTHORS = {f"authors, {work} (aim {aim:g})": partial(beside, "authors", work, "") for work, aim in WORK.items()}
 SMP = {
-    f"smp, {each}, {work}": partial(beside, "smp", work, each) for each in ("resnet50", "mobilenet_v2") for work in WORK
+    f"smp, {each}, {work} (aim {2 if 'bf16' in work else 1.1:g})": partial(beside, "smp", work, each)
+    for each in ("resnet50", "mobilenet_v2")
+    for work in WORK
 }
 PARTS = {
     "tests": part(

@@ -11,6 +11,7 @@ from stpp.common import disk
 from stpp.methods import method
 from stpp.plan.comparisons import alike, baselines, candidates, charts
 from stpp.plan.controls import with_controls
+from stpp.plan.frozen import whole_maps_kept
 from stpp.plan.graph import CodeOf, Plan, Run, Stage
 from stpp.plan.halves import outlook
 from stpp.plan.lengths import find_length
@@ -187,6 +188,8 @@ def _report(
     }
     if lengths := list(dict.fromkeys(graph.length for graph in graphs if graph.length)):
         inputs["length"] = f"{lengths[0]}/{disk.LENGTH}"
+    if maps := whole_maps_kept(graphs):
+        inputs["maps"] = maps
     if ahead:
         inputs["outlook"] = f"{ahead.folder}/{disk.OUTLOOK}"
     outputs = tuple(disk.outputs("report").values())

@@ -65,6 +65,19 @@ def whole_maps(graph: Any, subset: str) -> Inputs:
     return {"maps": _encode(graph, subset, "whole", settings)}
 
 
+def whole_maps_kept(graphs: Sequence[Any]) -> list[str]:
+    """The maps of whole images that these runs read, where every network sees them so; else none."""
+    encoders = [
+        {**_encoder(graph, graph.config.prediction.precision), "long_side": graph.config.prediction.long_side}
+        for graph in graphs
+        if graph.config.features.views
+    ]
+    if len(encoders) < len(graphs) or any(encoder != encoders[0] for encoder in encoders):
+        return []
+    kept = [folder for graph in graphs for folder, role in graph.maps.items() if role.endswith("-whole")]
+    return [f"{folder}/{disk.MAPS}" for folder in dict.fromkeys(kept)]
+
+
 def _encoder(graph: Any, precision: str) -> dict[str, Any]:
     network: NetworkDescription = graph.config.network
     described = network.model_dump(include={"backbone", "output_stride"}) | {"weights": graph.weights["identity"]}

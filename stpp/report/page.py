@@ -3,7 +3,7 @@
 It is a stage of its own, beside the table: the table needs neither images nor a network and is there within a second.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from stpp.report.numbers import classes, curves, phases_compared, results, stabi
 from stpp.report.provenance import costs, lead, reproduction, warnings, what_ran
 from stpp.report.script import SCRIPT
 from stpp.runtime.job import Job, Runtime
+from stpp.store.maps import MapStore, StoredImage, whole_view
 from stpp.store.masks import MaskStore
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
     from stpp.models.network import SegmentationNetwork
     from stpp.store.checkpoint import Model
+
+Seen = Callable[[Row], NDArray[np.uint8] | StoredImage]
 
 CONTENTS = {
     "results": "Results",
@@ -52,16 +55,17 @@ def run(job: Job, runtime: Runtime) -> None:
     facts, limits, device = load(job), job.settings["report"], prepared(runtime)
     bands = bands_in(job.settings)
     read = lru_cache(maxsize=1)(lambda row: image_of(row, bands))  # all that is made of an image, is made at once
+    seen = seen_by_networks(job, read)
     sources = Pictures(
         read=read,
-        votes=votes_of(job, read, device),
+        votes=votes_of(job, seen, device),
         labels=[MaskStore(path) for path in job.inputs("labels")],
-        predict=predictor(job.input("model"), read, facts.prediction, device),
+        predict=predictor(job.input("model"), seen, facts.prediction, device),
         encoding=job.settings["encoding"],
         bands=bands,
     )
     images = browser(facts, sources, limits)
-    following = label_these_next(facts, sources, limits["next"], features_of(job, read, device))
+    following = label_these_next(facts, sources, limits["next"], features_of(job, seen, device))
     with job.writing(disk.REPORT) as path:
         path.write_text(page(facts, images, following, gallery(facts, sources)), encoding="utf-8")
     job.finish()
@@ -104,7 +108,18 @@ def prepared(runtime: Runtime) -> "torch.device":
     return pick_device(lease(runtime.gpus, runtime.device))
 
 
-def predictor(checkpoint: Path, read: Read, prediction: Mapping[str, Any], device: "torch.device") -> Predict:
+def seen_by_networks(job: Job, read: Read) -> Seen:
+    """What gives what networks see of an image: its maps where a frozen encoder's are stored, else its pixels."""
+    stores = [MapStore(path) for path in job.inputs("maps")]
+
+    def seen(row: Row) -> NDArray[np.uint8] | StoredImage:
+        store = next((store for store in stores if row.id in store), None)
+        return store.image(row.id, (row.height, row.width), [whole_view(1.0, False)]) if store else read(row)
+
+    return seen
+
+
+def predictor(checkpoint: Path, seen: Seen, prediction: Mapping[str, Any], device: "torch.device") -> Predict:
     """What the network of a checkpoint makes of images."""
     from stpp.engine.inference import predict_masks
     from stpp.runtime.faults import explained, prediction_advice
@@ -113,8 +128,8 @@ def predictor(checkpoint: Path, read: Read, prediction: Mapping[str, Any], devic
     classes = len(model.classes)
 
     def predict(row: Row) -> tuple[Mask, Confidence]:
-        image = read(row)
-        height, width, _ = image.shape
+        image = seen(row)
+        height, width, *_ = image.shape
         with explained(prediction_advice(height, width, classes, prediction)):
             ((mask, confidence),) = predict_masks(network, [image], device, prediction, confident=True)
         assert confidence is not None
@@ -123,13 +138,13 @@ def predictor(checkpoint: Path, read: Read, prediction: Mapping[str, Any], devic
     return predict
 
 
-def votes_of(job: Job, read: Read, device: "torch.device") -> Votes:
+def votes_of(job: Job, seen: Seen, device: "torch.device") -> Votes:
     """What the checkpoints make of images: their masks where they are stored, else predicted as those were."""
     stores, prediction = [MaskStore(path) for path in job.inputs("masks")], job.settings["prediction"]
 
     @cache
     def voters() -> list[Predict]:
-        return [predictor(path, read, prediction, device) for path in job.inputs("checkpoints")]
+        return [predictor(path, seen, prediction, device) for path in job.inputs("checkpoints")]
 
     def votes(row: Row) -> list[Mask]:
         stored = [store[row.id] for store in stores if row.id in store]
@@ -138,7 +153,7 @@ def votes_of(job: Job, read: Read, device: "torch.device") -> Votes:
     return votes
 
 
-def features_of(job: Job, read: Read, device: "torch.device") -> Features:
+def features_of(job: Job, seen: Seen, device: "torch.device") -> Features:
     """What gives the features of a row by the teacher's encoder; the teacher is read when it is first asked for."""
     from stpp.engine.features import image_features
 
@@ -149,7 +164,7 @@ def features_of(job: Job, read: Read, device: "torch.device") -> Features:
         return applied(job.input("teacher"), prediction, device)
 
     def features(row: Row) -> NDArray[np.float32]:
-        return image_features(teacher()[0], read(row), device, prediction)
+        return image_features(teacher()[0], seen(row), device, prediction)
 
     return features
 

@@ -26,6 +26,8 @@ from stpp.data.augmentation import sample_rng
 from stpp.data.dataset import TrainingSet
 from stpp.data.reading import image_of
 from stpp.data.views import view_pixels
+from stpp.engine import features
+from stpp.engine.features import image_features
 from stpp.engine.inference import predict_scores
 from stpp.methods import methods
 from stpp.models import build
@@ -236,6 +238,33 @@ def test_scores_from_maps_are_those_of_the_image(architecture: str, tta: dict[st
     assert not torch.equal(found, expected)
 
 
+def test_features_from_maps_are_those_of_the_image() -> None:
+    torch.manual_seed(1)
+    net = for_prediction(build({**SMALL, "architecture": "linear", "rates": None}, 3), "fp32")
+    settings = {"maps": [1], "precision": "fp32", "long_side": None, "scales": [1.0], "flip": False}
+    image = np.asarray(picture(60, 90))
+    (views,) = encode.encoded(net, [image[None]], settings, CPU)
+    stored = StoredImage((60, 90), dict(zip(encode.view_names(settings), views)))
+    prediction = {"precision": "fp32", "long_side": None, "tile": None, "overlap": None}
+    expected = image_features(net, image, CPU, prediction)
+    np.testing.assert_allclose(image_features(net, stored, CPU, prediction), expected, atol=1e-3)
+
+
+def test_maps_are_for_pictures_only_where_all_networks_see_the_same(tmp_path: Path) -> None:
+    def shown(name: str, **experiment: Any) -> list[str]:
+        experiments = {"st": {"method": "st"}, "other": {"method": "suponly"} | experiment}
+        folder = planned(tmp_path / name, experiments=experiments)
+        (recipe,) = folder.glob("my results/stages/report/*/recipe.json")
+        return [
+            Path(path).parent.name.rpartition("-tiny-")[0]
+            for path in json.loads(recipe.read_text())["inputs"].get("maps", [])
+        ]
+
+    assert sorted(shown("same")) == ["test-whole", "unlabeled-whole", "val-whole"]
+    assert shown("none", features={"views": None}) == []
+    assert shown("stride", network={"output_stride": 16}) == []
+
+
 def test_linear_heads_on_several_maps_read_so_many() -> None:
     timm: dict[str, Any] = {"backbone": "timm/test_efficientnet", "weights": "none", "output_stride": 32}
     assert maps_read(Network(architecture="linear", linear_maps=3, **timm)) == [1, 2, 3]
@@ -426,17 +455,31 @@ def test_values_that_are_not_finite_are_refused_with_the_image(
 # --- all of it --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("network", [STORED["network"], VIT | {"architecture": "dpt"}], ids=["tiny", "vit"])
 def test_all_of_stpp_from_stored_maps_and_a_second_seed_and_decoder_reuse_them(
-    tmp_path: Path, snakemake: Snakemake
+    network: dict[str, Any], tmp_path: Path, snakemake: Snakemake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_weights(tmp_path, STORED["network"])
+    write_weights(tmp_path, network)
     fabricate.write_scenes(tmp_path / "my scenes")
-    raw = fabricate.tiny(**STORED, experiments={"suponly": {"method": "suponly"}, "st++": {"method": "st++"}})
+    experiments = {"suponly": {"method": "suponly"}, "st++": {"method": "st++"}}
+    raw = fabricate.tiny(**STORED | {"network": network}, experiments=experiments)
     fabricate.write_config(tmp_path, raw)
     snakemake(tmp_path)
     assert len(list(tmp_path.glob("my results/stages/encode/*/maps.h5"))) == 5
     linked = {path.name for path in (tmp_path / "my results/runs/tiny/experiments/st++/seed0").iterdir()}
     assert len([name for name in linked if name.startswith("maps")]) == 5
+    (report,) = tmp_path.glob("my results/stages/report/*")
+    before = (report / "report.html").stat().st_size
+    for name in ("report.html", "stage.json"):
+        (report / name).unlink()
+    labeled, original = itertools.count(), features.network_input
+    with monkeypatch.context() as patch, contextlib.chdir(tmp_path):
+        # Of the pixels of an image, networks are shown those of the labeled ones, of which no whole maps are kept.
+        patch.setattr("stpp.engine.inference.network_input", None)
+        patch.setattr(features, "network_input", lambda *given: (next(labeled), original(*given))[1])
+        assert main(["report", str(report)]) == 0
+    assert next(labeled) == 4
+    assert (report / "report.html").stat().st_size == pytest.approx(before, rel=0.01)
     fabricate.write_config(tmp_path, raw | {"seeds": [0, 1], "network": raw["network"] | {"decoder_channels": 12}})
     said = snakemake(tmp_path, "--dry-run").stdout
     assert said.count("Shell command: stpp train") == 6  # the teacher and both students of two seeds

@@ -105,8 +105,9 @@ def anew(finished: Path, stage: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("stop_at", [1, 3, 4])
 def test_a_training_stopped_anywhere_ends_in_the_same_bytes(
-    finished_training: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stop_at: int, finished_training: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from stpp.stages import train as training
 
@@ -115,7 +116,7 @@ def test_a_training_stopped_anywhere_ends_in_the_same_bytes(
     steps, original = itertools.count(1), training.on_device
 
     def stopping(*given: Any) -> Any:
-        if next(steps) == 3:
+        if next(steps) == stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
         return original(*given)
 
