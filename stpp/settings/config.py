@@ -220,16 +220,12 @@ class RuntimeSettings(Section):
     """Speed settings: results depend on them by rounding at most, and changing them runs nothing again."""
 
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "Where networks run; auto: a GPU where there is one.")
-    shards: int = setting(
-        1, "Jobs over which the prediction of unlabeled images, and each `encode` stage, is spread.", ge=1, le=1000
-    )
+    shards: int = setting(1, "Jobs for each prediction of unlabeled images and `encode` stage.", ge=1, le=1000)
     save_minutes: float = setting(
         5.0, "How often a stage saves its unfinished work, from which it resumes after a stop.", "min", gt=0
     )
     train: TrainingResources = setting(TrainingResources(), "Training of teacher and students.")
-    predict: PredictionResources = setting(
-        PredictionResources(), "Prediction of masks, evaluation, and `encode` stages."
-    )
+    predict: PredictionResources = setting(PredictionResources(), "Prediction, evaluation, and `encode` stages.")
 
 
 # --- the whole --------------------------------------------------------------------------------------------------------

@@ -26,6 +26,8 @@ BY_THE_CHECKS = [
     "make cluster",
 ]
 """What .ci/run runs; the first two are parts of `make test`."""
+NOT_RUN = ["make oldest"]
+"""It installs PyTorch again and runs all of `make test`'s tests, which takes too long for a part of these."""
 AFTER_EACH_OTHER = [
     "make demo",
     "snakemake --report report.zip",
@@ -44,6 +46,7 @@ PRINT = {  # what, as a pattern
     "make site": r"site/index\.html",
     ".venv/bin/python benchmarks/speed/trainer.py --images ../shared/camvid/JPEGImages "
     "--masks ../shared/camvid/SegmentationClass r50.pt": r"Wrote r50\.pt",
+    "make gpu-wheels": r"Successfully downloaded .*pydantic",
     "make gpu": r"(?m)^\| camvid +\| not measured ",
     'make gpu PART="camvid beds"': r"(?m)^\| cars +\| not measured ",
     "make bench": r"(?s)GFLOP/s.*images/s.*target: 97%",
