@@ -94,8 +94,7 @@ OLDEST = $(shell sed -nE 's/^ +"(torch|torchvision|timm)>=([0-9.]+)",/\1==\2.*/p
 oldest:  ## the tests with the oldest versions of PyTorch, torchvision and timm that the package allows
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check $(OLDEST) -e .[dev,export,geotiff,tensorboard,slurm]
-	touch .venv-oldest/ready
-	$(MAKE) tests VENV=.venv-oldest
+	$(PYTEST:$(BIN)/python=.venv-oldest/bin/python) -m 'not manual'
 
 manual: setup  ## each command of the documentation as it stands there, and other tests that take long and rarely break
 	$(PYTEST) -m manual
