@@ -131,10 +131,12 @@ ifdef REFERENCE
 	@echo; echo "The figures are in results/speed.csv and results/speed.png"
 endif
 
+# An environment of the project has all that they hold, perhaps for another Python.
+WHEELS = $(if $(wildcard $(VENV)/bin/python),,$(wildcard wheels/*.whl))
 # Not after `setup`: there may be no network. Without an environment of the project, the machine's own Python runs it.
 gpu:  ## on a machine with one GPU: tests, rates and whole trainings, each part in ten minutes; goes on where it stopped
-	$(if $(wildcard wheels/*.whl),$(PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target wheels/site wheels/*.whl)
-	PYTHONPATH=$(CURDIR):$(CURDIR)/wheels/site $(if $(wildcard $(VENV)/bin/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu $(PART) \
+	$(if $(WHEELS),$(PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target wheels/site $(WHEELS))
+	PYTHONPATH=$(CURDIR)$(if $(WHEELS),:$(CURDIR)/wheels/site) $(if $(wildcard $(VENV)/bin/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu $(PART) \
 	    --camvid $(CAMVID) --beds $(BEDS) --weights $(WEIGHTS) $(if $(REFERENCE),--reference $(REFERENCE)) $(if $(OUT),--out $(OUT)) \
 	    $(if $(LIMIT),--seconds $(LIMIT))
 
