@@ -57,8 +57,7 @@ def whole_maps(graph: Any, subset: str) -> Inputs:
         return {}
     labeled = subset == "unlabeled"
     settings = {
-        **_encoder(graph, config.prediction.precision),
-        "long_side": config.prediction.long_side,
+        **_whole(graph),
         "scales": sorted({WHOLE, *(config.labeling.scales if labeled else [])}),
         "flip": labeled and config.labeling.flip,
     }
@@ -67,15 +66,18 @@ def whole_maps(graph: Any, subset: str) -> Inputs:
 
 def whole_maps_kept(graphs: Sequence[Any]) -> list[str]:
     """The maps of whole images that these runs read, where every network sees them so; else none."""
-    encoders = [
-        {**_encoder(graph, graph.config.prediction.precision), "long_side": graph.config.prediction.long_side}
-        for graph in graphs
-        if graph.config.features.views
-    ]
-    if len(encoders) < len(graphs) or any(encoder != encoders[0] for encoder in encoders):
+    if not all(graph.config.features.views for graph in graphs):
+        return []
+    if any(_whole(graph) != _whole(graphs[0]) for graph in graphs):
         return []
     kept = [folder for graph in graphs for folder, role in graph.maps.items() if role.endswith("-whole")]
     return [f"{folder}/{disk.MAPS}" for folder in dict.fromkeys(kept)]
+
+
+def _whole(graph: Any) -> dict[str, Any]:
+    """How the encoder sees a whole image: what decides its maps at scale 1."""
+    prediction = graph.config.prediction
+    return {**_encoder(graph, prediction.precision), "long_side": prediction.long_side}
 
 
 def _encoder(graph: Any, precision: str) -> dict[str, Any]:
