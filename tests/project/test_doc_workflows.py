@@ -26,8 +26,11 @@ BY_THE_CHECKS = [
     "make cluster",
 ]
 """What .ci/run runs; the first two are parts of `make test`."""
-NOT_RUN = ["make oldest"]
-"""It installs PyTorch again and runs all of `make test`'s tests, which takes too long for a part of these."""
+NOT_RUN = {
+    "make oldest": "It installs PyTorch again and runs all of `make test`'s tests: too long for one of these.",
+    ".venv/bin/python benchmarks/gpu --docs": "It needs what `make gpu` measured; test_make_gpu.py has records for it.",
+}
+"""Commands that no test runs as they stand there, and why."""
 AFTER_EACH_OTHER = [
     "make demo",
     "snakemake --report report.zip",
